@@ -1,0 +1,234 @@
+//! Operations, driven over connections: the one loop behind every call of the blocking front.
+
+use super::Core;
+use crate::front::{Cause, LockError, Seat, Unconnected, clock, within};
+use crate::lock::{Handshake, Interruption, Moment, Operation, Step};
+use crate::net::blocking::Connection;
+use crate::net::{NetCause, NetError};
+use core::time::Duration;
+use std::thread;
+
+/// Deadlines cut limits in whole steps of this, so that those of the sockets seldom change.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Until when a drive may wait for the server, besides the limits that each exchange has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bound {
+    /// For as long as the operation likes.
+    Open,
+    /// The caller's patience ends then; a round trip begun before may end later.
+    Patience(Moment),
+    /// Nothing goes on after that, by more than a [`STEP`].
+    Deadline(Moment),
+}
+
+impl Bound {
+    fn limit(self, limit: Duration, now: Moment) -> Result<Duration, NetError> {
+        match self {
+            Self::Open => Ok(limit),
+            Self::Patience(until) => Ok(within(limit, Some(until), now)),
+            Self::Deadline(until) if until <= now => {
+                Err(NetError::unsent(NetCause::Timeout(limit)))
+            }
+            Self::Deadline(until) => {
+                let steps = until.since(now).as_nanos().div_ceil(STEP.as_nanos());
+                let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+                Ok(limit.min(STEP.saturating_mul(steps)))
+            }
+        }
+    }
+}
+
+/// Sleeps until then: how the pauses of most operations are spent.
+pub(super) fn sleep(until: Moment) -> Result<(), LockError> {
+    thread::sleep(until.since(clock::moment()));
+    Ok(())
+}
+
+/// A connection for one exchange. Dropping it gives it back if it is still of use.
+pub(super) struct Checkout<'a> {
+    core: &'a Core,
+    seat: Option<Seat<Connection>>,
+}
+
+impl Drop for Checkout<'_> {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take().filter(|seat| !seat.connection.is_dirty()) {
+            self.core.site.give_back(seat);
+        }
+    }
+}
+
+impl Checkout<'_> {
+    /// The connection. There is one from the making of the checkout to its drop.
+    pub(super) fn seat(&mut self) -> Result<&mut Seat<Connection>, NetError> {
+        self.seat.as_mut().ok_or(NetError::unsent(NetCause::Closed))
+    }
+}
+
+impl Core {
+    /// A connection on which the handshake has been made.
+    pub(super) fn connect(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
+        while let Some(seat) = self.site.pool.take() {
+            let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
+            if current && seat.connection.is_reusable() {
+                return Ok(Checkout {
+                    core: self,
+                    seat: Some(seat),
+                });
+            }
+        }
+        let settings = &self.site.settings;
+        let patience = settings.connect_timeout;
+        let mut connection = bound
+            .limit(patience, clock::moment())
+            .and_then(|limit| Connection::dial(&settings.address, limit, patience))
+            .map_err(Unconnected::Net)?;
+        let mut handshake = Handshake::new(&settings.namespace, settings.dialect);
+        loop {
+            let now = clock::now();
+            handshake.prepare(now, connection.next_flight());
+            let mut replies = bound
+                .limit(settings.operation_timeout, now.moment)
+                .and_then(|limit| connection.exchange(limit))
+                // Of the caller's request, nothing has been sent.
+                .map_err(|error| Unconnected::Net(NetError::unsent(error.cause)))?;
+            let answer = handshake
+                .interpret(&mut replies, now.moment, clock::moment())
+                .map_err(|error| Unconnected::Net(NetError::unsent(NetCause::unexpected(error))))?;
+            match answer {
+                None => {}
+                Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
+                Some(Ok(view)) => {
+                    let incarnation = view.incarnation;
+                    for lock in self.site.learn(view) {
+                        lock.changed.give();
+                    }
+                    return Ok(Checkout {
+                        core: self,
+                        seat: Some(Seat {
+                            connection,
+                            incarnation,
+                        }),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Runs an operation to its end. Its pauses are spent in `rest`, which must not return before
+    /// the instant that it is given, and may end everything with an error.
+    pub(super) fn drive<O: Operation>(
+        &self,
+        operation: &mut O,
+        bound: Bound,
+        mut rest: impl FnMut(Moment) -> Result<(), LockError>,
+    ) -> Result<O::Outcome, LockError> {
+        let mut failure = None;
+        let mut step = operation.begin(clock::now());
+        loop {
+            match step {
+                Step::Send => {}
+                Step::Pause { until, why } => {
+                    self.site.note_pause(why, until.since(clock::moment()));
+                    rest(until)?;
+                }
+                Step::Done(outcome) => return Ok(outcome),
+                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
+            }
+            step = match self.exchange(operation, bound) {
+                Ok(Ok(step)) => step,
+                Ok(Err(outcome)) => return Ok(outcome),
+                Err(Unconnected::Unsuitable(failure)) => {
+                    return Err(self.site.error(Cause::Server(failure)));
+                }
+                Err(Unconnected::Net(error)) => {
+                    tracing::debug!(server = %self.site.settings.address, %error, "no answer");
+                    let how = if error.sent {
+                        Interruption::Unanswered
+                    } else {
+                        Interruption::NotSent
+                    };
+                    failure = Some(error);
+                    operation.interrupted(how, clock::now())
+                }
+            };
+        }
+    }
+
+    /// One flight of an operation, there and back. The inner error is an outcome for which
+    /// nothing had to be sent.
+    fn exchange<O: Operation>(
+        &self,
+        operation: &mut O,
+        bound: Bound,
+    ) -> Result<Result<Step<O::Outcome>, O::Outcome>, Unconnected> {
+        let mut checkout = self.connect(bound)?;
+        let seat = checkout.seat().map_err(Unconnected::Net)?;
+        let incarnation = seat.incarnation;
+        let now = clock::now();
+        let flight = seat.connection.next_flight();
+        let prepared = self
+            .site
+            .with_view(incarnation, |view| operation.prepare(view, now, flight));
+        match prepared {
+            None => return Err(Unconnected::Net(NetError::unsent(NetCause::Closed))),
+            Some(Err(outcome)) => return Ok(Err(outcome)),
+            Some(Ok(())) => {}
+        }
+        let mut replies = bound
+            .limit(self.site.settings.operation_timeout, now.moment)
+            .and_then(|limit| seat.connection.exchange(limit))
+            .map_err(Unconnected::Net)?;
+        let received = clock::moment();
+        let interpreted = self.site.with_view(incarnation, |view| {
+            operation.interpret(view, &mut replies, now.moment, received)
+        });
+        match interpreted {
+            Some(Ok(step)) => Ok(Ok(step)),
+            Some(Err(error)) => {
+                // Whatever it was, the next bytes are not to be trusted either.
+                checkout.seat = None;
+                Err(Unconnected::Net(NetError::sent(NetCause::unexpected(
+                    error,
+                ))))
+            }
+            // The server was restarted while the answer was on its way.
+            None => Err(Unconnected::Net(NetError::sent(NetCause::Closed))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn deadlines_cut_limits_in_steps_and_end_them() {
+        let limit = |until, now| {
+            let limit = Bound::Deadline(at(until)).limit(SECOND, at(now));
+            limit.map_err(|error| error.sent)
+        };
+        assert_eq!(limit(1000, 0), Ok(SECOND));
+        assert_eq!(limit(1000, 99), Ok(SECOND));
+        assert_eq!(limit(1000, 100), Ok(STEP * 9));
+        assert_eq!(limit(1000, 999), Ok(STEP));
+        assert_eq!(limit(1000, 1000), Err(false));
+        assert_eq!(limit(u64::MAX / 1_000_000, 0), Ok(SECOND));
+    }
+
+    #[test]
+    fn patience_leaves_a_last_round_trip_its_time() {
+        let limit = |until, now| Bound::Patience(at(until)).limit(SECOND, at(now)).ok();
+        assert_eq!(limit(5000, 0), Some(SECOND));
+        assert_eq!(limit(5000, 4500), Some(SECOND / 2));
+        assert_eq!(limit(5000, 4999), Some(SECOND));
+        assert_eq!(limit(5000, 5001), Some(SECOND));
+    }
+}

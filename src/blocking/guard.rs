@@ -1,0 +1,246 @@
+//! A lock that is held.
+
+use super::drive::{Bound, sleep};
+use super::{Core, HeldLock, Shared};
+use crate::front::{Job, LockError, ReleaseOutcome, clock};
+use crate::lock::{LossReason, Moment, Release};
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+/// The longest that [`LockGuard::release`] waits for a server that does not answer, unless the
+/// operation timeout is longer.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A lock that is held, until it is released, dropped or lost.
+///
+/// A keeper thread renews it in the background. **Holding the guard does not mean holding the
+/// lock**: ask [`is_valid`](Self::is_valid) or [`ensure`](Self::ensure) before each step that
+/// needs it, or watch [`lost`](Self::lost) from another thread, and let the resource check the
+/// [fencing token](Self::fencing_token) where it can.
+///
+/// Dropping the guard stops the renewal at once and gives the lock back before the drop returns,
+/// for which it takes at most the operation timeout (1 s unless told otherwise). What goes wrong
+/// there is logged, and left to the keeper. To learn whether the lock was held to the end, call
+/// [`release`](Self::release).
+#[must_use = "the lock is given back as soon as its guard is dropped"]
+pub struct LockGuard {
+    shared: Arc<Shared>,
+    lock: Arc<HeldLock>,
+    index: usize,
+    /// The release has been taken care of.
+    spent: bool,
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("name", &self.name())
+            .field("fencing_token", &self.fencing_token())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LockGuard {
+    pub(super) fn new(shared: Arc<Shared>, lock: Arc<HeldLock>, index: usize) -> Self {
+        Self {
+            shared,
+            lock,
+            index,
+            spent: false,
+        }
+    }
+
+    /// The name of the lock.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.lock.held.name
+    }
+
+    /// The memcached key of the lock's record, as it stands on the wire.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.lock.held.keys.lock().as_bytes()
+    }
+
+    /// The fencing token: a number that rises with every acquisition of this name, over all
+    /// clients. `None` when fencing is off for this lock.
+    ///
+    /// Send it with every write to the resource, and let the resource refuse numbers lower than
+    /// the highest it has seen. That keeps a holder which does not know that its time is over from
+    /// doing harm; nothing on the holder's side can. Fits a signed 64-bit column.
+    #[must_use]
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.lock.held.grant.token
+    }
+
+    /// How long the lock is certain without another renewal; nothing once it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.lock.held.remaining(clock::moment())
+    }
+
+    /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.remaining().is_zero()
+    }
+
+    /// Checks that the lock is certain for at least `wanted` longer, without a renewal.
+    ///
+    /// # Errors
+    /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
+    /// [`Lost`](crate::ErrorKind::Lost).
+    pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
+        self.lock.held.ensure(wanted, clock::moment())
+    }
+
+    /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
+    /// refused, the server was restarted, or the client was shut down.
+    ///
+    /// It returns at the local deadline whether or not the server can be reached, and never before
+    /// the lock stops being [valid](Self::is_valid). For as long as the lock is held it does not
+    /// return at all: call it in a thread that has nothing else to do, such as one of a
+    /// [`std::thread::scope`] around the guard, or use [`lost_timeout`](Self::lost_timeout).
+    #[must_use]
+    pub fn lost(&self) -> LossReason {
+        loop {
+            if let Some(reason) = self.lost_until(Moment::from_nanos(u64::MAX)) {
+                return reason;
+            }
+        }
+    }
+
+    /// As [`lost`](Self::lost), for at most `limit`: `None` if the lock is still held then.
+    #[must_use]
+    pub fn lost_timeout(&self, limit: Duration) -> Option<LossReason> {
+        self.lost_until(clock::moment().after(limit))
+    }
+
+    fn lost_until(&self, until: Moment) -> Option<LossReason> {
+        loop {
+            let seen = self.lock.changed.seen();
+            let now = clock::moment();
+            let over = self.lock.held.over(now);
+            if over.is_some() || now >= until {
+                return over;
+            }
+            let deadline = self.lock.held.valid_until();
+            self.lock.changed.wait(seen, deadline.min(until));
+        }
+    }
+
+    /// Gives the lock back and says what truly happened.
+    ///
+    /// # Errors
+    /// The server refused, or did not answer for 5 s (the operation timeout, if that is longer) or
+    /// until the end of the lease. In the second case the keeper goes on trying until the lease
+    /// ends, and then the lock frees itself.
+    pub fn release(mut self) -> Result<ReleaseOutcome, LockError> {
+        let now = clock::moment();
+        let valid_until = self.lock.held.valid_until();
+        self.lock.held.over(now);
+        let (over, _) = self.end();
+        if let Some(reason) = over {
+            self.spent = true;
+            return Ok(ReleaseOutcome::AlreadyLost { reason });
+        }
+        let core = Arc::clone(&self.shared.core);
+        let limit = RELEASE_LIMIT.max(core.site.settings.operation_timeout);
+        let give_up = release_until(valid_until).min(now.after(limit));
+        let outcome = core.release(&self.lock, give_up);
+        self.spent = true;
+        if outcome.as_ref().is_err_and(may_succeed_later) {
+            core.leave_release(&self.lock);
+        }
+        outcome
+    }
+
+    /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
+    /// kept, so that nobody else gives it back.
+    fn end(&self) -> (Option<LossReason>, bool) {
+        let held = &self.lock.held;
+        let first = held.end(LossReason::Released);
+        let registry = &self.shared.core.site.registry;
+        let kept = registry.remove(self.index, &self.lock);
+        self.lock.changed.give();
+        if first {
+            return (None, kept);
+        }
+        (held.state().over, kept)
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        if self.spent {
+            return;
+        }
+        // From here on no renewal is begun; one that is under way is waited for by the release.
+        let (over, kept) = self.end();
+        let ours = match over {
+            None => true,
+            // Shut down: what was taken out of keeping before is the keeper's to give back.
+            Some(LossReason::Released) => kept,
+            Some(_) => false,
+        };
+        if !ours {
+            return;
+        }
+        let core = &self.shared.core;
+        let deadline = clock::moment().after(core.site.settings.operation_timeout);
+        match core.release(&self.lock, deadline) {
+            Ok(outcome) => tracing::debug!(name = %self.name(), ?outcome, "released"),
+            Err(error) => {
+                let later = may_succeed_later(&error);
+                tracing::warn!(%error, later, "a dropped lock was not given back");
+                if later {
+                    core.leave_release(&self.lock);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a release that ended with this error is worth another try.
+fn may_succeed_later(error: &LockError) -> bool {
+    error.is_unavailable() || error.is_unknown()
+}
+
+/// The instant at which a release that finds no answer is given up: the end of the lease, after
+/// which the record is about to go by itself, and at least a moment from now.
+pub(super) fn release_until(valid_until: Moment) -> Moment {
+    valid_until.max(clock::moment().after(Duration::from_millis(100)))
+}
+
+impl Core {
+    /// Removes the record of a lock that was ended, by `deadline` or not at all.
+    fn release(&self, lock: &HeldLock, deadline: Moment) -> Result<ReleaseOutcome, LockError> {
+        let held = &lock.held;
+        let about = |error: LockError| error.about(&held.name);
+        let cas = loop {
+            let seen = lock.changed.seen();
+            {
+                let state = held.state();
+                if !state.renewing {
+                    break state.cas;
+                }
+            }
+            // The renewal may be changing the CAS unique.
+            if clock::moment() >= deadline {
+                return Err(about(self.site.given_up(false, None)));
+            }
+            lock.changed.wait(seen, deadline);
+        };
+        let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
+        let released = self.drive(&mut release, Bound::Deadline(deadline), sleep);
+        self.site.released(released.map_err(about)?).map_err(about)
+    }
+
+    /// Leaves the release to the keeper, which goes on trying.
+    fn leave_release(&self, lock: &Arc<HeldLock>) {
+        self.site.registry.push(Job::Release(Arc::clone(lock)));
+        self.wake.give();
+    }
+}

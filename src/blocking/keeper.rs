@@ -1,0 +1,173 @@
+//! The keeper: one thread per client that renews what is held and takes back what was abandoned.
+
+use super::drive::{Bound, sleep};
+use super::guard::release_until;
+use super::{Core, HeldLock};
+use crate::front::{Calibration, Job, LockError, Renewals, Task, clock};
+use crate::lock::{Moment, Operation, ReadClock, Release};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Does the work of the registry until the client is gone and nothing is left to be given back.
+pub(super) fn run(core: &Core) {
+    let mut keeper = Keeper {
+        core,
+        jobs: VecDeque::new(),
+    };
+    let mut calibration = Calibration::new();
+    loop {
+        let seen = core.wake.seen();
+        let now = clock::moment();
+        let mut until = match core.site.registry.next(now) {
+            Task::Exit => return,
+            Task::Renew(batch) => {
+                keeper.renew(&batch);
+                continue;
+            }
+            Task::Job(job) => {
+                keeper.jobs.push_back(job);
+                now
+            }
+            Task::Sleep { until } => until,
+        };
+        if let Some(job) = keeper.jobs.pop_front() {
+            keeper.do_job(&job);
+            continue;
+        }
+        if let Some(due) = calibration.due(&core.site, now) {
+            if due <= now {
+                calibration.begin(now);
+                keeper.calibrate();
+                continue;
+            }
+            until = until.min(due);
+        }
+        core.wake.wait(seen, until);
+    }
+}
+
+struct Keeper<'a> {
+    core: &'a Core,
+    /// What came while another job was under way.
+    jobs: VecDeque<Job<HeldLock>>,
+}
+
+impl Keeper<'_> {
+    /// Spends the pause of a job: renews what becomes due. A lock that is late is lost, a job that
+    /// is late is only late.
+    fn keep_until(&mut self, until: Moment) {
+        loop {
+            let seen = self.core.wake.seen();
+            let now = clock::moment();
+            if now >= until {
+                return;
+            }
+            match self.core.site.registry.next(now) {
+                Task::Renew(batch) => self.renew(&batch),
+                Task::Job(job) => self.jobs.push_back(job),
+                Task::Sleep { until: due } => self.core.wake.wait(seen, until.min(due)),
+                // Not before the job is done.
+                Task::Exit => return,
+            }
+        }
+    }
+
+    fn do_job(&mut self, job: &Job<HeldLock>) {
+        match job {
+            Job::Release(lock) => {
+                let give_up = release_until(lock.held.lease.valid_until(clock::moment()));
+                // Nobody else renews, so none is under way.
+                let cas = lock.held.state().cas;
+                let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
+                match self.drive(&mut release) {
+                    Ok(outcome) => tracing::debug!(name = %lock.held.name, ?outcome, "released"),
+                    Err(error) => {
+                        let name = &lock.held.name;
+                        tracing::warn!(%name, %error, "a lock could not be given back");
+                    }
+                }
+            }
+            Job::Undo {
+                name,
+                keys,
+                leftover,
+            } => {
+                let mut release = Release::of_leftover(keys, leftover, leftover.moot_after);
+                let outcome = self.drive(&mut release);
+                match outcome {
+                    Ok(outcome) => tracing::debug!(%name, ?outcome, "took back an acquisition"),
+                    Err(error) => {
+                        tracing::warn!(%name, %error, "an acquisition could not be taken back");
+                    }
+                }
+            }
+        }
+        self.core.site.registry.finished();
+        self.core.done.give();
+    }
+
+    fn drive<O: Operation>(&mut self, operation: &mut O) -> Result<O::Outcome, LockError> {
+        let core = self.core;
+        core.drive(operation, Bound::Open, |until| {
+            self.keep_until(until);
+            Ok(())
+        })
+    }
+
+    fn calibrate(&self) {
+        let mut reading = ReadClock::new(&self.core.site.settings.namespace);
+        if let Ok(Ok(())) = self.core.drive(&mut reading, Bound::Open, sleep) {
+            self.core.site.correct_deadlines(clock::moment());
+        }
+    }
+
+    /// Renews locks that are due together with one flight, or two where a CAS unique was not the
+    /// one expected.
+    fn renew(&self, batch: &[(usize, Arc<HeldLock>)]) {
+        let site = &self.core.site;
+        let mut renewals = Renewals::begin(batch, &site.settings.namespace, clock::moment());
+        let limit = Renewals::limit(batch, site.settings.operation_timeout);
+        while !renewals.is_over() {
+            if !self.exchange(&mut renewals, limit) {
+                break;
+            }
+        }
+        for (place, (index, lock)) in batch.iter().enumerate() {
+            let outcome = renewals.outcomes().iter().find(|(over, _)| *over == place);
+            let outcome = outcome.map(|(_, renewed)| renewed);
+            site.renewed(*index, lock, outcome, clock::moment());
+            lock.changed.give();
+        }
+        site.correct_deadlines(clock::moment());
+        site.registry.finished();
+        self.core.done.give();
+    }
+
+    /// One flight for all renewals. Returns whether it was answered.
+    fn exchange(&self, renewals: &mut Renewals<'_>, limit: Duration) -> bool {
+        let site = &self.core.site;
+        let until = clock::moment().after(limit);
+        let Ok(mut checkout) = self.core.connect(Bound::Patience(until)) else {
+            return false;
+        };
+        let Ok(seat) = checkout.seat() else {
+            return false;
+        };
+        let incarnation = seat.incarnation;
+        let now = clock::now();
+        let flight = seat.connection.next_flight();
+        site.with_view(incarnation, |view| renewals.prepare(view, now, flight));
+        if flight.is_empty() {
+            return renewals.is_over();
+        }
+        let Ok(mut replies) = seat.connection.exchange(limit) else {
+            return false;
+        };
+        let received = clock::moment();
+        let interpreted = site.with_view(incarnation, |view| {
+            renewals.interpret(view, &mut replies, now.moment, received)
+        });
+        matches!(interpreted, Some(Ok(())))
+    }
+}

@@ -1,0 +1,178 @@
+//! The lock of one name, not held.
+
+use super::drive::Bound;
+use super::guard::LockGuard;
+use super::signal::Signal;
+use super::{Core, HeldLock, Shared};
+use crate::front::{Cause, Held, Holder, Job, LockError, Wish, clock};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Patience};
+use core::fmt;
+use core::time::Duration;
+use std::string::String;
+use std::sync::Arc;
+
+/// The lock of one name: a handle that knows how to acquire it.
+///
+/// Made by [`Client::lock`](super::Client::lock); cheap to clone and to keep. Two handles of one
+/// name are contenders like any others. A thread that acquires a lock it holds already waits for
+/// itself: locks are not reentrant.
+#[derive(Clone)]
+pub struct Lock {
+    shared: Arc<Shared>,
+    wish: Wish,
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("name", &self.wish.name)
+            .field("lease", &self.wish.lease)
+            .field("fencing", &self.wish.fencing)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lock {
+    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+        Self {
+            shared,
+            wish: Wish::new(name),
+        }
+    }
+
+    /// How long the lock outlives a holder that dies (default: the client's, 10 s unless told
+    /// otherwise). While the holder lives, its keeper renews the lease every third of it.
+    ///
+    /// From 100 ms to 30 days; anything else is reported by the first call that would acquire.
+    /// Until takeover by observation exists, the name is free again 2 to 5 s after the lease of a
+    /// dead holder, because memcached counts whole seconds.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.wish.lease = Some(lease);
+        self
+    }
+
+    /// What the holder is called in the record, for people (default: the client's label). At most
+    /// 64 bytes are kept.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.wish.label = Some(label.into());
+        self
+    }
+
+    /// Whether a fencing token is drawn with each acquisition (default yes). It costs no round
+    /// trip, a line each way.
+    #[must_use]
+    pub fn fencing(mut self, on: bool) -> Self {
+        self.wish.fencing = on;
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.wish.name
+    }
+
+    /// Acquires the lock, waiting for as long as others hold it. A
+    /// [shutdown](super::Client::shutdown) of the client ends the wait.
+    ///
+    /// # Errors
+    /// The name or the lease cannot be used, the client was shut down, or the server does not
+    /// answer for longer than the lease (at least 5 s). [`is_unknown`](LockError::is_unknown)
+    /// tells that a request was sent whose fate is not known; the keeper takes back what it may
+    /// have left.
+    pub fn acquire(&self) -> Result<LockGuard, LockError> {
+        let began = clock::moment();
+        match self.run(Patience::Forever)? {
+            Ok(guard) => Ok(guard),
+            // Does not happen: who waits for ever is never refused.
+            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+        }
+    }
+
+    /// Acquires the lock if nobody holds it: `None` if somebody does.
+    ///
+    /// A server that does not answer is given up after about two operation timeouts (of 1 s,
+    /// unless told otherwise).
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
+    /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
+    pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
+        Ok(self.run(Patience::Once)?.ok())
+    }
+
+    /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
+    /// lock all the time.
+    pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
+        let began = clock::moment();
+        match self.run(Patience::Until(began.after(limit)))? {
+            Ok(guard) => Ok(guard),
+            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+        }
+    }
+
+    fn run(&self, patience: Patience) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
+        let core = self.core();
+        let asked = self.wish.check(&core.site)?;
+        let mut acquiring = asked.begin(patience, || core.wake.give());
+        let bound = match patience {
+            Patience::Until(end) => Bound::Patience(end),
+            Patience::Once | Patience::Forever => Bound::Open,
+        };
+        let acquired = core.drive(&mut acquiring.acquire, bound, |until| core.rest(until));
+        let acquired = acquired.map_err(|error| error.about(self.name()))?;
+        match asked.result(acquired)? {
+            Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
+            Err(holder) => Ok(Err(holder)),
+        }
+    }
+
+    fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
+        let due = lease.renew_at(grant.sent);
+        let lock = Arc::new(HeldLock {
+            held: Held::new(self.wish.name.clone(), keys, lease, grant),
+            changed: Signal::default(),
+        });
+        let core = self.core();
+        match core.site.registry.insert(Arc::clone(&lock), due) {
+            Some((index, wake)) => {
+                if wake {
+                    core.wake.give();
+                }
+                Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
+            }
+            None => {
+                // Shut down while the answer was on its way.
+                lock.held.end(LossReason::Released);
+                core.site.registry.push(Job::Release(lock));
+                core.wake.give();
+                Err(LockError::new(Cause::Closed).about(self.name()))
+            }
+        }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+}
+
+impl Core {
+    /// Spends the pause of an acquisition, which a shutdown ends.
+    fn rest(&self, until: Moment) -> Result<(), LockError> {
+        loop {
+            let seen = self.closing.seen();
+            if self.site.registry.is_closed() {
+                return Err(LockError::new(Cause::Closed));
+            }
+            if clock::moment() >= until {
+                return Ok(());
+            }
+            self.closing.wait(seen, until);
+        }
+    }
+}

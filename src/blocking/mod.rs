@@ -1,0 +1,229 @@
+//! The blocking front, on `std::net`: the same locks without an async runtime.
+//!
+//! [`Client`], [`Lock`] and [`LockGuard`] have the verbs of the async ones at the crate root; each
+//! call returns when it is over. All three can be shared between threads.
+//!
+//! ```no_run
+//! use memlatch::blocking::Client;
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), memlatch::LockError> {
+//! let client = Client::connect("memcached://127.0.0.1:11211")?;
+//! let guard = client
+//!     .lock("invoices/42")
+//!     .lease(Duration::from_secs(10))
+//!     .acquire()?;
+//! // … work, with `guard.ensure(…)?` before each step that needs the lock …
+//! guard.release()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod drive;
+mod guard;
+mod keeper;
+mod lock;
+mod signal;
+
+pub use guard::LockGuard;
+pub use lock::Lock;
+
+use crate::front::{Builder, Cause, Held, Holder, LockError, Site, clock};
+use crate::lock::Inspect;
+use crate::net::blocking::Connection;
+use core::fmt;
+use core::time::Duration;
+use drive::Bound;
+use signal::Signal;
+use std::format;
+use std::string::String;
+use std::sync::Arc;
+use std::thread;
+
+/// A lock that is held, and who is to be told when it is over.
+#[derive(Debug)]
+struct HeldLock {
+    held: Held,
+    /// Something about it has changed.
+    changed: Signal,
+}
+
+impl AsRef<Held> for HeldLock {
+    fn as_ref(&self) -> &Held {
+        &self.held
+    }
+}
+
+/// What the client, its guards and its keeper share.
+#[derive(Debug)]
+struct Core {
+    site: Site<Connection, HeldLock>,
+    /// The keeper has something to do.
+    wake: Signal,
+    /// The keeper has done something.
+    done: Signal,
+    /// The client was shut down.
+    closing: Signal,
+}
+
+/// The handle whose last drop lets the keeper end.
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.site.registry.abandon();
+        self.core.wake.give();
+    }
+}
+
+/// A client of one memcached server: the place where locks come from.
+///
+/// Cheap to clone; all clones share connections and one keeper thread (`memlatch-keeper`), which
+/// renews the locks that are held and takes back what failed acquisitions may have left. The
+/// thread ends when the last clone, [`Lock`] and [`LockGuard`] are gone and nothing is left to be
+/// given back.
+///
+/// # Example
+/// ```no_run
+/// # fn main() -> Result<(), memlatch::LockError> {
+/// use std::time::Duration;
+///
+/// let client = memlatch::blocking::Client::connect("memcached://127.0.0.1:11211")?;
+/// let lock = client.lock("invoices/42").lease(Duration::from_secs(10));
+/// let guard = lock.acquire()?;
+/// // … work, for as long as `guard.is_valid()` …
+/// guard.release()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.core().site.settings.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to a server: `memcached://host:port`, `unix:///path`, or `host:port`.
+    ///
+    /// # Errors
+    /// The address cannot be used, the server cannot be reached within a second (looking up a
+    /// host name may take longer), or it is no memcached server that locks can be kept on.
+    pub fn connect(address: impl Into<String>) -> Result<Self, LockError> {
+        Self::builder().server(address).build()
+    }
+
+    /// Starts to describe a client.
+    #[must_use]
+    pub fn builder() -> Builder<Self> {
+        Builder::new()
+    }
+
+    /// The lock of this name: a cheap handle. Nothing is sent, and a name that cannot be used is
+    /// reported by the first call that would send something.
+    ///
+    /// Names have 1 to 1024 bytes and no control characters.
+    #[must_use]
+    pub fn lock(&self, name: impl Into<String>) -> Lock {
+        Lock::new(Arc::clone(&self.shared), name.into())
+    }
+
+    /// Who holds the lock of this name; `None` when nobody does.
+    ///
+    /// The answer may be out of date when it arrives. Never decide by it what only a held lock
+    /// allows.
+    ///
+    /// # Errors
+    /// The name cannot be used, or the server does not answer.
+    pub fn holder(&self, name: impl AsRef<str>) -> Result<Option<Holder>, LockError> {
+        let name = name.as_ref();
+        let about = |error: LockError| error.about(name);
+        let core = self.core();
+        let keys = core.site.keys(name)?;
+        let inspected = core.drive(&mut Inspect::new(&keys), Bound::Open, drive::sleep);
+        core.site
+            .inspected(inspected.map_err(about)?)
+            .map_err(about)
+    }
+
+    /// Gives back every lock that is still held, and waits for that up to `limit`. Guards that are
+    /// still around learn that their lock was [released](crate::LossReason::Released);
+    /// acquisitions that wait for others, and later ones, fail with
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    ///
+    /// Returns whether everything was given back. What was not runs out with its lease, unless
+    /// the keeper still reaches the server before.
+    pub fn shutdown(&self, limit: Duration) -> bool {
+        let core = self.core();
+        let until = clock::moment().after(limit);
+        for lock in core.site.registry.close() {
+            lock.changed.give();
+        }
+        core.closing.give();
+        core.wake.give();
+        let drained = loop {
+            let seen = core.done.seen();
+            if core.site.registry.is_drained() {
+                break true;
+            }
+            if clock::moment() >= until {
+                break false;
+            }
+            core.done.wait(seen, until);
+        };
+        core.site.pool.clear();
+        drained
+    }
+
+    /// The address of the server.
+    #[must_use]
+    pub fn server(&self) -> String {
+        std::string::ToString::to_string(&self.core().site.settings.address)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+}
+
+impl Builder<Client> {
+    /// Connects to the server and starts the keeper thread.
+    ///
+    /// # Errors
+    /// A setting cannot be used, the server cannot be reached, it is no memcached server that
+    /// locks can be kept on, or the system has no thread to spare.
+    pub fn build(self) -> Result<Client, LockError> {
+        let settings = self.validate()?;
+        let core = Arc::new(Core {
+            site: Site::new(settings)?,
+            wake: Signal::default(),
+            done: Signal::default(),
+            closing: Signal::default(),
+        });
+        match core.connect(Bound::Open) {
+            Ok(checkout) => drop(checkout),
+            Err(why) => return Err(core.site.unconnected(why)),
+        }
+        let kept = Arc::clone(&core);
+        thread::Builder::new()
+            .name("memlatch-keeper".into())
+            .spawn(move || keeper::run(&kept))
+            .map_err(|error| {
+                LockError::new(Cause::Setting(format!(
+                    "the keeper thread cannot be started: {error}"
+                )))
+            })?;
+        Ok(Client {
+            shared: Arc::new(Shared { core }),
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! News for threads that wait.
+
+use crate::front::clock;
+use crate::lock::Moment;
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// The longest sleep at a stretch. Timers of threads stand still while the machine is suspended,
+/// leases do not: after the wake-up, whoever waits for the end of one looks at the clock within
+/// this time.
+const STRETCH: Duration = Duration::from_secs(1);
+
+/// An instant further away than this stands for never.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Tells any number of threads that something has changed.
+///
+/// Take [`seen`](Self::seen) before looking at what may change, so that no change between the look
+/// and the [`wait`](Self::wait) goes unnoticed.
+#[derive(Default)]
+pub(super) struct Signal {
+    /// How often it was given.
+    given: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Signal").field(&*self.given()).finish()
+    }
+}
+
+impl Signal {
+    fn given(&self) -> MutexGuard<'_, u64> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything up to now has been seen.
+    pub(super) fn seen(&self) -> u64 {
+        *self.given()
+    }
+
+    /// Wakes all who wait.
+    pub(super) fn give(&self) {
+        *self.given() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the signal has been given after `seen`, or until `until`, or less: the caller
+    /// looks anew and waits again.
+    pub(super) fn wait(&self, seen: u64, until: Moment) {
+        let given = self.given();
+        if *given != seen {
+            return;
+        }
+        let length = until.since(clock::moment());
+        if length > NEVER {
+            drop(self.changed.wait(given));
+        } else if !length.is_zero() {
+            drop(self.changed.wait_timeout(given, length.min(STRETCH)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_was_not_seen_is_not_waited_for() {
+        let signal = Signal::default();
+        let seen = signal.seen();
+        signal.give();
+        let began = clock::moment();
+        signal.wait(seen, Moment::from_nanos(u64::MAX));
+        signal.wait(signal.seen(), began);
+        assert!(clock::moment().since(began) < LONG);
+    }
+
+    #[test]
+    fn all_who_wait_are_woken() {
+        let signal = Signal::default();
+        let seen = signal.seen();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while signal.seen() == seen {
+                        signal.wait(seen, Moment::from_nanos(u64::MAX));
+                    }
+                });
+            }
+            signal.give();
+        });
+    }
+
+    #[test]
+    fn waits_end() {
+        let signal = Signal::default();
+        let until = clock::moment().after(Duration::from_millis(20));
+        while clock::moment() < until {
+            signal.wait(signal.seen(), until);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A lock that is held.
+
+use super::lock::wait_for_release_until;
+use super::{HeldLock, Shared};
+use crate::front::{Job, LockError, ReleaseOutcome, clock};
+use crate::lock::{LossReason, Moment, Release};
+use core::fmt;
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::sync::Arc;
+
+/// The longest sleep at a stretch for whoever waits for the end of a lease.
+const STRETCH: Duration = Duration::from_secs(1);
+
+/// A lock that is held, until it is released, dropped or lost.
+///
+/// A keeper task renews it in the background. **Holding the guard does not mean holding the
+/// lock**: ask [`is_valid`](Self::is_valid) or [`ensure`](Self::ensure) before each step that
+/// needs it, or watch [`lost`](Self::lost), and let the resource check the
+/// [fencing token](Self::fencing_token) where it can.
+///
+/// Dropping the guard stops the renewal at once and leaves the release to the keeper. To know that
+/// the lock is free, and to learn whether it was held to the end, call
+/// [`release`](Self::release).
+#[must_use = "the lock is given back as soon as its guard is dropped"]
+pub struct LockGuard {
+    shared: Arc<Shared>,
+    lock: Arc<HeldLock>,
+    index: usize,
+    /// The release has been taken care of.
+    spent: bool,
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard")
+            .field("name", &self.name())
+            .field("fencing_token", &self.fencing_token())
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LockGuard {
+    pub(super) fn new(shared: Arc<Shared>, lock: Arc<HeldLock>, index: usize) -> Self {
+        Self {
+            shared,
+            lock,
+            index,
+            spent: false,
+        }
+    }
+
+    /// The name of the lock.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.lock.held.name
+    }
+
+    /// The memcached key of the lock's record, as it stands on the wire.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.lock.held.keys.lock().as_bytes()
+    }
+
+    /// The fencing token: a number that rises with every acquisition of this name, over all
+    /// clients. `None` when fencing is off for this lock.
+    ///
+    /// Send it with every write to the resource, and let the resource refuse numbers lower than
+    /// the highest it has seen. That keeps a holder which does not know that its time is over from
+    /// doing harm; nothing on the holder's side can. Fits a signed 64-bit column.
+    #[must_use]
+    pub fn fencing_token(&self) -> Option<u64> {
+        self.lock.held.grant.token
+    }
+
+    /// How long the lock is certain without another renewal; nothing once it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.lock.held.remaining(clock::moment())
+    }
+
+    /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.remaining().is_zero()
+    }
+
+    /// Checks that the lock is certain for at least `wanted` longer, without a renewal.
+    ///
+    /// # Errors
+    /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
+    /// [`Lost`](crate::ErrorKind::Lost).
+    pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
+        self.lock.held.ensure(wanted, clock::moment())
+    }
+
+    /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
+    /// refused, the server was restarted, or the client was shut down.
+    ///
+    /// It fires at the local deadline whether or not the server can be reached, and never before
+    /// the lock stops being [valid](Self::is_valid).
+    ///
+    /// # Cancel safety
+    /// Safe to drop and to call again.
+    pub async fn lost(&self) -> LossReason {
+        loop {
+            let mut changed = pin!(self.lock.changed.notified());
+            // Registered before looking, so that no change between the two goes unnoticed.
+            changed.as_mut().enable();
+            let now = clock::moment();
+            if let Some(reason) = self.lock.held.over(now) {
+                return reason;
+            }
+            // The timer stands still while the machine is suspended, the lease does not.
+            let length = self.lock.held.remaining(now).min(STRETCH);
+            let mut deadline = pin!(tokio::time::sleep(length));
+            core::future::poll_fn(|cx| {
+                if changed.as_mut().poll(cx).is_ready() || deadline.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Gives the lock back and says what truly happened.
+    ///
+    /// # Errors
+    /// The server refused, or did not answer for 5 s (the operation timeout, if that is longer) or
+    /// until the end of the lease. In the second case the keeper goes on trying until the lease
+    /// ends, and then the lock frees itself.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the release to the keeper.
+    pub async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
+        let valid_until = self.lock.held.valid_until();
+        self.lock.held.over(clock::moment());
+        if let Some(reason) = self.end() {
+            self.spent = true;
+            return Ok(ReleaseOutcome::AlreadyLost { reason });
+        }
+        let core = Arc::clone(&self.shared.core);
+        let give_up = wait_for_release_until(valid_until, core.site.settings.operation_timeout);
+        let outcome = core.release(&self.lock, give_up).await;
+        // What may succeed later is left to the keeper by the drop.
+        let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
+        self.spent = !outcome.as_ref().is_err_and(later);
+        outcome
+    }
+
+    /// Stops the keeping. The reason if the lock was over before.
+    fn end(&self) -> Option<LossReason> {
+        let first = self.lock.held.end(LossReason::Released);
+        self.shared
+            .core
+            .site
+            .registry
+            .remove(self.index, &self.lock);
+        self.lock.changed.notify_waiters();
+        if first {
+            return None;
+        }
+        self.lock.held.state().over
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        if self.spent {
+            return;
+        }
+        // From here on no renewal is begun; one that is under way is waited for by the release.
+        if self
+            .end()
+            .is_none_or(|reason| reason == LossReason::Released)
+        {
+            let core = &self.shared.core;
+            core.site
+                .registry
+                .push(Job::Release(Arc::clone(&self.lock)));
+            core.wake.notify_one();
+        }
+    }
+}
+
+impl super::Core {
+    /// Removes the record of a lock that was ended.
+    pub(super) async fn release(
+        &self,
+        lock: &HeldLock,
+        give_up: Moment,
+    ) -> Result<ReleaseOutcome, LockError> {
+        let held = &lock.held;
+        let cas = loop {
+            let changed = lock.changed.notified();
+            {
+                let state = held.state();
+                if !state.renewing {
+                    break state.cas;
+                }
+            }
+            // The renewal may be changing the CAS unique; its end is bounded by its time limit.
+            changed.await;
+        };
+        let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
+        let about = |error: LockError| error.about(&held.name);
+        let released = self.drive(&mut release, None).await.map_err(about)?;
+        self.site.released(released).map_err(about)
+    }
+}

@@ -1,0 +1,198 @@
+//! The lock of one name, not held.
+
+use super::guard::LockGuard;
+use super::{Core, HeldLock, Shared, from_now};
+use crate::front::{Cause, Held, Holder, Job, LockError, Wish, clock};
+use crate::lock::{Grant, Lease, LockKeys, Moment, Patience};
+use core::fmt;
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::string::String;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// The lock of one name: a handle that knows how to acquire it.
+///
+/// Made by [`Client::lock`](crate::Client::lock); cheap to clone and to keep. Two handles of one
+/// name are contenders like any others. A task that acquires a lock it holds already waits for
+/// itself: locks are not reentrant.
+#[derive(Clone)]
+pub struct Lock {
+    shared: Arc<Shared>,
+    wish: Wish,
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("name", &self.wish.name)
+            .field("lease", &self.wish.lease)
+            .field("fencing", &self.wish.fencing)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lock {
+    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+        Self {
+            shared,
+            wish: Wish::new(name),
+        }
+    }
+
+    /// How long the lock outlives a holder that dies (default: the client's, 10 s unless told
+    /// otherwise). While the holder lives, its keeper renews the lease every third of it.
+    ///
+    /// From 100 ms to 30 days; anything else is reported by the first call that would acquire.
+    /// Until takeover by observation exists, the name is free again 2 to 5 s after the lease of a
+    /// dead holder, because memcached counts whole seconds.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.wish.lease = Some(lease);
+        self
+    }
+
+    /// What the holder is called in the record, for people (default: the client's label). At most
+    /// 64 bytes are kept.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.wish.label = Some(label.into());
+        self
+    }
+
+    /// Whether a fencing token is drawn with each acquisition (default yes). It costs no round
+    /// trip, a line each way.
+    #[must_use]
+    pub fn fencing(mut self, on: bool) -> Self {
+        self.wish.fencing = on;
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.wish.name
+    }
+
+    /// Acquires the lock, waiting for as long as others hold it.
+    ///
+    /// # Errors
+    /// The name or the lease cannot be used, or the server does not answer for longer than the
+    /// lease (at least 5 s). [`is_unknown`](LockError::is_unknown) tells that a request was sent
+    /// whose fate is not known; the keeper takes back what it may have left.
+    ///
+    /// # Cancel safety
+    /// Safe to drop at any time. If the lock was being acquired at that moment, the keeper gives
+    /// it back; at worst it stays taken until its lease ends.
+    pub async fn acquire(&self) -> Result<LockGuard, LockError> {
+        match self.run(Patience::Forever).await? {
+            Ok(guard) => Ok(guard),
+            Err(_) => Err(LockError::new(Cause::Timeout {
+                waited: Duration::ZERO,
+                holder: None,
+            })),
+        }
+    }
+
+    /// Acquires the lock if nobody holds it: `None` if somebody does.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
+    /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
+        Ok(self.run(Patience::Once).await?.ok())
+    }
+
+    /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
+    /// lock all the time.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
+        let began = clock::moment();
+        match self.run(Patience::Until(began.after(limit))).await? {
+            Ok(guard) => Ok(guard),
+            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+        }
+    }
+
+    async fn run(
+        &self,
+        patience: Patience,
+    ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
+        let core = self.core();
+        let asked = self.wish.check(&core.site)?;
+        let mut acquiring = asked.begin(patience, || core.wake.notify_one());
+        let until = match patience {
+            Patience::Until(end) => Some(end),
+            Patience::Once | Patience::Forever => None,
+        };
+        let acquired = {
+            let mut acquired = pin!(core.drive(&mut acquiring.acquire, until));
+            let mut closed = pin!(core.closed.notified());
+            poll_fn(|cx| {
+                if closed.as_mut().poll(cx).is_ready() || core.site.registry.is_closed() {
+                    return Poll::Ready(Err(LockError::new(Cause::Closed)));
+                }
+                acquired.as_mut().poll(cx)
+            })
+            .await
+        };
+        let acquired = acquired.map_err(|error| error.about(self.name()))?;
+        match asked.result(acquired)? {
+            Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
+            Err(holder) => Ok(Err(holder)),
+        }
+    }
+
+    fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
+        let due = lease.renew_at(grant.sent);
+        let lock = Arc::new(HeldLock {
+            held: Held::new(self.wish.name.clone(), keys, lease, grant),
+            changed: Notify::new(),
+        });
+        let core = self.core();
+        match core.site.registry.insert(Arc::clone(&lock), due) {
+            Some((index, wake)) => {
+                if wake {
+                    core.wake.notify_one();
+                }
+                Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
+            }
+            None => {
+                // Shut down while the answer was on its way.
+                lock.held.end(crate::lock::LossReason::Released);
+                core.site.registry.push(Job::Release(lock));
+                core.wake.notify_one();
+                Err(LockError::new(Cause::Closed).about(self.name()))
+            }
+        }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+}
+
+/// How long a caller waits for a release that finds no answer. The keeper goes on trying.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The instant at which a release that finds no answer is given up: the end of the lease, after
+/// which the record is about to go by itself, and at least a moment from now.
+pub(super) fn release_until(valid_until: Moment) -> Moment {
+    valid_until.max(from_now(Duration::from_millis(100)))
+}
+
+/// The same for a caller who waits for it.
+pub(super) fn wait_for_release_until(valid_until: Moment, operation_timeout: Duration) -> Moment {
+    let limit = RELEASE_LIMIT.max(operation_timeout);
+    release_until(valid_until).min(from_now(limit))
+}

@@ -1,0 +1,216 @@
+//! The async front, on tokio.
+
+mod drive;
+mod guard;
+mod keeper;
+mod lock;
+
+pub use guard::LockGuard;
+pub use lock::Lock;
+
+use crate::front::{Builder, Cause, Held, Holder, LockError, Site, clock};
+use crate::lock::Inspect;
+use crate::net::connection::Connection;
+use core::fmt;
+use core::time::Duration;
+use std::string::String;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// A lock that is held, and who is to be told when it is over.
+#[derive(Debug)]
+struct HeldLock {
+    held: Held,
+    /// Something about it has changed.
+    changed: Notify,
+}
+
+impl AsRef<Held> for HeldLock {
+    fn as_ref(&self) -> &Held {
+        &self.held
+    }
+}
+
+/// What the client, its guards and its keeper share.
+#[derive(Debug)]
+struct Core {
+    site: Site<Connection, HeldLock>,
+    /// The keeper has something to do.
+    wake: Notify,
+    /// The keeper has done something.
+    done: Notify,
+    /// The client was shut down.
+    closed: Notify,
+}
+
+/// The handle whose last drop lets the keeper end.
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.site.registry.abandon();
+        self.core.wake.notify_one();
+    }
+}
+
+/// A client of one memcached server: the place where locks come from.
+///
+/// Cheap to clone; all clones share connections and one keeper task, which renews the locks that
+/// are held and gives back those whose guards were dropped. The task ends when the last clone and
+/// the last guard are gone.
+///
+/// # Example
+/// ```no_run
+/// # async fn example() -> Result<(), memlatch::LockError> {
+/// use std::time::Duration;
+///
+/// let client = memlatch::Client::connect("memcached://127.0.0.1:11211").await?;
+/// let lock = client.lock("invoices/42").lease(Duration::from_secs(10));
+/// let guard = lock.acquire().await?;
+/// // … work, for as long as `guard.is_valid()` …
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.core().site.settings.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to a server: `memcached://host:port`, `unix:///path`, or `host:port`.
+    ///
+    /// # Errors
+    /// The address cannot be used, the server cannot be reached within a second, or it is no
+    /// memcached server that locks can be kept on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn connect(address: impl Into<String>) -> Result<Self, LockError> {
+        Self::builder().server(address).build().await
+    }
+
+    /// Starts to describe a client.
+    #[must_use]
+    pub fn builder() -> Builder<Self> {
+        Builder::new()
+    }
+
+    /// The lock of this name: a cheap handle. Nothing is sent, and a name that cannot be used is
+    /// reported by the first call that would send something.
+    ///
+    /// Names have 1 to 1024 bytes and no control characters.
+    #[must_use]
+    pub fn lock(&self, name: impl Into<String>) -> Lock {
+        Lock::new(Arc::clone(&self.shared), name.into())
+    }
+
+    /// Who holds the lock of this name; `None` when nobody does.
+    ///
+    /// The answer may be out of date when it arrives. Never decide by it what only a held lock
+    /// allows.
+    ///
+    /// # Errors
+    /// The name cannot be used, or the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing at the server.
+    pub async fn holder(&self, name: impl AsRef<str>) -> Result<Option<Holder>, LockError> {
+        let name = name.as_ref();
+        let about = |error: LockError| error.about(name);
+        let core = self.core();
+        let keys = core.site.keys(name)?;
+        let inspected = core.drive(&mut Inspect::new(&keys), None).await;
+        core.site
+            .inspected(inspected.map_err(about)?)
+            .map_err(about)
+    }
+
+    /// Gives back every lock that is still held or whose guard was dropped, and waits for that up
+    /// to `limit`. Guards that are still around learn that their lock was
+    /// [released](crate::LossReason::Released); later acquisitions fail.
+    ///
+    /// Returns whether everything was given back. What was not runs out with its lease.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the keeper from giving back what is left.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        let core = self.core();
+        for lock in core.site.registry.close() {
+            lock.changed.notify_waiters();
+        }
+        core.closed.notify_waiters();
+        core.wake.notify_one();
+        let drained = async {
+            loop {
+                let done = core.done.notified();
+                if core.site.registry.is_drained() {
+                    return;
+                }
+                done.await;
+            }
+        };
+        let in_time = tokio::time::timeout(limit, drained).await.is_ok();
+        core.site.pool.clear();
+        in_time
+    }
+
+    /// The address of the server.
+    #[must_use]
+    pub fn server(&self) -> String {
+        std::string::ToString::to_string(&self.core().site.settings.address)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+}
+
+impl Builder<Client> {
+    /// Connects to the server and starts the keeper task.
+    ///
+    /// # Errors
+    /// A setting cannot be used, there is no tokio runtime with I/O and time, the server cannot
+    /// be reached, or it is no memcached server that locks can be kept on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn build(self) -> Result<Client, LockError> {
+        let settings = self.validate()?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
+            LockError::new(Cause::Setting(
+                "the async client must be built within a tokio runtime".into(),
+            ))
+        })?;
+        let core = Arc::new(Core {
+            site: Site::new(settings)?,
+            wake: Notify::new(),
+            done: Notify::new(),
+            closed: Notify::new(),
+        });
+        match core.connect(None).await {
+            Ok(checkout) => drop(checkout),
+            Err(why) => return Err(core.site.unconnected(why)),
+        }
+        runtime.spawn(keeper::run(Arc::clone(&core)));
+        Ok(Client {
+            shared: Arc::new(Shared { core }),
+        })
+    }
+}
+
+/// The instant that is `length` from now.
+fn from_now(length: Duration) -> crate::lock::Moment {
+    clock::moment().after(length)
+}

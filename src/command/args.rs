@@ -1,0 +1,323 @@
+//! The command line.
+
+use super::duration;
+use clap::builder::styling::Styles;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use core::time::Duration;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What is talked to when nobody says otherwise.
+pub(super) const DEFAULT_SERVER: &str = "memcached://127.0.0.1:11211";
+
+/// Distributed locks on memcached
+#[derive(Debug, Parser)]
+#[command(
+    name = "memlatch",
+    version,
+    styles = Styles::plain(),
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 64 usage, 69 server unreachable or unfit; `memlatch run --help` has those of run."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// The server: memcached://HOST:PORT, unix:///PATH, or HOST:PORT
+    /// [default: memcached://127.0.0.1:11211]
+    #[arg(long, global = true, value_name = "URL", env = "MEMLATCH_SERVER")]
+    pub(super) server: Option<String>,
+
+    /// What the keys of all locks start with [default: memlatch:]
+    #[arg(long, global = true, value_name = "PREFIX", env = "MEMLATCH_PREFIX")]
+    pub(super) prefix: Option<String>,
+
+    /// Whether nothing is granted on a server that was started or flushed within the last lease:
+    /// on or off [default: on]
+    #[arg(
+        long,
+        global = true,
+        value_name = "on|off",
+        env = "MEMLATCH_RESTART_GUARD",
+        value_parser = switch
+    )]
+    pub(super) restart_guard: Option<bool>,
+
+    /// Say on stderr what is done; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(long, global = true)]
+    pub(super) quiet: bool,
+}
+
+impl Global {
+    /// The server that was named, if one was.
+    pub(super) fn named_server(&self) -> Option<&str> {
+        self.server.as_deref().filter(|server| !server.is_empty())
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        let given = self.prefix.as_deref().filter(|prefix| !prefix.is_empty());
+        given.unwrap_or(memlatch::lock::DEFAULT_PREFIX)
+    }
+
+    pub(super) fn restart_guard(&self) -> bool {
+        self.restart_guard.unwrap_or(true)
+    }
+}
+
+/// An empty variable is one that is not set.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Run(Run),
+    Status(Status),
+    Serve(Serve),
+    Demo(Demo),
+    #[command(name = "__demo-worker", hide = true)]
+    DemoWorker(DemoWorker),
+}
+
+/// Run a command while holding a lock
+///
+/// The command inherits stdin, stdout and stderr, and finds in its environment MEMLATCH_NAME, the
+/// fencing token as MEMLATCH_TOKEN, and MEMLATCH_SERVER. Signals are passed on to it. The lock is
+/// renewed for as long as it runs and given back when it ends, however it ends. Should memlatch
+/// itself be killed, the command gets SIGTERM (on Linux).
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "memlatch run [OPTIONS] NAME [--] COMMAND [ARGS]...\n       \
+                      memlatch run [OPTIONS] NAME -c STRING",
+    after_long_help = "\
+Exit codes:
+  the command's own, or 128+N when signal N ended it
+  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
+  64   the command line cannot be used
+  69   the server is unreachable, unfit, or was started or flushed too recently
+  71   the system refuses something
+  120  the lock was lost while the command ran
+  126  the command cannot be executed
+  127  the command is not there
+
+DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
+)]
+pub(super) struct Run {
+    /// Do not wait when somebody else holds the lock
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(super) no_wait: bool,
+
+    /// How long to wait for the lock [default: for ever]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) wait: Option<Duration>,
+
+    /// Exit code when the lock is not to be had, 0 to 255
+    #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
+    pub(super) conflict_exit_code: u8,
+
+    /// How long the lock outlives this process and its machine
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub(super) lease: Duration,
+
+    /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
+    /// SIGKILL, SIGKILL at once, or nothing
+    #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
+    pub(super) on_lost: OnLost,
+
+    /// What the holder is called when somebody asks for the status
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) label: String,
+
+    /// A command line for $SHELL (or /bin/sh), in place of COMMAND
+    #[arg(short, long, value_name = "STRING")]
+    pub(super) command: Option<OsString>,
+
+    /// The lock's name and the command with its arguments; options end at NAME
+    // One list, so that nothing after the name is taken for an option of ours.
+    #[arg(
+        value_name = "NAME [--] COMMAND [ARGS]",
+        trailing_var_arg = true,
+        num_args = 1..,
+        required = true
+    )]
+    pub(super) words: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnLost {
+    Term,
+    Kill,
+    Ignore,
+}
+
+/// Tell who holds a lock
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// The lock's name
+    pub(super) name: String,
+
+    /// One JSON object in place of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Serve memcached from this process, for tests and demos
+///
+/// Takes memcached's own short options, so that what starts memcached can start this instead, and
+/// prints the address it listens on. Ends on SIGINT or SIGTERM. Accepted without effect, because
+/// they mean nothing here: -t, -u, -U, -v, -W, -X, and all of -o but temporary_ttl.
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    /// Address to listen on, with or without a port
+    #[arg(short = 'l', value_name = "ADDR", default_value = "127.0.0.1")]
+    pub(super) listen: String,
+
+    /// Port to listen on; 0 takes a free one
+    #[arg(short = 'p', value_name = "PORT")]
+    pub(super) port: Option<u16>,
+
+    /// Listen on a Unix socket at this path, and on no port
+    #[arg(short = 's', value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// Memory for items, in megabytes
+    #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
+    pub(super) memory: u32,
+
+    /// Refuse new items rather than evict old ones when memory is short
+    #[arg(short = 'M')]
+    pub(super) no_evictions: bool,
+
+    /// Run without CAS (locks are impossible then)
+    #[arg(short = 'C')]
+    pub(super) no_cas: bool,
+
+    /// Refuse flush_all
+    #[arg(short = 'F')]
+    pub(super) no_flush: bool,
+
+    /// Obey the shutdown command
+    #[arg(short = 'A')]
+    pub(super) shutdown: bool,
+
+    /// Serve only clients that authenticate with a line user:password of this file
+    #[arg(short = 'Y', value_name = "FILE")]
+    pub(super) accounts: Option<PathBuf>,
+
+    /// Most that one item may take, with k or m for kilo- and megabytes
+    #[arg(short = 'I', value_name = "SIZE", default_value = "1m")]
+    pub(super) item_size: String,
+
+    /// Most connections at once
+    #[arg(short = 'c', value_name = "N", default_value_t = 1024)]
+    pub(super) connections: usize,
+
+    /// temporary_ttl=N protects items with at most N seconds to live from eviction
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(super) extended: Vec<String>,
+
+    /// Listen where other machines can reach it, too
+    #[arg(long)]
+    pub(super) allow_remote: bool,
+
+    #[arg(short = 't', hide = true, value_name = "N")]
+    threads: Option<String>,
+    #[arg(short = 'u', hide = true, value_name = "USER")]
+    user: Option<String>,
+    #[arg(short = 'U', hide = true, value_name = "PORT")]
+    udp_port: Option<String>,
+    #[arg(short = 'W', hide = true)]
+    no_watch: bool,
+    #[arg(short = 'X', hide = true)]
+    no_dump: bool,
+}
+
+/// See what a lock is good for: processes raise one counter, without a lock and with one
+///
+/// Uses a server of its own unless --server or MEMLATCH_SERVER names one. Exits with 1 if an
+/// update was lost under the lock or a fencing token did not rise.
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// How many processes take part, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) workers: u32,
+
+    /// How long each of the two phases lasts
+    #[arg(long, value_name = "DURATION", default_value = "3", value_parser = duration::parse)]
+    pub(super) seconds: Duration,
+}
+
+/// One process of the demo.
+#[derive(Debug, clap::Args)]
+pub(super) struct DemoWorker {
+    #[arg(long)]
+    pub(super) parent: i32,
+    #[arg(long)]
+    pub(super) index: u32,
+    #[arg(long)]
+    pub(super) folder: PathBuf,
+    #[arg(long, value_parser = duration::parse)]
+    pub(super) length: Duration,
+    /// The lock to take for each increment; none is taken without.
+    #[arg(long)]
+    pub(super) lock: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(words: &[&str]) -> (Global, Run) {
+        let args = Args::try_parse_from(words).expect("a usable command line");
+        match args.verb {
+            Verb::Run(run) => (args.global, run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_end_at_the_name() {
+        let words = [
+            "memlatch", "run", "-n", "x", "ls", "-n", "--quiet", "-E", "--",
+        ];
+        let (global, run) = run(&words);
+        assert!(run.no_wait && !global.quiet);
+        assert_eq!(run.words, ["x", "ls", "-n", "--quiet", "-E", "--"]);
+    }
+
+    #[test]
+    fn the_separator_may_stand_on_either_side_of_the_name() {
+        let (_, after) = run(&["memlatch", "run", "x", "--", "-odd"]);
+        assert_eq!(after.words, ["x", "--", "-odd"]);
+        let (_, before) = run(&["memlatch", "run", "--", "-x", "ls"]);
+        assert_eq!(before.words, ["-x", "ls"]);
+    }
+
+    #[test]
+    fn global_options_stand_on_either_side_of_the_verb() {
+        let (before, _) = run(&["memlatch", "--server", "h:1", "run", "x", "ls"]);
+        let (after, _) = run(&["memlatch", "run", "--server", "h:1", "x", "ls"]);
+        assert_eq!(before.named_server(), Some("h:1"));
+        assert_eq!(after.named_server(), Some("h:1"));
+    }
+}

@@ -1,0 +1,272 @@
+//! `memlatch run`: a command under a lock.
+
+use super::args::{Global, Run};
+use super::child::Child;
+use super::failure::{Failure, code};
+use super::output::{self, Voice};
+use super::race::{First, race};
+use super::server;
+use super::signals::{FORWARDED, Signals};
+use super::watch::Watch;
+use core::time::Duration;
+use memlatch::lock::Lease;
+use memlatch::{Client, Lock, LockError, LockGuard, LossReason, ReleaseOutcome};
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use tokio::time::{Instant, timeout};
+
+/// How long the way out may take when the server does not answer. What is left there then runs
+/// out with its lease.
+const WAY_OUT: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(global: &Global, options: Run, voice: Voice) -> Result<u8, Failure> {
+    let job = Job::new(global, options, voice)?;
+    let mut signals = Signals::listen(&FORWARDED)
+        .map_err(|error| Failure::system("cannot receive signals", &error))?;
+    let connecting = server::builder(global).build();
+    let client = match race(connecting, signals.ending()).await {
+        First::A(client) => client?,
+        First::B(signal) => return Ok(code::of_signal(signal as i32)),
+    };
+    let done = job.run(&client, &mut signals).await;
+    // Also takes back what an acquisition that was given up may have left.
+    let left_behind = !client.shutdown(WAY_OUT).await;
+    // Who has been told of a worse thing needs not be told of this one.
+    if left_behind && matches!(done, Ok(code) if code != code::LOST) {
+        voice.note(&format!(
+            "lock `{}`: the server does not answer; it is free when its lease has run out",
+            job.name
+        ));
+    }
+    done
+}
+
+/// What is to be run under which lock.
+struct Job {
+    name: String,
+    argv: Vec<OsString>,
+    options: Run,
+    voice: Voice,
+}
+
+impl Job {
+    fn new(global: &Global, mut options: Run, voice: Voice) -> Result<Self, Failure> {
+        let mut words = core::mem::take(&mut options.words).into_iter();
+        let name = words.next().unwrap_or_default();
+        let name = name.into_string().map_err(|name| {
+            Failure::usage(format!(
+                "the lock name {} is not UTF-8",
+                name.to_string_lossy()
+            ))
+        })?;
+        let argv = command_line(words.collect(), options.command.take())?;
+        server::check(global, &name)?;
+        Lease::new(options.lease).map_err(|error| Failure::usage(format!("--lease: {error}")))?;
+        Ok(Self {
+            name,
+            argv,
+            options,
+            voice,
+        })
+    }
+
+    async fn run(&self, client: &Client, signals: &mut Signals) -> Result<u8, Failure> {
+        let lock = client
+            .lock(&self.name)
+            .lease(self.options.lease)
+            .label(&self.options.label);
+        let began = Instant::now();
+        self.voice.detail(&format!(
+            "lock `{}`: asking {} for it",
+            self.name,
+            client.server()
+        ));
+        let guard = match race(self.acquire(&lock), signals.ending()).await {
+            First::A(guard) => guard?,
+            First::B(signal) => return Ok(code::of_signal(signal as i32)),
+        };
+        let Some(guard) = guard else {
+            // As flock(1) has it, the code says it all.
+            self.voice.detail(&format!(
+                "lock `{}`: not to be had within {:.1?}",
+                self.name,
+                began.elapsed()
+            ));
+            return Ok(self.options.conflict_exit_code);
+        };
+        self.voice.detail(&format!(
+            "lock `{}`: held after {:.1?}, token {}",
+            self.name,
+            began.elapsed(),
+            token(&guard)
+        ));
+        let environment = [
+            ("MEMLATCH_NAME", self.name.clone()),
+            ("MEMLATCH_TOKEN", token(&guard)),
+            ("MEMLATCH_SERVER", client.server()),
+        ];
+        // In a group of its own, the command could not read from the terminal.
+        let grouped = !std::io::stdin().is_terminal();
+        let ended = match Child::spawn(&self.argv, &environment, grouped) {
+            Ok(child) => {
+                let watch = Watch {
+                    child,
+                    guard: &guard,
+                    signals,
+                    lease: self.options.lease,
+                    on_lost: self.options.on_lost,
+                };
+                watch.until_the_end().await
+            }
+            Err(failure) => Err(failure),
+        };
+        let back = self.give_back(guard, signals).await;
+        let ended = ended?;
+        match back {
+            _ if ended.lost => return Ok(code::LOST),
+            Back::Free => {}
+            Back::Lost(reason) => {
+                // It happened too shortly before the end to be noticed by a renewal.
+                output::complain(&format!(
+                    "lock `{}`: lost while the command ran: {reason}",
+                    self.name
+                ));
+                return Ok(code::LOST);
+            }
+            Back::Unknown(why) => self
+                .voice
+                .note(&format!("{why}; it is free when its lease has run out")),
+        }
+        Ok(ended.code)
+    }
+
+    /// The lock, unless it is not to be had.
+    async fn acquire(&self, lock: &Lock) -> Result<Option<LockGuard>, LockError> {
+        let wait = if self.options.no_wait {
+            Some(Duration::ZERO)
+        } else {
+            self.options.wait
+        };
+        let began = Instant::now();
+        loop {
+            let left = wait.map(|wait| wait.saturating_sub(began.elapsed()));
+            let guard = match left {
+                None => lock.acquire().await?,
+                Some(left) if left.is_zero() => match lock.try_acquire().await? {
+                    Some(guard) => guard,
+                    None => return Ok(None),
+                },
+                Some(left) => match lock.acquire_timeout(left).await {
+                    Ok(guard) => guard,
+                    Err(error) if error.is_timeout() => {
+                        // It knows who has it.
+                        self.voice.detail(&error.to_string());
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            // This process may have stood still for longer than the lease.
+            if guard.is_valid() {
+                return Ok(Some(guard));
+            }
+        }
+    }
+
+    async fn give_back(&self, guard: LockGuard, signals: &mut Signals) -> Back {
+        let releasing = timeout(WAY_OUT, guard.release());
+        match race(releasing, signals.ending()).await {
+            First::A(Ok(Ok(ReleaseOutcome::Released))) => Back::Free,
+            First::A(Ok(Ok(ReleaseOutcome::AlreadyLost { reason }))) => Back::Lost(reason),
+            First::A(Ok(Err(error))) => Back::Unknown(error.to_string()),
+            // The keeper goes on with it until the client is shut down.
+            First::A(Err(_)) | First::B(_) => Back::Free,
+        }
+    }
+}
+
+/// What became of the lock at the end.
+enum Back {
+    Free,
+    Lost(LossReason),
+    Unknown(String),
+}
+
+fn token(guard: &LockGuard) -> String {
+    guard
+        .fencing_token()
+        .map_or_else(String::new, |token| token.to_string())
+}
+
+/// The command to run, from what follows the name and from `-c` before it.
+fn command_line(
+    mut words: Vec<OsString>,
+    mut line: Option<OsString>,
+) -> Result<Vec<OsString>, Failure> {
+    let first = words.first().and_then(|word| word.to_str());
+    match first {
+        // flock(1) takes it on this side of the name as well, with exactly one word.
+        Some("-c" | "--command") if line.is_none() => {
+            if words.len() != 2 {
+                return Err(Failure::usage(
+                    "-c takes exactly one command line, as one word: -c 'a && b'",
+                ));
+            }
+            line = words.pop();
+            words.clear();
+        }
+        Some("--") => {
+            words.remove(0);
+        }
+        _ => {}
+    }
+    match line {
+        Some(_) if !words.is_empty() => Err(Failure::usage(
+            "there is both a command and -c; write one of them",
+        )),
+        Some(line) => {
+            let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+            let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+            Ok(vec![shell, "-c".into(), line])
+        }
+        None if words.is_empty() => Err(Failure::usage(
+            "the command to run is missing; write memlatch run NAME -- COMMAND",
+        )),
+        None => Ok(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str], line: Option<&str>) -> Option<Vec<OsString>> {
+        let words = words.iter().map(OsString::from).collect();
+        command_line(words, line.map(OsString::from)).ok()
+    }
+
+    #[test]
+    fn commands_with_and_without_a_separator() {
+        let ls = Some(vec!["ls".into(), "--".into()]);
+        assert_eq!(parsed(&["ls", "--"], None), ls);
+        assert_eq!(parsed(&["--", "ls", "--"], None), ls);
+        assert_eq!(parsed(&[], None), None);
+        assert_eq!(parsed(&["--"], None), None);
+    }
+
+    #[test]
+    fn lines_for_the_shell_on_both_sides_of_the_name() {
+        let before = parsed(&[], Some("a; b")).expect("a command");
+        let after = parsed(&["-c", "a; b"], None).expect("a command");
+        assert_eq!(before[1..], ["-c", "a; b"]);
+        assert_eq!(after, before);
+        for (words, line) in [
+            (&["ls"][..], Some("a")),
+            (&["-c"], None),
+            (&["-c", "a", "b"], None),
+            (&["-c", "a"], Some("b")),
+        ] {
+            assert_eq!(parsed(words, line), None);
+        }
+    }
+}

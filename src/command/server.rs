@@ -1,0 +1,24 @@
+//! From the options to a client of the server.
+
+use super::args::{DEFAULT_SERVER, Global};
+use super::failure::Failure;
+use memlatch::lock::{LockKeys, Namespace};
+use memlatch::net::Address;
+use memlatch::{Builder, Client};
+
+/// A client as the options describe it.
+pub(super) fn builder(global: &Global) -> Builder<Client> {
+    Client::builder()
+        .server(global.named_server().unwrap_or(DEFAULT_SERVER))
+        .prefix(global.prefix())
+        .restart_guard(global.restart_guard())
+}
+
+/// The keys of a lock. Finds mistakes in the address, the prefix and the name before anything is
+/// sent, so that they are not hidden by a server that cannot be reached.
+pub(super) fn check(global: &Global, name: &str) -> Result<LockKeys, Failure> {
+    let server = global.named_server().unwrap_or(DEFAULT_SERVER);
+    server.parse::<Address>().map_err(Failure::usage)?;
+    let namespace = Namespace::new(global.prefix()).map_err(Failure::usage)?;
+    namespace.keys(name.as_bytes()).map_err(Failure::usage)
+}

@@ -1,0 +1,166 @@
+//! An acquisition as users see it: from what a lock handle was told to a request, and from what
+//! came of that to a result.
+
+use super::clock;
+use super::error::{Cause, LockError};
+use super::held::{Held, ReleaseOutcome};
+use super::holder::Holder;
+use super::registry::Job;
+use super::site::Site;
+use crate::lock::{
+    Acquire, Acquired, Failure, Grant, Inspected, Lease, LockKeys, Moment, Owner, Patience,
+    Released, Request,
+};
+use core::time::Duration;
+use std::borrow::ToOwned;
+use std::string::String;
+
+/// What a lock handle was told.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) name: String,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) label: Option<String>,
+    pub(crate) fencing: bool,
+}
+
+impl Wish {
+    pub(crate) const fn new(name: String) -> Self {
+        Self {
+            name,
+            lease: None,
+            label: None,
+            fencing: true,
+        }
+    }
+
+    /// Checks whether it can be had of this client.
+    pub(crate) fn check<'a, C, L: AsRef<Held>>(
+        &'a self,
+        site: &'a Site<C, L>,
+    ) -> Result<Asked<'a, C, L>, LockError> {
+        if site.registry.is_closed() {
+            return Err(LockError::new(Cause::Closed).about(&self.name));
+        }
+        let keys = site.keys(&self.name)?;
+        let lease = match self.lease {
+            Some(lease) => Lease::new(lease)
+                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
+            None => site.settings.default_lease,
+        };
+        let labelled = self.label.as_deref();
+        Ok(Asked {
+            site,
+            wish: self,
+            keys,
+            lease,
+            labelled: labelled.map(|label| site.settings.owner_labelled(label)),
+        })
+    }
+}
+
+/// A wish that can be had.
+#[derive(Debug)]
+pub(crate) struct Asked<'a, C, L> {
+    site: &'a Site<C, L>,
+    wish: &'a Wish,
+    pub(crate) keys: LockKeys,
+    pub(crate) lease: Lease,
+    /// Who asks, where that is not the client's own name.
+    labelled: Option<Owner>,
+}
+
+impl<C, L: AsRef<Held>> Asked<'_, C, L> {
+    /// Begins to acquire. `wake` tells the keeper that there is work for it.
+    pub(crate) fn begin<W: Fn()>(&self, patience: Patience, wake: W) -> Acquiring<'_, C, L, W> {
+        let settings = &self.site.settings;
+        let request = Request {
+            namespace: &settings.namespace,
+            keys: &self.keys,
+            owner: self.labelled.as_ref().unwrap_or(&settings.owner),
+            lease: self.lease,
+            fencing: self.wish.fencing,
+            memory: self.site.memory_for(self.lease),
+            patience,
+            tolerance: self.site.tolerance(self.lease, patience != Patience::Once),
+        };
+        Acquiring {
+            site: self.site,
+            name: &self.wish.name,
+            keys: &self.keys,
+            acquire: Acquire::new(request, self.site.nonces.draw()),
+            wake,
+        }
+    }
+
+    /// What came of it, to the user: held, held by another, or an error.
+    pub(crate) fn result(
+        &self,
+        acquired: Acquired,
+    ) -> Result<Result<Grant, Option<Holder>>, LockError> {
+        let cause = match acquired {
+            Acquired::Granted(grant) => return Ok(Ok(grant)),
+            Acquired::Refused(refusal) => {
+                let holder = refusal.holder;
+                return Ok(Err(
+                    holder.map(|record| Holder::from_record(record, refusal.left))
+                ));
+            }
+            Acquired::Failed(Failure::Lease(error)) => {
+                return Err(LockError::new(Cause::Lease(error)).about(&self.wish.name));
+            }
+            Acquired::YoungMemory { lacking } => Cause::YoungMemory { lacking },
+            Acquired::Failed(failure) => Cause::Server(failure),
+        };
+        Err(self.site.error(cause).about(&self.wish.name))
+    }
+}
+
+/// An acquisition that may be abandoned at any point. Whatever it may have left at the server by
+/// then is handed to the keeper.
+#[derive(Debug)]
+pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
+    site: &'a Site<C, L>,
+    name: &'a str,
+    keys: &'a LockKeys,
+    pub(crate) acquire: Acquire<'a>,
+    wake: W,
+}
+
+impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
+    fn drop(&mut self) {
+        if let Some(leftover) = self.acquire.leftover() {
+            self.site.registry.push(Job::Undo {
+                name: self.name.to_owned(),
+                keys: self.keys.clone(),
+                leftover,
+            });
+            (self.wake)();
+        }
+    }
+}
+
+impl<C, L: AsRef<Held>> Site<C, L> {
+    /// What came of a release, to the user.
+    pub(crate) fn released(&self, released: Released) -> Result<ReleaseOutcome, LockError> {
+        match released {
+            Released::Yes => Ok(ReleaseOutcome::Released),
+            Released::AlreadyLost(reason) => Ok(ReleaseOutcome::AlreadyLost { reason }),
+            Released::Failed(failure) => Err(self.error(Cause::Server(failure))),
+        }
+    }
+
+    /// The error of a wait that began at `began` and in which `holder` was seen last.
+    pub(crate) fn timeout(&self, name: &str, began: Moment, holder: Option<Holder>) -> LockError {
+        let waited = clock::moment().since(began);
+        self.error(Cause::Timeout { waited, holder }).about(name)
+    }
+
+    /// What an inspection found, to the user.
+    pub(crate) fn inspected(&self, inspected: Inspected) -> Result<Option<Holder>, LockError> {
+        match inspected {
+            Inspected::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            seen => Ok(Holder::from_inspected(seen)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The clock that leases are measured with, and the source of nonces.
+
+use crate::lock::{Moment, Nonce, Now};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The present.
+pub(crate) fn now() -> Now {
+    let unix_seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    Now {
+        moment: moment(),
+        unix_seconds,
+    }
+}
+
+/// The present instant, on a clock that goes on while the machine is suspended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn moment() -> Moment {
+    // `std::time::Instant` stands still during suspend on Linux (rust-lang/rust#87906): a lease
+    // measured with it would still look valid on a machine that slept through its end.
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Moment::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// The present instant: the later of what the monotonic and the wall clock say has passed, so
+/// that a suspend which the one does not count ends leases all the same. A wall clock that is set
+/// forward ends them too early, which is the safe side.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn moment() -> Moment {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let (instant, wall) = START.get_or_init(|| (Instant::now(), SystemTime::now()));
+    let walled = wall.elapsed().unwrap_or_default();
+    let passed = instant.elapsed().max(walled).as_nanos();
+    let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+    Moment::from_nanos(LAST.fetch_max(passed, Ordering::AcqRel).max(passed))
+}
+
+/// Nonces of one client: 128 random bits, counted up.
+///
+/// A process that forks and goes on using the client in both halves would draw the same nonces
+/// twice; connect anew after a fork.
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    base: u128,
+    drawn: AtomicU64,
+}
+
+impl Nonces {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Self {
+            base: u128::from_be_bytes(bytes),
+            drawn: AtomicU64::new(0),
+        })
+    }
+
+    /// A nonce with room behind it for 2^32 attempts of one operation.
+    pub(crate) fn draw(&self) -> Nonce {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let nonce = self.base.wrapping_add(u128::from(drawn) << 32);
+        Nonce::from_random(nonce.to_be_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::format;
+
+    #[test]
+    fn time_goes_on() {
+        let before = moment();
+        std::thread::sleep(core::time::Duration::from_millis(5));
+        assert!(moment().since(before) >= core::time::Duration::from_millis(5));
+    }
+
+    #[test]
+    fn nonces_differ_within_a_client_and_between_clients() {
+        let clients = [
+            Nonces::new().expect("random"),
+            Nonces::new().expect("random"),
+        ];
+        let drawn: BTreeSet<_> = clients
+            .iter()
+            .flat_map(|nonces| (0..100).map(|_| format!("{:?}", nonces.draw())))
+            .collect();
+        assert_eq!(drawn.len(), 200);
+    }
+}

@@ -1,0 +1,178 @@
+//! A lock that is held: what its guard and its keeper share.
+
+use super::error::{Cause, LockError};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Renewed};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::string::String;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a release found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a lock that was lost before its release may have been held by two"]
+pub enum ReleaseOutcome {
+    /// The lock was ours to the end and is free now.
+    Released,
+    /// It had been lost before.
+    AlreadyLost {
+        /// How.
+        reason: LossReason,
+    },
+}
+
+/// A lock that is held, or was.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) name: String,
+    pub(crate) keys: LockKeys,
+    pub(crate) lease: Lease,
+    pub(crate) grant: Grant,
+    /// Until when it is certain, in nanoseconds of the clock. Written under `state`; read
+    /// without, because that is what a guard asks most often.
+    valid_until: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What changes while a lock is held.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The CAS unique that the record has, as far as is known.
+    pub(crate) cas: u64,
+    /// The expiry that the server was told last.
+    pub(crate) expiry: u64,
+    /// Why it is over.
+    pub(crate) over: Option<LossReason>,
+    /// A renewal is under way, so the CAS unique may be about to change.
+    pub(crate) renewing: bool,
+    /// The last renewal was not answered.
+    pub(crate) silent: bool,
+}
+
+impl Held {
+    pub(crate) fn new(name: String, keys: LockKeys, lease: Lease, grant: Grant) -> Self {
+        Self {
+            name,
+            keys,
+            lease,
+            valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
+            state: Mutex::new(State {
+                cas: grant.cas,
+                expiry: grant.expiry,
+                over: None,
+                renewing: false,
+                silent: false,
+            }),
+            grant,
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instant from which on it is not certain any more.
+    pub(crate) fn valid_until(&self) -> Moment {
+        Moment::from_nanos(self.valid_until.load(Ordering::Acquire))
+    }
+
+    /// How long it is still certain; nothing when it is over.
+    pub(crate) fn remaining(&self, now: Moment) -> Duration {
+        self.valid_until().since(now)
+    }
+
+    /// Why it is over, if it is. Finds out by itself that the time has run out.
+    pub(crate) fn over(&self, now: Moment) -> Option<LossReason> {
+        let mut state = self.state();
+        if state.over.is_none() && now >= self.valid_until() {
+            // A renewal that is under way at the end was not answered in time either.
+            let reason = if state.silent || state.renewing {
+                LossReason::Unreachable
+            } else {
+                LossReason::Expired
+            };
+            self.end_locked(&mut state, reason);
+        }
+        state.over
+    }
+
+    /// Checks that it is certain for at least `wanted` longer.
+    pub(crate) fn ensure(&self, wanted: Duration, now: Moment) -> Result<(), LockError> {
+        let remaining = self.remaining(now);
+        if !remaining.is_zero() && remaining >= wanted {
+            return Ok(());
+        }
+        let cause = match self.over(now) {
+            Some(reason) => Cause::Lost(reason),
+            None => Cause::TooShort { wanted, remaining },
+        };
+        Err(LockError::new(cause).about(&self.name))
+    }
+
+    /// Ends it, unless it is over already. Returns whether this call did it.
+    pub(crate) fn end(&self, reason: LossReason) -> bool {
+        let mut state = self.state();
+        let first = state.over.is_none();
+        if first {
+            self.end_locked(&mut state, reason);
+        }
+        first
+    }
+
+    fn end_locked(&self, state: &mut State, reason: LossReason) {
+        state.over = Some(reason);
+        self.valid_until.store(0, Ordering::Release);
+    }
+
+    /// Begins a renewal: the CAS unique to name, or nothing when the lock is over.
+    ///
+    /// A guard that ends the lock first is never renewed behind its back; one that ends it later
+    /// waits for [`State::renewing`] before it releases.
+    pub(crate) fn begin_renewal(&self, now: Moment) -> Option<u64> {
+        self.over(now);
+        let mut state = self.state();
+        if state.over.is_some() || state.renewing {
+            return None;
+        }
+        state.renewing = true;
+        Some(state.cas)
+    }
+
+    /// Takes in what came of the renewal; `None` is no answer. Returns the reason when the lock
+    /// was lost by it.
+    pub(crate) fn end_renewal(&self, renewed: Option<&Renewed>) -> Option<LossReason> {
+        let mut state = self.state();
+        state.renewing = false;
+        state.silent = renewed.is_none();
+        match renewed {
+            Some(Renewed::Yes {
+                cas,
+                expiry,
+                valid_until,
+                ..
+            }) => {
+                // Also when the guard has ended it meanwhile: its release needs to know.
+                state.cas = *cas;
+                state.expiry = *expiry;
+                if state.over.is_none() {
+                    self.valid_until
+                        .store(valid_until.as_nanos(), Ordering::Release);
+                }
+                None
+            }
+            Some(Renewed::Lost(reason)) if state.over.is_none() => {
+                self.end_locked(&mut state, *reason);
+                Some(*reason)
+            }
+            Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
+        }
+    }
+
+    /// Takes in that the server keeps the record only until `kept`.
+    pub(crate) fn shorten(&self, kept: Moment) {
+        let state = self.state();
+        if state.over.is_none() {
+            self.valid_until
+                .fetch_min(kept.as_nanos(), Ordering::AcqRel);
+        }
+    }
+}

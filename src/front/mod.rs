@@ -1,0 +1,25 @@
+//! Floor 4, the part that both fronts share: settings, errors, the clock, and the state of a lock
+//! that is held.
+
+mod asked;
+mod calibration;
+pub(crate) mod clock;
+mod error;
+mod held;
+mod holder;
+mod registry;
+mod renewals;
+mod settings;
+mod site;
+
+pub(crate) use asked::Wish;
+pub(crate) use calibration::Calibration;
+pub(crate) use error::Cause;
+pub use error::{ErrorKind, LockError};
+pub(crate) use held::Held;
+pub use held::ReleaseOutcome;
+pub use holder::Holder;
+pub(crate) use registry::{Job, Task};
+pub(crate) use renewals::Renewals;
+pub use settings::{Builder, DEFAULT_LEASE};
+pub(crate) use site::{Seat, Site, Unconnected, within};

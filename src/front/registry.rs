@@ -1,0 +1,236 @@
+//! What a keeper has to do: which locks to renew when, and which to give back.
+
+use super::held::Held;
+use crate::lock::{Leftover, LockKeys, LossReason, Moment};
+use std::collections::VecDeque;
+use std::string::String;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// The most locks that one flight renews: what is in flight stays small, and a slow answer holds
+/// up few.
+const BATCH: usize = 32;
+
+/// The locks a client holds, and the work that was left for its keeper.
+///
+/// Locks come and go by index, without allocating once the table has its size.
+#[derive(Debug)]
+pub(crate) struct Registry<L> {
+    inner: Mutex<Inner<L>>,
+}
+
+#[derive(Debug)]
+struct Inner<L> {
+    entries: Vec<Option<Entry<L>>>,
+    free: Vec<usize>,
+    jobs: VecDeque<Job<L>>,
+    /// Jobs and renewals that were handed out and are not done.
+    running: usize,
+    /// When the keeper looks again by itself. Not moved back when entries go: one look too many
+    /// is cheaper than a wake-up per lock.
+    next_look: Moment,
+    /// Nothing is acquired any more.
+    closed: bool,
+    /// The client is gone.
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+struct Entry<L> {
+    lock: Arc<L>,
+    /// When to renew; `None` while a renewal is under way.
+    due: Option<Moment>,
+}
+
+/// Something to be done once.
+#[derive(Debug)]
+pub(crate) enum Job<L> {
+    /// Give back a lock whose guard was dropped.
+    Release(Arc<L>),
+    /// Take back what an abandoned acquisition may have left.
+    Undo {
+        name: String,
+        keys: LockKeys,
+        leftover: Leftover,
+    },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(crate) enum Task<L> {
+    Job(Job<L>),
+    Renew(Vec<(usize, Arc<L>)>),
+    Sleep { until: Moment },
+    Exit,
+}
+
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
+
+impl<L: AsRef<Held>> Registry<L> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                entries: Vec::new(),
+                free: Vec::new(),
+                jobs: VecDeque::new(),
+                running: 0,
+                next_look: NEVER,
+                closed: false,
+                abandoned: false,
+            }),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner<L>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a lock into keeping. Returns its index, and whether the keeper must be woken.
+    /// `None` when the client was shut down.
+    pub(crate) fn insert(&self, lock: Arc<L>, due: Moment) -> Option<(usize, bool)> {
+        let mut inner = self.inner();
+        if inner.closed {
+            return None;
+        }
+        let entry = Some(Entry {
+            lock,
+            due: Some(due),
+        });
+        let index = match inner.free.pop() {
+            Some(index) => {
+                inner.entries[index] = entry;
+                index
+            }
+            None => {
+                inner.entries.push(entry);
+                inner.entries.len() - 1
+            }
+        };
+        let wake = due < inner.next_look;
+        Some((index, wake))
+    }
+
+    /// Ends the keeping of a lock, if it is still kept: the place may have another by now. Returns
+    /// whether it was.
+    pub(crate) fn remove(&self, index: usize, lock: &Arc<L>) -> bool {
+        let mut inner = self.inner();
+        let slot = &mut inner.entries[index];
+        let kept = slot
+            .as_ref()
+            .is_some_and(|entry| Arc::ptr_eq(&entry.lock, lock));
+        if kept {
+            *slot = None;
+            inner.free.push(index);
+        }
+        kept
+    }
+
+    /// Leaves work for the keeper, which must be woken.
+    pub(crate) fn push(&self, job: Job<L>) {
+        self.inner().jobs.push_back(job);
+    }
+
+    /// The renewal of a lock is over; the next is due then.
+    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Moment) {
+        let mut inner = self.inner();
+        // The guard may be gone, and its place taken by another lock.
+        let entry = inner.entries[index].as_mut();
+        if let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.lock, lock)) {
+            entry.due = Some(due);
+        }
+    }
+
+    /// A task that [`next`](Self::next) handed out is done.
+    pub(crate) fn finished(&self) {
+        self.inner().running -= 1;
+    }
+
+    /// Stops acquiring, ends everything that is held, and leaves it to the keeper to give that
+    /// back. Returns the locks that were ended.
+    pub(crate) fn close(&self) -> Vec<Arc<L>> {
+        let mut inner = self.inner();
+        inner.closed = true;
+        let entries = inner.entries.iter_mut().filter_map(Option::take);
+        let locks: Vec<_> = entries.map(|entry| entry.lock).collect();
+        let places = inner.entries.len();
+        inner.free.clear();
+        inner.free.extend(0..places);
+        for lock in &locks {
+            // Before the release can be sent: whoever holds the guard must not believe in it.
+            lock.as_ref().as_ref().end(LossReason::Released);
+            inner.jobs.push_back(Job::Release(Arc::clone(lock)));
+        }
+        locks
+    }
+
+    /// The last handle to the client is gone.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.inner();
+        inner.closed = true;
+        inner.abandoned = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner().closed
+    }
+
+    /// Whether nothing is left to be given back.
+    pub(crate) fn is_drained(&self) -> bool {
+        let inner = self.inner();
+        inner.jobs.is_empty() && inner.running == 0
+    }
+
+    /// Whether no lock is in keeping.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.inner();
+        inner.entries.len() == inner.free.len()
+    }
+
+    /// Every lock in keeping.
+    pub(crate) fn locks(&self) -> Vec<Arc<L>> {
+        let inner = self.inner();
+        inner
+            .entries
+            .iter()
+            .flatten()
+            .map(|entry| Arc::clone(&entry.lock))
+            .collect()
+    }
+
+    /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
+    /// release that is late is only late.
+    pub(crate) fn next(&self, now: Moment) -> Task<L> {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let mut batch = Vec::new();
+        let mut next_look = NEVER;
+        for (index, entry) in inner.entries.iter_mut().enumerate() {
+            let Some(Entry { lock, due: slot }) = entry else {
+                continue;
+            };
+            let Some(due) = *slot else {
+                continue;
+            };
+            if due <= now && batch.len() < BATCH {
+                *slot = None;
+                batch.push((index, Arc::clone(lock)));
+            } else {
+                next_look = next_look.min(due);
+            }
+        }
+        inner.next_look = next_look;
+        if !batch.is_empty() {
+            inner.running += 1;
+            return Task::Renew(batch);
+        }
+        if let Some(job) = inner.jobs.pop_front() {
+            inner.running += 1;
+            return Task::Job(job);
+        }
+        if inner.abandoned && inner.running == 0 {
+            return Task::Exit;
+        }
+        Task::Sleep { until: next_look }
+    }
+}

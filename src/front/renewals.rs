@@ -1,0 +1,127 @@
+//! Renewals that are due together, as one flight.
+
+use super::held::Held;
+use super::site::Site;
+use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::time::Duration;
+use std::sync::Arc;
+use std::vec::Vec;
+
+/// Renewals under way. Whoever sends them decides how.
+#[derive(Debug)]
+pub(crate) struct Renewals<'a> {
+    pending: Vec<(usize, Renew<'a>)>,
+    /// What came of those that are over, by their place in the batch.
+    over: Vec<(usize, Renewed)>,
+}
+
+impl<'a> Renewals<'a> {
+    /// Begins to renew those locks of `batch` that are still held.
+    pub(crate) fn begin<L: AsRef<Held>>(
+        batch: &'a [(usize, Arc<L>)],
+        namespace: &'a Namespace,
+        now: Moment,
+    ) -> Self {
+        let begun = batch.iter().enumerate().filter_map(|(place, (_, lock))| {
+            let held = lock.as_ref().as_ref();
+            let cas = held.begin_renewal(now)?;
+            let renew = Renew::new(namespace, &held.keys, &held.grant, held.lease, cas);
+            Some((place, renew))
+        });
+        Self {
+            pending: begun.collect(),
+            over: Vec::new(),
+        }
+    }
+
+    /// How long the exchange may take: what remains must do for another try.
+    pub(crate) fn limit<L: AsRef<Held>>(
+        batch: &[(usize, Arc<L>)],
+        operation_timeout: Duration,
+    ) -> Duration {
+        let leases = batch.iter().map(|(_, lock)| {
+            let held: &Held = (**lock).as_ref();
+            held.lease.duration() / 3
+        });
+        leases
+            .min()
+            .unwrap_or(operation_timeout)
+            .min(operation_timeout)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Writes one flight for all of them.
+    pub(crate) fn prepare(&mut self, view: &ServerView, now: Now, flight: &mut Flight) {
+        let over = &mut self.over;
+        self.pending
+            .retain_mut(|(place, renew)| match renew.prepare(view, now, flight) {
+                Ok(()) => true,
+                Err(renewed) => {
+                    over.push((*place, renewed));
+                    false
+                }
+            });
+    }
+
+    /// Takes in the replies to that flight.
+    pub(crate) fn interpret(
+        &mut self,
+        view: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<(), DecodeError> {
+        let mut rest = Vec::new();
+        for (place, mut renew) in self.pending.drain(..) {
+            match renew.interpret(view, replies, sent, received)? {
+                Step::Done(renewed) => self.over.push((place, renewed)),
+                Step::Send | Step::Pause { .. } => rest.push((place, renew)),
+                Step::GiveUp { .. } => {}
+            }
+        }
+        self.pending = rest;
+        Ok(())
+    }
+
+    /// What came of each; those without an answer are missing.
+    pub(crate) fn outcomes(&self) -> &[(usize, Renewed)] {
+        &self.over
+    }
+}
+
+impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Takes in what came of a lock's renewal (`None` is no answer), and sees to the next one.
+    pub(crate) fn renewed(
+        &self,
+        index: usize,
+        lock: &Arc<L>,
+        outcome: Option<&Renewed>,
+        now: Moment,
+    ) {
+        let held = lock.as_ref().as_ref();
+        if let Some(reason) = held.end_renewal(outcome) {
+            tracing::warn!(name = %held.name, %reason, "lock lost");
+        }
+        if let Some(Renewed::Failed(failure)) = outcome {
+            tracing::warn!(name = %held.name, %failure, "a renewal failed");
+        }
+        if held.over(now).is_some() {
+            self.registry.remove(index, lock);
+            return;
+        }
+        let due = match outcome {
+            Some(Renewed::Yes { sent, .. }) => held.lease.renew_at(*sent),
+            _ => {
+                tracing::debug!(name = %held.name, remaining = ?held.remaining(now), "not renewed");
+                // Soon, but not so often that a server in trouble is kept busy by it.
+                let pause = (held.lease.duration() / 10).min(Duration::from_millis(500));
+                now.after(pause.min(held.remaining(now)))
+            }
+        };
+        self.registry.reschedule(index, lock, due);
+    }
+}

@@ -1,0 +1,210 @@
+//! One server and what a client knows of it.
+
+use super::clock::Nonces;
+use super::error::{Cause, LockError};
+use super::held::Held;
+use super::registry::Registry;
+use super::settings::Settings;
+use crate::lock::{Failure, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView};
+use crate::net::pool::Pool;
+use crate::net::{NetCause, NetError};
+use core::time::Duration;
+use std::format;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// Where the caller's patience ends sooner than this, an exchange is not cut short by it: a look
+/// that finds the lock held tells more than one that was cut off.
+const LAST_TRIP: Duration = Duration::from_millis(100);
+
+/// How long an exchange with the limit `limit` may take for a caller whose patience ends at
+/// `until`.
+pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Duration {
+    match until {
+        // An instant that has passed, or is about to, still gets its one round trip.
+        Some(until) if until > now.after(LAST_TRIP) => limit.min(until.since(now)),
+        _ => limit,
+    }
+}
+
+/// A connection, and which run of the server is at its other end.
+#[derive(Debug)]
+pub(crate) struct Seat<C> {
+    pub(crate) connection: C,
+    pub(crate) incarnation: Incarnation,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Unconnected {
+    Net(NetError),
+    Unsuitable(Failure),
+}
+
+/// One server: settings, connections `C`, what is known of it, and the locks `L` held there.
+#[derive(Debug)]
+pub(crate) struct Site<C, L> {
+    pub(crate) settings: Settings,
+    pub(crate) nonces: Nonces,
+    pub(crate) pool: Pool<Seat<C>>,
+    pub(crate) registry: Registry<L>,
+    view: Mutex<Option<ServerView>>,
+}
+
+impl<C, L: AsRef<Held>> Site<C, L> {
+    pub(crate) fn new(settings: Settings) -> Result<Self, LockError> {
+        let nonces = Nonces::new().map_err(|error| {
+            LockError::new(Cause::Setting(format!(
+                "the system gives no random numbers: {error}"
+            )))
+        })?;
+        Ok(Self {
+            nonces,
+            pool: Pool::new(settings.connections),
+            registry: Registry::new(),
+            view: Mutex::new(None),
+            settings,
+        })
+    }
+
+    fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with what is known of the server, if it is about this run of it.
+    pub(crate) fn with_view<T>(
+        &self,
+        incarnation: Incarnation,
+        work: impl FnOnce(&mut ServerView) -> T,
+    ) -> Option<T> {
+        let mut slot = self.view_slot();
+        let view = slot.as_mut()?;
+        (view.incarnation == incarnation).then(|| work(view))
+    }
+
+    /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
+    /// is another run than before; whoever waits for news of them is to be told.
+    #[must_use]
+    pub(crate) fn learn(&self, fresh: ServerView) -> Vec<Arc<L>> {
+        let incarnation = fresh.incarnation;
+        let mut slot = self.view_slot();
+        let restarted = match slot.as_mut() {
+            Some(view) => {
+                let before = view.incarnation;
+                let restarted = view.update(fresh);
+                if restarted {
+                    tracing::warn!(
+                        server = %self.settings.address,
+                        %before,
+                        now = %incarnation,
+                        "the server was restarted: what was held there is lost"
+                    );
+                }
+                restarted
+            }
+            None => {
+                *slot = Some(fresh);
+                false
+            }
+        };
+        drop(slot);
+        if !restarted {
+            return Vec::new();
+        }
+        self.pool.clear();
+        let mut lost = self.registry.locks();
+        lost.retain(|lock| {
+            let held: &Held = (**lock).as_ref();
+            held.grant.incarnation != incarnation && held.end(LossReason::ServerRestarted)
+        });
+        lost
+    }
+
+    /// Takes a connection back for later use.
+    pub(crate) fn give_back(&self, seat: Seat<C>) {
+        if self.with_view(seat.incarnation, |_| ()).is_some() {
+            self.pool.put(seat);
+        }
+    }
+
+    /// The keys of a name, or the error that says what is wrong with it.
+    pub(crate) fn keys(&self, name: &str) -> Result<LockKeys, LockError> {
+        let keys = self.settings.namespace.keys(name.as_bytes());
+        keys.map_err(|error| LockError::new(Cause::Name(error)).about(name))
+    }
+
+    pub(crate) fn error(&self, cause: Cause) -> LockError {
+        LockError::new(cause).at(&self.settings.address)
+    }
+
+    /// The error of an operation that was given up for want of answers.
+    pub(crate) fn given_up(&self, unknown: bool, failure: Option<NetError>) -> LockError {
+        let failure = failure.unwrap_or(NetError::unsent(NetCause::Timeout(
+            self.settings.operation_timeout,
+        )));
+        self.error(if unknown {
+            Cause::Unknown(failure)
+        } else {
+            Cause::Unavailable(failure)
+        })
+    }
+
+    /// The error of a client that finds no connection.
+    pub(crate) fn unconnected(&self, why: Unconnected) -> LockError {
+        self.error(match why {
+            Unconnected::Net(error) => Cause::Unavailable(error),
+            Unconnected::Unsuitable(failure) => Cause::Server(failure),
+        })
+    }
+
+    /// Tells the log why an operation pauses, where that is out of the ordinary.
+    pub(crate) fn note_pause(&self, why: Pause, length: Duration) {
+        if why == Pause::YoungMemory {
+            tracing::warn!(
+                server = %self.settings.address,
+                wait = ?length,
+                "the server was started or flushed recently; waiting until no lock from before \
+                 can be believed in"
+            );
+        }
+    }
+
+    /// The memory that a lock with this lease needs the server to have.
+    pub(crate) fn memory_for(&self, lease: Lease) -> Option<Lease> {
+        let longest = self.settings.max_lease.max(lease);
+        self.settings.restart_guard.then_some(longest)
+    }
+
+    /// How long an operation that may wait goes on trying to reach the server.
+    pub(crate) fn tolerance(&self, lease: Lease, waits: bool) -> Duration {
+        if waits {
+            lease.duration().max(Duration::from_secs(5))
+        } else {
+            self.settings.operation_timeout
+        }
+    }
+
+    /// Whether the server's clock needs to be seen ticking, for the first time or again.
+    pub(crate) fn needs_calibration(&self, now: Moment) -> bool {
+        self.view_slot()
+            .as_ref()
+            .is_some_and(|view| !view.clock.is_known_well(now))
+    }
+
+    /// Shortens what is believed of the locks held, where a reading of the server's clock has
+    /// shown that it keeps them for less time than they were asked for.
+    pub(crate) fn correct_deadlines(&self, now: Moment) {
+        for lock in self.registry.locks() {
+            let held: &Held = (*lock).as_ref();
+            let expiry = held.state().expiry;
+            let kept = self
+                .with_view(held.grant.incarnation, |view| {
+                    view.clock.kept_until(expiry, now)
+                })
+                .flatten();
+            if let Some(kept) = kept.filter(|kept| *kept < held.valid_until()) {
+                held.shorten(kept);
+            }
+        }
+    }
+}

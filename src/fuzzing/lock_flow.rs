@@ -1,0 +1,583 @@
+//! The lock operations against a server that answers anything.
+
+use super::input::Input;
+use crate::lock::{
+    Acquire, Acquired, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect, Interruption,
+    Lease, LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience, ReadClock, Release,
+    Released, Renew, Renewed, Request, ServerClock, ServerView, Step,
+};
+use crate::wire::{self, FlightDecoder, Limits, Replies, Reply, RequestDecoder};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A second of the server's clock at which most stories begin.
+const EPOCH: u64 = 1_795_337_329;
+
+/// More flights than any operation may need without a pause in between.
+const BREATHLESS: usize = 40;
+
+/// More flights and pauses than any operation may need behind the end of its patience.
+const OVERTIME: usize = 60;
+
+/// Never panics, ends, and never claims what the server did not say: a lock is held only when our
+/// record was read back, until a lease after it was first asked for at the latest, and on a server
+/// that remembers for long enough.
+pub fn lock_flow(data: &[u8]) {
+    let mut world = World::new(data);
+    let Some(mut view) = world.greet() else {
+        return;
+    };
+    let names = Names::new();
+    let lease = world.lease();
+    let memory = world.input.flip().then(|| world.lease());
+    let patience = match world.input.below(3) {
+        0 => Patience::Once,
+        1 => Patience::Until(
+            world
+                .now
+                .after(Duration::from_millis(u64::from(world.input.byte()) * 50)),
+        ),
+        _ => Patience::Forever,
+    };
+    let request = Request {
+        namespace: &names.namespace,
+        keys: &names.keys,
+        owner: &names.owner,
+        lease,
+        fencing: world.input.flip(),
+        memory,
+        patience,
+        tolerance: Duration::from_millis(u64::from(world.input.byte()) * 20),
+    };
+    // Who tries once or for ever has no deadline: how long silence is borne is counted anew each
+    // time the server has spoken.
+    let patience_ends = match patience {
+        Patience::Until(end) => Some(end),
+        Patience::Once | Patience::Forever => None,
+    };
+    let first = Nonce::from_random([0xab; 16]);
+    let mut acquire = Acquire::new(request, first);
+    let acquired = world.run(&mut acquire, &mut view, patience_ends);
+    let leftover = acquire.leftover();
+    let give_up = world
+        .now
+        .after(Duration::from_millis(u64::from(world.input.byte()) * 10));
+    match acquired {
+        Some(Acquired::Granted(grant)) => {
+            world.judge_grant(&grant, lease, memory);
+            assert!(leftover.is_none(), "what is granted is not left over");
+            let mut cas = grant.cas;
+            for _ in 0..world.input.below(3) {
+                let mut renew = Renew::new(&names.namespace, &names.keys, &grant, lease, cas);
+                let renewed = world.run(&mut renew, &mut view, None);
+                if let Some(Renewed::Yes {
+                    cas: now,
+                    sent,
+                    valid_until,
+                    ..
+                }) = renewed
+                {
+                    assert!(
+                        World::read_back(&world.answer, grant.nonce),
+                        "renewed by no record of ours"
+                    );
+                    assert!(valid_until <= sent.after(lease.duration()));
+                    assert_eq!(
+                        sent, world.last_sent,
+                        "a lease that counts from another instant"
+                    );
+                    assert_eq!(view.incarnation, grant.incarnation);
+                    cas = now;
+                }
+            }
+            let mut release = Release::new(&names.keys, &grant, cas, give_up);
+            world.release(&mut release, &mut view, &grant.incarnation);
+        }
+        _ => {
+            if let Some(leftover) = leftover {
+                let mut release = Release::of_leftover(&names.keys, &leftover, give_up);
+                world.release(&mut release, &mut view, &leftover.incarnation);
+            }
+        }
+    }
+    world.run(&mut Inspect::new(&names.keys), &mut view, None);
+    world.run(&mut ReadClock::new(&names.namespace), &mut view, None);
+}
+
+struct Names {
+    namespace: Namespace,
+    keys: LockKeys,
+    owner: Owner,
+}
+
+impl Names {
+    fn new() -> Self {
+        let namespace = Namespace::new("").expect("no prefix is one");
+        Self {
+            keys: namespace.keys(b"L").expect("a plain name"),
+            namespace,
+            owner: Owner::new("h", 1, ""),
+        }
+    }
+}
+
+/// The server, the network and the clock.
+struct World<'a> {
+    input: Input<'a>,
+    now: Moment,
+    /// The server's second at moment 0.
+    epoch: u64,
+    /// The last flight: its bytes, when it was sent, what was answered.
+    flight: Vec<u8>,
+    last_sent: Moment,
+    answer: Vec<u8>,
+    /// What was answered to the last flight that stored a record.
+    attempted: Vec<u8>,
+    /// When each record was first sent, by the nonce in it.
+    attempts: Vec<(Vec<u8>, Moment)>,
+    /// A request that removes something was sent, answered or not.
+    removing: bool,
+}
+
+impl<'a> World<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        let mut input = Input::endless(data);
+        let epoch = match input.below(8) {
+            0 => input.number(),
+            1 => u64::from(i32::MAX.unsigned_abs()) - u64::from(input.byte()),
+            _ => EPOCH,
+        };
+        let now = match input.below(8) {
+            0 => input.number(),
+            _ => 1000 * SECOND,
+        };
+        Self {
+            input,
+            now: Moment::from_nanos(now),
+            epoch,
+            flight: Vec::new(),
+            last_sent: Moment::from_nanos(0),
+            answer: Vec::new(),
+            attempted: Vec::new(),
+            attempts: Vec::new(),
+            removing: false,
+        }
+    }
+
+    fn lease(&mut self) -> Lease {
+        let millis = [100, 999, 1000, 3000, 10_000, 60_000, 2_592_000_000];
+        Lease::new(Duration::from_millis(self.input.pick(&millis))).expect("in range")
+    }
+
+    fn second(&self) -> u64 {
+        self.epoch.wrapping_add(self.now.as_nanos() / SECOND)
+    }
+
+    fn unix(&mut self) -> Now {
+        let unix_seconds = match self.input.below(8) {
+            0 => self.input.number(),
+            near => self.second().wrapping_add(near as u64),
+        };
+        Now {
+            moment: self.now,
+            unix_seconds,
+        }
+    }
+
+    /// Lets time pass: mostly little, sometimes much.
+    fn pass(&mut self) {
+        let nanos = match self.input.below(16) {
+            0 => u64::from(self.input.byte()) * SECOND,
+            1..=4 => u64::from(self.input.byte()) * 10_000_000,
+            _ => 1_000_000,
+        };
+        self.now = self.now.after(Duration::from_nanos(nanos));
+    }
+
+    /// What is known of the server: from a handshake, or made up.
+    fn greet(&mut self) -> Option<ServerView> {
+        if self.input.flip() {
+            return Some(self.view());
+        }
+        let names = Names::new();
+        let forced = self
+            .input
+            .pick(&[None, None, Some(Dialect::Classic), Some(Dialect::Meta)]);
+        let mut handshake = Handshake::new(&names.namespace, forced);
+        for _ in 0..BREATHLESS {
+            let mut flight = wire::Flight::new();
+            let now = self.unix();
+            handshake.prepare(now, &mut flight);
+            let length = self.exchange(&flight)?;
+            let answer = self.answer.clone();
+            let mut replies = Replies::new(&answer[..length]);
+            match handshake.interpret(&mut replies, now.moment, self.now) {
+                Ok(None) => {}
+                Ok(Some(Ok(view))) => return Some(view),
+                Ok(Some(Err(_))) | Err(_) => return None,
+            }
+        }
+        panic!("a handshake without end");
+    }
+
+    fn view(&mut self) -> ServerView {
+        let mut clock = ServerClock::new();
+        for _ in 0..self.input.below(3) {
+            let sent = self.now;
+            self.pass();
+            clock.observe(self.second(), sent, self.now);
+        }
+        ServerView {
+            incarnation: Incarnation {
+                pid: u64::from(self.input.byte() % 4),
+                started: self.epoch.min(u64::from(u32::MAX)),
+            },
+            capabilities: Capabilities {
+                dialect: self
+                    .input
+                    .pick(&[Dialect::Meta, Dialect::Meta, Dialect::Classic]),
+                explicit_cas: self.input.flip(),
+            },
+            clock,
+        }
+    }
+
+    /// Runs an operation to its end; `None` when it gave up.
+    fn run<O: Operation>(
+        &mut self,
+        operation: &mut O,
+        view: &mut ServerView,
+        patience_ends: Option<Moment>,
+    ) -> Option<O::Outcome> {
+        let begin = self.unix();
+        let mut step = operation.begin(begin);
+        let mut breath = 0;
+        let mut late = 0;
+        for trip in 0.. {
+            // A story without end is one of a patience without end.
+            if trip > 400 && patience_ends.is_none() {
+                return None;
+            }
+            if patience_ends.is_some_and(|end| self.now > end) {
+                late += 1;
+                assert!(
+                    late < OVERTIME,
+                    "{late} flights after the end of all patience"
+                );
+            }
+            // Nor may a patience with an end be spun out for ever by answers.
+            if trip > 4000 {
+                return None;
+            }
+            match step {
+                Step::Done(outcome) => return Some(outcome),
+                Step::GiveUp { .. } => return None,
+                Step::Pause { until, .. } => {
+                    breath = 0;
+                    self.now = self.now.max(until);
+                    self.pass();
+                }
+                Step::Send => {
+                    breath += 1;
+                    assert!(breath < BREATHLESS, "{breath} flights without a pause");
+                }
+            }
+            if self.input.below(32) == 0 {
+                // Another server, or the same one anew.
+                let fresh = self.view();
+                view.update(fresh);
+            }
+            let mut flight = wire::Flight::new();
+            let now = self.unix();
+            if let Err(outcome) = operation.prepare(view, now, &mut flight) {
+                return Some(outcome);
+            }
+            assert!(!flight.is_empty() && flight.is_answerable());
+            if self.input.below(24) == 0 {
+                self.pass();
+                let now = self.unix();
+                step = operation.interrupted(Interruption::NotSent, now);
+                continue;
+            }
+            let answered = self.exchange(&flight);
+            if self.now.since(now.moment) >= Duration::from_millis(100) {
+                // A slow server is a pause in itself, if not one that lets a short lease be held.
+                breath = 0;
+            }
+            let answer = self.answer.clone();
+            let interpreted = answered.map(|length| {
+                let mut replies = Replies::new(&answer[..length]);
+                operation.interpret(view, &mut replies, now.moment, self.now)
+            });
+            step = match interpreted {
+                Some(Ok(step)) => step,
+                Some(Err(_)) | None => {
+                    let now = self.unix();
+                    operation.interrupted(Interruption::Unanswered, now)
+                }
+            };
+        }
+        None
+    }
+
+    /// Sends a flight. How many bytes of `answer` are its replies; `None` where they are not all
+    /// there, or are not what replies can be.
+    fn exchange(&mut self, flight: &wire::Flight) -> Option<usize> {
+        self.last_sent = self.now;
+        self.flight = flight.bytes().into();
+        self.answer.clear();
+        let mut rest = flight.bytes();
+        while let Ok(Some((request, length))) = RequestDecoder::new(Limits::SERVER).decode(rest) {
+            rest = &rest[length..];
+            self.note(&request);
+            self.reply_to(&request);
+        }
+        assert!(rest.is_empty(), "no requests: {}", rest.escape_ascii());
+        if self.input.below(16) == 0 {
+            self.spoil();
+        }
+        self.pass();
+        if flight.bytes().windows(5).any(|bytes| bytes == b"\r\nm1 ") {
+            self.attempted.clone_from(&self.answer);
+        }
+        if self.input.below(32) == 0 {
+            return None;
+        }
+        let mut decoder = FlightDecoder::new(Limits::LOCK);
+        decoder
+            .advance(flight.shapes(), &self.answer)
+            .ok()
+            .flatten()
+    }
+
+    fn note(&mut self, request: &wire::Request<'_>) {
+        if let wire::Request::Store(store) = request {
+            if let Some(nonce) = store
+                .value
+                .strip_prefix(b"m1 ")
+                .and_then(|rest| rest.get(..32))
+            {
+                if !self.attempts.iter().any(|attempt| attempt.0 == nonce) {
+                    self.attempts.push((nonce.into(), self.now));
+                }
+            }
+            self.removing |= store.value.is_empty();
+        }
+        self.removing |=
+            matches!(request, wire::Request::MetaDelete { flags, .. } if !flags.has(b'I'));
+    }
+
+    /// Some answer to a request: mostly one that it can have.
+    fn reply_to(&mut self, request: &wire::Request<'_>) {
+        if self.input.below(48) == 0 {
+            let length = self.input.below(64);
+            let raw = self.input.take(length);
+            self.answer.extend_from_slice(raw);
+            return;
+        }
+        let error = self.input.below(40);
+        let text: String = match (error, request) {
+            (0, _) => "SERVER_ERROR out of memory storing object\r\n".into(),
+            (1, _) => "ERROR\r\n".into(),
+            (2, _) => "CLIENT_ERROR invalid flag\r\n".into(),
+            (3, _) => "HD\r\n".into(),
+            (_, wire::Request::Store(_)) => {
+                let lines = ["STORED", "STORED", "NOT_STORED", "EXISTS", "NOT_FOUND"];
+                format!("{}\r\n", self.input.pick(&lines))
+            }
+            (_, wire::Request::MetaDelete { .. }) => {
+                format!(
+                    "{}\r\n",
+                    self.input.pick(&["HD", "HD", "NF", "EX", "HD c7"])
+                )
+            }
+            (_, wire::Request::MetaArithmetic { .. }) => {
+                let number = self.any_number(EPOCH * SECOND);
+                format!("VA {} t5\r\n{number}\r\n", number.len())
+            }
+            (_, wire::Request::Arithmetic { .. }) => {
+                format!("{}\r\n", self.any_number(EPOCH * SECOND))
+            }
+            (_, wire::Request::MetaGet { key, .. }) => match self.item(key.as_bytes()) {
+                None => "EN\r\n".into(),
+                Some(value) => {
+                    let left = match key.as_bytes() {
+                        b"sentinel" => 2_145_916_800u64.wrapping_sub(self.second()),
+                        _ => u64::from(self.input.byte()),
+                    };
+                    let left = self.any_number(left);
+                    let cas = self.any_number(7);
+                    format!("VA {} t{left} c{cas}\r\n{value}\r\n", value.len())
+                }
+            },
+            (_, wire::Request::Get { keys, .. }) => {
+                let mut text = String::new();
+                for key in keys.iter() {
+                    if let Some(value) = self.item(key.as_bytes()) {
+                        let cas = self.any_number(7);
+                        text += &format!("VALUE {key} 0 {} {cas}\r\n{value}\r\n", value.len());
+                    }
+                }
+                text + "END\r\n"
+            }
+            (_, wire::Request::Stats { .. }) => {
+                let mut text = String::new();
+                let second = self.second();
+                for (name, value) in [
+                    ("pid", 1),
+                    ("uptime", second.wrapping_sub(self.epoch)),
+                    ("time", second),
+                    ("cmd_flush", 0),
+                    ("evictions", 0),
+                    ("slabs_moved", 0),
+                ] {
+                    let value = self.any_number(value);
+                    text += &format!("STAT {name} {value}\r\n");
+                }
+                text + "END\r\n"
+            }
+            (_, wire::Request::Version) => {
+                let versions = ["1.6.45", "1.6.9", "1.4.15", "x", ""];
+                format!("VERSION {}\r\n", self.input.pick(&versions))
+            }
+            (_, wire::Request::MetaNoop) => "MN\r\n".into(),
+            _ => "OK\r\n".into(),
+        };
+        self.answer.extend_from_slice(text.as_bytes());
+    }
+
+    /// A number as it should be, or any other.
+    fn any_number(&mut self, honest: u64) -> String {
+        match self.input.below(16) {
+            0 => format!("{}", self.input.number()),
+            1 => format!("-{}", self.input.byte()),
+            2 => format!("{}", honest.wrapping_add(self.input.number())),
+            _ => format!("{honest}"),
+        }
+    }
+
+    /// What stands under a key.
+    fn item(&mut self, key: &[u8]) -> Option<String> {
+        if self.input.below(3) == 0 {
+            return None;
+        }
+        if key == b"sentinel" {
+            let age = self.input.pick(&[0, 1, 100_000, 100_000, 10_000_000]);
+            let born = self.second().saturating_sub(age);
+            return Some(self.any_number(born));
+        }
+        if key.starts_with(b"fence:") {
+            return Some(self.any_number(EPOCH * SECOND));
+        }
+        let which = self.input.below(8);
+        let ours = self
+            .attempts
+            .len()
+            .checked_sub(1 + which / 4)
+            .map(|at| &self.attempts[at].0);
+        match (which, ours) {
+            (0, _) => Some("m1 00000000000000000000000000000001 10000 1 1 h -".into()),
+            (1, _) => Some(String::new()),
+            (2, Some(nonce)) => Some(format!("m1 {}", String::from_utf8_lossy(nonce))),
+            (_, Some(nonce)) => Some(format!("m1 {} 1 1 1 h -", String::from_utf8_lossy(nonce))),
+            (_, None) => Some("hello".into()),
+        }
+    }
+
+    /// Damages the answer.
+    fn spoil(&mut self) {
+        let at = self.input.byte();
+        let at = usize::from(at) % (self.answer.len() + 1);
+        match self.input.below(3) {
+            0 => self.answer.truncate(at),
+            1 if at < self.answer.len() => self.answer[at] = self.input.byte(),
+            _ => {
+                let length = self.input.below(16);
+                let raw = self.input.take(length);
+                self.answer.splice(at..at, raw.iter().copied());
+            }
+        }
+    }
+
+    /// Whether an answer has the record with this nonce as a value.
+    fn read_back(answer: &[u8], nonce: Nonce) -> bool {
+        let start = format!("m1 {nonce:?} ");
+        let mut replies = Replies::new(answer);
+        core::iter::from_fn(|| replies.next_reply().ok()).any(|reply| match reply {
+            Reply::Meta(meta) => meta.data.starts_with(start.as_bytes()),
+            Reply::Value(value) => value.data.starts_with(start.as_bytes()),
+            _ => false,
+        })
+    }
+
+    fn judge_grant(&self, grant: &Grant, lease: Lease, memory: Option<Lease>) {
+        assert!(
+            Self::read_back(&self.attempted, grant.nonce),
+            "granted by no record of ours"
+        );
+        let name = format!("{:?}", grant.nonce);
+        let attempt = self
+            .attempts
+            .iter()
+            .find(|attempt| attempt.0 == name.as_bytes());
+        let first = attempt.expect("what is granted was asked for").1;
+        assert!(
+            grant.sent <= first,
+            "the lease counts from the first time it was asked for"
+        );
+        assert!(grant.valid_until <= first.after(lease.duration()));
+        assert!(self.now < grant.valid_until, "granted when it was over");
+        assert!(grant.token.is_none_or(|token| i64::try_from(token).is_ok()));
+        assert_ne!(grant.cas, 0);
+        if let Some(memory) = memory {
+            let age = self.age_of_memory().expect("the sentinel was read");
+            let needed = memory.max(lease).duration().as_secs_f64();
+            #[allow(clippy::cast_precision_loss, reason = "it is compared with a margin")]
+            let age = age as f64;
+            assert!(
+                age >= needed,
+                "granted on a memory of {age} s, not {needed} s"
+            );
+        }
+    }
+
+    /// How old the server's memory is by the sentinel beside the record.
+    fn age_of_memory(&self) -> Option<i128> {
+        let mut replies = Replies::new(&self.attempted);
+        let all: Vec<Reply<'_>> = core::iter::from_fn(|| replies.next_reply().ok()).collect();
+        let number = |data: &[u8]| -> Option<i128> {
+            let text = core::str::from_utf8(data).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        let sentinel = all.iter().rev().find_map(|reply| match reply {
+            Reply::Meta(meta) => Some((number(meta.data)?, meta.flags.ttl())),
+            Reply::Value(value) => Some((number(value.data)?, None)),
+            _ => None,
+        })?;
+        let second = match sentinel.1 {
+            Some(wire::TimeLeft::Seconds(left)) => 2_145_916_800 - i128::from(left),
+            Some(_) => return None,
+            None => all.iter().rev().find_map(|reply| match reply {
+                Reply::Stat {
+                    name: b"time",
+                    value,
+                } => number(value),
+                _ => None,
+            })?,
+        };
+        Some(second - sentinel.0)
+    }
+
+    fn release(&mut self, release: &mut Release<'_>, view: &mut ServerView, granted: &Incarnation) {
+        self.removing = false;
+        let released = self.run(release, view, None);
+        if released == Some(Released::Yes) {
+            assert!(self.removing, "released without a request for it");
+            assert_eq!(view.incarnation, *granted, "released on another server");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Distributed locks on memcached.
+//!
+//! A [`Client`] hands out [`Lock`]s; an acquired one is a [`LockGuard`], renewed in the
+//! background, that says at any instant whether it is still held, carries a fencing token, and
+//! reports its loss before its lease ends. The [`blocking`] module has the same verbs on
+//! `std::net`.
+//!
+//! ```no_run
+//! # #[cfg(feature = "tokio")]
+//! # async fn example() -> Result<(), memlatch::LockError> {
+//! use memlatch::Client;
+//! use std::time::Duration;
+//!
+//! let client = Client::connect("memcached://127.0.0.1:11211").await?;
+//! let guard = client
+//!     .lock("invoices/42")
+//!     .lease(Duration::from_secs(10))
+//!     .acquire()
+//!     .await?;
+//! // … work, for as long as `guard.is_valid()` …
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Floors
+//!
+//! | module | what it knows | needs |
+//! |---|---|---|
+//! | [`wire`] | the bytes of memcached's two text protocols | `alloc` |
+//! | [`lock`] | who holds what until when | `alloc` |
+//! | [`net`] | sockets | `std` |
+//! | the crate root, [`blocking`], [`server`] | what users say | `std` |
+//!
+//! Without features, `wire` and `lock` are left, as `no_std`.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` (default) | the async front |
+//! | `blocking` | the blocking front, without tokio |
+//! | `server` | the embedded server, for tests and demos |
+//! | `cli` | the `memlatch` command |
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+#[cfg(feature = "blocking")]
+#[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+pub mod blocking;
+#[cfg(feature = "tokio")]
+mod client;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod front;
+#[cfg(feature = "__fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod lock;
+#[cfg(feature = "std")]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+pub mod net;
+#[cfg(feature = "server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+pub mod server;
+pub mod wire;
+
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use client::{Client, Lock, LockGuard};
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+pub use front::{Builder, DEFAULT_LEASE, ErrorKind, Holder, LockError, ReleaseOutcome};
+pub use lock::{Dialect, LossReason};
+
+// What the README shows is compiled with the other examples.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,626 @@
+//! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
+
+use super::backoff::Backoff;
+use super::founding::{Founded, Founding, UPTIME_AHEAD};
+use super::grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
+use super::incarnation::{Incarnation, ServerView};
+use super::items::{
+    Compared, Failure, LockItem, Stored, push_add_lock, push_fence, push_read_lock,
+    push_read_sentinel, push_release, read_compared, read_fence, read_lock, read_sentinel,
+    read_stored,
+};
+use super::moment::{Moment, Now};
+use super::operation::{Interruption, Operation, Pause, Sealed, Step};
+use super::raising::{Raised, Raising};
+use super::record::{HolderRecord, Nonce, Record, is_ours, nonce_of};
+use super::sentinel::{Sentinel, memory_lacking};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::time::Duration;
+
+/// How often in a row the lock may turn out free behind a refusal, or vanish behind a success,
+/// before it is left alone for a moment.
+const QUICK_RETRIES: u8 = 3;
+
+/// How often sentinels are made before the server counts as one that forgets at once.
+const FOUNDINGS: u8 = 3;
+
+/// How many flights may follow each other without a pause. Founding a sentinel, raising a counter
+/// and acquiring need about half as many together.
+const BREATH: u8 = 24;
+
+/// How many flights there may be behind the end of the caller's patience, to take back what stands
+/// at the server. For who tries once, that is all of them.
+const LATE: u8 = 24;
+
+const NANOS: u64 = 1_000_000_000;
+
+/// One attempt: a nonce and what was sent with it.
+#[derive(Debug, Clone)]
+struct Attempt {
+    nonce: Nonce,
+    record: Record,
+    expiry: u64,
+    incarnation: Incarnation,
+    /// The first time it was sent; repeating it does not prolong the lease.
+    sent: Moment,
+    /// The record may stand at the server.
+    open: bool,
+    /// The same, before the flight that is under way.
+    open_before: bool,
+}
+
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a record is kept in place, so that acquiring allocates nothing"
+)]
+enum Stage {
+    /// Ask for the time first: the last answer is too old to build an expiry on.
+    Calibrate,
+    /// Try to store the record.
+    Attempt,
+    /// See whether the holder is still there.
+    Look,
+    /// Take back the record that has this CAS unique.
+    Undo { cas: u64, then: AfterUndo },
+    /// Make a sentinel.
+    Found(Founding),
+    /// Draw a token above this one: the counter was made by somebody who knew the time less well.
+    Raise { grant: Grant, raising: Raising },
+}
+
+#[derive(Debug, Clone)]
+enum AfterUndo {
+    /// The server has forgotten its sentinel.
+    Found,
+    /// The server's memory is younger than it must be by this much.
+    Wait(Duration),
+    /// The answer came when the lease was over.
+    Retry,
+    /// Something else is wrong.
+    Fail(Failure),
+}
+
+/// Acquires a lock.
+///
+/// The flight is `add` of the record, a look at the lock, a fencing token and a look at the
+/// sentinel. The lock is held if and only if the look finds our nonce, whatever `add` said: an
+/// attempt whose answer was lost is repeated as it was and recognised. A lease counts from the
+/// first time its attempt was sent.
+#[derive(Debug)]
+pub struct Acquire<'a> {
+    request: Request<'a>,
+    first_nonce: Nonce,
+    next_nonce: Nonce,
+    attempt: Option<Attempt>,
+    stage: Stage,
+    backoff: Backoff,
+    quick_retries: u8,
+    /// Sentinels made since one was last seen.
+    foundings: u8,
+    /// The server's clock was read for the attempt to come.
+    calibrated: bool,
+    /// Flights since the last pause.
+    flights: u8,
+    /// Flights behind the end of all patience.
+    late: u8,
+    /// A flight has been written and nothing heard of it yet.
+    prepared: bool,
+    refusal: Refusal,
+    /// Since when the server has not answered, and how often it was tried.
+    silent: Option<(Moment, u32)>,
+}
+
+impl<'a> Acquire<'a> {
+    /// An acquisition whose first attempt bears `nonce`, the next one the nonce after it, and so
+    /// on.
+    #[must_use]
+    pub const fn new(request: Request<'a>, nonce: Nonce) -> Self {
+        Self {
+            request,
+            first_nonce: nonce,
+            next_nonce: nonce,
+            attempt: None,
+            stage: Stage::Attempt,
+            backoff: Backoff::new(nonce.seed()),
+            quick_retries: 0,
+            foundings: 0,
+            calibrated: false,
+            flights: 0,
+            late: 0,
+            prepared: false,
+            refusal: Refusal::NOBODY,
+            silent: None,
+        }
+    }
+
+    /// What the caller should take back if it gives up now: the attempt that was sent and not
+    /// answered, or was granted and not yet undone.
+    #[must_use]
+    pub fn leftover(&self) -> Option<Leftover> {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.open)?;
+        Some(Leftover {
+            incarnation: attempt.incarnation,
+            nonce: attempt.nonce,
+            moot_after: self.request.lease.valid_until(attempt.sent),
+        })
+    }
+
+    fn patience_ends(&self, now: Moment) -> Option<Moment> {
+        match self.request.patience {
+            Patience::Once => Some(now),
+            Patience::Until(end) => Some(end),
+            Patience::Forever => None,
+        }
+    }
+
+    /// Sleeps, but not beyond the caller's patience.
+    fn pause(&self, now: Moment, length: Duration, why: Pause) -> Step<Acquired> {
+        let until = now.after(length);
+        let end = self.patience_ends(now).unwrap_or(until);
+        Step::Pause {
+            until: until.min(end),
+            why,
+        }
+    }
+
+    /// Whether a record is that of an earlier attempt of this acquisition.
+    fn is_earlier(&self, value: &[u8]) -> bool {
+        nonce_of(value).is_some_and(|nonce| nonce.is_between(self.first_nonce, self.next_nonce))
+    }
+
+    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
+        if let LockItem::Held { value, left, .. } = item {
+            self.quick_retries = 0;
+            // Who looks a thousand times need not read the same record as often.
+            let known = self.refusal.holder.as_ref().map(|holder| holder.nonce);
+            if known.is_none() || known != nonce_of(value) {
+                self.refusal.holder = HolderRecord::parse(value);
+            }
+            self.refusal.left = left;
+        }
+        self.calibrated = false;
+        if self.patience_ends(now).is_some_and(|end| end <= now) {
+            let refusal = core::mem::replace(&mut self.refusal, Refusal::NOBODY);
+            return Step::Done(Acquired::Refused(refusal));
+        }
+        let (cas, left) = match item {
+            LockItem::Held { cas, left, .. } => (cas, left),
+            LockItem::Free => (0, None),
+        };
+        self.stage = match item {
+            LockItem::Held { .. } => Stage::Look,
+            LockItem::Free => Stage::Attempt,
+        };
+        let sleep = self.backoff.after_look(cas, left, now);
+        self.pause(now, sleep, Pause::Held)
+    }
+
+    /// The lock was free after all: tries again, at once a few times and then with pauses.
+    fn retry(&mut self, now: Moment) -> Step<Acquired> {
+        self.stage = Stage::Attempt;
+        self.quick_retries += 1;
+        if self.quick_retries <= QUICK_RETRIES {
+            return Step::Send;
+        }
+        self.quick_retries = 0;
+        self.refused(now, LockItem::Free)
+    }
+
+    /// The attempt is settled: its record is not at the server.
+    fn close_attempt(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.open = false;
+        }
+    }
+
+    fn undo(&mut self, cas: u64, then: AfterUndo) -> Step<Acquired> {
+        self.stage = Stage::Undo { cas, then };
+        Step::Send
+    }
+
+    fn fail(&mut self, failure: Failure) -> Step<Acquired> {
+        Step::Done(Acquired::Failed(failure))
+    }
+
+    fn wait_for_memory(&mut self, lacking: Duration, now: Moment) -> Step<Acquired> {
+        self.stage = Stage::Attempt;
+        let until = now.after(lacking);
+        if self.patience_ends(now).is_some_and(|end| end < until) {
+            return Step::Done(Acquired::YoungMemory { lacking });
+        }
+        Step::Pause {
+            until,
+            why: Pause::YoungMemory,
+        }
+    }
+
+    /// The attempt to be sent: the one that is open, or a new one.
+    fn attempt_for(&mut self, server: &ServerView, now: Now) -> Result<&mut Attempt, Failure> {
+        let lease = self.request.lease;
+        let repeat = self.attempt.as_ref().is_some_and(|attempt| {
+            attempt.open
+                // To another incarnation it never went, and never will.
+                && attempt.incarnation == server.incarnation
+                && now.moment < lease.valid_until(attempt.sent)
+        });
+        if !repeat {
+            let expiry = server.clock.expiry(lease, now).map_err(Failure::Lease)?;
+            let since = server.clock.second_at_least(now.moment).unwrap_or(0);
+            let nonce = self.next_nonce;
+            self.next_nonce = nonce.next();
+            self.attempt = None;
+            let record = Record::new(nonce, lease.duration(), since, self.request.owner);
+            return Ok(self.attempt.insert(Attempt {
+                nonce,
+                record,
+                expiry,
+                incarnation: server.incarnation,
+                sent: now.moment,
+                open: false,
+                open_before: false,
+            }));
+        }
+        self.attempt.as_mut().ok_or(Failure::ForgottenAtOnce)
+    }
+
+    fn interpret_attempt(
+        &mut self,
+        server: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Step<Acquired>, DecodeError> {
+        let dialect = server.capabilities.dialect;
+        let stored = read_stored(replies)?;
+        let item = read_lock(replies, dialect)?;
+        let token = match self.request.fencing {
+            true => read_fence(replies, dialect)?.map(Some),
+            false => Ok(None),
+        };
+        let sentinel = read_sentinel(replies, server, sent, received)?;
+        let Some(attempt) = &self.attempt else {
+            return Err(DecodeError::UnexpectedReply);
+        };
+        if matches!(sentinel, Ok(Sentinel::Present { .. })) {
+            // In a long wait the server may be flushed any number of times.
+            self.foundings = 0;
+        }
+        let item = match item {
+            Ok(item) => item,
+            Err(failure) => return Ok(self.fail(failure)),
+        };
+        let cas = match item {
+            LockItem::Held { value, cas, .. } if is_ours(value, attempt.nonce) => cas,
+            _ => {
+                self.close_attempt();
+                return Ok(match (item, stored) {
+                    (LockItem::Held { value, cas, .. }, _) if self.is_earlier(value) => {
+                        self.undo(cas, AfterUndo::Retry)
+                    }
+                    (LockItem::Held { .. }, _) => self.refused(received, item),
+                    (LockItem::Free, Stored::No) => self.retry(received),
+                    (LockItem::Free, Stored::Failed(failure)) => self.fail(failure),
+                    (LockItem::Free, Stored::Yes) if self.quick_retries >= QUICK_RETRIES => {
+                        self.fail(Failure::ForgottenAtOnce)
+                    }
+                    (LockItem::Free, Stored::Yes) => {
+                        self.quick_retries += 1;
+                        Step::Send
+                    }
+                });
+            }
+        };
+        let mut grant = Grant {
+            incarnation: attempt.incarnation,
+            nonce: attempt.nonce,
+            record: attempt.record.clone(),
+            cas,
+            token: None,
+            expiry: attempt.expiry,
+            sent: attempt.sent,
+            valid_until: self.request.lease.valid_until(attempt.sent),
+        };
+        if let Some(kept) = server.clock.kept_until(grant.expiry, received) {
+            grant.valid_until = grant.valid_until.min(kept);
+        }
+        if let Some(longest) = self.request.memory {
+            let lacking = match sentinel {
+                Err(failure) => return Ok(self.undo(cas, AfterUndo::Fail(failure))),
+                Ok(Sentinel::Absent | Sentinel::Unborn) => {
+                    return Ok(self.undo(cas, AfterUndo::Found));
+                }
+                Ok(Sentinel::Foreign) => {
+                    return Ok(self.undo(cas, AfterUndo::Fail(Failure::ForeignItem)));
+                }
+                Ok(Sentinel::Present { second: None, .. }) => {
+                    return Ok(self.undo(cas, AfterUndo::Fail(Failure::NoStats)));
+                }
+                Ok(Sentinel::Present {
+                    second: Some(second),
+                    born,
+                }) => memory_lacking(second, born, longest.max(self.request.lease)),
+            };
+            if !lacking.is_zero() {
+                return Ok(self.undo(cas, AfterUndo::Wait(lacking)));
+            }
+        }
+        grant.token = match token {
+            Ok(token) => token,
+            Err(failure) => return Ok(self.undo(cas, AfterUndo::Fail(failure))),
+        };
+        // Counters from before the server's memory began count nanoseconds of its clock up to
+        // then at most. One that was made since counts from more, unless its maker knew the
+        // clock less well, or made it late.
+        let above = match sentinel {
+            Ok(Sentinel::Present { born, .. }) => born.saturating_mul(NANOS),
+            _ => 0,
+        };
+        Ok(self.grant(grant, above, received))
+    }
+
+    /// The lock is ours; so that it is held, the token must be above those from before, and the
+    /// lease must not be over.
+    fn grant(&mut self, grant: Grant, above: u64, now: Moment) -> Step<Acquired> {
+        if now >= grant.valid_until {
+            return self.undo(grant.cas, AfterUndo::Retry);
+        }
+        if grant.token.is_some_and(|token| token <= above) && i64::try_from(above).is_ok() {
+            let raising = Raising::new(above);
+            self.stage = Stage::Raise { grant, raising };
+            return Step::Send;
+        }
+        self.close_attempt();
+        Step::Done(Acquired::Granted(grant))
+    }
+
+    /// Whatever a server answers, it is not asked at the speed of the network for ever, and nobody
+    /// is kept beyond his patience by it.
+    fn with_breath(&mut self, step: Step<Acquired>, now: Moment) -> Step<Acquired> {
+        if matches!(step, Step::Send | Step::Pause { .. })
+            && self.patience_ends(now).is_some_and(|end| end <= now)
+        {
+            self.late += 1;
+            if self.late > LATE {
+                let unknown = self.leftover().is_some();
+                return Step::GiveUp { unknown };
+            }
+        }
+        if !matches!(step, Step::Send) {
+            self.flights = 0;
+            return step;
+        }
+        self.flights += 1;
+        if self.flights < BREATH {
+            return step;
+        }
+        self.flights = 0;
+        if self.patience_ends(now).is_some_and(|end| end <= now) {
+            let unknown = self.leftover().is_some();
+            return Step::GiveUp { unknown };
+        }
+        let sleep = self.backoff.after_failure(0);
+        self.pause(now, sleep, Pause::Held)
+    }
+
+    /// A look has found the lock held. If by us, then by a request that was carried out late.
+    fn looked(
+        &mut self,
+        incarnation: Incarnation,
+        item: LockItem<'_>,
+        now: Moment,
+    ) -> Step<Acquired> {
+        let LockItem::Held { value, cas, .. } = item else {
+            return self.retry(now);
+        };
+        let lease = self.request.lease;
+        if let Some(attempt) = &mut self.attempt {
+            let alive = attempt.incarnation == incarnation && now < lease.valid_until(attempt.sent);
+            if is_ours(value, attempt.nonce) && alive {
+                attempt.open = true;
+                self.stage = Stage::Attempt;
+                return Step::Send;
+            }
+        }
+        let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
+        if self.is_earlier(value) && granted == Some(incarnation) {
+            return self.undo(cas, AfterUndo::Retry);
+        }
+        self.refused(now, item)
+    }
+
+    fn after_undo(&mut self, then: AfterUndo, now: Moment) -> Step<Acquired> {
+        match then {
+            AfterUndo::Found if self.foundings >= FOUNDINGS => self.fail(Failure::ForgottenAtOnce),
+            AfterUndo::Found => {
+                self.foundings += 1;
+                self.stage = Stage::Found(Founding::new());
+                Step::Send
+            }
+            AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
+            AfterUndo::Retry if self.patience_ends(now).is_some_and(|end| end <= now) => {
+                Step::GiveUp { unknown: false }
+            }
+            AfterUndo::Retry => self.retry(now),
+            AfterUndo::Fail(failure) => self.fail(failure),
+        }
+    }
+}
+
+impl Sealed for Acquire<'_> {}
+
+impl Operation for Acquire<'_> {
+    type Outcome = Acquired;
+
+    fn begin(&mut self, _now: Now) -> Step<Acquired> {
+        Step::Send
+    }
+
+    fn prepare(
+        &mut self,
+        server: &ServerView,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), Acquired> {
+        let dialect = server.capabilities.dialect;
+        let lock = self.request.keys.lock();
+        self.prepared = true;
+        let stale = server.clock.is_stale(now.moment) && !self.calibrated;
+        if matches!(self.stage, Stage::Attempt) && stale {
+            self.stage = Stage::Calibrate;
+        }
+        match &mut self.stage {
+            Stage::Calibrate => {
+                let sentinel = self.request.namespace.sentinel();
+                push_read_sentinel(flight, dialect, sentinel);
+            }
+            Stage::Attempt => {
+                let fencing = self.request.fencing;
+                let keys = self.request.keys;
+                let sentinel = self.request.namespace.sentinel();
+                let attempt = self.attempt_for(server, now).map_err(Acquired::Failed)?;
+                attempt.open_before = attempt.open;
+                // From here on it may reach the server; that it was not sent is the exception.
+                attempt.open = true;
+                push_add_lock(flight, lock, attempt.record.as_bytes(), attempt.expiry);
+                push_read_lock(flight, dialect, lock);
+                if fencing {
+                    // Above every token that the run before this one can have given out.
+                    let started = (server.incarnation.started + UPTIME_AHEAD) * NANOS + 1;
+                    let present = server.clock.nanos_at_least(now.moment).unwrap_or(0);
+                    let seed = present.max(started);
+                    push_fence(flight, dialect, keys.fence(), seed);
+                }
+                push_read_sentinel(flight, dialect, sentinel);
+            }
+            Stage::Look => push_read_lock(flight, dialect, lock),
+            Stage::Undo { cas, .. } => {
+                let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
+                if granted == Some(server.incarnation) {
+                    push_release(flight, dialect, lock, *cas);
+                } else {
+                    // The record died with the server that had it. A look stands in for the
+                    // release, and what follows the undo is decided on the new server.
+                    self.close_attempt();
+                    self.stage = Stage::Look;
+                    push_read_lock(flight, dialect, lock);
+                }
+            }
+            Stage::Found(founding) => {
+                founding.prepare(self.request.namespace, server, now.moment, flight);
+            }
+            Stage::Raise { grant, raising } if grant.incarnation == server.incarnation => {
+                raising.prepare(dialect, self.request.keys.fence(), flight);
+            }
+            Stage::Raise { .. } => {
+                self.close_attempt();
+                self.stage = Stage::Look;
+                push_read_lock(flight, dialect, lock);
+            }
+        }
+        Ok(())
+    }
+
+    fn interpret(
+        &mut self,
+        server: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Step<Acquired>, DecodeError> {
+        let dialect = server.capabilities.dialect;
+        let step = match &mut self.stage {
+            Stage::Calibrate => match read_sentinel(replies, server, sent, received)? {
+                Ok(Sentinel::Present { .. }) => {
+                    self.foundings = 0;
+                    // Once: a clock that runs backwards never becomes fresh, and what is known of
+                    // it makes for a later expiry.
+                    self.calibrated = true;
+                    self.stage = Stage::Attempt;
+                    Step::Send
+                }
+                Ok(Sentinel::Absent | Sentinel::Unborn) => {
+                    self.after_undo(AfterUndo::Found, received)
+                }
+                Ok(Sentinel::Foreign) => self.fail(Failure::ForeignItem),
+                Err(failure) => self.fail(failure),
+            },
+            Stage::Attempt => self.interpret_attempt(server, replies, sent, received)?,
+            Stage::Look => match read_lock(replies, dialect)? {
+                Err(failure) => self.fail(failure),
+                Ok(LockItem::Free) => {
+                    self.stage = Stage::Attempt;
+                    Step::Send
+                }
+                Ok(item) => self.looked(server.incarnation, item, received),
+            },
+            Stage::Undo { then, .. } => {
+                let then = then.clone();
+                match read_compared(replies)? {
+                    // Without memory even the classic release fails; the record then runs out.
+                    Compared::Failed(failure) => self.fail(failure),
+                    Compared::Done | Compared::Other | Compared::Missing => {
+                        self.close_attempt();
+                        self.after_undo(then, received)
+                    }
+                }
+            }
+            Stage::Raise { grant, raising } => match raising.interpret(replies, dialect)? {
+                Raised::Again => Step::Send,
+                Raised::Failed(failure) => {
+                    let cas = grant.cas;
+                    self.undo(cas, AfterUndo::Fail(failure))
+                }
+                Raised::Token(token) => {
+                    let mut grant = grant.clone();
+                    grant.token = Some(token);
+                    self.grant(grant, 0, received)
+                }
+            },
+            Stage::Found(founding) => match founding.interpret(replies, server, sent, received)? {
+                Founded::Again => Step::Send,
+                Founded::Failed(failure) => self.fail(failure),
+                Founded::Yes => {
+                    self.stage = Stage::Attempt;
+                    Step::Send
+                }
+            },
+        };
+        self.silent = None;
+        self.prepared = false;
+        Ok(self.with_breath(step, received))
+    }
+
+    fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Acquired> {
+        let now = now.moment;
+        let prepared = core::mem::take(&mut self.prepared);
+        match (&mut self.stage, how) {
+            (Stage::Attempt, Interruption::NotSent) if prepared => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.open = attempt.open_before;
+                }
+            }
+            (Stage::Found(founding), _) => *founding = Founding::new(),
+            // Whether it was raised is not known; asked again, the lock is found to be ours.
+            (Stage::Raise { .. }, _) => self.stage = Stage::Attempt,
+            _ => {}
+        }
+        let (since, tries) = self.silent.unwrap_or((now, 0));
+        self.silent = Some((since, tries + 1));
+        let unknown = self.leftover().is_some();
+        let mut give_up = since.after(self.request.tolerance);
+        if let Patience::Until(end) = self.request.patience {
+            give_up = give_up.min(end);
+        }
+        let until = now.after(self.backoff.after_failure(tries));
+        let over = self.patience_ends(now).is_some_and(|end| end <= now);
+        self.late += u8::from(over);
+        if until >= give_up || self.late > LATE {
+            return Step::GiveUp { unknown };
+        }
+        Step::Pause {
+            until,
+            why: Pause::Unreachable,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is asked for when a lock is to be acquired, and what may come of it.
+
+use super::incarnation::Incarnation;
+use super::items::Failure;
+use super::lease::Lease;
+use super::moment::Moment;
+use super::name::{LockKeys, Namespace};
+use super::record::{HolderRecord, Nonce, Owner, Record};
+use crate::wire::TimeLeft;
+use core::time::Duration;
+
+/// How long to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Once.
+    Once,
+    /// Until this instant.
+    Until(Moment),
+    /// For ever.
+    Forever,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The prefix, for its sentinel.
+    pub namespace: &'a Namespace,
+    /// The lock.
+    pub keys: &'a LockKeys,
+    /// Who asks.
+    pub owner: &'a Owner,
+    /// For how long.
+    pub lease: Lease,
+    /// Whether a fencing token is drawn.
+    pub fencing: bool,
+    /// The longest lease in use under the prefix, for which a server must have remembered
+    /// everything before a lock is granted; `None` grants it anyway.
+    pub memory: Option<Lease>,
+    /// How long to try while others hold it.
+    pub patience: Patience,
+    /// How long to try while the server cannot be reached.
+    pub tolerance: Duration,
+}
+
+/// A lock that is held, as the rules know it.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The run of the server that granted it.
+    pub incarnation: Incarnation,
+    /// The attempt that won.
+    pub nonce: Nonce,
+    /// The record as stored.
+    pub record: Record,
+    /// The CAS unique that renewal and release name.
+    pub cas: u64,
+    /// The fencing token, if one was asked for.
+    pub token: Option<u64>,
+    /// The expiry that the server was told.
+    pub expiry: u64,
+    /// The instant before the request was sent.
+    pub sent: Moment,
+    /// Until when the holder may believe in it.
+    pub valid_until: Moment,
+}
+
+/// Who stood in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the record says, if it is one of ours and was still there.
+    pub holder: Option<HolderRecord>,
+    /// What the server said about its time.
+    pub left: Option<TimeLeft>,
+}
+
+impl Refusal {
+    pub(super) const NOBODY: Self = Self {
+        holder: None,
+        left: None,
+    };
+}
+
+/// What came of an attempt to acquire.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a record is kept in place, so that acquiring allocates nothing"
+)]
+pub enum Acquired {
+    /// It is held now.
+    Granted(Grant),
+    /// Somebody else holds it, and the patience was spent.
+    Refused(Refusal),
+    /// The server has not remembered everything for long enough, and the patience does not reach
+    /// to when it will have.
+    YoungMemory {
+        /// How much longer it takes.
+        lacking: Duration,
+    },
+    /// The server cannot serve it.
+    Failed(Failure),
+}
+
+/// What may still stand at the server when an acquisition is abandoned.
+#[derive(Debug, Clone)]
+pub struct Leftover {
+    /// The run of the server it was sent to.
+    pub incarnation: Incarnation,
+    /// The attempt.
+    pub nonce: Nonce,
+    /// After this instant the record, should it exist, is about to expire by itself.
+    pub moot_after: Moment,
+}

@@ -1,0 +1,148 @@
+//! What is asked of a server before the first lock operation on a connection: who it is, what it
+//! can do, what time it has, and that there is a sentinel.
+
+use super::founding::{Founded, Founding};
+use super::incarnation::{Capabilities, Dialect, Incarnation, ServerView};
+use super::items::{Failure, Stats, push_gets, push_stats, read_gets};
+use super::moment::{Moment, Now};
+use super::name::Namespace;
+use super::sentinel::Sentinel;
+use super::server_clock::ServerClock;
+use crate::wire::{Blame, DecodeError, Flag, Flags, Flight, Replies, Reply, Request, parse_u64};
+
+/// The first exchange on every connection.
+#[derive(Debug)]
+pub struct Handshake<'a> {
+    namespace: &'a Namespace,
+    /// The dialect to speak, where the caller has chosen.
+    forced: Option<Dialect>,
+    view: Option<ServerView>,
+    founding: Founding,
+}
+
+impl<'a> Handshake<'a> {
+    /// A handshake for the locks of this namespace.
+    ///
+    /// `dialect` is for servers behind something that understands the classic commands only;
+    /// otherwise the server is asked.
+    #[must_use]
+    pub const fn new(namespace: &'a Namespace, dialect: Option<Dialect>) -> Self {
+        Self {
+            namespace,
+            forced: dialect,
+            view: None,
+            founding: Founding::new(),
+        }
+    }
+
+    /// Writes the requests of the next flight.
+    pub fn prepare(&mut self, now: Now, flight: &mut Flight) {
+        if let Some(view) = &self.view {
+            self.founding
+                .prepare(self.namespace, view, now.moment, flight);
+            return;
+        }
+        flight.push(&Request::Version);
+        flight.push(&Request::MetaNoop);
+        // On an item that never exists: the answer tells whether the server knows `E`.
+        flight.push(&Request::MetaDelete {
+            key: self.namespace.probe(),
+            flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
+        });
+        push_gets(flight, self.namespace.sentinel());
+        push_stats(flight);
+    }
+
+    /// Takes in the replies. `None` asks for one more flight.
+    ///
+    /// # Errors
+    /// A reply that is none of memcached's; the connection must be closed.
+    pub fn interpret(
+        &mut self,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Option<Result<ServerView, Failure>>, DecodeError> {
+        if let Some(view) = &mut self.view {
+            let founded = self.founding.interpret(replies, view, sent, received)?;
+            return Ok(match founded {
+                Founded::Again => None,
+                Founded::Yes => self.view.take().map(Ok),
+                Founded::Failed(failure) => Some(Err(failure)),
+            });
+        }
+        let version = match replies.next_reply()? {
+            Reply::Version(version) => version,
+            Reply::Error(error) => return Ok(Some(Err(Failure::from_reply(&error)))),
+            _ => return Err(DecodeError::UnexpectedReply),
+        };
+        // The meta commands of 1.6.0 to 1.6.9 were experimental and answered differently.
+        let stable = !matches!(release(version), Some((1, 6, patch)) if patch < 10);
+        let meta = matches!(replies.next_reply()?, Reply::Noop) && stable;
+        let explicit_cas = match replies.next_reply()? {
+            Reply::Meta(_) => true,
+            Reply::Error(error) if error.blame != Blame::Server => false,
+            Reply::Error(error) => return Ok(Some(Err(Failure::from_reply(&error)))),
+            _ => return Err(DecodeError::UnexpectedReply),
+        };
+        let sentinel = match read_gets(replies)? {
+            Ok(Some((_, 0))) => return Ok(Some(Err(Failure::NoCas))),
+            Ok(Some((value, _))) => Sentinel::from_value(value),
+            Ok(None) => Sentinel::Absent,
+            Err(failure) => return Ok(Some(Err(failure))),
+        };
+        let Some(stats) = Stats::read(replies)? else {
+            return Ok(Some(Err(Failure::NoStats)));
+        };
+        let own = if meta {
+            Dialect::Meta
+        } else {
+            Dialect::Classic
+        };
+        let dialect = self.forced.unwrap_or(own);
+        let mut clock = ServerClock::new();
+        clock.observe(stats.time, sent, received);
+        let view = ServerView {
+            incarnation: Incarnation {
+                pid: stats.pid,
+                started: stats.time - stats.uptime,
+            },
+            capabilities: Capabilities {
+                dialect,
+                explicit_cas: explicit_cas && dialect == Dialect::Meta,
+            },
+            clock,
+        };
+        Ok(match sentinel {
+            Sentinel::Present { .. } => Some(Ok(view)),
+            Sentinel::Foreign => Some(Err(Failure::ForeignItem)),
+            Sentinel::Absent | Sentinel::Unborn => {
+                self.view = Some(view);
+                None
+            }
+        })
+    }
+}
+
+/// The three numbers a version starts with.
+fn release(version: &[u8]) -> Option<(u64, u64, u64)> {
+    let mut parts = version.splitn(3, |byte| *byte == b'.').map(|part| {
+        let end = part.iter().position(|byte| !byte.is_ascii_digit());
+        parse_u64(&part[..end.unwrap_or(part.len())])
+    });
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_with_whatever_follows_them() {
+        assert_eq!(release(b"1.6.45"), Some((1, 6, 45)));
+        assert_eq!(release(b"1.6.9-rc1"), Some((1, 6, 9)));
+        assert_eq!(release(b"1.6.45_proxy"), Some((1, 6, 45)));
+        assert_eq!(release(b"1.6"), None);
+        assert_eq!(release(b"mcrouter 1"), None);
+    }
+}

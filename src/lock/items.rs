@@ -1,0 +1,480 @@
+//! The three items of a lock on the wire, in both dialects: how each is asked for, how its
+//! answer is read.
+//!
+//! | item | what it is |
+//! |---|---|
+//! | lock | the record of the holder |
+//! | fence | the counter that fencing tokens come from |
+//! | sentinel | the server's second and the age of its memory |
+
+use super::incarnation::{Dialect, ServerView};
+use super::moment::Moment;
+use super::sentinel::Sentinel;
+use crate::wire::{Blame, DecodeError};
+use crate::wire::{
+    ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
+    Store, StoreVerb, TimeLeft, parse_u64,
+};
+use alloc::string::{String, ToString};
+use core::fmt;
+
+/// How long a fence counter outlives its creation, in seconds: a day. A counter that is made
+/// anew starts at the server's clock in nanoseconds, which a day later is far above whatever the
+/// old one can have reached.
+pub(super) const FENCE_TTL: u64 = 86_400;
+
+/// An absolute expiry that has passed on every server: 1970-01-31, the first second that
+/// memcached does not take for a relative time. Proxies that refuse `-1` let it pass.
+const LONG_PAST: i64 = 2_592_001;
+
+/// Why a server cannot serve locks, or not this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The server has no memory for the item and does not evict (`-M`).
+    OutOfMemory,
+    /// The server runs without CAS (`-C`), so nothing could be released or renewed safely.
+    NoCas,
+    /// The server does not say its pid, uptime and time.
+    NoStats,
+    /// The server has no connection to spare.
+    TooManyConnections,
+    /// An item under one of our keys is not ours: somebody else uses the prefix.
+    ForeignItem,
+    /// Items vanish as soon as they are stored.
+    ForgottenAtOnce,
+    /// The lease cannot be expressed on this server.
+    Lease(super::lease::LeaseError),
+    /// The server answered with an error.
+    Refused(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfMemory => f.write_str(
+                "the server has no memory left and does not evict (-M); give it more (-m) or free \
+                 some",
+            ),
+            Self::NoCas => f.write_str(
+                "the server runs without CAS (-C), so no lock on it could be released safely; \
+                 start it without -C",
+            ),
+            Self::NoStats => f.write_str(
+                "the server does not tell its pid, uptime and time by `stats`; locks need a \
+                 memcached server, not a proxy in front of one",
+            ),
+            Self::TooManyConnections => f.write_str(
+                "the server has no connection to spare; raise its limit (-c) or close some",
+            ),
+            Self::ForeignItem => f.write_str(
+                "an item under this prefix was not stored by a lock client; choose another prefix",
+            ),
+            Self::ForgottenAtOnce => {
+                f.write_str("the server forgets items as soon as it has stored them")
+            }
+            Self::Lease(error) => error.fmt(f),
+            Self::Refused(text) => write!(f, "the server refused: {text}"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl Failure {
+    /// What an error line means.
+    pub(super) fn from_reply(error: &ErrorReply<'_>) -> Self {
+        if error.is_out_of_memory() {
+            Self::OutOfMemory
+        } else if error.is_too_many_connections() {
+            Self::TooManyConnections
+        } else {
+            Self::Refused(error.to_string())
+        }
+    }
+}
+
+/// The answer to a look at the lock item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockItem<'a> {
+    /// Nobody holds the lock.
+    Free,
+    /// Somebody does.
+    Held {
+        value: &'a [u8],
+        cas: u64,
+        left: Option<TimeLeft>,
+    },
+}
+
+pub(super) fn push_read_lock(flight: &mut Flight, dialect: Dialect, lock: Key<'_>) {
+    const FLAGS: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnCas, Flag::ReturnValue];
+    match dialect {
+        Dialect::Meta => flight.push(&Request::MetaGet {
+            key: lock,
+            flags: Flags::list(FLAGS),
+        }),
+        Dialect::Classic => push_gets(flight, lock),
+    }
+}
+
+pub(super) fn read_lock<'a>(
+    replies: &mut Replies<'a>,
+    dialect: Dialect,
+) -> Result<Result<LockItem<'a>, Failure>, DecodeError> {
+    let item = match dialect {
+        Dialect::Meta => match replies.next_reply()? {
+            Reply::Meta(MetaReply {
+                status: MetaStatus::Value,
+                flags,
+                data,
+            }) => LockItem::Held {
+                value: data,
+                cas: flags.cas().ok_or(DecodeError::UnexpectedReply)?,
+                left: flags.ttl(),
+            },
+            Reply::Meta(MetaReply {
+                status: MetaStatus::Miss,
+                ..
+            }) => LockItem::Free,
+            Reply::Error(error) => return Ok(Err(Failure::from_reply(&error))),
+            _ => return Err(DecodeError::UnexpectedReply),
+        },
+        Dialect::Classic => match read_gets(replies)? {
+            Ok(Some((value, cas))) => LockItem::Held {
+                value,
+                cas,
+                left: None,
+            },
+            Ok(None) => LockItem::Free,
+            Err(failure) => return Ok(Err(failure)),
+        },
+    };
+    Ok(match item {
+        LockItem::Held { cas: 0, .. } => Err(Failure::NoCas),
+        item => Ok(item),
+    })
+}
+
+/// Writes what stores a record where there is none.
+pub(super) fn push_add_lock(flight: &mut Flight, lock: Key<'_>, record: &[u8], expiry: u64) {
+    push_store(flight, StoreVerb::Add, lock, record, expiry);
+}
+
+/// What came of a classic storage request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stored {
+    Yes,
+    No,
+    Failed(Failure),
+}
+
+/// Reads the answer to `add` or `cas`.
+pub(super) fn read_stored(replies: &mut Replies<'_>) -> Result<Stored, DecodeError> {
+    Ok(match replies.next_reply()? {
+        Reply::Stored => Stored::Yes,
+        Reply::NotStored | Reply::Exists | Reply::NotFound => Stored::No,
+        Reply::Error(error) => Stored::Failed(Failure::from_reply(&error)),
+        _ => return Err(DecodeError::UnexpectedReply),
+    })
+}
+
+/// Writes what prolongs the record that has this CAS unique, and gives it another.
+///
+/// The flag `E` could keep the CAS unique. Then a renewal that is carried out late, behind a later
+/// one, would still name the right one, and set the expiry back.
+pub(super) fn push_renew(
+    flight: &mut Flight,
+    dialect: Dialect,
+    lock: Key<'_>,
+    record: &[u8],
+    cas: u64,
+    expiry: u64,
+) {
+    match dialect {
+        Dialect::Meta => flight.push(&Request::MetaDelete {
+            key: lock,
+            flags: Flags::list(&[
+                Flag::CompareCas(cas),
+                Flag::Invalidate,
+                Flag::Ttl(exptime(expiry)),
+            ]),
+        }),
+        Dialect::Classic => push_store(flight, StoreVerb::Cas(cas), lock, record, expiry),
+    }
+}
+
+/// Writes what removes the record that has this CAS unique.
+pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, lock: Key<'_>, cas: u64) {
+    match dialect {
+        Dialect::Meta => flight.push(&Request::MetaDelete {
+            key: lock,
+            flags: Flags::list(&[Flag::CompareCas(cas)]),
+        }),
+        Dialect::Classic => flight.push(&Request::Store(Store {
+            verb: StoreVerb::Cas(cas),
+            key: lock,
+            client_flags: 0,
+            exptime: LONG_PAST,
+            value: b"",
+            noreply: false,
+        })),
+    }
+}
+
+/// What came of a request that names a CAS unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Compared {
+    /// It was the item's, and the request was carried out.
+    Done,
+    /// The item has another.
+    Other,
+    /// There is no such item.
+    Missing,
+    /// The server did not do it.
+    Failed(Failure),
+}
+
+/// Reads the answer to a renewal or a release.
+pub(super) fn read_compared(replies: &mut Replies<'_>) -> Result<Compared, DecodeError> {
+    Ok(match replies.next_reply()? {
+        Reply::Stored => Compared::Done,
+        Reply::Exists => Compared::Other,
+        Reply::NotFound => Compared::Missing,
+        Reply::Meta(meta) => match meta.status {
+            MetaStatus::Done => Compared::Done,
+            MetaStatus::Exists => Compared::Other,
+            MetaStatus::NotFound => Compared::Missing,
+            _ => return Err(DecodeError::UnexpectedReply),
+        },
+        Reply::Error(error) => Compared::Failed(Failure::from_reply(&error)),
+        _ => return Err(DecodeError::UnexpectedReply),
+    })
+}
+
+/// Writes what draws a fencing token, from a counter that starts at `seed` when there is none.
+pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, fence: Key<'_>, seed: u64) {
+    match dialect {
+        Dialect::Meta => flight.push(&Request::MetaArithmetic {
+            key: fence,
+            flags: Flags::list(&[
+                Flag::Vivify(exptime(FENCE_TTL)),
+                Flag::Initial(seed),
+                Flag::Delta(1),
+                Flag::ReturnValue,
+            ]),
+        }),
+        Dialect::Classic => {
+            flight.push(&Request::Store(Store {
+                verb: StoreVerb::Add,
+                key: fence,
+                client_flags: 0,
+                exptime: exptime(FENCE_TTL),
+                value: itoa::Buffer::new().format(seed).as_bytes(),
+                noreply: false,
+            }));
+            flight.push(&Request::Arithmetic {
+                add: true,
+                key: fence,
+                delta: 1,
+                noreply: false,
+            });
+        }
+    }
+}
+
+/// Reads the answer to [`push_fence`].
+pub(super) fn read_fence(
+    replies: &mut Replies<'_>,
+    dialect: Dialect,
+) -> Result<Result<u64, Failure>, DecodeError> {
+    if dialect == Dialect::Classic {
+        if let Stored::Failed(failure) = read_stored(replies)? {
+            replies.next_reply()?;
+            return Ok(Err(failure));
+        }
+    }
+    let token = match replies.next_reply()? {
+        Reply::Number(token) => Some(token),
+        Reply::Meta(MetaReply {
+            status: MetaStatus::Value,
+            data,
+            ..
+        }) => parse_u64(data.trim_ascii_end()),
+        // Vanished between the two requests of the classic dialect.
+        Reply::NotFound => return Ok(Err(Failure::ForgottenAtOnce)),
+        Reply::Error(error) if error.blame == Blame::Client => None,
+        Reply::Error(error) => return Ok(Err(Failure::from_reply(&error))),
+        _ => return Err(DecodeError::UnexpectedReply),
+    };
+    // A token must fit the signed 64-bit columns it is compared in.
+    Ok(token
+        .filter(|token| i64::try_from(*token).is_ok())
+        .ok_or(Failure::ForeignItem))
+}
+
+/// Writes a look at the fence counter that leaves it as it is.
+pub(super) fn push_read_fence(flight: &mut Flight, fence: Key<'_>) {
+    push_gets(flight, fence);
+}
+
+/// Reads the answer to [`push_read_fence`]: the last token drawn, if there is a counter.
+pub(super) fn read_last_token(
+    replies: &mut Replies<'_>,
+) -> Result<Result<Option<u64>, Failure>, DecodeError> {
+    let item = read_gets(replies)?;
+    Ok(item.map(|item| item.and_then(|(value, _)| parse_u64(value.trim_ascii_end()))))
+}
+
+pub(super) fn push_read_sentinel(flight: &mut Flight, dialect: Dialect, sentinel: Key<'_>) {
+    const FLAGS: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnValue];
+    match dialect {
+        Dialect::Meta => flight.push(&Request::MetaGet {
+            key: sentinel,
+            flags: Flags::list(FLAGS),
+        }),
+        Dialect::Classic => {
+            push_gets(flight, sentinel);
+            // The classic protocol has no other way to ask for the time.
+            push_stats(flight);
+        }
+    }
+}
+
+/// Reads the answer to [`push_read_sentinel`], sent at `sent`, and notes the server's second.
+pub(super) fn read_sentinel(
+    replies: &mut Replies<'_>,
+    server: &mut ServerView,
+    sent: Moment,
+    received: Moment,
+) -> Result<Result<Sentinel, Failure>, DecodeError> {
+    let sentinel = match server.capabilities.dialect {
+        Dialect::Meta => match replies.next_reply()? {
+            Reply::Meta(meta) => Sentinel::from_meta(&meta),
+            Reply::Error(error) => return Ok(Err(Failure::from_reply(&error))),
+            _ => return Err(DecodeError::UnexpectedReply),
+        },
+        Dialect::Classic => {
+            let item = read_gets(replies)?;
+            let second = Stats::read(replies)?.map(|stats| stats.time);
+            match item {
+                Ok(Some((value, _))) => match Sentinel::from_value(value) {
+                    Sentinel::Present { born, .. } => Sentinel::Present { second, born },
+                    other => other,
+                },
+                Ok(None) => Sentinel::Absent,
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+    };
+    if let Sentinel::Present {
+        second: Some(second),
+        ..
+    } = sentinel
+    {
+        server.clock.observe(second, sent, received);
+    }
+    Ok(Ok(sentinel))
+}
+
+pub(super) fn push_gets(flight: &mut Flight, key: Key<'_>) {
+    flight.push(&Request::Get {
+        with_cas: true,
+        keys: Keys::list(&[key]),
+    });
+}
+
+/// The value and CAS unique that `gets` of one key found.
+type Gotten<'a> = Result<Option<(&'a [u8], u64)>, Failure>;
+
+pub(super) fn read_gets<'a>(replies: &mut Replies<'a>) -> Result<Gotten<'a>, DecodeError> {
+    let mut found = None;
+    loop {
+        match replies.next_reply()? {
+            Reply::Value(value) if found.is_none() => {
+                let cas = value.cas.ok_or(DecodeError::UnexpectedReply)?;
+                found = Some((value.data, cas));
+            }
+            Reply::End => return Ok(Ok(found)),
+            Reply::Error(error) => return Ok(Err(Failure::from_reply(&error))),
+            _ => return Err(DecodeError::UnexpectedReply),
+        }
+    }
+}
+
+pub(super) fn push_store(
+    flight: &mut Flight,
+    verb: StoreVerb,
+    key: Key<'_>,
+    value: &[u8],
+    expiry: u64,
+) {
+    flight.push(&Request::Store(Store {
+        verb,
+        key,
+        client_flags: 0,
+        exptime: exptime(expiry),
+        value,
+        noreply: false,
+    }));
+}
+
+/// Expiries were checked against the server's 32 bits when they were made.
+fn exptime(expiry: u64) -> i64 {
+    i64::try_from(expiry).unwrap_or(i64::MAX)
+}
+
+pub(super) fn push_stats(flight: &mut Flight) {
+    flight.push(&Request::Stats {
+        group: Keys::list(&[]),
+    });
+}
+
+/// What is wanted of the general statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stats {
+    pub(super) pid: u64,
+    pub(super) uptime: u64,
+    pub(super) time: u64,
+    /// Whether the counters show that nothing was ever dropped before its time.
+    pub(super) forgot_nothing: bool,
+}
+
+impl Stats {
+    /// Reads the answer to `stats`; `None` when what is wanted is not in it.
+    pub(super) fn read(replies: &mut Replies<'_>) -> Result<Option<Self>, DecodeError> {
+        let (mut pid, mut uptime, mut time) = (None, None, None);
+        let (mut flushes, mut evictions, mut moves) = (None, None, Some(0));
+        loop {
+            match replies.next_reply()? {
+                Reply::Stat { name, value } => {
+                    let wanted = match name {
+                        b"pid" => &mut pid,
+                        b"uptime" => &mut uptime,
+                        b"time" => &mut time,
+                        b"cmd_flush" => &mut flushes,
+                        b"evictions" => &mut evictions,
+                        b"slabs_moved" => &mut moves,
+                        _ => continue,
+                    };
+                    *wanted = parse_u64(value);
+                }
+                Reply::End => break,
+                Reply::Error(_) | Reply::Ok | Reply::Reset => return Ok(None),
+                _ => return Err(DecodeError::UnexpectedReply),
+            }
+        }
+        let forgot_nothing = [flushes, evictions, moves].iter().all(|n| *n == Some(0));
+        // Times are 32 bits wide; what says otherwise is no memcached server.
+        let time = time.filter(|time| u32::try_from(*time).is_ok());
+        Ok(match (pid, uptime, time) {
+            (Some(pid), Some(uptime), Some(time)) if uptime <= time => Some(Self {
+                pid,
+                uptime,
+                time,
+                forgot_nothing,
+            }),
+            _ => None,
+        })
+    }
+}

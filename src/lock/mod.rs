@@ -1,0 +1,48 @@
+//! Floor 2: the rules of holding.
+//!
+//! Who holds what until when, what to send and what a reply means. No sockets, no clock, no
+//! randomness: instants and nonces are arguments. Builds without `std`.
+//!
+//! Each thing to be done is an [`Operation`]; `docs/wire-format.md` shows the bytes.
+
+mod acquire;
+mod backoff;
+mod founding;
+mod grant;
+mod handshake;
+mod incarnation;
+mod inspect;
+mod items;
+mod lease;
+mod loss;
+mod moment;
+mod name;
+mod operation;
+mod raising;
+mod read_clock;
+mod record;
+mod release;
+mod renew;
+mod sentinel;
+mod server_clock;
+
+pub use acquire::Acquire;
+pub use backoff::Backoff;
+pub use grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
+pub use handshake::Handshake;
+pub use incarnation::{Capabilities, Dialect, Incarnation, ServerView};
+pub use inspect::{Inspect, Inspected};
+pub use items::Failure;
+pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEASE};
+pub use loss::LossReason;
+pub use moment::{Moment, Now};
+pub use name::{
+    DEFAULT_PREFIX, LockKeys, MAX_NAME_LENGTH, MAX_PREFIX_LENGTH, NameError, Namespace,
+};
+pub use operation::{Interruption, Operation, Pause, Step};
+pub use read_clock::ReadClock;
+pub use record::{HolderRecord, Nonce, Owner, Record, is_ours};
+pub use release::{Release, Released};
+pub use renew::{Renew, Renewed};
+pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
+pub use server_clock::ServerClock;

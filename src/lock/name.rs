@@ -1,0 +1,292 @@
+//! From the name of a lock to the keys it uses.
+
+use crate::wire::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
+use alloc::vec::Vec;
+use core::fmt;
+use sha2::{Digest, Sha256};
+
+/// The longest name, in bytes. Longer ones are a mistake of the caller's (a document where its
+/// identifier was meant), so they are refused and not hashed.
+pub const MAX_NAME_LENGTH: usize = 1024;
+
+/// The longest prefix, in bytes.
+pub const MAX_PREFIX_LENGTH: usize = 100;
+
+/// The prefix where none is given.
+pub const DEFAULT_PREFIX: &str = "memlatch:";
+
+const LOCK: &[u8] = b"lock:";
+const FENCE: &[u8] = b"fence:";
+
+/// All locks under one prefix. They share a sentinel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    prefix: Vec<u8>,
+    sentinel: OwnedKey,
+    probe: OwnedKey,
+}
+
+impl Namespace {
+    /// The namespace with this prefix.
+    ///
+    /// # Errors
+    /// The prefix is longer than [`MAX_PREFIX_LENGTH`] or holds a space or a control byte.
+    pub fn new(prefix: &str) -> Result<Self, NameError> {
+        if prefix.len() > MAX_PREFIX_LENGTH {
+            return Err(NameError::PrefixTooLong {
+                length: prefix.len(),
+            });
+        }
+        let prefix = prefix.as_bytes();
+        Ok(Self {
+            prefix: prefix.into(),
+            sentinel: join(prefix, &[b"sentinel"])?,
+            probe: join(prefix, &[b"probe"])?,
+        })
+    }
+
+    /// The key of the item that tells how old the server's memory is.
+    #[must_use]
+    pub fn sentinel(&self) -> Key<'_> {
+        self.sentinel.as_key()
+    }
+
+    /// A key under which nothing is ever stored.
+    #[must_use]
+    pub fn probe(&self) -> Key<'_> {
+        self.probe.as_key()
+    }
+
+    /// The keys of the lock called `name`.
+    ///
+    /// Plain names stand in the key as they are. Bytes outside the visible ASCII characters, `%`
+    /// anywhere and `#` at the start are written as `%XX`. What is then longer than the key may
+    /// be is replaced by `#` and the SHA-256 of the name in lower-case hex. Different names never
+    /// share a key (but for a collision of SHA-256).
+    ///
+    /// # Errors
+    /// The name is empty, longer than [`MAX_NAME_LENGTH`], or holds a control byte.
+    pub fn keys(&self, name: &[u8]) -> Result<LockKeys, NameError> {
+        if name.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if name.len() > MAX_NAME_LENGTH {
+            return Err(NameError::TooLong { length: name.len() });
+        }
+        if let Some(at) = name.iter().position(u8::is_ascii_control) {
+            return Err(NameError::ControlByte { byte: name[at], at });
+        }
+        let mut encoded = escape(name);
+        if self.prefix.len() + FENCE.len() + encoded.len() > MAX_KEY_LENGTH {
+            encoded.clear();
+            encoded.push(b'#');
+            for byte in Sha256::digest(name) {
+                encoded.extend_from_slice(&hex(byte, b"0123456789abcdef"));
+            }
+        }
+        Ok(LockKeys {
+            lock: join(&self.prefix, &[LOCK, &encoded])?,
+            fence: join(&self.prefix, &[FENCE, &encoded])?,
+        })
+    }
+}
+
+/// The keys that one lock uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockKeys {
+    lock: OwnedKey,
+    fence: OwnedKey,
+}
+
+impl LockKeys {
+    /// The key of the record that says who holds the lock.
+    #[must_use]
+    pub fn lock(&self) -> Key<'_> {
+        self.lock.as_key()
+    }
+
+    /// The key of the counter that fencing tokens come from.
+    #[must_use]
+    pub fn fence(&self) -> Key<'_> {
+        self.fence.as_key()
+    }
+}
+
+fn join(prefix: &[u8], parts: &[&[u8]]) -> Result<OwnedKey, NameError> {
+    let mut bytes = Vec::from(prefix);
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    Key::new(&bytes)
+        .map(Key::to_owned)
+        .map_err(NameError::Prefix)
+}
+
+/// Writes everything that is not a visible ASCII character as `%XX`.
+pub(super) fn escape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for (index, byte) in text.iter().enumerate() {
+        let plain = byte.is_ascii_graphic() && *byte != b'%' && !(*byte == b'#' && index == 0);
+        if plain {
+            out.push(*byte);
+        } else {
+            out.push(b'%');
+            out.extend_from_slice(&hex(*byte, b"0123456789ABCDEF"));
+        }
+    }
+    out
+}
+
+/// Undoes [`escape`]; what is no escape stays as it is.
+pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((byte, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| *byte == b'%');
+        let value = digits.and_then(|digits| {
+            let digits = core::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        match value {
+            Some(value) => {
+                out.push(value);
+                rest = &tail[2..];
+            }
+            None => {
+                out.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
+    [
+        digits[usize::from(byte >> 4)],
+        digits[usize::from(byte & 15)],
+    ]
+}
+
+/// Why a name or a prefix cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The name has no bytes.
+    Empty,
+    /// The name is longer than [`MAX_NAME_LENGTH`].
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The name holds a control byte, such as CR or LF.
+    ControlByte {
+        /// The byte.
+        byte: u8,
+        /// Its position, counted from 0.
+        at: usize,
+    },
+    /// The prefix is longer than [`MAX_PREFIX_LENGTH`].
+    PrefixTooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The prefix cannot stand in a key.
+    Prefix(KeyError),
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(
+                f,
+                "the lock name is empty; it needs 1 to {MAX_NAME_LENGTH} bytes"
+            ),
+            Self::TooLong { length } => write!(
+                f,
+                "the lock name has {length} bytes; at most {MAX_NAME_LENGTH} are allowed"
+            ),
+            Self::ControlByte { byte, at } => write!(
+                f,
+                "byte {at} of the lock name is 0x{byte:02x}; control characters (such as CR and \
+                 LF) are not allowed"
+            ),
+            Self::PrefixTooLong { length } => write!(
+                f,
+                "the prefix has {length} bytes; at most {MAX_PREFIX_LENGTH} are allowed"
+            ),
+            Self::Prefix(error) => write!(f, "the prefix cannot be used: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    fn key(name: &[u8]) -> String {
+        let namespace = Namespace::new("p:").expect("a plain prefix");
+        let keys = namespace.keys(name).expect("a usable name");
+        String::from_utf8_lossy(keys.lock().as_bytes()).into_owned()
+    }
+
+    #[test]
+    fn plain_names_stand_as_they_are() {
+        assert_eq!(key(b"invoices/42"), "p:lock:invoices/42");
+        assert_eq!(key(b"a#b"), "p:lock:a#b");
+    }
+
+    #[test]
+    fn other_names_are_escaped_and_no_two_meet() {
+        assert_eq!(key(b"a b"), "p:lock:a%20b");
+        assert_eq!(key(b"a%20b"), "p:lock:a%2520b");
+        assert_eq!(key("\u{fc}".as_bytes()), "p:lock:%C3%BC");
+        let long = [b'x'; 300];
+        let hashed = key(&long);
+        // The digest is that of `printf 'x%.0s' $(seq 300) | sha256sum`.
+        assert_eq!(
+            hashed,
+            "p:lock:#0d4e2ca9e9cbced7a7a5380eb29e1a3783b9b6d0db72de36a1051038e1c1fbc7"
+        );
+        let plain_twin = hashed.strip_prefix("p:lock:").expect("the prefix");
+        assert_ne!(key(plain_twin.as_bytes()), hashed);
+    }
+
+    #[test]
+    fn the_longest_name_that_fits_is_not_hashed() {
+        let room = MAX_KEY_LENGTH - 2 - FENCE.len();
+        assert!(!key(&[b'x'].repeat(room)).contains('#'));
+        assert!(key(&[b'x'].repeat(room + 1)).contains('#'));
+    }
+
+    #[test]
+    fn bad_names_are_told_apart() {
+        let namespace = Namespace::new("p:").expect("a plain prefix");
+        assert_eq!(namespace.keys(b""), Err(NameError::Empty));
+        assert_eq!(
+            namespace.keys(&[b'x'; 10_240]),
+            Err(NameError::TooLong { length: 10_240 })
+        );
+        assert_eq!(
+            namespace.keys(b"x\r\ndelete victim"),
+            Err(NameError::ControlByte { byte: b'\r', at: 1 })
+        );
+        assert!(matches!(Namespace::new("a b"), Err(NameError::Prefix(_))));
+        let long = "p".repeat(101);
+        assert_eq!(
+            Namespace::new(&long),
+            Err(NameError::PrefixTooLong { length: 101 })
+        );
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        for text in [&b"a b%c"[..], b"#x", b"", &[0xff, 0x20, b'%']] {
+            assert_eq!(unescape(&escape(text)), text);
+        }
+        assert_eq!(unescape(b"%zz%4"), b"%zz%4");
+    }
+}

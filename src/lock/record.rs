@@ -1,0 +1,310 @@
+//! The record: what the item of a held lock says.
+
+use super::name::{escape, unescape};
+use crate::wire::parse_u64;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+/// The first word of every record, so that later layouts can be told apart.
+const LAYOUT: &[u8] = b"m1";
+
+/// Longest host and label, in bytes; longer ones are cut.
+const MAX_WORD: usize = 64;
+
+/// More than the longest record: layout, nonce, two numbers, pid, and two escaped words.
+const CAPACITY: usize = 512;
+
+/// 128 random bits that stand for one attempt to acquire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce(u128);
+
+impl Nonce {
+    /// A nonce from 16 random bytes. They must come from a source that never repeats, such as
+    /// the operating system's.
+    #[must_use]
+    pub const fn from_random(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// The nonce for the attempt that follows this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Whether this is `first` or one of the nonces after it, up to and without `end`.
+    pub(super) const fn is_between(self, first: Self, end: Self) -> bool {
+        self.0.wrapping_sub(first.0) < end.0.wrapping_sub(first.0)
+    }
+
+    /// Some of the bits, to seed what need not be secret.
+    pub(super) const fn seed(self) -> u64 {
+        (self.0 >> 64) as u64 ^ self.0 as u64
+    }
+
+    fn hex(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (index, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(self.0 >> (124 - 4 * index)) as usize & 15];
+        }
+        digits
+    }
+
+    fn parse(word: &[u8]) -> Option<Self> {
+        let valid = word.len() == 32 && word.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let digits = core::str::from_utf8(word).ok().filter(|_| valid)?;
+        u128::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Who asks for locks: the part of a record that stays the same.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// ` <pid> <host> <label>`, escaped.
+    tail: Vec<u8>,
+}
+
+impl Owner {
+    /// An owner. Host and label are for people; they are cut after 64 bytes.
+    #[must_use]
+    pub fn new(host: &str, pid: u32, label: &str) -> Self {
+        let mut tail = Vec::new();
+        tail.push(b' ');
+        tail.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes());
+        for word in [host, label] {
+            tail.push(b' ');
+            let word = &word.as_bytes()[..word.len().min(MAX_WORD)];
+            // An empty word would vanish between two spaces.
+            let escaped = match word {
+                b"" => Vec::from(b"-"),
+                b"-" => Vec::from(b"%2D"),
+                word => escape(word),
+            };
+            tail.extend_from_slice(&escaped);
+        }
+        Self { tail }
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Owner({})", self.tail.trim_ascii().escape_ascii())
+    }
+}
+
+/// A record as it is stored: one line of words, version first.
+///
+/// `m1 <nonce> <lease in ms> <server second of the acquisition> <pid> <host> <label>`
+#[derive(Clone)]
+pub struct Record {
+    bytes: [u8; CAPACITY],
+    /// 0 <= `length` <= `CAPACITY`; the rest of `bytes` means nothing.
+    length: usize,
+}
+
+impl Record {
+    /// Lays out a record. Allocates nothing.
+    #[must_use]
+    pub fn new(nonce: Nonce, lease: Duration, since: u64, owner: &Owner) -> Self {
+        let mut record = Self {
+            bytes: [0; CAPACITY],
+            length: 0,
+        };
+        record.put(LAYOUT);
+        record.put(b" ");
+        record.put(&nonce.hex());
+        let millis = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        for number in [millis, since] {
+            record.put(b" ");
+            record.put(itoa::Buffer::new().format(number).as_bytes());
+        }
+        record.put(&owner.tail);
+        record
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        // `CAPACITY` is more than all parts at their longest; cutting is what a mistake there
+        // would cost, and the nonce stands in front.
+        let end = end.min(CAPACITY);
+        let room = end - self.length;
+        self.bytes[self.length..end].copy_from_slice(&bytes[..room]);
+        self.length = end;
+    }
+
+    /// The bytes to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({})", self.as_bytes().escape_ascii())
+    }
+}
+
+/// Whether a stored value is the record of the attempt with this nonce.
+#[must_use]
+pub fn is_ours(value: &[u8], nonce: Nonce) -> bool {
+    value
+        .strip_prefix(LAYOUT)
+        .and_then(|rest| rest.strip_prefix(b" "))
+        .and_then(|rest| rest.strip_prefix(&nonce.hex()))
+        .is_some_and(|rest| rest.first() == Some(&b' '))
+}
+
+/// The nonce in a stored value, if it is a record.
+pub(super) fn nonce_of(value: &[u8]) -> Option<Nonce> {
+    let rest = value.strip_prefix(LAYOUT)?.strip_prefix(b" ")?;
+    Nonce::parse(rest.get(..32)?).filter(|_| rest.get(32) == Some(&b' '))
+}
+
+/// What a stored record says about its holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HolderRecord {
+    /// The nonce of the attempt that won.
+    pub nonce: Nonce,
+    /// The lease that the holder asked for.
+    pub lease: Duration,
+    /// Second of the server's clock (Unix time base) at which the lock was acquired.
+    pub since: u64,
+    /// The holder's process id on its host.
+    pub pid: u32,
+    /// The holder's host name.
+    pub host: String,
+    /// What the holder calls itself; empty if nothing.
+    pub label: String,
+}
+
+impl HolderRecord {
+    /// Reads a record; `None` for any other value, such as one of another layout.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut words = value.split(|byte| *byte == b' ');
+        if words.next()? != LAYOUT {
+            return None;
+        }
+        let nonce = Nonce::parse(words.next()?)?;
+        let lease = Duration::from_millis(parse_u64(words.next()?)?);
+        let since = parse_u64(words.next()?)?;
+        let pid = u32::try_from(parse_u64(words.next()?)?).ok()?;
+        let mut text = || {
+            let word = words.next()?;
+            let word = if word == b"-" { b"" } else { word };
+            let bytes = unescape(word);
+            Some(match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            })
+        };
+        let host = text()?;
+        let label = text()?;
+        Some(Self {
+            nonce,
+            lease,
+            since,
+            pid,
+            host,
+            label,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: Nonce = Nonce(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+
+    #[test]
+    fn a_record_is_a_line_a_person_can_read() {
+        let owner = Owner::new("db-7", 4711, "nightly import");
+        let record = Record::new(NONCE, Duration::from_secs(10), 1_795_337_329, &owner);
+        assert_eq!(
+            record.as_bytes(),
+            b"m1 0123456789abcdef0011223344556677 10000 1795337329 4711 db-7 nightly%20import"
+        );
+        let read = HolderRecord::parse(record.as_bytes()).expect("our own layout");
+        assert_eq!(read.nonce, NONCE);
+        assert_eq!(read.lease, Duration::from_secs(10));
+        assert_eq!((read.pid, read.since), (4711, 1_795_337_329));
+        assert_eq!(
+            (read.host.as_str(), read.label.as_str()),
+            ("db-7", "nightly import")
+        );
+    }
+
+    #[test]
+    fn nothing_in_host_or_label_can_leave_its_word() {
+        for text in [
+            "",
+            "-",
+            " ",
+            "a\r\nmg x v",
+            "\u{1f512}",
+            &"\u{1f512}".repeat(100),
+            "%2D",
+        ] {
+            let record = Record::new(
+                NONCE,
+                Duration::MAX,
+                u64::MAX,
+                &Owner::new(text, u32::MAX, text),
+            );
+            assert!(
+                record
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| (b' '..=b'~').contains(byte))
+            );
+            assert!(record.as_bytes().len() < CAPACITY);
+            let read = HolderRecord::parse(record.as_bytes()).expect("our own layout");
+            if text.len() <= MAX_WORD {
+                assert_eq!((read.host.as_str(), read.label.as_str()), (text, text));
+            }
+        }
+    }
+
+    #[test]
+    fn ours_is_told_by_the_whole_nonce() {
+        let owner = Owner::new("h", 1, "");
+        let record = Record::new(NONCE, Duration::from_secs(1), 0, &owner);
+        assert!(is_ours(record.as_bytes(), NONCE));
+        assert!(!is_ours(record.as_bytes(), NONCE.next()));
+        assert!(!is_ours(&record.as_bytes()[..35], NONCE));
+        assert!(!is_ours(b"", NONCE));
+        assert_eq!(nonce_of(record.as_bytes()), Some(NONCE));
+        assert_eq!(nonce_of(&record.as_bytes()[..35]), None);
+        assert!(NONCE.is_between(NONCE, NONCE.next()));
+        assert!(!NONCE.next().is_between(NONCE, NONCE.next()));
+        assert!(!NONCE.is_between(NONCE, NONCE));
+        let last = Nonce(u128::MAX);
+        assert!(last.next().is_between(last, last.next().next()));
+    }
+
+    #[test]
+    fn other_values_are_no_records() {
+        for value in [
+            &b""[..],
+            b"m1",
+            b"m2 0123456789abcdef0011223344556677 1 1 1 h -",
+            b"m1 0123 1 1 1 h -",
+            b"m1 0123456789ABCDEF0011223344556677 1 1 1 h -",
+            b"m1 0123456789abcdef0011223344556677 x 1 1 h -",
+            b"m1 0123456789abcdef0011223344556677 1 1 1 h",
+        ] {
+            assert_eq!(HolderRecord::parse(value), None, "{}", value.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Giving a lock back, and taking back an acquisition that was abandoned.
+
+use super::grant::{Grant, Leftover};
+use super::incarnation::{Incarnation, ServerView};
+use super::items::{
+    Compared, Failure, LockItem, push_read_lock, push_release, read_compared, read_lock,
+};
+use super::loss::LossReason;
+use super::moment::{Moment, Now};
+use super::name::LockKeys;
+use super::operation::{Interruption, Operation, Pause, Sealed, Step};
+use super::record::{Nonce, is_ours};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::time::Duration;
+
+/// Between two attempts to reach a server that does not answer: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// A request whose connection was closed may be carried out a little later than one on another
+/// connection, and an abandoned acquisition may have been sent on several. So it is looked for
+/// again, this much later each time.
+const LATE: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(300)];
+
+/// What came of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// The record is gone, by this request or, where its answer was lost, at the latest when we
+    /// looked again.
+    Yes,
+    /// It was not ours any more.
+    AlreadyLost(LossReason),
+    /// The server did not do it; the record will expire.
+    Failed(Failure),
+}
+
+/// Removes the record of one attempt, and only that.
+///
+/// The request names the CAS unique. Where that has changed, or is not known, a look at the lock
+/// finds it beside our nonce. Nothing is sent to another incarnation than the one that granted:
+/// there, the same CAS unique may be somebody else's.
+#[derive(Debug)]
+pub struct Release<'a> {
+    keys: &'a LockKeys,
+    incarnation: Incarnation,
+    nonce: Nonce,
+    cas: Option<u64>,
+    /// When to stop trying to reach the server.
+    give_up: Moment,
+    /// A release was sent and its answer lost.
+    unanswered: bool,
+    corrections: u8,
+    /// How many of the looks for a late request are still to come.
+    late_looks: usize,
+    /// A record was removed on the way.
+    removed: bool,
+    /// How often in a row the server could not be reached.
+    failures: u32,
+}
+
+impl<'a> Release<'a> {
+    /// A release of `grant`, whose record has the CAS unique `cas` as far as is known.
+    #[must_use]
+    pub const fn new(keys: &'a LockKeys, grant: &Grant, cas: u64, give_up: Moment) -> Self {
+        Self {
+            keys,
+            incarnation: grant.incarnation,
+            nonce: grant.nonce,
+            cas: Some(cas),
+            give_up,
+            unanswered: false,
+            corrections: 0,
+            late_looks: 0,
+            removed: false,
+            failures: 0,
+        }
+    }
+
+    /// Takes back what an abandoned acquisition may have left.
+    #[must_use]
+    pub const fn of_leftover(keys: &'a LockKeys, leftover: &Leftover, give_up: Moment) -> Self {
+        Self {
+            keys,
+            incarnation: leftover.incarnation,
+            nonce: leftover.nonce,
+            cas: None,
+            give_up,
+            unanswered: false,
+            corrections: 0,
+            late_looks: LATE.len(),
+            removed: false,
+            failures: 0,
+        }
+    }
+
+    /// The record is not there, or not ours.
+    fn gone(&mut self, reason: LossReason, now: Moment) -> Step<Released> {
+        if self.late_looks > 0 {
+            let until = now.after(LATE[LATE.len() - self.late_looks]);
+            self.late_looks -= 1;
+            self.cas = None;
+            if until <= self.give_up {
+                return Step::Pause {
+                    until,
+                    why: Pause::LateRequest,
+                };
+            }
+        }
+        // Behind an unanswered release it does not matter whether that or the expiry did it.
+        Step::Done(if self.unanswered || self.removed {
+            Released::Yes
+        } else {
+            Released::AlreadyLost(reason)
+        })
+    }
+}
+
+impl Sealed for Release<'_> {}
+
+impl Operation for Release<'_> {
+    type Outcome = Released;
+
+    fn begin(&mut self, _now: Now) -> Step<Released> {
+        Step::Send
+    }
+
+    fn prepare(
+        &mut self,
+        server: &ServerView,
+        _now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), Released> {
+        if server.incarnation != self.incarnation {
+            return Err(Released::AlreadyLost(LossReason::ServerRestarted));
+        }
+        let dialect = server.capabilities.dialect;
+        match self.cas {
+            Some(cas) => push_release(flight, dialect, self.keys.lock(), cas),
+            None => push_read_lock(flight, dialect, self.keys.lock()),
+        }
+        Ok(())
+    }
+
+    fn interpret(
+        &mut self,
+        server: &mut ServerView,
+        replies: &mut Replies<'_>,
+        _sent: Moment,
+        received: Moment,
+    ) -> Result<Step<Released>, DecodeError> {
+        self.failures = 0;
+        if self.cas.is_some() {
+            return Ok(match read_compared(replies)? {
+                Compared::Done => {
+                    self.removed = true;
+                    self.gone(LossReason::Released, received)
+                }
+                Compared::Missing => self.gone(LossReason::Vanished, received),
+                Compared::Failed(failure) => Step::Done(Released::Failed(failure)),
+                Compared::Other if self.corrections < 3 => {
+                    self.corrections += 1;
+                    self.cas = None;
+                    Step::Send
+                }
+                Compared::Other => Step::Done(Released::Failed(Failure::ForgottenAtOnce)),
+            });
+        }
+        Ok(match read_lock(replies, server.capabilities.dialect)? {
+            Err(failure) => Step::Done(Released::Failed(failure)),
+            Ok(LockItem::Free) => self.gone(LossReason::Vanished, received),
+            Ok(LockItem::Held { value, cas, .. }) if is_ours(value, self.nonce) => {
+                self.cas = Some(cas);
+                Step::Send
+            }
+            Ok(LockItem::Held { .. }) => self.gone(LossReason::TakenOver, received),
+        })
+    }
+
+    fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Released> {
+        if how == Interruption::Unanswered {
+            self.unanswered |= self.cas.is_some();
+            self.cas = None;
+        }
+        let (shortest, longest) = PAUSES;
+        let pause = shortest.saturating_mul(2u32.saturating_pow(self.failures));
+        self.failures += 1;
+        let until = now.moment.after(pause.min(longest));
+        if until >= self.give_up {
+            return Step::GiveUp {
+                unknown: self.unanswered,
+            };
+        }
+        Step::Pause {
+            until,
+            why: Pause::Unreachable,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The `memlatch` command: run a command under a lock, see who holds one, try it all out.
+//!
+//! An ordinary user of the library's public API.
+
+#[cfg(not(unix))]
+compile_error!("the `memlatch` command needs Unix signals and process groups");
+
+#[cfg(unix)]
+mod command;
+
+#[cfg(unix)]
+fn main() -> std::process::ExitCode {
+    command::main()
+}

@@ -1,0 +1,88 @@
+//! How an exchange can fail.
+
+use crate::wire::DecodeError;
+use core::fmt;
+use core::time::Duration;
+use std::io;
+use std::string::{String, ToString};
+
+/// Why a flight has no replies.
+#[derive(Debug)]
+pub struct NetError {
+    /// Whether bytes of the flight may have reached the server.
+    pub sent: bool,
+    /// What happened.
+    pub cause: NetCause,
+}
+
+/// What happened to a connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NetCause {
+    /// The server could not be connected to.
+    Connect(io::Error),
+    /// The name has no addresses.
+    NoAddress,
+    /// Reading or writing failed.
+    Io(io::Error),
+    /// The server closed the connection.
+    Closed,
+    /// It took longer than this.
+    Timeout(Duration),
+    /// The server sent something that is no reply to what was asked.
+    Decode {
+        /// What is wrong with it.
+        error: DecodeError,
+        /// How it starts, escaped.
+        start: String,
+    },
+    /// The server sent more than was asked for.
+    TooMuch,
+}
+
+impl NetCause {
+    /// A reply that is sound in itself, to another question.
+    pub(crate) fn unexpected(error: DecodeError) -> Self {
+        Self::Decode {
+            error,
+            start: "a reply of another kind than asked for".to_string(),
+        }
+    }
+}
+
+impl NetError {
+    pub(crate) const fn unsent(cause: NetCause) -> Self {
+        Self { sent: false, cause }
+    }
+
+    pub(crate) const fn sent(cause: NetCause) -> Self {
+        Self { sent: true, cause }
+    }
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            NetCause::Connect(error) => write!(f, "cannot connect: {error}"),
+            NetCause::NoAddress => f.write_str("the host name has no addresses"),
+            NetCause::Io(error) => write!(f, "the connection failed: {error}"),
+            NetCause::Closed => f.write_str("the server closed the connection"),
+            NetCause::Timeout(limit) => write!(f, "no answer within {limit:?}"),
+            NetCause::Decode { error, start } => write!(
+                f,
+                "not an answer of memcached's: {error}; it starts with \"{start}\""
+            ),
+            NetCause::TooMuch => f.write_str("the server sent more than was asked for"),
+        }
+    }
+}
+
+impl core::error::Error for NetError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match &self.cause {
+            NetCause::Connect(error) | NetCause::Io(error) => Some(error),
+            NetCause::Decode { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Floor 3: sockets.
+//!
+//! Streams, time limits, reuse. Knows requests and replies, and nothing of locks.
+
+mod address;
+#[cfg(feature = "blocking")]
+pub(crate) mod blocking;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod buffers;
+#[cfg(feature = "tokio")]
+pub(crate) mod connection;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod dial;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod error;
+mod pipeline;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+pub(crate) mod pool;
+
+pub use address::{Address, AddressError, DEFAULT_PORT};
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+pub use error::{NetCause, NetError};
+pub use pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};

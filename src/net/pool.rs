@@ -1,0 +1,41 @@
+//! Connections that wait for their next use.
+
+use std::sync::{Mutex, PoisonError};
+use std::vec::Vec;
+
+/// Idle connections, the one used last on top: it is the warmest, and the others can grow old.
+#[derive(Debug)]
+pub(crate) struct Pool<C> {
+    idle: Mutex<Vec<C>>,
+    most: usize,
+}
+
+impl<C> Pool<C> {
+    pub(crate) const fn new(most: usize) -> Self {
+        Self {
+            idle: Mutex::new(Vec::new()),
+            most,
+        }
+    }
+
+    pub(crate) fn take(&self) -> Option<C> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    /// Keeps a connection for later, or closes it where enough are waiting.
+    pub(crate) fn put(&self, connection: C) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.most {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes all of them.
+    pub(crate) fn clear(&self) {
+        let idle = core::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+}

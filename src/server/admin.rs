@@ -1,0 +1,212 @@
+//! What administrators ask for.
+
+use super::engine::{Engine, client_error, error};
+use super::item::{Item, Second};
+use crate::wire::{
+    Automove, CrawlerCommand, DeclineReason, Declined, DumpedItem, DumpedKey, ItemFacts,
+    LruCommand, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand, UriKey,
+};
+use alloc::vec::Vec;
+use bytes::BytesMut;
+
+/// The highest number a slab class can have.
+const HIGHEST_CLASS: u8 = 63;
+
+/// The highest one that a server with its default settings has.
+const HIGHEST_USED_CLASS: i32 = 39;
+
+const MEGABYTE: usize = 1024 * 1024;
+
+pub(super) const fn declined(reason: DeclineReason, text: &'static str) -> Reply<'static> {
+    Reply::Declined(Declined {
+        reason,
+        text: text.as_bytes(),
+    })
+}
+
+/// `cache_memlimit`. What is over the new limit goes when room is needed next.
+pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'static> {
+    match megabytes {
+        0..8 => declined(
+            DeclineReason::MemlimitTooSmall,
+            "cannot set maxbytes to less than 8m",
+        ),
+        8..=1_000_000_000 => {
+            let bytes = usize::try_from(megabytes).unwrap_or(usize::MAX);
+            engine.store.limits.memory = bytes.saturating_mul(MEGABYTE);
+            Reply::Ok
+        }
+        _ => declined(
+            DeclineReason::MemlimitAdjustFailed,
+            "input value is megabytes not bytes",
+        ),
+    }
+}
+
+/// `lru`. There is one queue here, whatever is set.
+pub(super) fn lru(engine: &mut Engine, command: LruCommand) -> Reply<'static> {
+    if let LruCommand::TemporaryTtl(ttl) = command {
+        engine.store.limits.temporary_ttl = Second::try_from(ttl).ok();
+    }
+    Reply::Ok
+}
+
+/// `slabs`. There are none here, so that none has a page to spare.
+pub(super) fn slabs(command: SlabsCommand) -> Reply<'static> {
+    match command {
+        SlabsCommand::Reassign {
+            source,
+            destination,
+        } if source == destination => {
+            declined(DeclineReason::Same, "src and dst class are identical")
+        }
+        SlabsCommand::Reassign {
+            source,
+            destination,
+        } => {
+            let known = |class| (0..=HIGHEST_USED_CLASS).contains(&class);
+            if known(source) && known(destination) {
+                declined(DeclineReason::NoSpare, "source class has no spare pages")
+            } else {
+                declined(DeclineReason::BadClass, "invalid src or dst class id")
+            }
+        }
+        SlabsCommand::Automove {
+            setting: Automove::Window(seconds),
+            ..
+        } if !(5..3600).contains(&seconds) => client_error("automove window too low or too high"),
+        _ => Reply::Ok,
+    }
+}
+
+/// `lru_crawler`.
+pub(super) fn lru_crawler(
+    engine: &mut Engine,
+    command: CrawlerCommand<'_>,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let reply = match command {
+        CrawlerCommand::Enable if engine.crawler => error("failed to start lru crawler thread"),
+        CrawlerCommand::Enable => {
+            engine.crawler = true;
+            Reply::Ok
+        }
+        CrawlerCommand::Disable => {
+            engine.crawler = false;
+            Reply::Ok
+        }
+        CrawlerCommand::Crawl(classes) => match visit(engine, classes, true) {
+            Ok(_) => {
+                engine.store.reclaim(now);
+                Reply::Ok
+            }
+            Err(reply) => reply,
+        },
+        CrawlerCommand::Metadump(classes) => {
+            return dump(engine, Dump::Items, classes, now, out);
+        }
+        CrawlerCommand::Mgdump(classes) => {
+            return dump(engine, Dump::Keys, classes, now, out);
+        }
+        // It never rests, and looks at everything.
+        _ => Reply::Ok,
+    };
+    reply.encode(out);
+}
+
+/// Whether the crawler comes by any item, all of which are in class 1.
+fn visit(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<bool, Reply<'static>> {
+    if !engine.crawler {
+        return Err(client_error("lru crawler disabled"));
+    }
+    match classes {
+        SlabClasses::Hash if frees => Err(error("an unknown error happened")),
+        SlabClasses::Some(ids) => {
+            let known = |id: Option<u8>| id.filter(|id| (1..=HIGHEST_CLASS).contains(id));
+            if ids.iter().any(|id| known(id).is_none()) {
+                return Err(declined(DeclineReason::BadClass, "invalid class id"));
+            }
+            if ids.iter().next().is_none() {
+                return Err(declined(DeclineReason::NotStarted, "no items to crawl"));
+            }
+            Ok(ids.iter().any(|id| id == Some(1)))
+        }
+        _ => Ok(true),
+    }
+}
+
+/// The two kinds of dump.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dump {
+    Items,
+    Keys,
+}
+
+fn dump(engine: &Engine, kind: Dump, classes: SlabClasses<'_>, now: Second, out: &mut BytesMut) {
+    let forbidden = match kind {
+        Dump::Items => "metadump not allowed",
+        Dump::Keys => "key dump not allowed",
+    };
+    let visited = match visit(engine, classes, false) {
+        Ok(_) if !engine.settings.dump_enabled => return error(forbidden).encode(out),
+        Ok(visited) => visited,
+        Err(reply) => return reply.encode(out),
+    };
+    Reply::Ok.encode(out);
+    if visited {
+        let alive = engine
+            .store
+            .entries()
+            .filter(|(_, item)| !item.is_expired(now));
+        let mut entries: Vec<_> = alive.collect();
+        // The crawler begins with what was not used for longest.
+        entries.sort_unstable_by_key(|(_, item)| item.last_use);
+        for (key, item) in entries {
+            match kind {
+                Dump::Items => put_item(engine, key, item, out),
+                Dump::Keys => put_key(key, item, out),
+            }
+        }
+    }
+    match kind {
+        Dump::Items => Reply::End.encode(out),
+        Dump::Keys => Reply::Meta(MetaReply {
+            status: MetaStatus::Miss,
+            flags: ReplyFlags::list(&[]),
+            data: b"",
+        })
+        .encode(out),
+    }
+}
+
+fn put_item(engine: &Engine, key: &[u8], item: &Item, out: &mut BytesMut) {
+    let base = engine.clock.base();
+    let exp = match item.exptime {
+        0 => -1,
+        exptime => i64::try_from(base.unix(exptime)).unwrap_or(i64::MAX),
+    };
+    DumpedItem {
+        key: UriKey::from_raw(key),
+        facts: ItemFacts {
+            exp,
+            last_access: base.unix(item.time),
+            cas: item.cas,
+            fetched: item.fetched,
+            class: 1,
+            size: item.size(key) as u64,
+        },
+        client_flags: Some(item.client_flags),
+        more: b"",
+    }
+    .encode(out);
+}
+
+fn put_key(key: &[u8], item: &Item, out: &mut BytesMut) {
+    let shown = super::meta::shown_key(key, item.binary_key);
+    DumpedKey {
+        key: &shown,
+        base64: item.binary_key,
+    }
+    .encode(out);
+}

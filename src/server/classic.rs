@@ -1,0 +1,170 @@
+//! The classic commands.
+
+use super::engine::{Engine, client_error, server_error};
+use super::item::Second;
+use super::store::{Delta, Mode, NoRoom, Order, Stored};
+use crate::wire::{self, Key, Keys, Reply, StoreVerb, Value};
+use bytes::BytesMut;
+
+/// `get`, `gets`, and with a new expiry `gat` and `gats`.
+pub(super) fn get(
+    engine: &mut Engine,
+    with_cas: bool,
+    touch: Option<i64>,
+    keys: Keys<'_>,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let exptime = touch.map(|exptime| engine.deadline(exptime, now));
+    let store = &mut engine.store;
+    for key in keys.iter() {
+        let key = key.as_bytes();
+        let found = store.get(key, now).map(|item| {
+            if let Some(exptime) = exptime {
+                item.exptime = exptime;
+            }
+            let value = Value {
+                key,
+                client_flags: item.client_flags,
+                cas: with_cas.then_some(item.cas),
+                data: &item.value,
+            };
+            Reply::Value(value).encode(out);
+        });
+        let hit = found.is_some();
+        if hit {
+            store.bump(key, now);
+        }
+        if touch.is_some() {
+            store.counters.touched(hit);
+        } else {
+            store.counters.got(hit);
+        }
+    }
+    Reply::End.encode(out);
+}
+
+/// What a verb stands for, and the CAS unique it names.
+const fn mode_of(verb: StoreVerb) -> (Mode, u64) {
+    match verb {
+        StoreVerb::Add => (Mode::Add, 0),
+        StoreVerb::Replace => (Mode::Replace, 0),
+        StoreVerb::Append => (Mode::Append { vivify: false }, 0),
+        StoreVerb::Prepend => (Mode::Prepend { vivify: false }, 0),
+        StoreVerb::Cas(unique) => (Mode::Cas, unique),
+        StoreVerb::Set => (Mode::Set, 0),
+    }
+}
+
+pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second) -> Reply<'static> {
+    let (mode, compare) = mode_of(request.verb);
+    let key = request.key.as_bytes();
+    let exptime = engine.deadline(request.exptime, now);
+    let store = &mut engine.store;
+    if let Err(no_room) = store.make_room(key, request.value.len(), request.client_flags, now) {
+        // Stale data must not survive a failed `set`; the other verbs leave the old item.
+        if mode == Mode::Set {
+            store.remove(key);
+        }
+        store.journal.refused(key, mode, no_room.status());
+        return no_room_for_it(no_room);
+    }
+    let order = Order {
+        mode,
+        key,
+        value: request.value,
+        client_flags: request.client_flags,
+        exptime,
+        compare,
+        cas: store.next_cas(),
+        stale_ok: false,
+        binary_key: false,
+    };
+    match store.store(&order, now) {
+        Stored::Yes { .. } => Reply::Stored,
+        Stored::No => Reply::NotStored,
+        Stored::Exists => Reply::Exists,
+        Stored::NotFound => Reply::NotFound,
+    }
+}
+
+pub(super) const fn no_room_for_it(no_room: NoRoom) -> Reply<'static> {
+    match no_room {
+        NoRoom::TooLarge => server_error("object too large for cache"),
+        NoRoom::OutOfMemory => server_error("out of memory storing object"),
+    }
+}
+
+/// What happens besides the answer when a value was too large to be read.
+pub(super) fn refuse_oversized(engine: &mut Engine, request: &wire::Store<'_>) {
+    let store = &mut engine.store;
+    store.counters.store_too_large += 1;
+    let (mode, _) = mode_of(request.verb);
+    let key = request.key.as_bytes();
+    store.journal.refused(key, mode, NoRoom::TooLarge.status());
+    if request.verb == StoreVerb::Set {
+        store.remove(key);
+    }
+}
+
+pub(super) fn delete(engine: &mut Engine, key: Key<'_>, now: Second) -> Reply<'static> {
+    let store = &mut engine.store;
+    let key = key.as_bytes();
+    let Some(size) = store.get(key, now).map(|item| item.value.len()) else {
+        store.counters.delete_misses += 1;
+        return Reply::NotFound;
+    };
+    store.journal.deleted(key, "delete", size);
+    store.remove(key);
+    store.counters.delete_hits += 1;
+    Reply::Deleted
+}
+
+pub(super) fn arithmetic(
+    engine: &mut Engine,
+    add: bool,
+    key: Key<'_>,
+    delta: u64,
+    now: Second,
+) -> Reply<'static> {
+    let store = &mut engine.store;
+    match store.delta(key.as_bytes(), add, delta, 0, now) {
+        Delta::Done(counted) => Reply::Number(counted.number),
+        Delta::NotFound => {
+            store.counters.counter_missed(add);
+            Reply::NotFound
+        }
+        Delta::NotNumeric => client_error("cannot increment or decrement non-numeric value"),
+        // Nobody asked for a CAS unique, so none can differ.
+        Delta::OtherCas => Reply::Exists,
+        Delta::OutOfMemory => server_error("out of memory"),
+    }
+}
+
+pub(super) fn touch(
+    engine: &mut Engine,
+    key: Key<'_>,
+    exptime: i64,
+    now: Second,
+) -> Reply<'static> {
+    let exptime = engine.deadline(exptime, now);
+    let store = &mut engine.store;
+    let key = key.as_bytes();
+    let touched = store.get(key, now).map(|item| item.exptime = exptime);
+    store.counters.touched(touched.is_some());
+    if touched.is_none() {
+        return Reply::NotFound;
+    }
+    store.bump(key, now);
+    Reply::Touched
+}
+
+pub(super) fn flush_all(engine: &mut Engine, delay: i64, now: Second) -> Reply<'static> {
+    engine.store.counters.cmd_flush += 1;
+    if !engine.settings.flush_enabled {
+        return client_error("flush_all not allowed");
+    }
+    let base = engine.clock.base();
+    engine.store.flush(delay, base, now);
+    Reply::Ok
+}

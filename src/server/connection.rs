@@ -1,0 +1,192 @@
+//! One connection: bytes in, requests, answers out.
+
+use super::admin;
+use super::auth::{self, Step};
+use super::engine::{Engine, Flow};
+use super::journal::Log;
+use super::listener::Shared;
+use super::registry::Ticket;
+use crate::wire::{DeclineReason, Limits, Reply, RequestDecoder};
+use alloc::sync::Arc;
+use bytes::{Buf, BytesMut};
+use std::io::{Read, Write};
+use std::sync::MutexGuard;
+
+/// How much is read at once, and how much of the answers is gathered before it is written.
+const CHUNK: usize = 16 * 1024;
+
+/// Answers until one side has had enough, or until the connection becomes a log: then that is
+/// given back.
+pub(crate) fn serve(
+    shared: &Shared,
+    ticket: Ticket,
+    mut stream: impl Read + Write,
+) -> Option<Arc<Log>> {
+    let mut connection = Connection {
+        shared,
+        ticket,
+        decoder: RequestDecoder::new(Limits {
+            value: shared.settings.max_item_size,
+            ..Limits::SERVER
+        }),
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        skip: 0,
+        admitted: shared.settings.auth.is_empty(),
+        log: None,
+    };
+    let mut chunk = [0; CHUNK];
+    loop {
+        let length = match stream.read(&mut chunk) {
+            Ok(0) => return None,
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return None,
+        };
+        connection.input.extend_from_slice(&chunk[..length]);
+        let stalled = shared.gate.pass();
+        let flow = loop {
+            match connection.step(stalled) {
+                Some(Flow::Continue) if connection.output.len() < CHUNK => {}
+                Some(Flow::Continue) => {
+                    if connection.write(&mut stream).is_err() {
+                        return None;
+                    }
+                }
+                Some(flow) => break flow,
+                None => break Flow::Continue,
+            }
+        };
+        // One write for all that one read has brought.
+        if connection.write(&mut stream).is_err() {
+            return None;
+        }
+        match flow {
+            Flow::Continue => {}
+            Flow::Close => return None,
+            Flow::Watch(_) => return connection.log,
+            Flow::Shutdown => {
+                shared.stop();
+                return None;
+            }
+        }
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+    decoder: RequestDecoder,
+    input: BytesMut,
+    output: BytesMut,
+    /// How many bytes that are still to come belong to a value nobody wants.
+    skip: usize,
+    /// Whether this side may ask for anything.
+    admitted: bool,
+    /// What this side watches. Nothing is answered any more once it does.
+    log: Option<Arc<Log>>,
+}
+
+impl<'a> Connection<'a> {
+    /// The items, unless they are those of a later incarnation.
+    fn engine(&self) -> Option<MutexGuard<'a, Engine>> {
+        self.shared.engine_of(self.ticket.generation)
+    }
+
+    /// Does what the next request in the input asks for; `None` when there is none.
+    fn step(&mut self, stalled: Option<u32>) -> Option<Flow> {
+        let skipped = self.skip.min(self.input.len());
+        self.input.advance(skipped);
+        self.skip -= skipped;
+        if self.input.is_empty() {
+            return None;
+        }
+        if !self.admitted {
+            return self.authenticate();
+        }
+        let (used, flow) = match self.decoder.decode(&self.input) {
+            Ok(None) => return None,
+            Ok(Some((request, length))) => {
+                // Not for the whole of a pipeline: others get their turn in between.
+                let Some(mut engine) = self.engine() else {
+                    return Some(Flow::Close);
+                };
+                let now = stalled.unwrap_or_else(|| engine.clock.now());
+                engine.store.journal.connection = self.ticket.number;
+                let mut flow = engine.execute(&request, now, &mut self.output);
+                if let Flow::Watch(streams) = flow {
+                    self.log = engine.store.journal.watch(streams);
+                    if self.log.is_some() {
+                        Reply::Ok.encode(&mut self.output);
+                    } else {
+                        let reason = DeclineReason::WatcherTooMany;
+                        let text = "log watcher limit reached";
+                        admin::declined(reason, text).encode(&mut self.output);
+                        flow = Flow::Continue;
+                    }
+                }
+                engine.store.counters.bytes_read += length as u64;
+                (length, flow)
+            }
+            Err(refusal) => {
+                let Some(mut engine) = self.engine() else {
+                    return Some(Flow::Close);
+                };
+                engine.refuse(&refusal, &mut self.output);
+                let flow = if refusal.close {
+                    Flow::Close
+                } else {
+                    Flow::Continue
+                };
+                (refusal.skip, flow)
+            }
+        };
+        let here = used.min(self.input.len());
+        self.input.advance(here);
+        self.skip = used - here;
+        Some(flow)
+    }
+
+    fn authenticate(&mut self) -> Option<Flow> {
+        let step = auth::judge(&self.input, &self.shared.settings.auth);
+        if matches!(step, Step::Answer(..) | Step::Admit(_)) {
+            let Some(mut engine) = self.engine() else {
+                return Some(Flow::Close);
+            };
+            let counters = &mut engine.store.counters;
+            counters.auth_cmds += 1;
+            counters.auth_errors += u64::from(matches!(step, Step::Answer(..)));
+        }
+        if step != Step::Wait {
+            // Until it is let in, only the last answer to a batch is given.
+            self.output.clear();
+        }
+        match step {
+            Step::Wait => None,
+            Step::Close => Some(Flow::Close),
+            Step::Answer(used, reply) => {
+                reply.encode(&mut self.output);
+                self.input.advance(used);
+                Some(Flow::Continue)
+            }
+            Step::Admit(used) => {
+                self.admitted = true;
+                Reply::Stored.encode(&mut self.output);
+                self.input.advance(used);
+                Some(Flow::Continue)
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &mut impl Write) -> std::io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        stream.write_all(&self.output)?;
+        if let Some(mut engine) = self.engine() {
+            engine.store.counters.bytes_written += self.output.len() as u64;
+        }
+        self.output.clear();
+        Ok(())
+    }
+}

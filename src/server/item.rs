@@ -1,0 +1,100 @@
+//! One item, and when it is dead.
+
+use alloc::vec::Vec;
+
+/// A second of the server's clock. Counted from the start of the incarnation, which is second
+/// [`FIRST_SECOND`](super::clock::FIRST_SECOND), so that 0 is free to mean "never".
+pub(crate) type Second = u32;
+
+/// What an item needs beside its key, its value and their terminators.
+const OVERHEAD: usize = 48;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Item {
+    pub(crate) value: Vec<u8>,
+    pub(crate) client_flags: u32,
+    /// The second from which on the item is dead; 0 is never.
+    pub(crate) exptime: Second,
+    /// When it was stored or last read.
+    pub(crate) time: Second,
+    /// 0 for all items of a server without CAS.
+    pub(crate) cas: u64,
+    /// Whether it was read since it was stored.
+    pub(crate) fetched: bool,
+    /// Whether `md` with `I`, or `ms` with a lower CAS unique and `I`, marked it.
+    pub(crate) stale: bool,
+    /// Whether somebody has been told `W`.
+    pub(crate) token_sent: bool,
+    /// Whether the key came as base64, and is shown as such.
+    pub(crate) binary_key: bool,
+    /// Whether it is exempt from eviction because its life was short when it was stored.
+    pub(crate) temporary: bool,
+    /// Its place in the order of use; unique among the items of a store.
+    pub(crate) last_use: u64,
+}
+
+impl Item {
+    /// The memory the item is charged for.
+    pub(crate) fn size(&self, key: &[u8]) -> usize {
+        size_of_item(key, self.value.len(), self.client_flags, self.cas != 0)
+    }
+
+    pub(crate) fn is_expired(&self, now: Second) -> bool {
+        self.exptime != 0 && self.exptime <= now
+    }
+
+    /// The number behind `t`: memcached subtracts without sign, so a time that has passed is
+    /// printed as a number close to 2^32.
+    pub(crate) fn printed_ttl(&self, now: Second) -> i64 {
+        printed_ttl(self.exptime, now)
+    }
+}
+
+pub(crate) fn printed_ttl(exptime: Second, now: Second) -> i64 {
+    match exptime {
+        0 => -1,
+        exptime => i64::from(exptime.wrapping_sub(now)),
+    }
+}
+
+/// memcached's own sum: header, CAS unique, client flags when there are any, and key and value
+/// with their terminators. Slab classes round it up; here nothing does.
+pub(crate) fn size_of_item(key: &[u8], value: usize, client_flags: u32, cas: bool) -> usize {
+    let cas = if cas { size_of::<u64>() } else { 0 };
+    let flags = if client_flags == 0 {
+        0
+    } else {
+        size_of::<u32>()
+    };
+    OVERHEAD + cas + flags + key.len() + 1 + value + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn the_size_is_the_one_that_me_shows() {
+        let item = Item {
+            value: vec![b'x'],
+            cas: 2,
+            ..Item::default()
+        };
+        assert_eq!(item.size(b"a"), 61);
+    }
+
+    #[test]
+    fn an_item_is_dead_in_the_second_it_names() {
+        let item = Item {
+            exptime: 12,
+            ..Item::default()
+        };
+        assert!(!item.is_expired(11));
+        assert!(item.is_expired(12));
+        assert!(!Item::default().is_expired(u32::MAX));
+        assert_eq!(item.printed_ttl(10), 2);
+        assert_eq!(item.printed_ttl(13), 4_294_967_295);
+        assert_eq!(Item::default().printed_ttl(10), -1);
+    }
+}

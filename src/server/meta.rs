@@ -1,0 +1,494 @@
+//! The meta commands.
+//!
+//! Flags act and answer in the order in which they stand.
+
+use super::base64;
+use super::classic::no_room_for_it;
+use super::engine::{Engine, client_error, server_error};
+use super::item::{Item, Second, printed_ttl};
+use super::journal::Stub;
+use super::store::{Counted, Delta, Mode, NoRoom, Order, Stored};
+use crate::wire::{
+    DebugItem, Flag, Flags, ItemFacts, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
+};
+use alloc::borrow::Cow;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use bytes::BytesMut;
+
+/// The key of a request: the bytes it stands for, and how they are shown again.
+struct Name<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Whether it came as base64.
+    binary: bool,
+}
+
+impl<'a> Name<'a> {
+    /// `None` when the request says base64 and it is none.
+    fn of(key: Key<'a>, flags: Flags<'_>) -> Option<Self> {
+        let text = key.as_bytes();
+        if flags.has(b'b') {
+            return base64::decode(text).map(|bytes| Self {
+                bytes: Cow::Owned(bytes),
+                binary: true,
+            });
+        }
+        Some(Self {
+            bytes: Cow::Borrowed(text),
+            binary: false,
+        })
+    }
+
+    fn shown(&self, binary: bool) -> Cow<'_, [u8]> {
+        shown_key(&self.bytes, binary)
+    }
+}
+
+/// A key as answers show it.
+pub(super) fn shown_key(key: &[u8], binary: bool) -> Cow<'_, [u8]> {
+    if binary {
+        Cow::Owned(base64::encode(key))
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+const BAD_KEY: Reply<'static> = client_error("error decoding key");
+
+/// Shows a key, and that it is base64 where it is.
+fn push_key<'a>(list: &mut Vec<ReplyFlag<'a>>, shown: &'a [u8], binary: bool) {
+    list.push(ReplyFlag::Key(shown));
+    if binary {
+        list.push(ReplyFlag::Base64);
+    }
+}
+
+/// The answer with no more in it than the opaque token and the key.
+fn put_bare(out: &mut BytesMut, status: MetaStatus, name: &Name<'_>, flags: Flags<'_>) {
+    let shown = name.shown(name.binary);
+    let mut list = Vec::new();
+    for flag in flags.iter() {
+        match flag {
+            Flag::Opaque(token) => list.push(ReplyFlag::Opaque(token.as_bytes())),
+            Flag::ReturnKey => push_key(&mut list, &shown, name.binary),
+            _ => {}
+        }
+    }
+    put(out, status, &list, b"");
+}
+
+fn put(out: &mut BytesMut, status: MetaStatus, flags: &[ReplyFlag<'_>], data: &[u8]) {
+    Reply::Meta(MetaReply {
+        status,
+        flags: ReplyFlags::list(flags),
+        data,
+    })
+    .encode(out);
+}
+
+fn explicit_cas(flags: Flags<'_>) -> Option<u64> {
+    flags.iter().find_map(|flag| match flag {
+        Flag::ExplicitCas(cas) => Some(cas),
+        _ => None,
+    })
+}
+
+fn compared_cas(flags: Flags<'_>) -> Option<u64> {
+    flags.iter().find_map(|flag| match flag {
+        Flag::CompareCas(cas) => Some(cas),
+        _ => None,
+    })
+}
+
+/// `mg`.
+pub(super) fn get(
+    engine: &mut Engine,
+    key: Key<'_>,
+    flags: Flags<'_>,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let Some(name) = Name::of(key, flags) else {
+        return BAD_KEY.encode(out);
+    };
+    let key = &name.bytes[..];
+    let base = engine.clock.base();
+    let touching = flags.has(b'T');
+    let store = &mut engine.store;
+    let mut created = false;
+    if store.get(key, now).is_none() {
+        created = flags.has(b'N') && store.make_room(key, 0, 0, now).is_ok();
+        if !created {
+            if touching {
+                store.counters.touched(false);
+            } else {
+                store.counters.got(false);
+            }
+            if !flags.has(b'q') {
+                put_bare(out, MetaStatus::Miss, &name, flags);
+            }
+            return;
+        }
+        let stub = Item {
+            cas: explicit_cas(flags).unwrap_or_else(|| store.next_cas()),
+            ..Item::default()
+        };
+        // Its expiry is set later, so that it counts as immortal when room is made.
+        store.link(key, stub, 0, now);
+    }
+    let Some(item) = store.get(key, now) else {
+        return;
+    };
+    let shown = name.shown(item.binary_key);
+    let mut list = Vec::new();
+    let mut won = false;
+    for flag in flags.iter() {
+        match flag {
+            Flag::Ttl(exptime) => item.exptime = base.deadline(exptime, now),
+            Flag::Vivify(exptime) if created => {
+                item.exptime = base.deadline(exptime, now);
+                won = true;
+            }
+            Flag::Recache(seconds) => {
+                let soon = item.exptime != 0 && item.exptime < base.deadline(seconds, now);
+                won |= soon && !created && !item.token_sent;
+            }
+            Flag::ReturnSize => list.push(ReplyFlag::Size(item.value.len() as u64)),
+            Flag::ReturnTtl => list.push(ReplyFlag::Ttl(item.printed_ttl(now))),
+            Flag::ReturnCas => list.push(ReplyFlag::Cas(item.cas)),
+            Flag::ReturnClientFlags => list.push(ReplyFlag::ClientFlags(item.client_flags)),
+            Flag::ReturnLastAccess => {
+                list.push(ReplyFlag::LastAccess(u64::from(
+                    now.saturating_sub(item.time),
+                )));
+            }
+            Flag::ReturnHit => list.push(ReplyFlag::Hit(item.fetched)),
+            Flag::Opaque(token) => list.push(ReplyFlag::Opaque(token.as_bytes())),
+            Flag::ReturnKey => push_key(&mut list, &shown, item.binary_key),
+            _ => {}
+        }
+    }
+    if item.token_sent {
+        list.push(ReplyFlag::WonBefore);
+    }
+    if item.stale {
+        list.push(ReplyFlag::Stale);
+        won |= !item.token_sent;
+    }
+    if won {
+        list.push(ReplyFlag::Won);
+        item.token_sent = true;
+    }
+    // A caller that names the CAS unique it has seen does not need the value again.
+    let unchanged = compared_cas(flags) == Some(item.cas);
+    if flags.has(b'v') && !unchanged {
+        put(out, MetaStatus::Value, &list, &item.value);
+    } else {
+        put(out, MetaStatus::Done, &list, b"");
+    }
+    if touching {
+        store.counters.touched(true);
+    } else {
+        store.counters.got(true);
+    }
+    if !flags.has(b'u') {
+        store.bump(key, now);
+    }
+}
+
+/// `ms`.
+pub(super) fn set(
+    engine: &mut Engine,
+    key: Key<'_>,
+    flags: Flags<'_>,
+    value: &[u8],
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let Some(name) = Name::of(key, flags) else {
+        return BAD_KEY.encode(out);
+    };
+    let key = &name.bytes[..];
+    let base = engine.clock.base();
+    let (mut ttl, mut vivify, mut client_flags) = (0, None, 0);
+    for flag in flags.iter() {
+        match flag {
+            Flag::Ttl(exptime) => ttl = base.deadline(exptime, now),
+            Flag::Vivify(exptime) => vivify = Some(base.deadline(exptime, now)),
+            Flag::ClientFlags(number) => client_flags = number,
+            _ => {}
+        }
+    }
+    let append = |make: fn(bool) -> Mode| (make(vivify.is_some()), vivify.unwrap_or(ttl));
+    let (mode, exptime) = match flags.mode_letter() {
+        Some(b'E') => (Mode::Add, ttl),
+        Some(b'A') => append(|vivify| Mode::Append { vivify }),
+        Some(b'P') => append(|vivify| Mode::Prepend { vivify }),
+        Some(b'R') => (Mode::Replace, ttl),
+        _ => (Mode::Set, ttl),
+    };
+    let compare = compared_cas(flags);
+    let mode = match mode {
+        Mode::Set | Mode::Replace if compare.is_some() => Mode::Cas,
+        mode => mode,
+    };
+    let store = &mut engine.store;
+    if let Err(no_room) = store.make_room(key, value.len(), client_flags, now) {
+        // Whatever the mode and the CAS unique: also the item that was not to be replaced.
+        store.remove(key);
+        store.journal.refused(key, mode, no_room.status());
+        return no_room_for_it(no_room).encode(out);
+    }
+    let order = Order {
+        mode,
+        key,
+        value,
+        client_flags,
+        exptime,
+        compare: compare.unwrap_or(0),
+        cas: explicit_cas(flags)
+            .filter(|cas| *cas != 0)
+            .unwrap_or_else(|| store.next_cas()),
+        stale_ok: flags.has(b'I'),
+        binary_key: name.binary,
+    };
+    let (status, cas, length) = match store.store(&order, now) {
+        Stored::Yes { cas, length } => (MetaStatus::Done, cas, length),
+        Stored::No => (MetaStatus::NotStored, 0, value.len()),
+        Stored::Exists => (MetaStatus::Exists, 0, value.len()),
+        Stored::NotFound => (MetaStatus::NotFound, 0, value.len()),
+    };
+    if status == MetaStatus::Done && flags.has(b'q') {
+        return;
+    }
+    let shown = name.shown(name.binary);
+    let mut list = Vec::new();
+    for flag in flags.iter() {
+        match flag {
+            Flag::Opaque(token) => list.push(ReplyFlag::Opaque(token.as_bytes())),
+            Flag::ReturnKey => push_key(&mut list, &shown, name.binary),
+            Flag::ReturnCas => list.push(ReplyFlag::Cas(cas)),
+            Flag::ReturnSize => list.push(ReplyFlag::Size(length as u64)),
+            _ => {}
+        }
+    }
+    put(out, status, &list, b"");
+}
+
+/// What happens besides the answer when a value was too large to be read.
+pub(super) fn refuse_oversized(engine: &mut Engine, key: Key<'_>, flags: Flags<'_>) {
+    engine.store.counters.store_too_large += 1;
+    if let Some(name) = Name::of(key, flags) {
+        let status = NoRoom::TooLarge.status();
+        engine.store.journal.refused(&name.bytes, Mode::Set, status);
+        engine.store.remove(&name.bytes);
+    }
+}
+
+/// `md`.
+pub(super) fn delete(
+    engine: &mut Engine,
+    key: Key<'_>,
+    flags: Flags<'_>,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let Some(name) = Name::of(key, flags) else {
+        return BAD_KEY.encode(out);
+    };
+    let key = &name.bytes[..];
+    let base = engine.clock.base();
+    let store = &mut engine.store;
+    let Some(cas) = store.get(key, now).map(|item| item.cas) else {
+        store.counters.delete_misses += 1;
+        return put_bare(out, MetaStatus::NotFound, &name, flags);
+    };
+    if compared_cas(flags).is_some_and(|compare| compare != cas) {
+        store.counters.delete_misses += 1;
+        return put_bare(out, MetaStatus::Exists, &name, flags);
+    }
+    let (mut ttl, mut client_flags) = (None, 0);
+    for flag in flags.iter() {
+        match flag {
+            Flag::Ttl(exptime) => ttl = Some(base.deadline(exptime, now)),
+            Flag::ClientFlags(number) => client_flags = number,
+            _ => {}
+        }
+    }
+    if flags.has(b'x') {
+        if store.make_room(key, 0, client_flags, now).is_err() {
+            return server_error("out of memory").encode(out);
+        }
+        // Without `T` the empty item is immortal, whatever the old one was.
+        let exptime = ttl.unwrap_or(0);
+        let empty = Item {
+            client_flags,
+            exptime,
+            cas: explicit_cas(flags).unwrap_or(cas),
+            ..Item::default()
+        };
+        store.link(key, empty, exptime, now);
+        let stub = Stub::new(exptime, now, 0);
+        let outcome = Stored::Yes { cas, length: 0 };
+        store.journal.stored(key, Mode::Set, outcome, stub);
+    }
+    if flags.has(b'I') {
+        let cas = explicit_cas(flags).unwrap_or_else(|| store.next_cas());
+        store.set_cas(key, cas);
+        if let Some(item) = store.get(key, now) {
+            item.exptime = ttl.unwrap_or(item.exptime);
+            item.stale = true;
+            item.token_sent = false;
+        }
+    } else {
+        store.counters.delete_hits += 1;
+        let size = store.get(key, now).map_or(0, |item| item.value.len());
+        store.journal.deleted(key, "md", size);
+        if !flags.has(b'x') {
+            store.remove(key);
+        }
+    }
+    if !flags.has(b'q') {
+        put_bare(out, MetaStatus::Done, &name, flags);
+    }
+}
+
+/// `ma`.
+pub(super) fn arithmetic(
+    engine: &mut Engine,
+    key: Key<'_>,
+    flags: Flags<'_>,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let Some(name) = Name::of(key, flags) else {
+        return client_error("invalid or duplicate flag").encode(out);
+    };
+    let key = &name.bytes[..];
+    let (mut delta, mut initial, mut compare) = (1, 0, 0);
+    for flag in flags.iter() {
+        match flag {
+            Flag::Delta(number) => delta = number,
+            Flag::Initial(number) => initial = number,
+            Flag::CompareCas(cas) => compare = cas,
+            _ => {}
+        }
+    }
+    let add = !matches!(flags.mode_letter(), Some(b'D' | b'-'));
+    let store = &mut engine.store;
+    let (counted, created) = match store.delta(key, add, delta, compare, now) {
+        Delta::Done(mut counted) => {
+            if let Some(cas) = explicit_cas(flags).filter(|_| store.limits.cas) {
+                counted.cas = cas;
+                // What grew has been replaced by now, and memcached marks the item that is gone.
+                if !counted.replaced {
+                    store.set_cas(key, cas);
+                }
+            }
+            (counted, false)
+        }
+        Delta::NotFound if flags.has(b'N') => {
+            let text = initial.to_string().into_bytes();
+            if store.make_room(key, text.len(), 0, now).is_err() {
+                return server_error("Out of memory allocating new item").encode(out);
+            }
+            let cas = explicit_cas(flags).unwrap_or_else(|| store.next_cas());
+            let counter = Item {
+                value: text,
+                cas,
+                ..Item::default()
+            };
+            let length = counter.value.len();
+            store.link(key, counter, 0, now);
+            let outcome = Stored::Yes { cas, length };
+            let stub = Stub::new(0, now, length);
+            store.journal.stored(key, Mode::Add, outcome, stub);
+            let counted = Counted {
+                number: initial,
+                cas: if store.limits.cas { cas } else { 0 },
+                exptime: 0,
+                replaced: false,
+            };
+            (counted, true)
+        }
+        Delta::NotFound => {
+            store.counters.counter_missed(add);
+            return put_bare(out, MetaStatus::NotFound, &name, flags);
+        }
+        Delta::OtherCas => return put_bare(out, MetaStatus::Exists, &name, flags),
+        Delta::NotNumeric => {
+            return client_error("cannot increment or decrement non-numeric value").encode(out);
+        }
+        Delta::OutOfMemory => return server_error("out of memory").encode(out),
+    };
+    put_counted(engine, &name, flags, counted, created, now, out);
+}
+
+/// Applies the expiries of `ma` where they stand and answers.
+fn put_counted(
+    engine: &mut Engine,
+    name: &Name<'_>,
+    flags: Flags<'_>,
+    counted: Counted,
+    created: bool,
+    now: Second,
+    out: &mut BytesMut,
+) {
+    let base = engine.clock.base();
+    let shown = name.shown(name.binary);
+    let mut exptime = counted.exptime;
+    let mut list = Vec::new();
+    for flag in flags.iter() {
+        match flag {
+            Flag::ReturnCas => list.push(ReplyFlag::Cas(counted.cas)),
+            Flag::ReturnTtl => list.push(ReplyFlag::Ttl(printed_ttl(exptime, now))),
+            Flag::Ttl(seconds) => exptime = base.deadline(seconds, now),
+            Flag::Vivify(seconds) if created => exptime = base.deadline(seconds, now),
+            Flag::Opaque(token) => list.push(ReplyFlag::Opaque(token.as_bytes())),
+            Flag::ReturnKey => push_key(&mut list, &shown, name.binary),
+            _ => {}
+        }
+    }
+    if !counted.replaced {
+        if let Some(item) = engine.store.get(&name.bytes, now) {
+            item.exptime = exptime;
+        }
+    }
+    if flags.has(b'q') {
+        return;
+    }
+    if flags.has(b'v') {
+        let text = counted.number.to_string();
+        put(out, MetaStatus::Value, &list, text.as_bytes());
+    } else {
+        put(out, MetaStatus::Done, &list, b"");
+    }
+}
+
+/// `me`. 1.6.45 takes the key as it stands even where `b` says that it is base64.
+pub(super) fn debug(engine: &mut Engine, key: Key<'_>, now: Second, out: &mut BytesMut) {
+    let store = &mut engine.store;
+    store.counters.cmd_meta += 1;
+    let key = key.as_bytes();
+    let Some(item) = store.get(key, now) else {
+        return put(out, MetaStatus::Miss, &[], b"");
+    };
+    let mut line = BytesMut::new();
+    DebugItem {
+        key: &shown_key(key, item.binary_key),
+        facts: ItemFacts {
+            exp: match item.exptime {
+                0 => -1,
+                exptime => i64::from(exptime) - i64::from(now),
+            },
+            last_access: u64::from(now.saturating_sub(item.time)),
+            cas: item.cas,
+            fetched: item.fetched,
+            class: 1,
+            size: item.size(key) as u64,
+        },
+        more: b"",
+    }
+    .encode(&mut line);
+    Reply::Debug(&line).encode(out);
+}

@@ -1,0 +1,209 @@
+//! A memcached for tests, demos and fault injection, in this process.
+//!
+//! Speaks both text protocols and keeps to the rules of memcached 1.6.45 that locks live by: whole
+//! seconds, lazy expiry, one counter for all CAS uniques, eviction when memory is short. It is held
+//! to transcripts of the real server. What it leaves out: the binary protocol, TLS and UDP. It has
+//! neither slabs nor several queues by use: `slabs` and `lru` are answered as by a server on which
+//! they change nothing. `watch` tells of deletions, mutations and evictions; the other streams stay
+//! silent.
+//!
+//! What it adds are hooks for the faults that locks have to survive, see [`Server`]. It is not
+//! meant to hold anything of value.
+//!
+//! ```
+//! use memlatch::server::Server;
+//! use std::io::{Read, Write};
+//!
+//! let server = Server::start()?;
+//! let addr = server.socket_addr().expect("it listens on a port");
+//! let mut stream = std::net::TcpStream::connect(addr)?;
+//! stream.write_all(b"mn\r\n")?;
+//! let mut answer = [0; 4];
+//! stream.read_exact(&mut answer)?;
+//! assert_eq!(&answer, b"MN\r\n");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod admin;
+mod auth;
+mod base64;
+mod builder;
+mod classic;
+mod clock;
+mod connection;
+mod engine;
+mod gate;
+mod item;
+mod journal;
+mod listener;
+mod meta;
+#[cfg(feature = "__fuzzing")]
+pub(crate) mod offline;
+mod registry;
+mod stats;
+mod store;
+mod stream;
+mod watcher;
+
+pub use builder::ServerBuilder;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+use listener::Shared;
+use std::io;
+use std::thread::{self, JoinHandle};
+
+/// A running server. It ends, with all its threads and connections, when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+    url: String,
+}
+
+impl Server {
+    /// Starts a server on a free port of the loopback interface.
+    ///
+    /// # Errors
+    /// When there is no free port, or no thread can be made.
+    pub fn start() -> io::Result<Self> {
+        Self::builder().start()
+    }
+
+    /// Sets up a server that differs from [`Server::start`].
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// Where the server listens, in the form clients take: `memcached://127.0.0.1:40123` or
+    /// `unix:///run/mc.sock`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.url.clone()
+    }
+
+    /// The address and port the server listens on, unless it is a Unix socket.
+    #[must_use]
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.shared.registry.socket_addr()
+    }
+
+    /// Whether a client has ended the server with `shutdown`.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
+    /// Waits until a client ends the server with `shutdown`.
+    pub fn wait(mut self) {
+        self.join_acceptor();
+    }
+
+    fn join_acceptor(&mut self) {
+        if let Some(acceptor) = self.acceptor.take() {
+            // A panic in it has been reported by then; there is nothing to add.
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// Hooks for tests.
+impl Server {
+    /// Kills the server and starts it anew on the same address: every connection ends, nothing is
+    /// remembered, CAS uniques start over, `stats` shows another pid and a later start.
+    pub fn restart(&self) {
+        self.shared.restart();
+    }
+
+    /// Forgets all items, as `flush_all` does, even where that command is not allowed.
+    pub fn flush_all(&self) {
+        let mut engine = self.shared.engine();
+        let (base, now) = (engine.clock.base(), engine.clock.now());
+        engine.store.flush(0, base, now);
+    }
+
+    /// Forgets the item under `key`, as if memory had been short. Says whether there was one.
+    pub fn evict(&self, key: impl AsRef<[u8]>) -> bool {
+        let mut engine = self.shared.engine();
+        let now = engine.clock.now();
+        // What is dead already cannot be evicted.
+        let lives = engine.store.get(key.as_ref(), now).is_some();
+        lives && engine.store.evict(key.as_ref(), now)
+    }
+
+    /// Answers nothing for this long, as if the process had been stopped; returns at once.
+    ///
+    /// Requests that arrive meanwhile are executed afterwards, and on the clock as it stood when
+    /// the stall began: that is what a real server does to most of them, and why a relative expiry
+    /// taken right after a stall is short by as much.
+    pub fn stall(&self, length: Duration) {
+        let second = self.shared.engine().clock.now();
+        self.shared.gate.shut(length, second);
+    }
+
+    /// Pushes the server's clock forward, for expiries, for `stats` and for absolute times alike.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.engine().clock.advance(by);
+    }
+
+    /// The value under `key`, if there is one that lives. Does not count as a use of the item.
+    #[must_use]
+    pub fn item(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let mut engine = self.shared.engine();
+        let now = engine.clock.now();
+        let item = engine.store.get(key.as_ref(), now)?;
+        Some(item.value.clone())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop();
+        let running = |acceptor: &JoinHandle<()>| !acceptor.is_finished();
+        let mut waited = 0u32;
+        while self.acceptor.as_ref().is_some_and(running) {
+            thread::sleep(Duration::from_millis(1));
+            waited += 1;
+            // With no descriptors left nobody could come the first time.
+            if waited % 64 == 0 {
+                self.shared.wake();
+            }
+        }
+        self.join_acceptor();
+        // Whoever was accepted last is noted down by now.
+        self.shared.registry.end();
+        #[cfg(unix)]
+        if let Some(path) = self.shared.registry.socket_path() {
+            // Somebody may have tidied up already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    #[test]
+    fn no_thread_outlives_the_server() {
+        let server = Server::start().expect("a free port");
+        let addr = server.socket_addr().expect("a port");
+        let mut streams: Vec<_> = (0..8)
+            .map(|_| TcpStream::connect(addr).expect("a server"))
+            .collect();
+        server.stall(Duration::from_secs(60));
+        // Every thread holds on to what they share.
+        let shared = Arc::downgrade(&server.shared);
+        drop(server);
+        assert!(shared.upgrade().is_none());
+        for stream in &mut streams {
+            let end = stream.read(&mut [0]);
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        }
+    }
+}

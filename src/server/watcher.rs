@@ -1,0 +1,32 @@
+//! A connection that has become a log.
+
+use super::journal::Log;
+use super::stream::Stream;
+use core::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+
+/// How long lines are gathered. The real server takes between a millisecond and a second.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends what is written to the log until the other side ends the connection. What it sends itself
+/// is not read by anybody.
+pub(crate) fn follow(log: &Log, stream: &mut Stream) {
+    if stream.set_read_timeout(PAUSE).is_err() {
+        return;
+    }
+    let mut ignored = [0; 512];
+    loop {
+        let lines = log.take();
+        if !lines.is_empty() && stream.write_all(&lines).is_err() {
+            return;
+        }
+        match stream.read(&mut ignored) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                _ => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! What `lru_crawler metadump` and `mgdump` answer.
+//!
+//! Grammars of their own: lines that are no replies, as many as there are items. They come on a
+//! connection that is used for nothing else meanwhile.
+
+use super::error::DecodeError;
+use super::framing::Limits;
+use super::item_facts::{ItemFacts, trim};
+use super::lines::LineScan;
+use super::number::{self, put_u64};
+use super::reply::{Declined, ErrorReply, Line, Reply};
+use super::token::{Words, at_end, word};
+use super::uri::UriKey;
+use bytes::BytesMut;
+
+/// One line of a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DumpLine<'a, T> {
+    /// `OK`: it begins. Servers up to 1.6.38 do not say so, 1.6.45 now and then twice.
+    Started,
+    /// One item.
+    Item(T),
+    /// `END` or `EN`: that was all. The connection is free for other requests.
+    End,
+    /// There will be no dump: `BUSY`, `BADCLASS` or `NOTSTARTED`.
+    Declined(Declined<'a>),
+    /// There will be no dump: not allowed (`-X`), no crawler, or unknown to this release.
+    Error(ErrorReply<'a>),
+}
+
+/// An item in a `metadump` (1.4.31 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DumpedItem<'a> {
+    /// The key.
+    pub key: UriKey<'a>,
+    /// What is told of it.
+    pub facts: ItemFacts,
+    /// The client flags; 1.6.18 and older do not show them.
+    pub client_flags: Option<u32>,
+    /// Fields of other releases, as they stand.
+    pub more: &'a [u8],
+}
+
+/// An item in an `mgdump` (1.6.19 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DumpedKey<'a> {
+    /// The key, in no way encoded but by base64. An item that `mg` or `ma` created under a base64
+    /// key is shown in raw bytes and can look like any other line: do not take this dump for the
+    /// truth where strangers name the keys.
+    pub key: &'a [u8],
+    /// Whether it is base64.
+    pub base64: bool,
+}
+
+/// Finds the lines of a `metadump` in a growing buffer and remembers how far it has looked.
+///
+/// Passed the same buffer again with more behind it, or, after a line, what follows it; exactly as
+/// [`ReplyDecoder`](super::ReplyDecoder) is.
+///
+/// ```
+/// use memlatch::wire::{DumpLine, Limits, MetadumpDecoder};
+///
+/// let mut bytes = &b"key=a%20b exp=-1 la=5 cas=2 fetch=no cls=1 size=63 flags=0 \nEND\r\n"[..];
+/// let mut decoder = MetadumpDecoder::new(Limits::LOCK);
+/// while let Some((line, length)) = decoder.decode(bytes)? {
+///     if let DumpLine::Item(item) = line {
+///         assert_eq!(item.key.bytes().collect::<Vec<u8>>(), b"a b");
+///     }
+///     bytes = &bytes[length..];
+/// }
+/// # Ok::<(), memlatch::wire::DecodeError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct MetadumpDecoder {
+    limit: usize,
+    lines: LineScan,
+}
+
+/// Finds the lines of an `mgdump` in a growing buffer and remembers how far it has looked.
+///
+/// Used as [`MetadumpDecoder`] is.
+#[derive(Debug, Clone)]
+pub struct MgdumpDecoder {
+    limit: usize,
+    lines: LineScan,
+}
+
+impl MetadumpDecoder {
+    /// A decoder for the answer to one `metadump`. Keys may be three times as long as elsewhere.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limit: limits.line,
+            lines: LineScan::new(),
+        }
+    }
+
+    /// The line at the start of `buffer` and its length in bytes, or `None` while it is
+    /// incomplete.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; the stream cannot be used any further.
+    pub fn decode<'a>(
+        &mut self,
+        buffer: &'a [u8],
+    ) -> Result<Option<(DumpLine<'a, DumpedItem<'a>>, usize)>, DecodeError> {
+        let Some((line, length)) = self.lines.take(buffer, self.limit)? else {
+            return Ok(None);
+        };
+        let found = match line.strip_prefix(b"key=") {
+            Some(rest) => {
+                DumpLine::Item(DumpedItem::parse(rest).ok_or(DecodeError::MalformedReply)?)
+            }
+            None if line == b"END" => DumpLine::End,
+            None => preamble(line)?,
+        };
+        Ok(Some((found, length)))
+    }
+}
+
+impl MgdumpDecoder {
+    /// A decoder for the answer to one `mgdump`.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limit: limits.line,
+            lines: LineScan::new(),
+        }
+    }
+
+    /// The line at the start of `buffer` and its length in bytes, or `None` while it is
+    /// incomplete.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; the stream cannot be used any further.
+    pub fn decode<'a>(
+        &mut self,
+        buffer: &'a [u8],
+    ) -> Result<Option<(DumpLine<'a, DumpedKey<'a>>, usize)>, DecodeError> {
+        let Some((line, length)) = self.lines.take(buffer, self.limit)? else {
+            return Ok(None);
+        };
+        let found = match line.strip_prefix(b"mg ") {
+            Some(rest) => {
+                DumpLine::Item(DumpedKey::parse(rest).ok_or(DecodeError::MalformedReply)?)
+            }
+            None if line == b"EN" => DumpLine::End,
+            None => preamble(line)?,
+        };
+        Ok(Some((found, length)))
+    }
+}
+
+/// What both dumps may begin with.
+fn preamble<T>(line: &[u8]) -> Result<DumpLine<'_, T>, DecodeError> {
+    match Line::parse(line)? {
+        Line::Whole(Reply::Ok) => Ok(DumpLine::Started),
+        Line::Whole(Reply::Declined(declined)) => Ok(DumpLine::Declined(declined)),
+        Line::Whole(Reply::Error(error)) => Ok(DumpLine::Error(error)),
+        _ => Err(DecodeError::UnexpectedReply),
+    }
+}
+
+impl<'a> DumpedItem<'a> {
+    /// Reads what stands behind `key=`.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let (line, key) = word(line).ok()?;
+        let (facts, line) = ItemFacts::parse(line)?;
+        let more = trim(line);
+        let (client_flags, more) = match more.strip_prefix(b"flags=") {
+            Some(rest) => {
+                let (rest, digits) = word(rest).ok()?;
+                (Some(number::parse_u32(digits)?), trim(rest))
+            }
+            None => (None, more),
+        };
+        Words(more)
+            .all(|word| word.contains(&b'='))
+            .then_some(Self {
+                key: UriKey::parse(key)?,
+                facts,
+                client_flags,
+                more,
+            })
+    }
+
+    /// Appends the line, as the newest server writes it: with a space in front of its line end.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.extend_from_slice(b"key=");
+        self.key.encode(out);
+        self.facts.encode(out);
+        if let Some(client_flags) = self.client_flags {
+            out.extend_from_slice(b" flags=");
+            put_u64(out, u64::from(client_flags));
+        }
+        if !self.more.is_empty() {
+            out.extend_from_slice(b" ");
+            out.extend_from_slice(self.more);
+        }
+        out.extend_from_slice(b" \n");
+    }
+}
+
+impl<'a> DumpedKey<'a> {
+    /// Reads what stands behind `mg `.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let (rest, key) = word(line).ok()?;
+        let base64 = match Words(rest).next() {
+            None => false,
+            Some(b"b") => true,
+            Some(_) => return None,
+        };
+        let (rest, _) = word(rest).unwrap_or((b"", b""));
+        at_end(rest).then_some(Self { key, base64 })
+    }
+
+    /// Appends the line.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.extend_from_slice(b"mg ");
+        out.extend_from_slice(self.key);
+        out.extend_from_slice(if self.base64 { b" b\r\n" } else { b"\r\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reply::{Blame, DeclineReason};
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        line: 128,
+        value: 0,
+    };
+
+    fn items() -> [DumpedItem<'static>; 3] {
+        let facts = ItemFacts {
+            exp: 1_795_335_617,
+            last_access: 1_795_335_517,
+            cas: u64::MAX,
+            fetched: true,
+            class: 1,
+            size: 63,
+        };
+        let item = DumpedItem {
+            key: UriKey::from_raw(b"md%2 \r\n"),
+            facts,
+            client_flags: Some(u32::MAX),
+            more: b"",
+        };
+        [
+            item,
+            DumpedItem {
+                client_flags: None,
+                facts: ItemFacts { exp: -1, ..facts },
+                ..item
+            },
+            DumpedItem {
+                more: b"a=1 b=",
+                ..item
+            },
+        ]
+    }
+
+    #[test]
+    fn every_item_comes_back_as_it_was_sent_wherever_it_is_split() {
+        for item in items() {
+            let mut bytes = BytesMut::new();
+            item.encode(&mut bytes);
+            let mut decoder = MetadumpDecoder::new(LIMITS);
+            for end in 0..bytes.len() {
+                assert_eq!(decoder.decode(&bytes[..end]), Ok(None));
+            }
+            let whole = decoder.decode(&bytes);
+            assert_eq!(whole, Ok(Some((DumpLine::Item(item), bytes.len()))));
+        }
+        for base64 in [false, true] {
+            let item = DumpedKey {
+                key: b"AAFiNA==",
+                base64,
+            };
+            let mut bytes = BytesMut::new();
+            item.encode(&mut bytes);
+            let mut decoder = MgdumpDecoder::new(LIMITS);
+            for end in 0..bytes.len() {
+                assert_eq!(decoder.decode(&bytes[..end]), Ok(None));
+            }
+            let whole = decoder.decode(&bytes);
+            assert_eq!(whole, Ok(Some((DumpLine::Item(item), bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn lines_of_every_release_are_read() {
+        for line in [
+            &b"key=md1 exp=1 la=2 cas=431 fetch=no cls=1 size=63\n"[..],
+            b"key=md1 exp=1 la=2 cas=431 fetch=no cls=1 size=63 flags=0\n",
+            b"key=md1 exp=1 la=2 cas=431 fetch=no cls=1 size=63 flags=0 \n",
+        ] {
+            let found = MetadumpDecoder::new(LIMITS).decode(line);
+            let Ok(Some((DumpLine::Item(item), _))) = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!(item.key, UriKey::from_raw(b"md1"));
+            assert_eq!(item.facts.cas, 431);
+        }
+    }
+
+    #[test]
+    fn beginnings_ends_and_refusals_are_told_apart() {
+        let read = |bytes| MetadumpDecoder::new(LIMITS).decode(bytes);
+        assert_eq!(read(b"OK\r\n"), Ok(Some((DumpLine::Started, 4))));
+        assert_eq!(read(b"END\r\n"), Ok(Some((DumpLine::End, 5))));
+        assert!(matches!(
+            read(b"BADCLASS invalid class id\r\n"),
+            Ok(Some((
+                DumpLine::Declined(Declined {
+                    reason: DeclineReason::BadClass,
+                    text: b"invalid class id"
+                }),
+                27
+            )))
+        ));
+        assert!(matches!(
+            read(b"ERROR metadump not allowed\r\n"),
+            Ok(Some((
+                DumpLine::Error(ErrorReply {
+                    blame: Blame::Command,
+                    ..
+                }),
+                28
+            )))
+        ));
+        let read = |bytes| MgdumpDecoder::new(LIMITS).decode(bytes);
+        assert_eq!(read(b"OK\r\n"), Ok(Some((DumpLine::Started, 4))));
+        assert_eq!(read(b"EN\r\n"), Ok(Some((DumpLine::End, 4))));
+        assert!(matches!(
+            read(b"CLIENT_ERROR lru crawler disabled\r\n"),
+            Ok(Some((DumpLine::Error(_), 35)))
+        ));
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for bytes in [
+            &b"EN\r\n"[..],
+            b"STORED\r\n",
+            b"mg a\r\n",
+            b"VALUE a 0 1\r\n",
+            b"\r\n",
+            b"key=a\n",
+            b"key= exp=1\n",
+            b"key=a% exp=1 la=2 cas=431 fetch=no cls=1 size=63\n",
+            b"key=a exp=1 la=2 cas=431 fetch=no cls=1 size=63 flags=x\n",
+            b"key=a exp=1 la=2 cas=431 fetch=no cls=1 size=63 flags=\n",
+            b"key=a exp=1 la=2 cas=431 fetch=no cls=1 size=63 odd\n",
+        ] {
+            let found = MetadumpDecoder::new(LIMITS).decode(bytes);
+            assert!(found.is_err(), "{}: {found:?}", bytes.escape_ascii());
+        }
+        for bytes in [
+            &b"END\r\n"[..],
+            b"MN\r\n",
+            b"mg\r\n",
+            b"mg \r\n",
+            b"mg a c\r\n",
+            b"mg a b c\r\n",
+            b"key=a\n",
+        ] {
+            let found = MgdumpDecoder::new(LIMITS).decode(bytes);
+            assert!(found.is_err(), "{}: {found:?}", bytes.escape_ascii());
+        }
+        assert_eq!(
+            MetadumpDecoder::new(LIMITS).decode(&[b'k'; 128]),
+            Err(DecodeError::LineTooLong)
+        );
+        assert_eq!(
+            MgdumpDecoder::new(LIMITS).decode(&[b'k'; 128]),
+            Err(DecodeError::LineTooLong)
+        );
+    }
+}

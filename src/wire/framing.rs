@@ -1,0 +1,489 @@
+//! Where one reply ends and the next begins.
+//!
+//! "Not all here yet" lives in this file alone: everything behind it sees whole lines and whole
+//! values, so short input can never be confused with bad input.
+
+use super::error::DecodeError;
+use super::lines::LineScan;
+use super::reply::{Line, Reply};
+use super::request::{Grammar, Request, Shape};
+use alloc::vec::Vec;
+use bytes::BytesMut;
+
+/// How much a peer may send before it is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest line, in bytes, its line end included.
+    pub line: usize,
+    /// The longest value, in bytes.
+    pub value: usize,
+}
+
+impl Limits {
+    /// What the replies to lock requests need, with room to spare: ours are below 200 bytes.
+    pub const LOCK: Self = Self {
+        line: 2048,
+        value: 4096,
+    };
+
+    /// What memcached itself takes by default: 2 KiB of line (retrievals may be longer, see
+    /// [`RequestDecoder`](super::RequestDecoder)) and items of 1 MiB.
+    pub const SERVER: Self = Self {
+        line: 2048,
+        value: 1024 * 1024,
+    };
+}
+
+/// Finds replies in a growing buffer and remembers how far it has looked.
+#[derive(Debug, Clone)]
+pub struct ReplyDecoder {
+    limits: Limits,
+    lines: LineScan,
+    /// Once the head of a value has been read: how long head and value are together.
+    needed: Option<usize>,
+}
+
+impl ReplyDecoder {
+    /// A decoder for the start of a buffer.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            lines: LineScan::new(),
+            needed: None,
+        }
+    }
+
+    /// The reply at the start of `buffer` and its length in bytes, or `None` while it is
+    /// incomplete. The caller passes the same bytes again with more behind them, or, after a
+    /// reply, what follows it.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; the stream cannot be used any further.
+    pub fn decode<'a>(
+        &mut self,
+        buffer: &'a [u8],
+    ) -> Result<Option<(Reply<'a>, usize)>, DecodeError> {
+        if self.needed.is_some_and(|needed| buffer.len() < needed) {
+            return Ok(None);
+        }
+        if buffer.first().is_some_and(|byte| is_binary(*byte)) {
+            return Err(DecodeError::UnknownReply);
+        }
+        let Some(end) = self.lines.end(buffer, self.limits.line)? else {
+            return Ok(None);
+        };
+        let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
+        let start = end + 1;
+        let (head, length) = match Line::parse(line)? {
+            Line::Whole(reply) => {
+                self.lines.forget();
+                return Ok(Some((reply, start)));
+            }
+            Line::Head { head, length } => (head, length),
+        };
+        if length > self.limits.value {
+            return Err(DecodeError::ValueTooLong);
+        }
+        let total = start + length + 2;
+        let Some(block) = buffer.get(start..total) else {
+            self.needed = Some(total);
+            return Ok(None);
+        };
+        let data = block
+            .strip_suffix(b"\r\n")
+            .ok_or(DecodeError::UnterminatedValue)?;
+        self.lines.forget();
+        self.needed = None;
+        Ok(Some((head.with_data(data), total)))
+    }
+}
+
+/// Whether a reply that starts with this byte is one of the binary protocol, which does not end in
+/// a line end that could be waited for. 0x81 is what a server sends, 0x80 what a client does.
+const fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0x80 | 0x81)
+}
+
+/// Requests that travel together, and what replies they will have.
+///
+/// One flight is one write and one round trip.
+#[derive(Debug, Default, Clone)]
+pub struct Flight {
+    bytes: BytesMut,
+    shapes: Vec<Shape>,
+    /// Where the last request ends that has a reply. 0 <= `asked` <= bytes.
+    asked: usize,
+    /// A request with `q` has been pushed and no `mn` yet: which replies come until then cannot
+    /// be known.
+    quiet: bool,
+    /// A request has been pushed whose answer is in another grammar than that of replies.
+    foreign: bool,
+}
+
+impl Flight {
+    /// An empty flight.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a request.
+    ///
+    /// Behind requests with `q` there must be a `mn`; until it, all replies count as theirs.
+    pub fn push(&mut self, request: &Request<'_>) {
+        request.encode(&mut self.bytes);
+        self.foreign |= request.grammar() != Grammar::Replies;
+        if request.is_quiet() {
+            self.quiet = true;
+        } else if !self.quiet {
+            if let Some(shape) = request.shape() {
+                self.shapes.push(shape);
+                self.asked = self.bytes.len();
+            }
+        } else if matches!(request, Request::MetaNoop) {
+            self.quiet = false;
+            self.shapes.push(Shape::UntilNoop);
+            self.asked = self.bytes.len();
+        }
+    }
+
+    /// How many of its bytes must have been sent before the last of its replies can come.
+    #[must_use]
+    pub const fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Whether the end of the replies can be told: no request with `q` is without a `mn` behind
+    /// it, and no request asks for a dump or a log, which have decoders of their own (see
+    /// [`Request::grammar`]).
+    #[must_use]
+    pub const fn is_answerable(&self) -> bool {
+        !self.quiet && !self.foreign
+    }
+
+    /// The bytes to be written.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The replies to be expected, in order.
+    #[must_use]
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// Empties the flight and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shapes.clear();
+        self.asked = 0;
+        self.quiet = false;
+        self.foreign = false;
+    }
+
+    /// Whether nothing is to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Finds out when all replies to a flight are there.
+#[derive(Debug, Clone)]
+pub struct FlightDecoder {
+    decoder: ReplyDecoder,
+    /// Replies of the flight that are complete. 0 <= `answered` <= number of shapes.
+    answered: usize,
+    /// Bytes of the buffer that belong to complete replies. 0 <= `consumed` <= buffer.
+    consumed: usize,
+}
+
+impl FlightDecoder {
+    /// A decoder for the replies to one flight.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            decoder: ReplyDecoder::new(limits),
+            answered: 0,
+            consumed: 0,
+        }
+    }
+
+    /// How many bytes at the start of `buffer` hold all replies that `shapes` asks for, or
+    /// `None` while some are missing. The caller passes the same bytes again with more behind.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; the stream cannot be used any further.
+    pub fn advance(
+        &mut self,
+        shapes: &[Shape],
+        buffer: &[u8],
+    ) -> Result<Option<usize>, DecodeError> {
+        while let Some(shape) = shapes.get(self.answered) {
+            let Some((reply, length)) = self.decoder.decode(&buffer[self.consumed..])? else {
+                return Ok(None);
+            };
+            self.consumed += length;
+            let more_follow = matches!(reply, Reply::Value(_) | Reply::Stat { .. });
+            match shape {
+                Shape::One if more_follow => return Err(DecodeError::UnexpectedReply),
+                Shape::UntilEnd if more_follow => {}
+                Shape::UntilNoop if reply != Reply::Noop => {}
+                _ => self.answered += 1,
+            }
+        }
+        Ok(Some(self.consumed))
+    }
+}
+
+/// The replies to a flight, one after the other.
+#[derive(Debug, Clone)]
+pub struct Replies<'a> {
+    rest: &'a [u8],
+    decoder: ReplyDecoder,
+}
+
+impl<'a> Replies<'a> {
+    /// The replies in bytes that [`FlightDecoder::advance`] found complete.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            // They have passed the caller's limits already.
+            decoder: ReplyDecoder::new(Limits {
+                line: usize::MAX,
+                value: usize::MAX - 2,
+            }),
+        }
+    }
+
+    /// The next reply.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnexpectedReply`] when there is none: the request asked for has no answer.
+    pub fn next_reply(&mut self) -> Result<Reply<'a>, DecodeError> {
+        match self.decoder.decode(self.rest)? {
+            Some((reply, length)) => {
+                self.rest = &self.rest[length..];
+                Ok(reply)
+            }
+            None => Err(DecodeError::UnexpectedReply),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flag::Flag;
+    use super::super::flags::Flags;
+    use super::super::key::Key;
+    use super::super::reply::{
+        Blame, DeclineReason, Declined, ErrorReply, MetaReply, MetaStatus, Value,
+    };
+    use super::super::reply_flag::{ReplyFlag, ReplyFlags};
+    use super::super::request::Keys;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        line: 64,
+        value: 32,
+    };
+
+    fn samples() -> Vec<Reply<'static>> {
+        const FLAGS: &[ReplyFlag<'static>] = &[
+            ReplyFlag::Ttl(10),
+            ReplyFlag::Cas(3),
+            ReplyFlag::Stale,
+            ReplyFlag::Won,
+        ];
+        let meta = |status, data| {
+            Reply::Meta(MetaReply {
+                status,
+                flags: ReplyFlags::list(FLAGS),
+                data,
+            })
+        };
+        let error = |blame, text| Reply::Error(ErrorReply { blame, text });
+        Vec::from([
+            Reply::Stored,
+            Reply::NotStored,
+            Reply::Exists,
+            Reply::NotFound,
+            Reply::Deleted,
+            Reply::Touched,
+            Reply::Ok,
+            Reply::Reset,
+            Reply::End,
+            Reply::Number(u64::MAX),
+            Reply::Value(Value {
+                key: b"k",
+                client_flags: 7,
+                cas: None,
+                data: b"a\r\nb",
+            }),
+            Reply::Value(Value {
+                key: b"k",
+                client_flags: 0,
+                cas: Some(12),
+                data: b"",
+            }),
+            Reply::Stat {
+                name: b"pid",
+                value: b"12 and more",
+            },
+            Reply::Stat {
+                name: b"empty",
+                value: b"",
+            },
+            Reply::Version(b"1.6.45"),
+            meta(MetaStatus::Done, b""),
+            meta(MetaStatus::Value, b"nonce"),
+            meta(MetaStatus::Miss, b""),
+            meta(MetaStatus::NotStored, b""),
+            meta(MetaStatus::Exists, b""),
+            meta(MetaStatus::NotFound, b""),
+            Reply::Noop,
+            Reply::Debug(b"k exp=-1"),
+            Reply::Declined(Declined {
+                reason: DeclineReason::Busy,
+                text: b"currently processing crawler request",
+            }),
+            Reply::Declined(Declined {
+                reason: DeclineReason::NoCertificates,
+                text: b"",
+            }),
+            error(Blame::Command, b""),
+            error(Blame::Command, b"Too many open connections"),
+            error(Blame::Command, b": shutdown not enabled"),
+            error(Blame::Client, b"bad data chunk"),
+            error(Blame::Server, b": shutdown not enabled"),
+        ])
+    }
+
+    #[test]
+    fn every_reply_is_read_as_it_was_written_and_no_prefix_of_it_is() {
+        for reply in samples() {
+            let mut bytes = BytesMut::new();
+            reply.encode(&mut bytes);
+            let mut decoder = ReplyDecoder::new(LIMITS);
+            for end in 0..bytes.len() {
+                assert_eq!(
+                    decoder.decode(&bytes[..end]),
+                    Ok(None),
+                    "{reply:?} at {end}"
+                );
+            }
+            assert_eq!(decoder.decode(&bytes), Ok(Some((reply, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_and_a_value_too_long_are_cut_off() {
+        let mut decoder = ReplyDecoder::new(LIMITS);
+        assert_eq!(decoder.decode(&[b'x'; 63]), Ok(None));
+        assert_eq!(decoder.decode(&[b'x'; 64]), Err(DecodeError::LineTooLong));
+        let mut decoder = ReplyDecoder::new(LIMITS);
+        assert_eq!(
+            decoder.decode(b"VA 33 t1\r\n"),
+            Err(DecodeError::ValueTooLong)
+        );
+        let mut decoder = ReplyDecoder::new(LIMITS);
+        assert_eq!(
+            decoder.decode(b"VA 18446744073709551615\r\n"),
+            Err(DecodeError::MalformedReply)
+        );
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for (bytes, error) in [
+            (&b"VA 2\r\nabc\r\n"[..], DecodeError::UnterminatedValue),
+            (b"HTTP/1.1 400 Bad Request\r\n", DecodeError::UnknownReply),
+            (b"STORE\r\n", DecodeError::UnknownReply),
+            (b"\r\n", DecodeError::UnknownReply),
+            (b"STORED yes\r\n", DecodeError::MalformedReply),
+            (b"HD c\r\n", DecodeError::MalformedReply),
+            (b"HD ?\r\n", DecodeError::MalformedReply),
+            (b"VALUE k 0\r\n", DecodeError::MalformedReply),
+            (b"VALUE k 0 1 2 3\r\na\r\n", DecodeError::MalformedReply),
+            (b"12a\r\n", DecodeError::UnknownReply),
+            (b"BUSYX\r\n", DecodeError::UnknownReply),
+            (b"error\r\n", DecodeError::UnknownReply),
+            (b"VA\r\n", DecodeError::MalformedReply),
+            (b"VA 1 h2\r\n", DecodeError::MalformedReply),
+            (b"STAT\r\n", DecodeError::MalformedReply),
+            // Binary answers have no line end that could be waited for.
+            (b"\x81", DecodeError::UnknownReply),
+            (b"\x80", DecodeError::UnknownReply),
+        ] {
+            assert_eq!(
+                ReplyDecoder::new(LIMITS).decode(bytes),
+                Err(error),
+                "{}",
+                bytes.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn a_flight_is_over_with_its_last_reply_whatever_the_split() {
+        let mut flight = Flight::new();
+        flight.push(&Request::Version);
+        flight.push(&Request::Stats {
+            group: Keys::list(&[]),
+        });
+        flight.push(&Request::MetaNoop);
+        let bytes = b"VERSION 1.6.18\r\nSTAT pid 1\r\nSTAT time 2\r\nEND\r\nMN\r\nHD\r\n";
+        let whole = bytes.len() - b"HD\r\n".len();
+        let mut decoder = FlightDecoder::new(LIMITS);
+        for end in 0..whole {
+            assert_eq!(decoder.advance(flight.shapes(), &bytes[..end]), Ok(None));
+        }
+        assert_eq!(decoder.advance(flight.shapes(), bytes), Ok(Some(whole)));
+        let mut replies = Replies::new(&bytes[..whole]);
+        assert_eq!(replies.next_reply(), Ok(Reply::Version(b"1.6.18")));
+        for _ in 0..3 {
+            assert!(replies.next_reply().is_ok());
+        }
+        assert_eq!(replies.next_reply(), Ok(Reply::Noop));
+        assert_eq!(replies.next_reply(), Err(DecodeError::UnexpectedReply));
+    }
+
+    #[test]
+    fn quiet_requests_are_answered_up_to_their_noop() {
+        let flags = [Flag::Quiet, Flag::ReturnValue];
+        let quiet = Request::MetaGet {
+            key: Key::new(b"k").expect("a plain key"),
+            flags: Flags::list(&flags),
+        };
+        let mut flight = Flight::new();
+        flight.push(&Request::Version);
+        flight.push(&quiet);
+        assert!(!flight.is_answerable());
+        flight.push(&Request::Version);
+        flight.push(&Request::MetaNoop);
+        flight.push(&Request::Version);
+        assert!(flight.is_answerable());
+        assert_eq!(flight.shapes(), [Shape::One, Shape::UntilNoop, Shape::One]);
+        let version = b"VERSION 1.6.45\r\n";
+        for hit in [&b""[..], b"VA 1\r\nx\r\n"] {
+            let bytes = [version, hit, version, b"MN\r\n", version].concat();
+            let mut decoder = FlightDecoder::new(LIMITS);
+            assert_eq!(
+                decoder.advance(flight.shapes(), &bytes),
+                Ok(Some(bytes.len()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_where_none_was_asked_for_is_an_error() {
+        let mut decoder = FlightDecoder::new(LIMITS);
+        assert_eq!(
+            decoder.advance(&[Shape::One], b"STAT pid 1\r\n"),
+            Err(DecodeError::UnexpectedReply)
+        );
+    }
+}

@@ -1,0 +1,611 @@
+//! Requests of both protocols, and how they are written.
+
+use super::admin::{CrawlerCommand, LruCommand, SlabsCommand};
+use super::credentials::Credentials;
+use super::flag::Flag;
+use super::flags::Flags;
+use super::key::Key;
+use super::number::{put_i64, put_u64};
+use super::token::Words;
+use super::watch::WatchStreams;
+use bytes::BytesMut;
+
+/// One request, borrowed from whoever made it.
+///
+/// The embedded server reads the same type that a client writes; the grammar is that of
+/// memcached's `protocol.txt`, with what the server really does where the two differ.
+///
+/// None of them can be made to carry a second command: keys, tokens, flags and words are checked
+/// where they are made, lengths are those of the values, and everything else is a number.
+///
+/// All of them are older than 1.6 unless a release is named; the meta commands are those of 1.6.10
+/// and later, the first with a stable meta protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request<'a> {
+    /// `get` or `gets`: reads items. Answered by one [`Reply::Value`](super::Reply::Value) for each
+    /// that is there, and an `END`.
+    Get {
+        /// Whether the replies carry the CAS unique (`gets`).
+        with_cas: bool,
+        /// What is asked for.
+        keys: Keys<'a>,
+    },
+    /// `gat` or `gats`: reads items and gives them a new expiry.
+    GetAndTouch {
+        /// Whether the replies carry the CAS unique (`gats`).
+        with_cas: bool,
+        /// The new expiry.
+        exptime: i64,
+        /// What is asked for.
+        keys: Keys<'a>,
+    },
+    /// `set`, `add`, `replace`, `append`, `prepend` or `cas`: stores a value.
+    Store(Store<'a>),
+    /// `delete`: removes an item, whoever stored it.
+    Delete {
+        /// What goes.
+        key: Key<'a>,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `incr` or `decr`: changes a counter that is there. The first wraps at 2^64, the second stops
+    /// at 0.
+    Arithmetic {
+        /// Whether the delta is added (`incr`) or subtracted (`decr`).
+        add: bool,
+        /// The counter.
+        key: Key<'a>,
+        /// By how much.
+        delta: u64,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `touch`: gives an item a new expiry.
+    Touch {
+        /// The item.
+        key: Key<'a>,
+        /// Its new expiry.
+        exptime: i64,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `mg`: reads an item, and with `N` creates one that is missing. Answered by `HD`, `VA` or
+    /// `EN`. Without flags from 1.6.18 on.
+    MetaGet {
+        /// The item.
+        key: Key<'a>,
+        /// What to do and to return.
+        flags: Flags<'a>,
+    },
+    /// `ms`: stores a value. Answered by `HD`, `NS`, `EX` or `NF`.
+    ///
+    /// For the lock path this one is forbidden: with memory short it deletes the item it was not
+    /// allowed to replace.
+    MetaSet {
+        /// The item.
+        key: Key<'a>,
+        /// What to do and to return.
+        flags: Flags<'a>,
+        /// The value: at most [`MAX_VALUE_LENGTH`] bytes.
+        value: &'a [u8],
+    },
+    /// `md`: removes an item, or marks it stale (`I`), or empties it (`x`). Answered by `HD`, `NF`
+    /// or `EX`.
+    MetaDelete {
+        /// The item.
+        key: Key<'a>,
+        /// What to do and to return.
+        flags: Flags<'a>,
+    },
+    /// `ma`: changes a counter, and with `N` creates one that is missing. Answered by `HD`, `VA`,
+    /// `NF`, `NS` or `EX`.
+    MetaArithmetic {
+        /// The counter.
+        key: Key<'a>,
+        /// What to do and to return.
+        flags: Flags<'a>,
+    },
+    /// `mn`: nothing but an answer, so that all before it have been answered (documented from 1.6.6
+    /// on). Words behind it are ignored.
+    MetaNoop,
+    /// `me`: tells of an item, see [`DebugItem`](super::DebugItem). Answered by `ME` or `EN`.
+    MetaDebug {
+        /// The item.
+        key: Key<'a>,
+        /// Whether the key is base64 (`b`). 1.6.45 does not see it and answers `EN`.
+        base64: bool,
+    },
+    /// `version`: which release the server is.
+    Version,
+    /// `verbosity`: how much the server writes to its standard error. 1.6.45 refuses it without a
+    /// level as a malformed line, older ones as an unknown command.
+    Verbosity {
+        /// The level.
+        level: u64,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `flush_all`: forgets all items, unless the server was told not to (`-F`).
+    FlushAll {
+        /// Seconds to wait, or the second at which to do it; `None` is now.
+        delay: Option<i64>,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `stats`, with the words that name a group or none. Answered by any number of
+    /// [`Reply::Stat`](super::Reply::Stat) and an `END`; by `RESET` or `OK` when the words do
+    /// something instead.
+    Stats {
+        /// The words.
+        group: Keys<'a>,
+    },
+    /// `quit`: the server closes the connection.
+    Quit,
+    /// `shutdown`, or `shutdown graceful`: ends the server, where it was told to obey (`-A`).
+    Shutdown {
+        /// Whether open connections may finish, and memory is kept in its file (`-e`).
+        graceful: bool,
+    },
+    /// `cache_memlimit`: how much memory items may take, from now on.
+    CacheMemlimit {
+        /// In MiB; 8 at least.
+        megabytes: u32,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `lru`: how items are kept by use.
+    Lru {
+        /// What to change.
+        command: LruCommand,
+        /// Whether the server leaves out the answer.
+        noreply: bool,
+    },
+    /// `lru_crawler`: the thread that looks at all items. Two of its commands are answered in
+    /// [grammars](Request::grammar) of their own.
+    LruCrawler(CrawlerCommand<'a>),
+    /// `slabs`: the pages of memory.
+    Slabs(SlabsCommand),
+    /// `watch`: makes this connection a log, for good, in a [grammar](Request::grammar) of its own.
+    /// Without a stream the server takes it for `fetchers`.
+    Watch(WatchStreams),
+    /// `refresh_certs`: reads the certificates for TLS again. 1.6.40 and later also do so when they
+    /// are sent `SIGHUP`.
+    RefreshCerts,
+    /// The `set` that a server with accounts (`-Y`, 1.5.15 and later) wants first. Answered by
+    /// `STORED` when they are right. Whoever reads it gets a [`Request::Store`]; what it is for is
+    /// known to the connection alone, see [`Credentials::from_value`].
+    Authenticate(Credentials<'a>),
+}
+
+/// A classic storage request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store<'a> {
+    /// When to store.
+    pub verb: StoreVerb,
+    /// Where to.
+    pub key: Key<'a>,
+    /// A number kept with the item for the client's use.
+    pub client_flags: u32,
+    /// Expiry: 0 never, negative at once, up to 30 days relative, beyond that a Unix second.
+    pub exptime: i64,
+    /// What to store: at most [`MAX_VALUE_LENGTH`] bytes.
+    pub value: &'a [u8],
+    /// Whether the server leaves out the answer.
+    pub noreply: bool,
+}
+
+/// When a classic storage request stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreVerb {
+    /// `set`: always. When there is no room the old item goes nonetheless; the other verbs keep it.
+    Set,
+    /// `add`: when there is no such item.
+    Add,
+    /// `replace`: when there is one.
+    Replace,
+    /// `append`: when there is one, behind its value. Expiry and client flags stay those it has.
+    Append,
+    /// `prepend`: when there is one, before its value. Expiry and client flags stay those it has.
+    Prepend,
+    /// `cas`: when there is one with this CAS unique.
+    Cas(u64),
+}
+
+/// The longest value, in bytes, that any server reads. What announces a longer one is refused and
+/// the value read as commands, so there is no way to announce one.
+pub const MAX_VALUE_LENGTH: usize = 0x7fff_ffff - 2;
+
+/// The keys of a retrieval: a list to be sent, or the words of a line that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys<'a>(KeySource<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum KeySource<'a> {
+    List(&'a [Key<'a>]),
+    Line(&'a [u8]),
+}
+
+impl<'a> Keys<'a> {
+    /// Keys to be sent, in this order.
+    #[must_use]
+    pub const fn list(keys: &'a [Key<'a>]) -> Self {
+        Self(KeySource::List(keys))
+    }
+
+    /// The words of a request line, each within the limit for keys.
+    pub(crate) const fn from_line(line: &'a [u8]) -> Self {
+        Self(KeySource::Line(line))
+    }
+
+    /// The keys in the order in which they stand.
+    pub fn iter(&self) -> impl Iterator<Item = Key<'a>> + use<'a> {
+        let (list, line) = match self.0 {
+            KeySource::List(list) => (list, &b""[..]),
+            KeySource::Line(line) => (&[][..], line),
+        };
+        list.iter().copied().chain(Words(line).map(Key::from_wire))
+    }
+}
+
+impl PartialEq for Keys<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Keys<'_> {}
+
+/// In which grammar a request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Grammar {
+    /// That of [`Reply`](super::Reply): use a [`ReplyDecoder`](super::ReplyDecoder).
+    Replies,
+    /// That of `lru_crawler metadump`: use a [`MetadumpDecoder`](super::MetadumpDecoder).
+    Metadump,
+    /// That of `lru_crawler mgdump`: use a [`MgdumpDecoder`](super::MgdumpDecoder).
+    Mgdump,
+    /// That of `watch`: use a [`WatchDecoder`](super::WatchDecoder).
+    Watch,
+}
+
+/// How many replies a request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One line, or one line and a value.
+    One,
+    /// Any number of `VALUE` or `STAT`, then one line that is neither.
+    UntilEnd,
+    /// Any number of replies, then `MN`: what requests with `q` and the `mn` behind them have.
+    UntilNoop,
+}
+
+impl Request<'_> {
+    /// Appends the bytes of the request.
+    ///
+    /// # Panics
+    /// When a value is over [`MAX_VALUE_LENGTH`].
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Get { with_cas, keys } => {
+                out.extend_from_slice(if *with_cas { b"gets" } else { b"get" });
+                put_keys(out, keys);
+            }
+            Self::GetAndTouch {
+                with_cas,
+                exptime,
+                keys,
+            } => {
+                out.extend_from_slice(if *with_cas { b"gats " } else { b"gat " });
+                put_i64(out, *exptime);
+                put_keys(out, keys);
+            }
+            Self::Store(store) => return store.encode(out),
+            Self::Delete { key, noreply } => {
+                put_verb(out, b"delete", *key);
+                // A key of that name in the last place is taken for the option. Only who reads
+                // requests can have one.
+                if !*noreply && key.as_bytes() == b"noreply" {
+                    out.extend_from_slice(b" 0");
+                }
+                put_noreply(out, *noreply);
+            }
+            Self::Arithmetic {
+                add,
+                key,
+                delta,
+                noreply,
+            } => {
+                put_verb(out, if *add { b"incr" } else { b"decr" }, *key);
+                out.extend_from_slice(b" ");
+                put_u64(out, *delta);
+                put_noreply(out, *noreply);
+            }
+            Self::Touch {
+                key,
+                exptime,
+                noreply,
+            } => {
+                put_verb(out, b"touch", *key);
+                out.extend_from_slice(b" ");
+                put_i64(out, *exptime);
+                put_noreply(out, *noreply);
+            }
+            Self::MetaGet { key, flags } => put_meta(out, b"mg", *key, flags),
+            Self::MetaDelete { key, flags } => put_meta(out, b"md", *key, flags),
+            Self::MetaArithmetic { key, flags } => put_meta(out, b"ma", *key, flags),
+            Self::MetaSet { key, flags, value } => {
+                put_verb(out, b"ms", *key);
+                put_length(out, value);
+                flags.iter().for_each(|flag| flag.encode(out));
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(value);
+            }
+            Self::MetaNoop => out.extend_from_slice(b"mn"),
+            Self::MetaDebug { key, base64 } => {
+                put_verb(out, b"me", *key);
+                if *base64 {
+                    Flag::Base64.encode(out);
+                }
+            }
+            Self::Version => out.extend_from_slice(b"version"),
+            Self::Verbosity { level, noreply } => {
+                out.extend_from_slice(b"verbosity ");
+                put_u64(out, *level);
+                put_noreply(out, *noreply);
+            }
+            Self::FlushAll { delay, noreply } => {
+                out.extend_from_slice(b"flush_all");
+                if let Some(delay) = delay {
+                    out.extend_from_slice(b" ");
+                    put_i64(out, *delay);
+                }
+                put_noreply(out, *noreply);
+            }
+            Self::Stats { group } => {
+                out.extend_from_slice(b"stats");
+                put_keys(out, group);
+            }
+            Self::Quit => out.extend_from_slice(b"quit"),
+            Self::Shutdown { graceful } => {
+                out.extend_from_slice(if *graceful {
+                    b"shutdown graceful"
+                } else {
+                    b"shutdown"
+                });
+            }
+            Self::CacheMemlimit { megabytes, noreply } => {
+                out.extend_from_slice(b"cache_memlimit ");
+                put_u64(out, u64::from(*megabytes));
+                put_noreply(out, *noreply);
+            }
+            Self::Lru { command, noreply } => {
+                command.encode(out);
+                put_noreply(out, *noreply);
+            }
+            Self::LruCrawler(command) => command.encode(out),
+            Self::Slabs(command) => {
+                command.encode(out);
+                let noreply = matches!(command, SlabsCommand::Automove { noreply: true, .. });
+                put_noreply(out, noreply);
+            }
+            Self::Watch(streams) => {
+                out.extend_from_slice(b"watch");
+                streams.encode(out);
+            }
+            Self::RefreshCerts => out.extend_from_slice(b"refresh_certs"),
+            Self::Authenticate(credentials) => credentials.encode(out),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether the request hides some of its answers (`q`), so that only the answer to a `mn`
+    /// behind it tells that there will be none.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::MetaGet { flags, .. }
+            | Self::MetaSet { flags, .. }
+            | Self::MetaDelete { flags, .. }
+            | Self::MetaArithmetic { flags, .. } => flags.has(b'q'),
+            _ => false,
+        }
+    }
+
+    /// How many replies the request has by itself, or `None` where the server sends none on
+    /// success: with `noreply`, with `q`, for `quit` and `shutdown`, and for what is answered in
+    /// another [grammar](Request::grammar).
+    #[must_use]
+    pub fn shape(&self) -> Option<Shape> {
+        let answered = |noreply: bool| (!noreply).then_some(Shape::One);
+        match self {
+            Self::Get { .. } | Self::GetAndTouch { .. } | Self::Stats { .. } => {
+                Some(Shape::UntilEnd)
+            }
+            Self::Store(store) => answered(store.noreply),
+            Self::Delete { noreply, .. }
+            | Self::Arithmetic { noreply, .. }
+            | Self::Touch { noreply, .. }
+            | Self::Verbosity { noreply, .. }
+            | Self::FlushAll { noreply, .. } => answered(*noreply),
+            Self::MetaGet { .. }
+            | Self::MetaSet { .. }
+            | Self::MetaDelete { .. }
+            | Self::MetaArithmetic { .. } => answered(self.is_quiet()),
+            Self::CacheMemlimit { noreply, .. }
+            | Self::Lru { noreply, .. }
+            | Self::Slabs(SlabsCommand::Automove { noreply, .. }) => answered(*noreply),
+            Self::MetaNoop
+            | Self::MetaDebug { .. }
+            | Self::Version
+            | Self::Slabs(SlabsCommand::Reassign { .. })
+            | Self::RefreshCerts
+            | Self::Authenticate(_) => Some(Shape::One),
+            Self::LruCrawler(_) if self.grammar() == Grammar::Replies => Some(Shape::One),
+            Self::LruCrawler(_) | Self::Watch(_) | Self::Quit | Self::Shutdown { .. } => None,
+        }
+    }
+
+    /// In which grammar the request is answered. What is not [`Grammar::Replies`] needs a
+    /// connection on which nothing else is asked meanwhile: behind other requests the server
+    /// refuses a dump or answers it out of turn, and what is sent right
+    /// behind one may lie unread until something else is sent.
+    #[must_use]
+    pub const fn grammar(&self) -> Grammar {
+        match self {
+            Self::LruCrawler(CrawlerCommand::Metadump(_)) => Grammar::Metadump,
+            Self::LruCrawler(CrawlerCommand::Mgdump(_)) => Grammar::Mgdump,
+            Self::Watch(_) => Grammar::Watch,
+            _ => Grammar::Replies,
+        }
+    }
+}
+
+impl Store<'_> {
+    fn encode(&self, out: &mut BytesMut) {
+        let verb: &[u8] = match self.verb {
+            StoreVerb::Set => b"set",
+            StoreVerb::Add => b"add",
+            StoreVerb::Replace => b"replace",
+            StoreVerb::Append => b"append",
+            StoreVerb::Prepend => b"prepend",
+            StoreVerb::Cas(_) => b"cas",
+        };
+        put_verb(out, verb, self.key);
+        out.extend_from_slice(b" ");
+        put_u64(out, u64::from(self.client_flags));
+        out.extend_from_slice(b" ");
+        put_i64(out, self.exptime);
+        put_length(out, self.value);
+        if let StoreVerb::Cas(unique) = self.verb {
+            out.extend_from_slice(b" ");
+            put_u64(out, unique);
+        }
+        put_noreply(out, self.noreply);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn put_verb(out: &mut BytesMut, verb: &[u8], key: Key<'_>) {
+    out.extend_from_slice(verb);
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(key.as_bytes());
+}
+
+fn put_meta(out: &mut BytesMut, verb: &[u8], key: Key<'_>, flags: &Flags<'_>) {
+    put_verb(out, verb, key);
+    flags.iter().for_each(|flag| flag.encode(out));
+}
+
+fn put_keys(out: &mut BytesMut, keys: &Keys<'_>) {
+    for key in keys.iter() {
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(key.as_bytes());
+    }
+}
+
+fn put_length(out: &mut BytesMut, value: &[u8]) {
+    assert!(
+        value.len() <= MAX_VALUE_LENGTH,
+        "a value longer than any server reads"
+    );
+    out.extend_from_slice(b" ");
+    put_u64(out, value.len() as u64);
+}
+
+fn put_noreply(out: &mut BytesMut, noreply: bool) {
+    if noreply {
+        out.extend_from_slice(b" noreply");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(request: &Request<'_>) -> BytesMut {
+        let mut out = BytesMut::new();
+        request.encode(&mut out);
+        out
+    }
+
+    fn key(name: &str) -> Key<'_> {
+        Key::new(name.as_bytes()).expect("a plain key")
+    }
+
+    #[test]
+    fn the_requests_of_the_lock_look_as_the_protocol_says() {
+        let add = Store {
+            verb: StoreVerb::Add,
+            key: key("L"),
+            client_flags: 0,
+            exptime: 1_795_337_339,
+            value: b"nonce",
+            noreply: false,
+        };
+        assert_eq!(
+            &bytes(&Request::Store(add))[..],
+            b"add L 0 1795337339 5\r\nnonce\r\n"
+        );
+        let cas = Store {
+            verb: StoreVerb::Cas(7),
+            value: b"",
+            exptime: 2_592_001,
+            ..add
+        };
+        assert_eq!(
+            &bytes(&Request::Store(cas))[..],
+            b"cas L 0 2592001 0 7\r\n\r\n"
+        );
+        let read = Request::MetaGet {
+            key: key("L"),
+            flags: Flags::list(&[Flag::ReturnTtl, Flag::ReturnCas, Flag::ReturnValue]),
+        };
+        assert_eq!(&bytes(&read)[..], b"mg L t c v\r\n");
+        let fence = Request::MetaArithmetic {
+            key: key("F"),
+            flags: Flags::list(&[
+                Flag::Vivify(86_400),
+                Flag::Initial(1_795_337_329_000_000_000),
+                Flag::Delta(1),
+                Flag::ReturnValue,
+            ]),
+        };
+        assert_eq!(
+            &bytes(&fence)[..],
+            b"ma F N86400 J1795337329000000000 D1 v\r\n"
+        );
+        let release = Request::MetaDelete {
+            key: key("L"),
+            flags: Flags::list(&[Flag::CompareCas(3)]),
+        };
+        assert_eq!(&bytes(&release)[..], b"md L C3\r\n");
+    }
+
+    #[test]
+    fn silence_is_known_beforehand() {
+        let quiet = Request::MetaDelete {
+            key: key("L"),
+            flags: Flags::list(&[Flag::Quiet]),
+        };
+        assert_eq!(quiet.shape(), None);
+        assert_eq!(Request::MetaNoop.shape(), Some(Shape::One));
+        assert_eq!(
+            Request::Stats {
+                group: Keys::list(&[])
+            }
+            .shape(),
+            Some(Shape::UntilEnd)
+        );
+        let delete = |noreply| Request::Delete {
+            key: key("L"),
+            noreply,
+        };
+        assert_eq!(delete(true).shape(), None);
+        assert_eq!(delete(false).shape(), Some(Shape::One));
+    }
+}

@@ -1,0 +1,72 @@
+//! The words of one line.
+//!
+//! memcached separates words by 0x20 and by nothing else; several in a row count as one
+//! (`proto_text.c`, `tokenize_command`).
+
+use super::number;
+use nom::bytes::complete::{take_while, take_while1};
+use nom::combinator::map_opt;
+use nom::sequence::preceded;
+use nom::{IResult, Parser};
+
+/// Parsers here never say why they failed: the line as a whole is what is wrong.
+pub(crate) type Parsed<'a, T> = IResult<&'a [u8], T, ()>;
+
+/// The next word, with the spaces in front of it.
+pub(crate) fn word(line: &[u8]) -> Parsed<'_, &[u8]> {
+    preceded(
+        take_while(|byte| byte == b' '),
+        take_while1(|byte| byte != b' '),
+    )
+    .parse_complete(line)
+}
+
+/// The next word, which must be a `u64`.
+pub(crate) fn number_u64(line: &[u8]) -> Parsed<'_, u64> {
+    map_opt(word, number::parse_u64).parse_complete(line)
+}
+
+/// The next word, which must be a `u32`.
+pub(crate) fn number_u32(line: &[u8]) -> Parsed<'_, u32> {
+    map_opt(word, number::parse_u32).parse_complete(line)
+}
+
+/// The next word, which must be a signed number.
+pub(crate) fn number_i64(line: &[u8]) -> Parsed<'_, i64> {
+    map_opt(word, number::parse_i64).parse_complete(line)
+}
+
+/// Whether nothing but spaces is left.
+pub(crate) fn at_end(line: &[u8]) -> bool {
+    line.iter().all(|byte| *byte == b' ')
+}
+
+/// The words of a line, in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Words<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (rest, found) = word(self.0).ok()?;
+        self.0 = rest;
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn only_the_space_separates() {
+        let words: Vec<_> = Words(b"  a\tb  c ").collect();
+        assert_eq!(words, [&b"a\tb"[..], b"c"]);
+        assert_eq!(number_u64(b" 12 x"), Ok((&b" x"[..], 12)));
+        assert!(number_u64(b" 12x").is_err());
+        assert!(at_end(b"   "));
+        assert!(!at_end(b"  x"));
+    }
+}

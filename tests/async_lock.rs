@@ -1,0 +1,464 @@
+//! The async front against real memcached servers.
+#![cfg(feature = "tokio")]
+
+#[path = "support/memcached.rs"]
+mod memcached;
+
+use core::time::Duration;
+use memcached::RealServer;
+use memlatch::{Builder, Client, Dialect, ErrorKind, LossReason, ReleaseOutcome};
+use std::time::Instant;
+
+/// Every kind of server and dialect that a lock must work on, each on a server of its own.
+fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Dialect>)> {
+    let mut sites = Vec::new();
+    for binary in memcached::required() {
+        sites.push((binary.start(arguments), None));
+        sites.push((binary.start(arguments), Some(Dialect::Classic)));
+    }
+    sites
+}
+
+/// A client without the restart guard, which is a subject of its own.
+fn builder(site: &(RealServer, Option<Dialect>)) -> Builder<Client> {
+    let builder = Client::builder().server(site.0.url()).restart_guard(false);
+    match site.1 {
+        Some(dialect) => builder.dialect(dialect),
+        None => builder,
+    }
+}
+
+async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
+    builder(site).build().await.expect("the server is there")
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[tokio::test]
+async fn a_lock_is_held_by_one_and_free_after_its_release() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        let guard = one.lock("a").label("first").acquire().await.expect("free");
+        assert!(guard.is_valid());
+        assert!(guard.remaining() > seconds(8), "{:?}", guard.remaining());
+        assert!(
+            two.lock("a")
+                .try_acquire()
+                .await
+                .expect("answered")
+                .is_none()
+        );
+
+        let holder = two.holder("a").await.expect("answered").expect("held");
+        assert_eq!(holder.pid, std::process::id());
+        assert_eq!(holder.label, "first");
+        assert_eq!(holder.lease, seconds(10));
+        assert_eq!(holder.last_token.is_some(), guard.fencing_token().is_some());
+
+        let first = guard.fencing_token().expect("fencing is on");
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+        assert_eq!(one.holder("a").await.expect("answered"), None);
+        let guard = two.lock("a").try_acquire().await.expect("answered");
+        let guard = guard.expect("free");
+        assert!(guard.fencing_token().expect("fencing is on") > first);
+        assert!(i64::try_from(guard.fencing_token().expect("on")).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_limited_wait_ends_in_time_and_names_the_holder() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        let _guard = one.lock("a").label("busy").acquire().await.expect("free");
+        let began = Instant::now();
+        let error = two.lock("a").acquire_timeout(millis(300)).await;
+        let error = error.expect_err("held");
+        let waited = began.elapsed();
+        assert!(error.is_timeout(), "{error}");
+        assert!(waited >= millis(300) && waited < millis(1500), "{waited:?}");
+        assert_eq!(error.holder().expect("known").label, "busy");
+        assert!(error.to_string().contains("busy"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_gets_the_lock_when_its_guard_is_dropped() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        let guard = one.lock("a").acquire().await.expect("free");
+        let waiter = tokio::spawn(async move {
+            let guard = two.lock("a").acquire().await.expect("free in the end");
+            (Instant::now(), guard.release().await.expect("answered"))
+        });
+        tokio::time::sleep(millis(50)).await;
+        let dropped = Instant::now();
+        drop(guard);
+        let (acquired, outcome) = waiter.await.expect("no panic");
+        assert!(acquired >= dropped);
+        assert!(acquired - dropped < seconds(2), "{:?}", acquired - dropped);
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_renewed_for_as_long_as_it_is_held() {
+    let sites = sites(&[]);
+    let mut guards = Vec::new();
+    for site in &sites {
+        let one = client(site).await;
+        guards.push((
+            one.lock("a")
+                .lease(millis(900))
+                .acquire()
+                .await
+                .expect("free"),
+            one,
+        ));
+    }
+    let began = Instant::now();
+    while began.elapsed() < seconds(5) {
+        for (guard, _) in &guards {
+            assert!(guard.is_valid(), "after {:?}", began.elapsed());
+            guard.ensure(millis(50)).expect("renewed in time");
+        }
+        tokio::time::sleep(millis(20)).await;
+    }
+    for ((guard, _), site) in guards.into_iter().zip(&sites) {
+        let two = client(site).await;
+        assert!(
+            two.lock("a")
+                .try_acquire()
+                .await
+                .expect("answered")
+                .is_none()
+        );
+        assert_eq!(
+            guard.release().await.expect("answered"),
+            ReleaseOutcome::Released
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_flushed_lock_is_lost_by_its_next_renewal() {
+    for site in &sites(&[]) {
+        let one = client(site).await;
+        let guard = one
+            .lock("a")
+            .lease(seconds(3))
+            .acquire()
+            .await
+            .expect("free");
+        let deadline = Instant::now() + guard.remaining();
+        site.0.flush_all();
+        let reason = guard.lost().await;
+        assert_eq!(reason, LossReason::Vanished);
+        assert!(Instant::now() < deadline, "told only at the deadline");
+        assert!(!guard.is_valid());
+        let error = guard.ensure(Duration::ZERO).expect_err("lost");
+        assert_eq!(error.kind(), ErrorKind::Lost);
+        assert_eq!(
+            guard.release().await.expect("known without asking"),
+            ReleaseOutcome::AlreadyLost {
+                reason: LossReason::Vanished
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_means_a_lost_lock_and_gets_nothing_of_the_old_one() {
+    for mut site in sites(&[]) {
+        let one = client(&site).await;
+        let guard = one
+            .lock("a")
+            .lease(seconds(3))
+            .acquire()
+            .await
+            .expect("free");
+        let deadline = Instant::now() + guard.remaining();
+        site.0.restart();
+        // The same CAS unique may be this other holder's now.
+        let two = client(&site).await;
+        let other = two.lock("a").acquire().await.expect("free");
+        assert_eq!(guard.lost().await, LossReason::ServerRestarted);
+        assert!(Instant::now() < deadline, "told only at the deadline");
+        drop(guard);
+        tokio::time::sleep(millis(200)).await;
+        assert_eq!(
+            other.release().await.expect("answered"),
+            ReleaseOutcome::Released
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_server_means_a_lost_lock_at_the_deadline() {
+    for site in &sites(&[]) {
+        let one = client(site).await;
+        let guard = one
+            .lock("a")
+            .lease(seconds(2))
+            .acquire()
+            .await
+            .expect("free");
+        site.0.stop_signal();
+        let deadline = Instant::now() + guard.remaining();
+        let reason = guard.lost().await;
+        let now = Instant::now();
+        site.0.continue_signal();
+        assert_eq!(reason, LossReason::Unreachable);
+        assert!(!guard.is_valid());
+        let late = now.saturating_duration_since(deadline);
+        assert!(late < millis(250), "{late:?} late");
+        // The last renewal may have been answered between the stop and the look at the deadline.
+        assert!(deadline.saturating_duration_since(now) < millis(5));
+    }
+}
+
+#[tokio::test]
+async fn a_holder_whose_runtime_ends_is_replaced_within_the_lease_and_five_seconds() {
+    for site in &sites(&[]) {
+        let builder = builder(site);
+        // No release and no renewal is left behind by a runtime that is gone.
+        let holder = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let one = builder.build().await.expect("the server is there");
+                let lock = one.lock("a").lease(seconds(2));
+                core::mem::forget(lock.acquire().await.expect("free"));
+            });
+            runtime.shutdown_background();
+        });
+        holder.join().expect("no panic");
+        let died = Instant::now();
+        let two = client(site).await;
+        assert!(
+            two.lock("a")
+                .try_acquire()
+                .await
+                .expect("answered")
+                .is_none()
+        );
+        let guard = two.lock("a").acquire_timeout(seconds(10)).await;
+        let waited = died.elapsed();
+        drop(guard.expect("freed"));
+        assert!(waited < seconds(7), "{waited:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_acquisition_leaves_nothing_behind() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        for pause in 0..40 {
+            let lock = one.lock("a");
+            let acquire = lock.acquire();
+            let _ = tokio::time::timeout(Duration::from_micros(pause * 20), acquire).await;
+        }
+        let guard = two.lock("a").acquire_timeout(seconds(2)).await;
+        drop(guard.expect("all were taken back"));
+    }
+}
+
+#[tokio::test]
+async fn an_unanswered_acquisition_is_unknown_and_taken_back() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        drop(two.lock("b").acquire().await.expect("free"));
+        site.0.stop_signal();
+        let began = Instant::now();
+        let error = one.lock("a").lease(seconds(20)).try_acquire().await;
+        let error = error.expect_err("nobody answers");
+        assert!(error.is_unknown(), "{error}");
+        assert!(began.elapsed() < seconds(4), "{:?}", began.elapsed());
+        site.0.continue_signal();
+        // Well within the lease, so it was not the expiry that freed it.
+        let guard = two.lock("a").acquire_timeout(seconds(8)).await;
+        drop(guard.expect("taken back"));
+    }
+}
+
+#[tokio::test]
+async fn after_a_flush_the_longest_lease_is_waited_out() {
+    for site in &sites(&[]) {
+        let guarded = || builder(site).restart_guard(true).max_lease(seconds(3));
+        let short = |builder: Builder<Client>| builder.default_lease(millis(500));
+        let one = short(guarded()).build().await.expect("the server is there");
+        let two = short(guarded()).build().await.expect("the server is there");
+        // The server itself is fresh.
+        drop(
+            one.lock("warm up")
+                .acquire()
+                .await
+                .expect("granted in the end"),
+        );
+
+        let guard = one
+            .lock("a")
+            .lease(seconds(3))
+            .acquire()
+            .await
+            .expect("free");
+        site.0.flush_all();
+        let believed_until = Instant::now() + guard.remaining();
+        // Nothing but the local deadline tells this holder.
+        let error = two.lock("a").try_acquire().await.expect_err("too young");
+        assert_eq!(error.kind(), ErrorKind::YoungMemory, "{error}");
+        let wait = error.retry_after().expect("known");
+        assert!(wait > seconds(2) && wait < seconds(9), "{wait:?}");
+        assert!(error.to_string().contains("recently"), "{error}");
+        let error = two.lock("a").acquire_timeout(millis(500)).await;
+        assert_eq!(error.expect_err("too young").kind(), ErrorKind::YoungMemory);
+        let second = two.lock("a").acquire().await.expect("granted in the end");
+        assert!(Instant::now() >= believed_until, "two believed at once");
+        drop((guard, second));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_long_been_running_is_not_waited_for() {
+    let sites = sites(&[]);
+    tokio::time::sleep(seconds(4)).await;
+    for site in &sites {
+        let one = builder(site).restart_guard(true).default_lease(seconds(2));
+        let one = one.build().await.expect("the server is there");
+        let guard = one.lock("a").try_acquire().await.expect("old enough");
+        assert!(guard.is_some());
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_the_longest_lease_is_waited_out() {
+    for mut site in sites(&[]) {
+        let guarded = builder(&site).restart_guard(true).default_lease(seconds(2));
+        let one = guarded.clone().build().await.expect("the server is there");
+        let guard = one.lock("a").acquire().await.expect("granted in the end");
+        site.0.restart();
+        let believed_until = Instant::now() + guard.remaining();
+        let two = guarded.build().await.expect("the server is there");
+        let error = two.lock("a").try_acquire().await.expect_err("too young");
+        assert_eq!(error.kind(), ErrorKind::YoungMemory, "{error}");
+        let second = two.lock("a").acquire().await.expect("granted in the end");
+        assert!(Instant::now() >= believed_until, "two believed at once");
+        assert_eq!(guard.lost().await, LossReason::ServerRestarted);
+        drop(second);
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_gives_everything_back() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        let kept = one.lock("kept").acquire().await.expect("free");
+        drop(one.lock("dropped").acquire().await.expect("free"));
+        assert!(one.shutdown(seconds(2)).await);
+        assert_eq!(kept.lost().await, LossReason::Released);
+        for name in ["kept", "dropped"] {
+            let guard = two.lock(name).try_acquire().await.expect("answered");
+            drop(guard.expect("given back"));
+        }
+        let error = one.lock("kept").acquire().await.expect_err("shut down");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_named_before_anything_is_sent() {
+    let site = sites(&[]).pop().expect("a server");
+    let one = client(&site).await;
+    let before = site.0.command(b"stats\r\n");
+    let long = "x".repeat(10_240);
+    for (name, part) in [("", "empty"), (long.as_str(), "10240"), ("a\r\nb", "0x0d")] {
+        for error in [
+            one.lock(name).acquire().await.expect_err("unusable"),
+            one.lock(name).try_acquire().await.expect_err("unusable"),
+            one.holder(name).await.expect_err("unusable"),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    for (lease, part) in [
+        (Duration::ZERO, "too short"),
+        (seconds(40 * 86_400), "30 days"),
+    ] {
+        let error = one.lock("a").lease(lease).acquire().await;
+        let error = error.expect_err("unusable");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let count = |stats: &[u8]| {
+        let text = String::from_utf8_lossy(stats).into_owned();
+        let line = text.lines().find(|line| line.starts_with("STAT cmd_set"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(count(&before), count(&site.0.command(b"stats\r\n")));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_memcached_is_said_to_be_none() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let web = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a caller");
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    });
+    let error = Client::connect(format!("memcached://{address}")).await;
+    let error = error.expect_err("not memcached").to_string();
+    assert!(
+        error.contains("not an answer of memcached") && error.contains("HTTP/1.1 400"),
+        "{error}"
+    );
+    web.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_named() {
+    let mut site = sites(&[]).pop().expect("a server");
+    let url = site.0.url();
+    site.0.kill();
+    let error = Client::connect(url.clone()).await.expect_err("down");
+    assert!(error.is_unavailable(), "{error}");
+    assert!(error.to_string().contains(&url), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_cas_is_refused() {
+    for site in &sites(&["-C"]) {
+        let refused = async {
+            let one = builder(site).build().await?;
+            one.lock("a").try_acquire().await.map(|_| ())
+        };
+        let error = refused.await.expect_err("no CAS");
+        assert_eq!(error.kind(), ErrorKind::Unsuitable, "{error}");
+        assert!(error.to_string().contains("-C"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn unix_sockets_work_as_well() {
+    for binary in memcached::required() {
+        let path = std::env::temp_dir().join(format!(
+            "memlatch-{}-{}.sock",
+            std::process::id(),
+            binary.version
+        ));
+        let server = binary.start_unix(&path, &[]);
+        let client = Client::builder().server(server.url()).restart_guard(false);
+        let client = client.build().await.expect("the server is there");
+        let guard = client.lock("a").acquire().await.expect("free");
+        assert_eq!(guard.key(), b"memlatch:lock:a");
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}

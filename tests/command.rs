@@ -1,0 +1,23 @@
+//! The `memlatch` command as its users meet it: the real program against real servers.
+
+#![cfg(all(unix, feature = "cli", feature = "server"))]
+
+#[path = "support/memcached.rs"]
+mod memcached;
+
+#[path = "command/child.rs"]
+mod child;
+#[path = "command/conflict.rs"]
+mod conflict;
+#[path = "command/demo.rs"]
+mod demo;
+#[path = "command/loss.rs"]
+mod loss;
+#[path = "command/refusals.rs"]
+mod refusals;
+#[path = "command/serve.rs"]
+mod serve;
+#[path = "command/status.rs"]
+mod status;
+#[path = "command/tool.rs"]
+mod tool;

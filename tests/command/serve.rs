@@ -1,0 +1,125 @@
+//! `memlatch serve`.
+
+use crate::tool::{Bench, Running, until};
+use nix::sys::signal::Signal;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+/// The address that it prints.
+fn address(server: &Running) -> String {
+    until("it says where it listens", || server.out().ends_with('\n'));
+    server.out().trim().to_owned()
+}
+
+fn ask(stream: &mut (impl Read + Write), question: &str, answer: &str) {
+    stream.write_all(question.as_bytes()).expect("a connection");
+    let mut got = vec![0; answer.len()];
+    stream.read_exact(&mut got).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&got), answer);
+}
+
+fn connect(server: &Running) -> TcpStream {
+    let address = address(server);
+    let address = address.strip_prefix("memcached://").expect("an address");
+    TcpStream::connect(address).expect("it listens")
+}
+
+#[test]
+fn it_can_be_started_instead_of_memcached() {
+    let bench = Bench::new("");
+    // What memcached's own tests and many others start it with.
+    let words = [
+        "serve",
+        "-l",
+        "127.0.0.1",
+        "-p",
+        "0",
+        "-m",
+        "16",
+        "-c",
+        "100",
+        "-I",
+        "2m",
+        "-t",
+        "2",
+        "-U",
+        "0",
+        "-u",
+        "nobody",
+        "-v",
+        "-M",
+        "-X",
+        "-W",
+        "-A",
+        "-o",
+        "temporary_ttl=60,modern",
+    ];
+    let server = bench.start(&words);
+    let mut stream = connect(&server);
+    ask(&mut stream, "mn\r\n", "MN\r\n");
+    ask(
+        &mut stream,
+        "set a 0 0 1\r\nx\r\nget a\r\n",
+        "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n",
+    );
+
+    let user = Bench::new(&address(&server));
+    let done = user.run(&["run", "-n", "x", "true"]);
+    assert_eq!((done.code(), done.err.as_str()), (0, ""));
+
+    server.signal(Signal::SIGTERM);
+    let done = server.finish();
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert!(TcpStream::connect(stream.peer_addr().expect("an address")).is_err());
+}
+
+#[test]
+fn its_options_mean_what_they_mean_to_memcached() {
+    let bench = Bench::new("");
+    std::fs::write(bench.path("accounts"), "user:secret\n").expect("a file");
+    let flushless = bench.start(&["serve", "-p0", "-F", "--quiet"]);
+    ask(
+        &mut connect(&flushless),
+        "flush_all\r\n",
+        "CLIENT_ERROR flush_all not allowed\r\n",
+    );
+    let authenticated = bench.start(&["serve", "-p0", "-Y", "accounts"]);
+    let mut stream = connect(&authenticated);
+    ask(&mut stream, "get a\r\n", "CLIENT_ERROR unauthenticated\r\n");
+    ask(&mut stream, "set k 0 0 11\r\nuser secret\r\n", "STORED\r\n");
+    ask(&mut stream, "get a\r\n", "END\r\n");
+
+    let mortal = bench.start(&["serve", "-p0", "-A"]);
+    connect(&mortal)
+        .write_all(b"shutdown\r\n")
+        .expect("a connection");
+    assert_eq!(mortal.finish().code(), 0);
+
+    let unfit = bench.start(&["serve", "-p0", "-C"]);
+    let user = Bench::new(&address(&unfit));
+    user.run(&["run", "x", "true"]).assert_refused(69, "CAS");
+}
+
+#[test]
+fn it_listens_on_a_socket() {
+    let bench = Bench::new("");
+    // The path of a socket has little room, so it is taken from the folder.
+    let server = bench.start(&["serve", "-s", "mc.sock"]);
+    assert_eq!(address(&server), "unix://mc.sock");
+    let mut stream = UnixStream::connect(bench.path("mc.sock")).expect("it listens");
+    ask(&mut stream, "mn\r\n", "MN\r\n");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.finish().code(), 0);
+    assert!(!bench.has("mc.sock"));
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let bench = Bench::new("");
+    let first = bench.start(&["serve", "-p", "0"]);
+    let address = address(&first);
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    let second = bench.run(&["serve", "-p", port]);
+    second.assert_refused(71, "in use");
+}

@@ -1,0 +1,507 @@
+//! The embedded server over real sockets: what locks ask of it, and the hooks for tests.
+#![cfg(feature = "server")]
+
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use memlatch::server::{Server, ServerBuilder};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
+
+/// A client that compares bytes.
+struct Wire(BufReader<TcpStream>);
+
+impl Wire {
+    fn to(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.socket_addr().expect("a port")).expect("a server");
+        let limit = Some(Duration::from_secs(10));
+        stream.set_read_timeout(limit).expect("a time limit");
+        Self(BufReader::new(stream))
+    }
+
+    fn send(&mut self, bytes: &str) {
+        let stream = self.0.get_mut();
+        stream.write_all(bytes.as_bytes()).expect("a connection");
+    }
+
+    /// The next line without its end; `None` when the connection has ended.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim_end().to_string()),
+        }
+    }
+
+    /// Sends and reads so many lines.
+    fn ask<const LINES: usize>(&mut self, bytes: &str) -> [String; LINES] {
+        self.send(bytes);
+        core::array::from_fn(|_| self.line().expect("an answer"))
+    }
+
+    fn stats(&mut self, group: &str) -> HashMap<String, String> {
+        self.send(&format!("stats{group}\r\n"));
+        let mut found = HashMap::new();
+        loop {
+            let line = self.line().expect("an answer");
+            if line == "END" {
+                return found;
+            }
+            let line = line.strip_prefix("STAT ").expect("a statistic");
+            let (name, value) = line.split_once(' ').expect("a name and a value");
+            found.insert(name.to_string(), value.to_string());
+        }
+    }
+
+    /// The server's second, told by the item that the sentinel is.
+    fn second(&mut self) -> u64 {
+        let [_, line] = self.ask("add clock 0 2145916800 0\r\n\r\nmg clock t\r\n");
+        let left: u64 = line
+            .strip_prefix("HD t")
+            .and_then(|left| left.parse().ok())
+            .expect("seconds left");
+        2_145_916_800 - left
+    }
+}
+
+fn start(builder: ServerBuilder) -> Server {
+    builder.start().expect("a server")
+}
+
+fn seconds(left: &str) -> u64 {
+    let digits = left.rsplit_once('t').expect("seconds left").1;
+    let digits = digits.split(' ').next().expect("seconds left");
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn the_flight_of_an_acquire_in_the_meta_protocol() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let expiry = wire.second() + 10;
+    let flight = |nonce: &str| {
+        format!(
+            "add L 0 {expiry} 5\r\n{nonce}\r\nmg L t c v\r\n\
+             ma F N86400 J1795337329000000000 D1 v\r\nmg clock t v\r\n"
+        )
+    };
+    let [stored, head, value, fence, token, sentinel, _] = wire.ask(&flight("nonce"));
+    assert_eq!((&*stored, &*value), ("STORED", "nonce"));
+    assert!(
+        head.starts_with("VA 5 t") && head.ends_with(" c3"),
+        "{head}"
+    );
+    assert!((9..=10).contains(&seconds(&head)), "{head}");
+    assert_eq!((&*fence, &*token), ("VA 19", "1795337329000000000"));
+    assert!(sentinel.starts_with("VA 0 t"));
+
+    let mut other = Wire::to(&server);
+    let [refused, head, value, _, token, _, _] = other.ask(&flight("other"));
+    assert_eq!((&*refused, &*value), ("NOT_STORED", "nonce"));
+    assert!(head.ends_with(" c3"), "{head}");
+    assert_eq!(token, "1795337329000000001");
+
+    // A renewal changes the CAS unique and marks the item stale, once without `W`.
+    let [done, head, _] = wire.ask(&format!("md L C3 I T{}\r\nmg L t c v\r\n", expiry + 10));
+    assert_eq!(done, "HD");
+    assert!(head.ends_with(" X W"), "{head}");
+    assert!((19..=20).contains(&seconds(&head)), "{head}");
+    let cas = head.split(" c").nth(1).expect("a CAS unique");
+    let cas = cas.split(' ').next().expect("a CAS unique").to_string();
+    assert_ne!(cas, "3");
+
+    let [stale, released, again] = wire.ask(&format!("md L C3\r\nmd L C{cas}\r\nmd L C{cas}\r\n"));
+    assert_eq!([&*stale, &*released, &*again], ["EX", "HD", "NF"]);
+    assert_eq!(server.item("L"), None);
+}
+
+#[test]
+fn a_renewal_with_an_explicit_cas_keeps_it() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let [_, done, head, _] = wire.ask("add L 0 30 1\r\nx\r\nmd L C2 E2 I T60\r\nmg L c v\r\n");
+    assert_eq!((&*done, &*head), ("HD", "VA 1 c2 X W"));
+}
+
+#[test]
+fn the_flights_of_a_lock_in_the_classic_protocol() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let [stored, head, value, end] = wire.ask("add L 0 30 5\r\nnonce\r\ngets L\r\n");
+    let expected = ["STORED", "VALUE L 0 5 2", "nonce", "END"];
+    assert_eq!([&*stored, &*head, &*value, &*end], expected);
+    let [refused, head, ..] = wire.ask::<4>("add L 0 30 5\r\nother\r\ngets L\r\n");
+    assert_eq!((&*refused, &*head), ("NOT_STORED", "VALUE L 0 5 2"));
+    let [renewed, head, ..] = wire.ask::<4>("cas L 0 30 5 2\r\nnonce\r\ngets L\r\n");
+    assert_eq!((&*renewed, &*head), ("STORED", "VALUE L 0 5 4"));
+    // A release: stored as expired since 1970.
+    let [released, end, gone] =
+        wire.ask("cas L 0 2592001 0 4\r\n\r\nget L\r\ncas L 0 0 0 4\r\n\r\n");
+    assert_eq!([&*released, &*end, &*gone], ["STORED", "END", "NOT_FOUND"]);
+    let [seeded, first] = wire.ask("add F 0 0 1\r\n7\r\nincr F 1\r\n");
+    assert_eq!((&*seeded, &*first), ("STORED", "8"));
+}
+
+#[test]
+fn a_takeover_replaces_what_was_watched_and_nothing_else() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let [_, first, second, head, _] = wire.ask(
+        "add L 0 30 3\r\nold\r\ncas L 0 30 3 2\r\nnew\r\ncas L 0 30 3 2\r\ntoo\r\nmg L c v\r\n",
+    );
+    assert_eq!([&*first, &*second, &*head], ["STORED", "EXISTS", "VA 3 c3"]);
+    assert_eq!(server.item("L").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn items_die_with_the_tick_of_the_clock() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let [_, alive] = wire.ask("ms a 1 T3600\r\nx\r\nmg a t\r\n");
+    assert!((3599..=3600).contains(&seconds(&alive)), "{alive}");
+    server.advance_clock(Duration::from_secs(3590));
+    let [alive] = wire.ask("mg a t\r\n");
+    assert!((1..=10).contains(&seconds(&alive)), "{alive}");
+    server.advance_clock(Duration::from_secs(10));
+    assert_eq!(server.item("a"), None);
+    assert_eq!(wire.ask("mg a t\r\n"), ["EN"]);
+    assert_eq!(wire.ask("add a 0 0 1\r\ny\r\n"), ["STORED"]);
+
+    // By itself, too: a second is over after at most a second.
+    assert_eq!(wire.ask("ms b 1 T1\r\nx\r\n"), ["HD"]);
+    thread::sleep(Duration::from_millis(1010));
+    assert_eq!(wire.ask("mg b\r\n"), ["EN"]);
+}
+
+#[test]
+fn absolute_expiries_are_in_the_time_base_of_stats() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    server.advance_clock(Duration::from_secs(1000));
+    let told: u64 = wire.stats("")["time"].parse().expect("a number");
+    let second = wire.second();
+    assert!((told..=told + 1).contains(&second), "{told} {second}");
+    let [_, left] = wire.ask(&format!("add a 0 {} 0\r\n\r\nmg a t\r\n", second + 100));
+    assert!((99..=100).contains(&seconds(&left)), "{left}");
+    let past = format!("set b 0 {} 0\r\n\r\nmg b\r\n", second - 1);
+    assert_eq!(wire.ask(&past), ["STORED", "EN"]);
+}
+
+#[test]
+fn a_restart_forgets_everything_and_is_seen() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    assert_eq!(wire.ask("ms a 1 c\r\nx\r\n"), ["HD c2"]);
+    let incarnation = |wire: &mut Wire| {
+        let stats = wire.stats("");
+        let number = |name: &str| stats[name].parse::<u64>().expect("a number");
+        (number("pid"), number("time") - number("uptime"))
+    };
+    let before = incarnation(&mut wire);
+    server.restart();
+    assert_eq!(wire.line(), None);
+    let mut wire = Wire::to(&server);
+    assert_eq!(wire.ask("mg a\r\n"), ["EN"]);
+    assert_eq!(wire.ask("ms a 1 c\r\nx\r\n"), ["HD c2"]);
+    let after = incarnation(&mut wire);
+    assert_ne!(before.0, after.0);
+    assert!(after.1 > before.1);
+    assert_eq!(wire.stats("")["uptime"], "0");
+}
+
+#[test]
+fn flush_and_evict_forget() {
+    let server = start(Server::builder().flush_enabled(false));
+    let mut wire = Wire::to(&server);
+    let [_, _, refused] = wire.ask("set a 0 0 1\r\nx\r\nset b 0 0 1\r\nx\r\nflush_all\r\n");
+    assert_eq!(refused, "CLIENT_ERROR flush_all not allowed");
+    assert!(server.evict("a"));
+    assert!(!server.evict("a"));
+    assert_eq!(wire.ask("mg a\r\nmg b\r\n"), ["EN", "HD"]);
+    assert_eq!(wire.stats("")["evictions"], "1");
+    server.flush_all();
+    assert_eq!(server.item("b"), None);
+    // What is stored in the second of a flush, but after it, lives.
+    assert_eq!(wire.ask("set b 0 0 1\r\nx\r\nmg b\r\n"), ["STORED", "HD"]);
+}
+
+#[test]
+fn a_stall_answers_late_and_runs_what_waited_on_the_old_clock() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let second = wire.second();
+    let begun = Instant::now();
+    server.stall(Duration::from_millis(500));
+    wire.send("ms relative 1 T3\r\nx\r\n");
+    wire.send(&format!("ms absolute 1 T{}\r\nx\r\n", second + 30));
+    // The stall is as long as the clock says it is.
+    thread::sleep(Duration::from_millis(50));
+    server.advance_clock(Duration::from_secs(4));
+    assert_eq!(
+        [wire.line(), wire.line()].map(Option::unwrap_or_default),
+        ["HD", "HD"]
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    // Three seconds were asked for and none were left.
+    assert_eq!(wire.ask("mg relative\r\nmg absolute\r\n"), ["EN", "HD"]);
+}
+
+#[test]
+fn a_restart_ends_a_stall() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    server.stall(Duration::from_secs(60));
+    wire.send("ms a 1\r\nx\r\n");
+    server.restart();
+    assert_eq!(wire.line(), None);
+    assert_eq!(Wire::to(&server).ask("mg a\r\n"), ["EN"]);
+}
+
+#[test]
+fn connections_over_the_limit_are_told_so() {
+    let server = start(Server::builder().max_connections(2));
+    let mut first = Wire::to(&server);
+    let mut second = Wire::to(&server);
+    assert_eq!(first.ask("mn\r\n"), ["MN"]);
+    assert_eq!(second.ask("mn\r\n"), ["MN"]);
+    let mut third = Wire::to(&server);
+    assert_eq!(
+        third.line().as_deref(),
+        Some("ERROR Too many open connections")
+    );
+    assert_eq!(third.line(), None);
+    drop(second);
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        let mut next = Wire::to(&server);
+        if next.0.get_mut().write_all(b"mn\r\n").is_ok() && next.line().as_deref() == Some("MN") {
+            break;
+        }
+        assert!(Instant::now() < patience, "the place stays taken");
+    }
+    let stats = first.stats("");
+    assert_eq!(stats["max_connections"], "2");
+    assert_ne!(stats["rejected_connections"], "0");
+}
+
+#[test]
+fn only_this_machine_is_served_unless_said_otherwise() {
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let refused = Server::builder().listen(everywhere).start();
+    let error = refused.map(|_| ()).expect_err("it is open to all");
+    assert!(error.to_string().contains("allow_remote"), "{error}");
+    let server = start(Server::builder().listen(everywhere).allow_remote(true));
+    let port = server.socket_addr().expect("a port").port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+}
+
+#[test]
+fn the_address_is_the_one_clients_take() {
+    let server = Server::start().expect("a free port");
+    let port = server.socket_addr().expect("a port").port();
+    assert_eq!(server.address(), format!("memcached://127.0.0.1:{port}"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_made_and_taken_away() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("memlatch-{}-{number}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    // Left behind by a server that was killed.
+    drop(UnixListener::bind(&path).expect("a place for sockets"));
+    let server = start(Server::builder().unix_socket(&path));
+    assert_eq!(server.address(), format!("unix://{}", path.display()));
+    assert_eq!(server.socket_addr(), None);
+    assert!(Server::builder().unix_socket(&path).start().is_err());
+    let mut stream = UnixStream::connect(&path).expect("a server");
+    stream.write_all(b"mn\r\n").expect("a connection");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"MN\r\n");
+    drop(server);
+    assert_eq!(stream.read(&mut answer).expect("an end"), 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_dropped_server_is_gone() {
+    let server = Server::start().expect("a free port");
+    let addr = server.socket_addr().expect("a port");
+    let mut idle = Wire::to(&server);
+    let mut busy = Wire::to(&server);
+    busy.send("set a 0 0 100\r\nhalf a value");
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!((idle.line(), busy.line()), (None, None));
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn shutdown_ends_the_server_where_it_is_allowed() {
+    let server = start(Server::builder());
+    let refused = ["SERVER_ERROR: shutdown not enabled"];
+    assert_eq!(Wire::to(&server).ask("shutdown\r\n"), refused);
+    assert!(!server.is_stopped());
+    let server = start(Server::builder().shutdown_command(true));
+    let mut wire = Wire::to(&server);
+    wire.send("shutdown graceful\r\n");
+    assert_eq!(wire.line(), None);
+    assert!(server.is_stopped());
+    server.wait();
+}
+
+#[test]
+fn a_password_is_asked_for_where_there_is_one() {
+    let server = start(Server::builder().auth([("user", "pass")]));
+    let mut wire = Wire::to(&server);
+    let unauthenticated = ["CLIENT_ERROR unauthenticated"];
+    assert_eq!(wire.ask("version\r\n"), unauthenticated);
+    let wrong = "set auth 0 0 10\r\nuser wrong\r\n";
+    assert_eq!(wire.ask(wrong), ["CLIENT_ERROR authentication failure"]);
+    let right = "set auth 0 0 9\r\nuser pass\r\nmn\r\n";
+    assert_eq!(wire.ask(right), ["STORED", "MN"]);
+    assert_eq!(server.item("auth"), None);
+    assert_eq!(wire.stats(" settings")["auth_enabled_ascii"], "yes");
+}
+
+#[test]
+fn a_value_that_is_too_large_is_swallowed_as_it_comes() {
+    let server = start(Server::builder().max_item_size(4096));
+    let mut wire = Wire::to(&server);
+    let chunk = "v".repeat(64 * 1024);
+    wire.send(&format!("add a 0 0 {}\r\n", 64 * chunk.len()));
+    for _ in 0..64 {
+        wire.send(&chunk);
+    }
+    wire.send("\r\nmn\r\n");
+    let refused = "SERVER_ERROR object too large for cache";
+    assert_eq!(wire.line().as_deref(), Some(refused));
+    assert_eq!(wire.line().as_deref(), Some("MN"));
+}
+
+#[test]
+fn memory_runs_out_in_two_ways() {
+    let value = "v".repeat(1000);
+    let fill = |server: &Server| {
+        let mut wire = Wire::to(server);
+        wire.send("set first 0 0 0\r\n\r\n");
+        for number in 0..200 {
+            wire.send(&format!("set k{number} 0 0 1000 noreply\r\n{value}\r\n"));
+        }
+        assert_eq!(wire.ask("mn\r\n"), ["STORED"]);
+        assert_eq!(wire.line().as_deref(), Some("MN"));
+        wire
+    };
+    let server = start(Server::builder().memory_limit(100_000));
+    let mut wire = fill(&server);
+    assert_eq!(wire.ask("mg first\r\nmg k199\r\n"), ["EN", "HD"]);
+    let stats = wire.stats("");
+    assert_ne!(stats["evictions"], "0");
+    let bytes: usize = stats["bytes"].parse().expect("a number");
+    assert!(bytes <= 100_000, "{bytes}");
+
+    let server = start(Server::builder().memory_limit(100_000).evictions(false));
+    let mut wire = fill(&server);
+    assert_eq!(wire.ask("mg first\r\nmg k199\r\n"), ["HD", "EN"]);
+    let add = format!("add last 0 0 1000\r\n{value}\r\n");
+    let refused = "SERVER_ERROR out of memory storing object";
+    assert_eq!(wire.ask(&add), [refused]);
+    // The item that `ms` was not to replace goes; that of `add` stays.
+    let add = format!("add k0 0 0 1000\r\n{value}\r\nmg k0\r\n");
+    assert_eq!(wire.ask(&add), [refused, "HD"]);
+    let set = format!("ms k0 1000 ME\r\n{value}\r\nmg k0\r\n");
+    assert_eq!(wire.ask(&set), [refused, "EN"]);
+}
+
+#[test]
+fn without_cas_there_is_nothing_to_compare() {
+    let server = start(Server::builder().cas(false));
+    let mut wire = Wire::to(&server);
+    let [_, head, exists, done] =
+        wire.ask("set a 0 0 1\r\nx\r\nmg a c\r\ncas a 0 0 1 0\r\nx\r\nmd a C0\r\n");
+    assert_eq!([&*head, &*exists, &*done], ["HD c0", "EXISTS", "HD"]);
+    assert_eq!(wire.stats(" settings")["cas_enabled"], "no");
+}
+
+#[test]
+fn the_statistics_that_a_doctor_reads_are_there() {
+    let server = start(Server::builder().temporary_ttl(Duration::from_secs(61)));
+    let mut wire = Wire::to(&server);
+    assert_eq!(
+        wire.ask("set a 0 30 1\r\nx\r\nget b\r\n"),
+        ["STORED", "END"]
+    );
+    let stats = wire.stats("");
+    for name in [
+        "pid",
+        "uptime",
+        "time",
+        "version",
+        "curr_connections",
+        "max_connections",
+        "curr_items",
+        "total_items",
+        "cmd_get",
+        "cmd_set",
+        "cmd_flush",
+        "get_hits",
+        "get_misses",
+        "evictions",
+        "slabs_moved",
+        "bytes",
+        "limit_maxbytes",
+        "threads",
+    ] {
+        assert!(stats.contains_key(name), "{name}");
+    }
+    assert!(stats["version"].starts_with("1.6."), "{}", stats["version"]);
+    assert_eq!([&*stats["cmd_set"], &*stats["get_misses"]], ["1", "1"]);
+    let settings = wire.stats(" settings");
+    for (name, value) in [
+        ("maxbytes", "67108864"),
+        ("maxconns", "1024"),
+        ("evictions", "on"),
+        ("cas_enabled", "yes"),
+        ("flush_enabled", "yes"),
+        ("item_size_max", "1048576"),
+        ("temp_lru", "yes"),
+        ("temporary_ttl", "61"),
+        ("idle_timeout", "0"),
+        ("auth_enabled_ascii", "no"),
+    ] {
+        assert_eq!(settings[name], value, "{name}");
+    }
+    assert_eq!(wire.stats(" items")["items:1:number_temp"], "1");
+    assert_eq!(wire.ask("stats reset\r\n"), ["RESET"]);
+    assert_eq!(wire.stats("")["cmd_set"], "0");
+}
+
+#[test]
+fn many_clients_count_together_and_one_wins() {
+    let server = start(Server::builder());
+    Wire::to(&server).ask::<1>("set n 0 0 20\r\n00000000000000000000\r\n");
+    let winners = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut wire = Wire::to(&server);
+                for round in 0..200 {
+                    let [_, won] = wire.ask(&format!("ma n\r\nadd lock{round} 0 0 1\r\nx\r\n"));
+                    if won == "STORED" {
+                        winners.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(winners.into_inner(), 200);
+    let counted = server.item("n").expect("the counter");
+    assert_eq!(counted.trim_ascii(), b"1600");
+}

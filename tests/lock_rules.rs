@@ -1,0 +1,43 @@
+//! The lock rules on fake time, against a fake server, through the public interface without I/O.
+//!
+//! | module | what it tests |
+//! |---|---|
+//! | `acquiring` | trying, waiting, lost answers, what is left over |
+//! | `memory` | servers that have forgotten: restarts, flushes, evictions |
+//! | `greeting` | the handshake |
+//! | `clock` | what is known of the server's clock |
+//! | `holding` | renewing, releasing, inspecting |
+//! | `fencing` | tokens |
+//! | `breaches` | reconstructions of how a promise could break |
+//! | `hostile` | replies that no server should give |
+//! | `crowd` | random histories of several clients: never two believers |
+//!
+//! `server` is the fake and panics on requests that must never be sent; `driver` runs one
+//! operation to its end.
+
+extern crate alloc;
+
+#[path = "lock_rules/acquiring.rs"]
+mod acquiring;
+#[path = "lock_rules/breaches.rs"]
+mod breaches;
+#[path = "lock_rules/clock.rs"]
+mod clock;
+#[path = "lock_rules/crowd.rs"]
+mod crowd;
+#[path = "lock_rules/dice.rs"]
+mod dice;
+#[path = "lock_rules/driver.rs"]
+mod driver;
+#[path = "lock_rules/fencing.rs"]
+mod fencing;
+#[path = "lock_rules/greeting.rs"]
+mod greeting;
+#[path = "lock_rules/holding.rs"]
+mod holding;
+#[path = "lock_rules/hostile.rs"]
+mod hostile;
+#[path = "lock_rules/memory.rs"]
+mod memory;
+#[path = "lock_rules/server.rs"]
+mod server;

@@ -1,0 +1,359 @@
+//! The first exchange on every connection.
+
+use super::driver::{Client, Names, World, whole};
+use super::server::{EPOCH, FakeServer, Kind, SECOND, Stats, secs};
+use core::time::Duration;
+use memlatch::lock::{Dialect, Failure, Handshake, Incarnation, Moment, SENTINEL_EXPIRY};
+use memlatch::wire::{Flight, Replies};
+
+fn sentinel(world: &mut World) -> Option<(String, Option<u64>)> {
+    let key = Names::new("L").sentinel();
+    let item = world.server.item(world.now, key.as_bytes())?;
+    let text = String::from_utf8(item.value.clone()).expect("text");
+    Some((text, item.expiry))
+}
+
+#[test]
+fn each_kind_of_server_is_spoken_to_as_it_can_be() {
+    for (kind, dialect, explicit_cas) in [
+        (Kind::Meta, Dialect::Meta, true),
+        (Kind::MetaWithoutE, Dialect::Meta, false),
+        (Kind::Classic, Dialect::Classic, false),
+    ] {
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        let view = world.view(0);
+        assert_eq!(view.capabilities.dialect, dialect);
+        assert_eq!(view.capabilities.explicit_cas, explicit_cas);
+        let incarnation = Incarnation {
+            pid: 4711,
+            started: EPOCH - 2,
+        };
+        assert_eq!(view.incarnation, incarnation, "as `stats` tells it");
+        let second = view
+            .clock
+            .second_at_least(world.clients[0].moment(world.now));
+        assert_eq!(second, Some(EPOCH + 1000));
+    }
+}
+
+#[test]
+fn the_experimental_meta_commands_are_left_alone() {
+    for (version, dialect) in [
+        ("1.6.9", Dialect::Classic),
+        ("1.6.0-beta2", Dialect::Classic),
+        ("1.6.10", Dialect::Meta),
+        ("1.7.0", Dialect::Meta),
+        ("2.0", Dialect::Meta),
+    ] {
+        let mut world = World::new(Kind::MetaWithoutE);
+        world.server.version = Some(version);
+        world.connect(0).expect("a server");
+        let capabilities = world.view(0).capabilities;
+        assert_eq!(capabilities.dialect, dialect, "{version}");
+        assert!(!capabilities.explicit_cas || dialect == Dialect::Meta);
+    }
+}
+
+#[test]
+fn a_dialect_can_be_chosen() {
+    let mut world = World::new(Kind::Meta);
+    let namespace = world.namespace.clone();
+    let mut handshake = Handshake::new(&namespace, Some(Dialect::Classic));
+    let (flight, sent) = world.prepare_handshake(0, &mut handshake);
+    let reply = world.server.handle(world.now, 0, flight.bytes());
+    let view = handshake
+        .interpret(&mut whole(&flight, &reply), sent, sent)
+        .expect("well formed")
+        .expect("over")
+        .expect("a server");
+    assert_eq!(view.capabilities.dialect, Dialect::Classic);
+    assert!(!view.capabilities.explicit_cas);
+}
+
+#[test]
+fn a_handshake_with_an_old_sentinel_is_one_flight_that_changes_nothing() {
+    for kind in Kind::ALL {
+        let mut world = World::new(kind);
+        let before = sentinel(&mut world);
+        assert!(before.is_some());
+        let began = world.now;
+        world.connect(0).expect("a server");
+        assert_eq!(sentinel(&mut world), before, "{kind:?}");
+        assert_eq!(Duration::from_nanos(world.now - began), 2 * world.trip);
+        for (_, line) in &world.server.log {
+            assert!(
+                !line.starts_with("add") && !line.starts_with("cas"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_absent_sentinel_is_founded() {
+    for kind in Kind::ALL {
+        for fault in 0..3 {
+            // A server that has forgotten something: the sentinel is not older than now.
+            let mut world = World::fresh(kind);
+            world.wait(Duration::from_secs(1000));
+            match fault {
+                0 => world.server.flush(world.now),
+                1 => world.server.evictions = 1,
+                _ => world.server.slabs_moved = 1,
+            }
+            let second = world.server.second(world.now);
+            world.connect(0).expect("a server");
+            let (value, expiry) = sentinel(&mut world).expect("founded");
+            assert_eq!(expiry, Some(SENTINEL_EXPIRY));
+            let born: u64 = value.parse().expect("a number");
+            // It may seem younger than it is, by what is not known of the clock; never older.
+            assert!(born > second, "{kind:?}, fault {fault}");
+            assert!(born <= second + 3, "{kind:?}, fault {fault}");
+        }
+    }
+}
+
+#[test]
+fn where_nothing_was_ever_forgotten_the_memory_reaches_back_to_the_start() {
+    for kind in Kind::ALL {
+        let mut world = World::fresh(kind);
+        world.wait(Duration::from_secs(1000));
+        world.connect(0).expect("a server");
+        let (value, expiry) = sentinel(&mut world).expect("founded");
+        assert_eq!(expiry, Some(SENTINEL_EXPIRY));
+        let born: u64 = value.parse().expect("a number");
+        // That it must not be set back too far is also tested among the breaches.
+        assert!(
+            (EPOCH..=EPOCH + 3).contains(&born),
+            "{kind:?}: {born}, started at {EPOCH}"
+        );
+    }
+}
+
+#[test]
+fn the_counters_are_read_behind_the_storing() {
+    for kind in Kind::ALL {
+        // Each stands for a server that forgets between the first flight and the founding.
+        for flight in [1, 2] {
+            let mut world = World::fresh(kind);
+            world.wait(Duration::from_secs(1000));
+            let namespace = world.namespace.clone();
+            let mut handshake = Handshake::new(&namespace, None);
+            let mut number = 0;
+            loop {
+                let (request, sent) = world.prepare_handshake(0, &mut handshake);
+                if number == flight {
+                    world.server.flush(world.now);
+                }
+                let second = world.server.second(world.now);
+                let reply = world.server.handle(world.now, 0, request.bytes());
+                let over = handshake
+                    .interpret(&mut whole(&request, &reply), sent, sent)
+                    .expect("well formed");
+                number += 1;
+                if let Some((value, _)) = sentinel(&mut world).filter(|_| number > flight) {
+                    // At first nobody says when it was born.
+                    let born = value.parse().unwrap_or(u64::MAX);
+                    assert!(born > second, "{kind:?}: older than the flush");
+                }
+                if let Some(view) = over {
+                    view.expect("a server");
+                    break;
+                }
+            }
+            assert!(number > flight, "the test flushed nothing");
+        }
+    }
+}
+
+#[test]
+fn a_slow_founding_does_not_make_the_memory_older() {
+    for kind in Kind::ALL {
+        for trip in [1, 100, 499, 501, 900, 1000] {
+            let mut world = World::fresh(kind);
+            world.wait(Duration::from_secs(1000));
+            world.server.flush(world.now);
+            let flushed = world.server.second(world.now);
+            world.trip = Duration::from_millis(trip);
+            let connected = world.connect(0);
+            let (value, _) = sentinel(&mut world).expect("founded");
+            let born: u64 = value.parse().expect("a number");
+            assert!(born > flushed, "{kind:?}, {trip} ms");
+            match connected {
+                Ok(()) => {}
+                // A second to and fro is too slow to build on.
+                Err(Some(Failure::Refused(_))) => assert!(trip > 500),
+                Err(other) => panic!("{kind:?}, {trip} ms: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_next_finishes_a_founding() {
+    for kind in Kind::ALL {
+        // The founder vanished between its two flights, or its second one was never carried out.
+        let mut world = World::fresh(kind);
+        world.wait(Duration::from_secs(1000));
+        world.server.flush(world.now);
+        let namespace = world.namespace.clone();
+        let mut handshake = Handshake::new(&namespace, None);
+        for _ in 0..2 {
+            let (flight, sent) = world.prepare_handshake(0, &mut handshake);
+            let reply = world.server.handle(world.now, 0, flight.bytes());
+            let over = handshake
+                .interpret(&mut whole(&flight, &reply), sent, sent)
+                .expect("well formed");
+            assert!(over.is_none(), "{kind:?}: it is not over yet");
+        }
+        assert_eq!(
+            sentinel(&mut world).map(|(value, _)| value).as_deref(),
+            Some("unborn")
+        );
+        world.wait(Duration::from_secs(50));
+        let second = world.server.second(world.now);
+        world.connect(1).expect("a server");
+        let (value, expiry) = sentinel(&mut world).expect("founded");
+        assert_eq!(expiry, Some(SENTINEL_EXPIRY));
+        let born: u64 = value.parse().expect("a number");
+        assert!(born > second && born <= second + 3, "{kind:?}: {born}");
+        // The first founder comes back to life: the sentinel is as it is.
+        let (flight, sent) = world.prepare_handshake(0, &mut handshake);
+        let reply = world.server.handle(world.now, 0, flight.bytes());
+        let over = handshake
+            .interpret(&mut whole(&flight, &reply), sent, sent)
+            .expect("well formed");
+        assert!(matches!(over, Some(Ok(_))), "{kind:?}: {over:?}");
+        assert_eq!(sentinel(&mut world).expect("founded").0, value, "{kind:?}");
+    }
+}
+
+#[test]
+fn two_founders_agree_on_one_sentinel() {
+    for kind in Kind::ALL {
+        let mut world = World::fresh(kind);
+        world.wait(Duration::from_secs(1000));
+        let namespace = world.namespace.clone();
+        let mut handshakes = [
+            Handshake::new(&namespace, None),
+            Handshake::new(&namespace, None),
+        ];
+        let mut over = [false; 2];
+        // Both see that there is none before either founds one.
+        for round in 0..4 {
+            for client in [0, 1] {
+                if over[client] {
+                    continue;
+                }
+                let (flight, sent) = world.prepare_handshake(client, &mut handshakes[client]);
+                let reply = world.server.handle(world.now, client, flight.bytes());
+                let view = handshakes[client]
+                    .interpret(&mut whole(&flight, &reply), sent, sent)
+                    .expect("well formed");
+                if let Some(view) = view {
+                    view.expect("a server");
+                    over[client] = true;
+                }
+            }
+            assert!(round > 0 || sentinel(&mut world).is_none());
+        }
+        assert_eq!(over, [true; 2], "{kind:?}");
+        let (value, _) = sentinel(&mut world).expect("founded");
+        assert!(value.parse::<u64>().is_ok());
+    }
+}
+
+#[test]
+fn a_server_without_cas_is_refused() {
+    for kind in Kind::ALL {
+        let mut old = World::new(kind);
+        old.server = FakeServer::new(kind);
+        old.server.cas_enabled = false;
+        // With a sentinel of earlier days, and without.
+        let key = Names::new("L").sentinel();
+        let mut fresh = World::fresh(kind);
+        fresh.server.cas_enabled = false;
+        old.server
+            .set(old.now, key.as_bytes(), b"1795337000", 2_145_916_800);
+        for mut world in [old, fresh] {
+            assert_eq!(world.connect(0), Err(Some(Failure::NoCas)), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_say_who_it_is_is_refused() {
+    for kind in Kind::ALL {
+        for stats in [
+            Stats::Refused,
+            Stats::Without("pid"),
+            Stats::Without("uptime"),
+            Stats::Without("time"),
+        ] {
+            for mut world in [World::new(kind), World::fresh(kind)] {
+                world.server.stats = stats;
+                let refused = Err(Some(Failure::NoStats));
+                assert_eq!(world.connect(0), refused, "{kind:?} {stats:?}");
+            }
+        }
+        // The counters are only about how far the memory reaches back.
+        for stats in [Stats::Without("cmd_flush"), Stats::Without("evictions")] {
+            let mut world = World::fresh(kind);
+            world.wait(Duration::from_secs(1000));
+            world.server.stats = stats;
+            world.connect(0).expect("a server");
+            let (value, _) = sentinel(&mut world).expect("founded");
+            let born: u64 = value.parse().expect("a number");
+            assert!(
+                born >= EPOCH + 1000,
+                "{stats:?}: what is not told is not believed"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_foreign_item_under_the_sentinel_key_is_refused() {
+    for kind in Kind::ALL {
+        for value in [&b""[..], b"hello", b"-5"] {
+            let mut world = World::new(kind);
+            let key = Names::new("L").sentinel();
+            world.server.set(world.now, key.as_bytes(), value, 0);
+            let refused = Err(Some(Failure::ForeignItem));
+            assert_eq!(world.connect(0), refused, "{kind:?}");
+            assert_eq!(sentinel(&mut world).expect("untouched").0.as_bytes(), value);
+        }
+    }
+}
+
+#[test]
+fn a_server_with_no_connection_to_spare_is_understood() {
+    let names = Names::new("L");
+    let mut handshake = Handshake::new(&names.namespace, None);
+    let mut flight = Flight::new();
+    handshake.prepare(Client::new(0).now(secs(1.0)), &mut flight);
+    // That line is all there is before the end of the connection.
+    let mut replies = Replies::new(b"ERROR Too many open connections\r\n");
+    let sent = Moment::from_nanos(SECOND);
+    let over = handshake.interpret(&mut replies, sent, sent);
+    let failure = over.expect("well formed").expect("over").err();
+    assert_eq!(failure, Some(Failure::TooManyConnections));
+}
+
+#[test]
+fn a_server_without_memory_is_refused_where_it_has_no_sentinel() {
+    for kind in Kind::ALL {
+        let mut world = World::fresh(kind);
+        world.server.memory_full = true;
+        let refused = Err(Some(Failure::OutOfMemory));
+        assert_eq!(world.connect(0), refused, "{kind:?}");
+        let mut world = World::new(kind);
+        world.server.memory_full = true;
+        assert_eq!(
+            world.connect(0),
+            Ok(()),
+            "{kind:?}: nothing is to be stored"
+        );
+    }
+}

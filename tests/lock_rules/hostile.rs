@@ -1,0 +1,197 @@
+//! Replies that no server should give: nothing panics, nothing goes on for ever.
+
+use super::dice::Dice;
+use super::driver::{End, Fate, Names, World, lease, nonce, whole};
+use super::server::{Kind, SECOND, secs};
+use memlatch::lock::{
+    Acquire, Acquired, Handshake, Inspect, Moment, Patience, ReadClock, Release, Renew, Request,
+};
+use memlatch::wire::{Flight, Replies};
+
+#[test]
+fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
+    let names = Names::new("L");
+    let mut grants = 0;
+    for kind in Kind::ALL {
+        for seed in 0..600 {
+            let mut dice = Dice::new(seed);
+            let mut world = match dice.chance(500) {
+                true => World::new(kind),
+                false => World::fresh(kind),
+            };
+            world.server.guards_owners = false;
+            if dice.chance(300) {
+                world.greeting = Fate::Spoilt(dice.next());
+            }
+            // Whole histories of spoilt replies, and single ones.
+            for _ in 0..dice.within(0..8) {
+                world.fates.push_back(match dice.chance(500) {
+                    true => Fate::Spoilt(dice.next()),
+                    false => Fate::Answered,
+                });
+            }
+            let began = world.now;
+            let request = Request {
+                patience: Patience::Until(world.clients[0].moment(began + secs(20.0))),
+                ..names.request(lease(3000))
+            };
+            let mut acquire = Acquire::new(request, nonce(1));
+            let run = world.run(&mut acquire);
+            assert!(
+                run.flights.len() < 500,
+                "{kind:?} {seed}: {}",
+                run.flights.len()
+            );
+            assert!(world.now < began + secs(25.0), "{kind:?} {seed}");
+            let give_up = world.clients[0].moment(world.now + SECOND);
+            let spoilt = dice.next();
+            if let End::Done(Acquired::Granted(grant)) = run.end {
+                grants += 1;
+                world
+                    .fates
+                    .extend([Fate::Spoilt(spoilt), Fate::Spoilt(!spoilt)]);
+                world.run(&mut Renew::new(
+                    &names.namespace,
+                    &names.keys,
+                    &grant,
+                    lease(3000),
+                    grant.cas,
+                ));
+                world
+                    .fates
+                    .extend([Fate::Spoilt(spoilt), Fate::Spoilt(!spoilt)]);
+                world.run(&mut Release::new(&names.keys, &grant, grant.cas, give_up));
+            } else if let Some(leftover) = acquire.leftover() {
+                world
+                    .fates
+                    .extend([Fate::Spoilt(spoilt), Fate::Spoilt(!spoilt)]);
+                world.run(&mut Release::of_leftover(&names.keys, &leftover, give_up));
+            }
+            world.fates.push_back(Fate::Spoilt(spoilt));
+            world.run(&mut Inspect::new(&names.keys));
+            world.fates.push_back(Fate::Spoilt(spoilt));
+            world.run(&mut ReadClock::new(&names.namespace));
+        }
+    }
+    assert!(
+        grants > 200,
+        "most of it was never reached: {grants} grants"
+    );
+}
+
+/// What a handshake makes of these statistics, with an absent and with a present sentinel.
+fn greeted_by(time: &str, uptime: &str) {
+    let names = Names::new("L");
+    for sentinel in ["", "VALUE s 0 10 7\r\n1795337329\r\n"] {
+        let stats = format!("STAT pid 1\r\nSTAT uptime {uptime}\r\nSTAT time {time}\r\n");
+        let counters = "STAT cmd_flush 0\r\nSTAT evictions 0\r\nSTAT slabs_moved 0\r\nEND\r\n";
+        let mut handshake = Handshake::new(&names.namespace, None);
+        let moment = |number| Moment::from_nanos(number * SECOND);
+        for number in 0..4 {
+            let mut flight = Flight::new();
+            let now = memlatch::lock::Now {
+                moment: moment(number),
+                unix_seconds: 0,
+            };
+            handshake.prepare(now, &mut flight);
+            let head = match number {
+                0 => format!("VERSION 1.6.45\r\nMN\r\nNF\r\n{sentinel}END\r\n"),
+                _ => "STORED\r\nVALUE s 0 1 8\r\n1\r\nEND\r\n".to_owned(),
+            };
+            let reply = format!("{head}{stats}{counters}");
+            let mut replies = whole(&flight, reply.as_bytes());
+            match handshake.interpret(&mut replies, moment(number), moment(number)) {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => break,
+            }
+        }
+    }
+}
+
+#[test]
+fn no_statistics_cause_a_panic() {
+    let numbers = [
+        "0",
+        "1",
+        "1795337329",
+        "2147483647",
+        "18446744073",
+        "18446744074",
+        "9223372036854775807",
+        "18446744073709551614",
+        "18446744073709551615",
+    ];
+    for time in numbers {
+        for uptime in numbers {
+            greeted_by(time, uptime);
+        }
+    }
+}
+
+#[test]
+fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
+    for kind in Kind::ALL {
+        for born in [
+            "2147483647",
+            "18446744073709551604",
+            "18446744073709551605",
+            "18446744073709551615",
+        ] {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            let key = names.sentinel();
+            world
+                .server
+                .set(world.now, key.as_bytes(), born.as_bytes(), 2_145_916_800);
+            let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+            let outcome = run.outcome();
+            // A birth in the future is no proof of an old memory.
+            let refused = matches!(outcome, Acquired::YoungMemory { .. } | Acquired::Failed(_));
+            assert!(refused, "{kind:?} {born}: {outcome:?}");
+            assert_eq!(world.record(&names), None, "{kind:?} {born}: taken back");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_has_grown_causes_no_panic() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.fates.push_back(Fate::Mute);
+        // Somebody has appended to it.
+        let key = names.lock();
+        world.before_flight(1, move |server, at| {
+            let item = server.item(at, key.as_bytes()).expect("stands").clone();
+            let value = [&item.value[..], b" and more"].concat();
+            server.set(at, key.as_bytes(), &value, 2_145_916_800);
+        });
+        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        // It bears our nonce, so it is ours.
+        run.granted();
+    }
+}
+
+#[test]
+fn an_answer_to_another_question_is_an_interruption_and_no_outcome() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        // As many replies as there should be, of the wrong kind.
+        let other = match kind {
+            Kind::Classic => "MN\r\nEND\r\nMN\r\nMN\r\nEND\r\nEND\r\n",
+            _ => "MN\r\nMN\r\nMN\r\nMN\r\n",
+        };
+        world.fates.push_back(Fate::Instead(other.into()));
+        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        assert_eq!(
+            run.flights.len(),
+            2,
+            "{kind:?}: asked again on a new connection"
+        );
+        run.granted();
+    }
+    assert!(Replies::new(b"").next_reply().is_err());
+}

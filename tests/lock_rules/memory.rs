@@ -1,0 +1,359 @@
+//! Servers that have forgotten: nothing is granted on them until everybody who may still believe
+//! in what was forgotten has stopped.
+
+use super::driver::{Names, World, lease, nonce};
+use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, secs};
+use core::time::Duration;
+use memlatch::lock::{Acquire, Acquired, Failure, Patience, Pause, Request};
+
+/// Ways to forget, each with a name for messages.
+type Forgetting = (&'static str, fn(&mut FakeServer, Time, &Names));
+
+const ALL: [Forgetting; 2] = [
+    ("flush_all", |server, at, _| server.flush(at)),
+    ("restart", |server, at, _| server.restart(at)),
+];
+
+const SENTINEL_ONLY: Forgetting = ("eviction of the sentinel", |server, _, names| {
+    server.evict(names.namespace.sentinel().as_bytes());
+});
+
+/// The birth that the sentinel tells.
+fn born(world: &mut World, names: &Names) -> Option<u64> {
+    let item = world.server.item(world.now, names.sentinel().as_bytes())?;
+    let text = core::str::from_utf8(&item.value).expect("a number");
+    Some(text.parse().expect("a number"))
+}
+
+#[test]
+fn who_has_lost_the_memory_of_others_waits_for_their_leases_to_end() {
+    for kind in Kind::ALL {
+        for (how, forget) in ALL.into_iter().chain([SENTINEL_ONLY]) {
+            for length in [100, 1000, 2500, 10_000] {
+                let names = Names::new("L");
+                let mut world = World::new(kind);
+                world.connect(0).expect("a server");
+                forget(&mut world.server, world.now, &names);
+                let request = Request {
+                    patience: Patience::Forever,
+                    memory: Some(lease(length)),
+                    ..names.request(lease(100))
+                };
+                let lost = world.now;
+                let run = world.run(&mut Acquire::new(request, nonce(1)));
+                let context = format!("{kind:?}, {how}, {length} ms");
+                assert!(
+                    run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory),
+                    "{context}"
+                );
+                run.granted();
+
+                let waited = Duration::from_nanos(world.now - lost);
+                assert!(
+                    waited >= Duration::from_millis(length),
+                    "{context}: {waited:?}"
+                );
+                let limit = Duration::from_millis(length * 101 / 100) + Duration::from_secs(5);
+                assert!(waited < limit, "{context}: {waited:?}");
+                // As the server counts, it is the longest lease and 1 %, in whole seconds.
+                let born = born(&mut world, &names).expect("a sentinel");
+                let needed = (length * 101).div_ceil(100_000);
+                assert!(world.server.second(world.now) >= born + needed, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_is_kept_out_by_a_record_while_its_owner_waits_for_memory() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.server.flush(world.now);
+        let lock = names.keys.lock().as_bytes().to_vec();
+        // The flights that find out take a few round trips of 0.4 ms.
+        for tenth in 1..100 {
+            let lock = lock.clone();
+            world.at(world.now + tenth * SECOND / 10, move |server, at| {
+                assert!(
+                    server.item(at, &lock).is_none(),
+                    "a record stands after {tenth}/10 s"
+                );
+            });
+        }
+        let request = Request {
+            patience: Patience::Forever,
+            ..names.request(lease(10_000))
+        };
+        world.run(&mut Acquire::new(request, nonce(1))).granted();
+        assert!(world.now > secs(1010.25));
+    }
+}
+
+#[test]
+fn who_cannot_wait_for_memory_is_told_at_once_and_leaves_nothing() {
+    for kind in Kind::ALL {
+        for (how, forget) in ALL.into_iter().chain([SENTINEL_ONLY]) {
+            for patience in [Some(secs(0.0)), Some(secs(5.0)), None] {
+                let names = Names::new("L");
+                let mut world = World::new(kind);
+                world.connect(0).expect("a server");
+                forget(&mut world.server, world.now, &names);
+                let began = world.now;
+                let request = Request {
+                    patience: patience.map_or(Patience::Once, |length| {
+                        Patience::Until(world.clients[0].moment(began + length))
+                    }),
+                    ..names.request(lease(10_000))
+                };
+                let mut acquire = Acquire::new(request, nonce(1));
+                let run = world.run(&mut acquire);
+                let context = format!("{kind:?}, {how}, {patience:?}: {run:?}");
+                assert!(run.pauses.is_empty(), "{context}");
+                assert!(world.now < began + secs(0.1), "{context}");
+                let Acquired::YoungMemory { lacking } = run.outcome() else {
+                    panic!("{context}");
+                };
+                let bounds = Duration::from_secs(10)..Duration::from_secs(15);
+                assert!(bounds.contains(&lacking), "{context}");
+                assert_eq!(world.record(&names), None, "{context}");
+                assert!(acquire.leftover().is_none(), "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_does_not_ask_for_memory_is_granted_at_once() {
+    for kind in Kind::ALL {
+        for (how, forget) in ALL {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.connect(0).expect("a server");
+            forget(&mut world.server, world.now, &names);
+            let request = Request {
+                memory: None,
+                ..names.request(lease(10_000))
+            };
+            let run = world.run(&mut Acquire::new(request, nonce(1)));
+            assert_eq!(run.flights.len(), 1, "{kind:?}, {how}");
+            run.granted();
+        }
+    }
+}
+
+#[test]
+fn a_young_sentinel_of_somebody_else_counts_as_well() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        let second = world.server.second(world.now);
+        let key = names.sentinel();
+        let value = (second - 3).to_string();
+        world
+            .server
+            .set(world.now, key.as_bytes(), value.as_bytes(), 2_145_916_800);
+        let request = Request {
+            patience: Patience::Forever,
+            ..names.request(lease(10_000))
+        };
+        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        assert!(run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory));
+        run.granted();
+        // ceil(1.01 × 10) = 11 seconds after its birth.
+        assert_eq!(world.server.second(world.now), second - 3 + 11, "{kind:?}");
+        assert_eq!(born(&mut world, &names), Some(second - 3), "not replaced");
+    }
+}
+
+#[test]
+fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        let key = names.sentinel();
+        world
+            .server
+            .set(world.now, key.as_bytes(), b"unborn", 2_145_916_800);
+        // Something was forgotten once, so that it is not set back to the server's start.
+        world.server.evictions = 1;
+        let began = world.server.second(world.now);
+        let request = Request {
+            patience: Patience::Forever,
+            ..names.request(lease(10_000))
+        };
+        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        run.granted();
+        let born = born(&mut world, &names).expect("a number");
+        assert!(born > began, "{kind:?}");
+        assert!(world.server.second(world.now) >= born + 11, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_longest_lease_counts_and_not_the_one_asked_for() {
+    for (asked, longest) in [(1000, 20_000), (20_000, 1000)] {
+        let names = Names::new("L");
+        let mut world = World::new(Kind::Meta);
+        world.connect(0).expect("a server");
+        world.server.flush(world.now);
+        let request = Request {
+            memory: Some(lease(longest)),
+            ..names.request(lease(asked))
+        };
+        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let Acquired::YoungMemory { lacking } = run.outcome() else {
+            panic!("granted");
+        };
+        assert!(lacking >= Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn a_sentinel_that_is_evicted_does_not_break_the_lock_that_stands() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.other_holds(&names, 60);
+        world.server.evict(names.sentinel().as_bytes());
+        let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(1)));
+        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        assert!(world.record(&names).is_some());
+    }
+}
+
+#[test]
+fn a_foreign_value_under_the_sentinel_key_is_no_memory() {
+    for kind in Kind::ALL {
+        for value in ["", "hello", "-1", "1795337329x"] {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.connect(0).expect("a server");
+            let key = names.sentinel();
+            world
+                .server
+                .set(world.now, key.as_bytes(), value.as_bytes(), 0);
+            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+            let run = world.run(&mut acquire);
+            assert_eq!(run.failed(), Failure::ForeignItem, "{kind:?} {value:?}");
+            assert_eq!(world.record(&names), None, "taken back");
+            assert!(acquire.leftover().is_none());
+        }
+    }
+}
+
+/// The first client holds the lock until its deadline, the server forgets in the middle of that,
+/// the second client wants it.
+#[test]
+fn a_holder_who_was_forgotten_is_not_followed_before_its_deadline() {
+    for kind in Kind::ALL {
+        for (how, forget) in ALL {
+            for length in [200, 1000, 3000, 10_000] {
+                for part in [0, 300, 700, 990] {
+                    let names = Names::new("L");
+                    let mut world = World::new(kind);
+                    world.connect(0).expect("a server");
+                    let mut first = Acquire::new(names.request(lease(length)), nonce(1));
+                    let holder = world.run_as(1, &mut first).granted();
+                    let believed = world.clients[1].true_time(holder.valid_until);
+                    world.wait(Duration::from_millis(length * part / 1000));
+                    forget(&mut world.server, world.now, &names);
+                    let request = Request {
+                        patience: Patience::Forever,
+                        ..names.request(lease(length))
+                    };
+                    let mut second = Acquire::new(request, nonce(2));
+                    world.run(&mut second).granted();
+                    let context = format!("{kind:?}, {how}, {length} ms, {part} ‰");
+                    assert!(world.now >= believed, "{context}: two believers");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_record_of_a_young_server_is_taken_back_by_its_cas_unique_only() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.server.flush(world.now);
+        // Between the grant and the undoing, another takes our record's place.
+        let lock = names.keys.lock().as_bytes().to_vec();
+        world.before_flight(1, move |server, at| {
+            server.delete(&lock);
+            let key = core::str::from_utf8(&lock).expect("plain").to_owned();
+            let request = format!("add {key} 0 {} 5\r\nother\r\n", EPOCH + 2000);
+            assert_eq!(server.handle(at, NOBODY, request.as_bytes()), b"STORED\r\n");
+        });
+        let request = Request {
+            patience: Patience::Until(world.clients[0].moment(world.now + secs(20.0))),
+            ..names.request(lease(10_000))
+        };
+        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        assert_eq!(world.record(&names).as_deref(), Some("other"));
+    }
+}
+
+#[test]
+fn the_undoing_does_not_follow_to_another_run_of_the_server() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.server.flush(world.now);
+        let lock = names.lock();
+        // CAS uniques start anew: with ours, another's record would go. All of them stand there.
+        world.before_flight(1, move |server, at| {
+            server.restart(at);
+            let request = format!("add {lock} 0 {} 5\r\nother\r\n", EPOCH + 2000);
+            assert_eq!(server.handle(at, NOBODY, request.as_bytes()), b"STORED\r\n");
+            server.log.clear();
+        });
+        let request = Request {
+            patience: Patience::Until(world.clients[0].moment(world.now + secs(5.0))),
+            ..names.request(lease(10_000))
+        };
+        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        for (_, line) in &world.server.log {
+            let compares = line.contains(" C") || line.starts_with("cas ");
+            let on_lock = line.contains(&names.lock());
+            assert!(!(compares && on_lock), "{kind:?}: {line}");
+        }
+        assert_eq!(world.record(&names).as_deref(), Some("other"));
+    }
+}
+
+/// Three foundings in a row tell a server that forgets at once; three over a long wait do not.
+#[test]
+fn a_waiter_outlives_any_number_of_flushes() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.other_holds(&names, 60);
+        // Each flush comes when the memory is old enough again. While the waiter waits for it to
+        // become so, somebody else takes the lock, who waits for nothing.
+        for round in 1..=6 {
+            let flushed = world.now + round * 20 * SECOND;
+            let key = names.lock();
+            world.at(flushed, FakeServer::flush);
+            world.at(flushed + 3 * SECOND / 2, move |server, at| {
+                if round < 6 {
+                    server.set(at, key.as_bytes(), b"somebody", 60);
+                }
+            });
+        }
+        let request = Request {
+            patience: Patience::Forever,
+            ..names.request(lease(1000))
+        };
+        world.run(&mut Acquire::new(request, nonce(1))).granted();
+        assert!(world.now > secs(1120.0), "{kind:?}: {}", world.now);
+    }
+}
