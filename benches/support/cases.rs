@@ -13,8 +13,8 @@ use memlatch::lock::{
     Renewed, Request as LockRequest, ServerClock, ServerView, Step, is_ours,
 };
 use memlatch::wire::{
-    Flag, Flags, Flight, FlightDecoder, Key, Keys, Limits, Replies, Reply, ReplyDecoder, Request,
-    RequestDecoder, Store, StoreVerb,
+    Flag, Flags, Flight, FlightDecoder, Key, Keys, Limits, Prepared, PreparedStore, Replies, Reply,
+    ReplyDecoder, Request, RequestDecoder, Store, StoreVerb,
 };
 
 /// Does something with each case.
@@ -38,6 +38,7 @@ const RECORD: &[u8] =
 pub(crate) fn all(runner: &mut impl Runner) {
     encode(runner);
     encode_flights(runner);
+    encode_prepared(runner);
     decode(runner);
     parse(runner);
     lock(runner, "meta", Dialect::Meta);
@@ -172,6 +173,41 @@ fn encode_flights(runner: &mut impl Runner) {
             black_box(&flight);
         });
     }
+}
+
+/// The same from requests that were written beforehand, as the lock does it.
+fn encode_prepared(runner: &mut impl Runner) {
+    let [_, look, fence, sentinel] = acquire_requests();
+    let store = Store {
+        verb: StoreVerb::Add,
+        key: key(KEY),
+        client_flags: 0,
+        exptime: 0,
+        value: b"",
+        noreply: false,
+    };
+    let mut room = BytesMut::new();
+    let add = PreparedStore::new(&store, &mut room).expect("an `add`");
+    let rest = Prepared::new(&[look, fence, sentinel], [b'J'], &mut room).expect("a seed");
+    let poll = Prepared::new(&[look], [], &mut room).expect("a look");
+    let release = Prepared::new(&[release_request()], [b'C'], &mut room).expect("a CAS unique");
+    let mut flight = Flight::new();
+    runner.case("prepared/acquire", || {
+        flight.clear();
+        flight.push_prepared_store(black_box(&add), EXPIRY as i64, black_box(RECORD));
+        flight.push_prepared(black_box(&rest), [black_box(SEED)]);
+        black_box(&flight);
+    });
+    runner.case("prepared/look", || {
+        flight.clear();
+        flight.push_prepared(black_box(&poll), []);
+        black_box(&flight);
+    });
+    runner.case("prepared/release", || {
+        flight.clear();
+        flight.push_prepared(black_box(&release), [black_box(CAS)]);
+        black_box(&flight);
+    });
 }
 
 /// The replies to [`acquire_requests`], as the server sends them.
@@ -503,6 +539,11 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
             let _ = black_box(step);
         },
     );
+    if meta {
+        runner.case("lock/keys", || {
+            black_box(site.namespace.keys(black_box(b"jobs/42"))).expect("a plain name");
+        });
+    }
     let mut waiting = Acquire::new(
         LockRequest {
             patience: Patience::Forever,

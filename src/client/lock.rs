@@ -36,10 +36,8 @@ impl fmt::Debug for Lock {
 
 impl Lock {
     pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
-        Self {
-            shared,
-            wish: Wish::new(name),
-        }
+        let wish = Wish::new(name, &shared.core.site.settings.namespace);
+        Self { shared, wish }
     }
 
     /// How long the lock outlives a holder that dies (default: the client's, 10 s unless told

@@ -8,8 +8,8 @@ use super::holder::Holder;
 use super::registry::Job;
 use super::site::Site;
 use crate::lock::{
-    Acquire, Acquired, Failure, Grant, Inspected, Lease, LockKeys, Moment, Owner, Patience,
-    Released, Request,
+    Acquire, Acquired, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError, Namespace,
+    Owner, Patience, Released, Request,
 };
 use core::time::Duration;
 use std::borrow::ToOwned;
@@ -19,14 +19,18 @@ use std::string::String;
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
     pub(crate) name: String,
+    /// Made once, so that acquiring again does not make them again. What is wrong with the name is
+    /// told by whatever would acquire.
+    keys: Result<LockKeys, NameError>,
     pub(crate) lease: Option<Duration>,
     pub(crate) label: Option<String>,
     pub(crate) fencing: bool,
 }
 
 impl Wish {
-    pub(crate) const fn new(name: String) -> Self {
+    pub(crate) fn new(name: String, namespace: &Namespace) -> Self {
         Self {
+            keys: namespace.keys(name.as_bytes()),
             name,
             lease: None,
             label: None,
@@ -42,7 +46,12 @@ impl Wish {
         if site.registry.is_closed() {
             return Err(LockError::new(Cause::Closed).about(&self.name));
         }
-        let keys = site.keys(&self.name)?;
+        let keys = match &self.keys {
+            Ok(keys) => keys,
+            Err(error) => {
+                return Err(LockError::new(Cause::Name(*error)).about(&self.name));
+            }
+        };
         let lease = match self.lease {
             Some(lease) => Lease::new(lease)
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
@@ -64,7 +73,7 @@ impl Wish {
 pub(crate) struct Asked<'a, C, L> {
     site: &'a Site<C, L>,
     wish: &'a Wish,
-    pub(crate) keys: LockKeys,
+    pub(crate) keys: &'a LockKeys,
     pub(crate) lease: Lease,
     /// Who asks, where that is not the client's own name.
     labelled: Option<Owner>,
@@ -76,7 +85,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
         let settings = &self.site.settings;
         let request = Request {
             namespace: &settings.namespace,
-            keys: &self.keys,
+            keys: self.keys,
             owner: self.labelled.as_ref().unwrap_or(&settings.owner),
             lease: self.lease,
             fencing: self.wish.fencing,
@@ -87,7 +96,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
         Acquiring {
             site: self.site,
             name: &self.wish.name,
-            keys: &self.keys,
+            keys: self.keys,
             acquire: Acquire::new(request, self.site.nonces.draw()),
             wake,
         }

@@ -5,9 +5,8 @@ use super::founding::{Founded, Founding, UPTIME_AHEAD};
 use super::grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
-    Compared, Failure, LockItem, Stored, push_add_lock, push_fence, push_read_lock,
-    push_read_sentinel, push_release, read_compared, read_fence, read_lock, read_sentinel,
-    read_stored,
+    Compared, Failure, LockItem, Stored, push_attempt, push_read_lock, push_read_sentinel,
+    push_release, read_compared, read_fence, read_lock, read_sentinel, read_stored,
 };
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
@@ -463,59 +462,60 @@ impl Operation for Acquire<'_> {
         flight: &mut Flight,
     ) -> Result<(), Acquired> {
         let dialect = server.capabilities.dialect;
-        let lock = self.request.keys.lock();
+        let keys = self.request.keys;
         self.prepared = true;
         let stale = server.clock.is_stale(now.moment) && !self.calibrated;
         if matches!(self.stage, Stage::Attempt) && stale {
             self.stage = Stage::Calibrate;
         }
         match &mut self.stage {
-            Stage::Calibrate => {
-                let sentinel = self.request.namespace.sentinel();
-                push_read_sentinel(flight, dialect, sentinel);
-            }
+            Stage::Calibrate => push_read_sentinel(flight, dialect, self.request.namespace),
             Stage::Attempt => {
                 let fencing = self.request.fencing;
-                let keys = self.request.keys;
-                let sentinel = self.request.namespace.sentinel();
+                let namespace = self.request.namespace;
                 let attempt = self.attempt_for(server, now).map_err(Acquired::Failed)?;
                 attempt.open_before = attempt.open;
                 // From here on it may reach the server; that it was not sent is the exception.
                 attempt.open = true;
-                push_add_lock(flight, lock, attempt.record.as_bytes(), attempt.expiry);
-                push_read_lock(flight, dialect, lock);
-                if fencing {
+                let seed = fencing.then(|| {
                     // Above every token that the run before this one can have given out.
                     let started = (server.incarnation.started + UPTIME_AHEAD) * NANOS + 1;
                     let present = server.clock.nanos_at_least(now.moment).unwrap_or(0);
-                    let seed = present.max(started);
-                    push_fence(flight, dialect, keys.fence(), seed);
-                }
-                push_read_sentinel(flight, dialect, sentinel);
+                    present.max(started)
+                });
+                let record = attempt.record.as_bytes();
+                push_attempt(
+                    flight,
+                    dialect,
+                    (namespace, keys),
+                    record,
+                    attempt.expiry,
+                    seed,
+                );
             }
-            Stage::Look => push_read_lock(flight, dialect, lock),
+            Stage::Look => push_read_lock(flight, dialect, keys),
             Stage::Undo { cas, .. } => {
                 let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
                 if granted == Some(server.incarnation) {
-                    push_release(flight, dialect, lock, *cas);
+                    push_release(flight, dialect, keys, *cas);
                 } else {
                     // The record died with the server that had it. A look stands in for the
                     // release, and what follows the undo is decided on the new server.
                     self.close_attempt();
                     self.stage = Stage::Look;
-                    push_read_lock(flight, dialect, lock);
+                    push_read_lock(flight, dialect, keys);
                 }
             }
             Stage::Found(founding) => {
                 founding.prepare(self.request.namespace, server, now.moment, flight);
             }
             Stage::Raise { grant, raising } if grant.incarnation == server.incarnation => {
-                raising.prepare(dialect, self.request.keys.fence(), flight);
+                raising.prepare(dialect, keys, flight);
             }
             Stage::Raise { .. } => {
                 self.close_attempt();
                 self.stage = Stage::Look;
-                push_read_lock(flight, dialect, lock);
+                push_read_lock(flight, dialect, keys);
             }
         }
         Ok(())

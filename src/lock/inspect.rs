@@ -65,8 +65,8 @@ impl Operation for Inspect<'_> {
         _now: Now,
         flight: &mut Flight,
     ) -> Result<(), Inspected> {
-        push_read_lock(flight, server.capabilities.dialect, self.keys.lock());
-        push_read_fence(flight, self.keys.fence());
+        push_read_lock(flight, server.capabilities.dialect, self.keys);
+        push_read_fence(flight, self.keys);
         Ok(())
     }
 

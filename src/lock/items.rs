@@ -9,11 +9,13 @@
 
 use super::incarnation::{Dialect, ServerView};
 use super::moment::Moment;
+use super::name::{LockKeys, Namespace};
+use super::requests::fence_flags;
 use super::sentinel::Sentinel;
 use crate::wire::{Blame, DecodeError};
 use crate::wire::{
-    ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
-    Store, StoreVerb, TimeLeft, parse_u64,
+    ErrorReply, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request, Store,
+    StoreVerb, TimeLeft, parse_u64,
 };
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -107,14 +109,10 @@ pub(super) enum LockItem<'a> {
     },
 }
 
-pub(super) fn push_read_lock(flight: &mut Flight, dialect: Dialect, lock: Key<'_>) {
-    const FLAGS: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnCas, Flag::ReturnValue];
+pub(super) fn push_read_lock(flight: &mut Flight, dialect: Dialect, keys: &LockKeys) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaGet {
-            key: lock,
-            flags: Flags::list(FLAGS),
-        }),
-        Dialect::Classic => push_gets(flight, lock),
+        Dialect::Meta => flight.push_prepared(&keys.requests().look, []),
+        Dialect::Classic => push_gets(flight, keys.lock()),
     }
 }
 
@@ -156,9 +154,28 @@ pub(super) fn read_lock<'a>(
     })
 }
 
-/// Writes what stores a record where there is none.
-pub(super) fn push_add_lock(flight: &mut Flight, lock: Key<'_>, record: &[u8], expiry: u64) {
-    push_store(flight, StoreVerb::Add, lock, record, expiry);
+/// Writes an attempt to acquire: stores the record where there is none, looks at the lock, draws a
+/// fencing token if there is a seed for its counter, and looks at the sentinel.
+pub(super) fn push_attempt(
+    flight: &mut Flight,
+    dialect: Dialect,
+    (namespace, keys): (&Namespace, &LockKeys),
+    record: &[u8],
+    expiry: u64,
+    seed: Option<u64>,
+) {
+    let requests = keys.requests();
+    flight.push_prepared_store(&requests.add, exptime(expiry), record);
+    match (dialect, seed) {
+        (Dialect::Meta, Some(seed)) => flight.push_prepared(&requests.look_draw_read, [seed]),
+        _ => {
+            push_read_lock(flight, dialect, keys);
+            if let Some(seed) = seed {
+                push_fence(flight, dialect, keys, seed);
+            }
+            push_read_sentinel(flight, dialect, namespace);
+        }
+    }
 }
 
 /// What came of a classic storage request.
@@ -179,41 +196,33 @@ pub(super) fn read_stored(replies: &mut Replies<'_>) -> Result<Stored, DecodeErr
     })
 }
 
-/// Writes what prolongs the record that has this CAS unique, and gives it another.
-///
-/// The flag `E` could keep the CAS unique. Then a renewal that is carried out late, behind a later
-/// one, would still name the right one, and set the expiry back.
-pub(super) fn push_renew(
+/// Writes a renewal: prolongs the record that has this CAS unique and gives it another, looks at
+/// the lock and at the sentinel.
+pub(super) fn push_renewal(
     flight: &mut Flight,
     dialect: Dialect,
-    lock: Key<'_>,
+    (namespace, keys): (&Namespace, &LockKeys),
     record: &[u8],
     cas: u64,
     expiry: u64,
 ) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaDelete {
-            key: lock,
-            flags: Flags::list(&[
-                Flag::CompareCas(cas),
-                Flag::Invalidate,
-                Flag::Ttl(exptime(expiry)),
-            ]),
-        }),
-        Dialect::Classic => push_store(flight, StoreVerb::Cas(cas), lock, record, expiry),
+        Dialect::Meta => flight.push_prepared(&keys.requests().renew, [cas, expiry]),
+        Dialect::Classic => {
+            push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry);
+        }
     }
+    push_read_lock(flight, dialect, keys);
+    push_read_sentinel(flight, dialect, namespace);
 }
 
 /// Writes what removes the record that has this CAS unique.
-pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, lock: Key<'_>, cas: u64) {
+pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, cas: u64) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaDelete {
-            key: lock,
-            flags: Flags::list(&[Flag::CompareCas(cas)]),
-        }),
+        Dialect::Meta => flight.push_prepared(&keys.requests().release, [cas]),
         Dialect::Classic => flight.push(&Request::Store(Store {
             verb: StoreVerb::Cas(cas),
-            key: lock,
+            key: keys.lock(),
             client_flags: 0,
             exptime: LONG_PAST,
             value: b"",
@@ -253,18 +262,14 @@ pub(super) fn read_compared(replies: &mut Replies<'_>) -> Result<Compared, Decod
 }
 
 /// Writes what draws a fencing token, from a counter that starts at `seed` when there is none.
-pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, fence: Key<'_>, seed: u64) {
+pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, seed: u64) {
     match dialect {
         Dialect::Meta => flight.push(&Request::MetaArithmetic {
-            key: fence,
-            flags: Flags::list(&[
-                Flag::Vivify(exptime(FENCE_TTL)),
-                Flag::Initial(seed),
-                Flag::Delta(1),
-                Flag::ReturnValue,
-            ]),
+            key: keys.fence(),
+            flags: Flags::list(&fence_flags(seed)),
         }),
         Dialect::Classic => {
+            let fence = keys.fence();
             flight.push(&Request::Store(Store {
                 verb: StoreVerb::Add,
                 key: fence,
@@ -314,8 +319,8 @@ pub(super) fn read_fence(
 }
 
 /// Writes a look at the fence counter that leaves it as it is.
-pub(super) fn push_read_fence(flight: &mut Flight, fence: Key<'_>) {
-    push_gets(flight, fence);
+pub(super) fn push_read_fence(flight: &mut Flight, keys: &LockKeys) {
+    push_gets(flight, keys.fence());
 }
 
 /// Reads the answer to [`push_read_fence`]: the last token drawn, if there is a counter.
@@ -326,15 +331,11 @@ pub(super) fn read_last_token(
     Ok(item.map(|item| item.and_then(|(value, _)| parse_u64(value.trim_ascii_end()))))
 }
 
-pub(super) fn push_read_sentinel(flight: &mut Flight, dialect: Dialect, sentinel: Key<'_>) {
-    const FLAGS: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnValue];
+pub(super) fn push_read_sentinel(flight: &mut Flight, dialect: Dialect, namespace: &Namespace) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaGet {
-            key: sentinel,
-            flags: Flags::list(FLAGS),
-        }),
+        Dialect::Meta => flight.push_prepared(namespace.read_sentinel(), []),
         Dialect::Classic => {
-            push_gets(flight, sentinel);
+            push_gets(flight, namespace.sentinel());
             // The classic protocol has no other way to ask for the time.
             push_stats(flight);
         }

@@ -23,6 +23,7 @@ mod read_clock;
 mod record;
 mod release;
 mod renew;
+mod requests;
 mod sentinel;
 mod server_clock;
 

@@ -1,6 +1,8 @@
 //! From the name of a lock to the keys it uses.
 
-use crate::wire::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
+use super::requests::{LockRequests, read_sentinel};
+use crate::wire::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey, Prepared};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use sha2::{Digest, Sha256};
@@ -23,6 +25,7 @@ const FENCE: &[u8] = b"fence:";
 pub struct Namespace {
     prefix: Vec<u8>,
     sentinel: OwnedKey,
+    read_sentinel: Prepared<0>,
     probe: OwnedKey,
 }
 
@@ -38,10 +41,12 @@ impl Namespace {
             });
         }
         let prefix = prefix.as_bytes();
+        let sentinel = join(&[prefix, b"sentinel"])?;
         Ok(Self {
             prefix: prefix.into(),
-            sentinel: join(prefix, &[b"sentinel"])?,
-            probe: join(prefix, &[b"probe"])?,
+            read_sentinel: read_sentinel(sentinel.as_key()),
+            sentinel,
+            probe: join(&[prefix, b"probe"])?,
         })
     }
 
@@ -49,6 +54,11 @@ impl Namespace {
     #[must_use]
     pub fn sentinel(&self) -> Key<'_> {
         self.sentinel.as_key()
+    }
+
+    /// The look at the sentinel.
+    pub(super) const fn read_sentinel(&self) -> &Prepared<0> {
+        &self.read_sentinel
     }
 
     /// A key under which nothing is ever stored.
@@ -84,42 +94,48 @@ impl Namespace {
                 encoded.extend_from_slice(&hex(byte, b"0123456789abcdef"));
             }
         }
-        Ok(LockKeys {
-            lock: join(&self.prefix, &[LOCK, &encoded])?,
-            fence: join(&self.prefix, &[FENCE, &encoded])?,
-        })
+        let lock = join(&[&self.prefix, LOCK, &encoded])?;
+        let fence = join(&[&self.prefix, FENCE, &encoded])?;
+        let requests = LockRequests::new(lock.as_key(), fence.as_key(), self.sentinel());
+        Ok(LockKeys(Arc::new(Parts {
+            lock,
+            fence,
+            requests,
+        })))
     }
 }
 
-/// The keys that one lock uses.
+/// The keys that one lock uses, and the requests about them written beforehand. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockKeys {
+pub struct LockKeys(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
     lock: OwnedKey,
     fence: OwnedKey,
+    requests: LockRequests,
 }
 
 impl LockKeys {
     /// The key of the record that says who holds the lock.
     #[must_use]
     pub fn lock(&self) -> Key<'_> {
-        self.lock.as_key()
+        self.0.lock.as_key()
     }
 
     /// The key of the counter that fencing tokens come from.
     #[must_use]
     pub fn fence(&self) -> Key<'_> {
-        self.fence.as_key()
+        self.0.fence.as_key()
+    }
+
+    pub(super) fn requests(&self) -> &LockRequests {
+        &self.0.requests
     }
 }
 
-fn join(prefix: &[u8], parts: &[&[u8]]) -> Result<OwnedKey, NameError> {
-    let mut bytes = Vec::from(prefix);
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-    Key::new(&bytes)
-        .map(Key::to_owned)
-        .map_err(NameError::Prefix)
+fn join(parts: &[&[u8]]) -> Result<OwnedKey, NameError> {
+    OwnedKey::new(parts.concat()).map_err(NameError::Prefix)
 }
 
 /// Writes everything that is not a visible ASCII character as `%XX`.

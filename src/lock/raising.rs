@@ -3,7 +3,8 @@
 use super::incarnation::Dialect;
 use super::items::{FENCE_TTL, Failure, Stored};
 use super::items::{push_fence, push_gets, push_store, read_fence, read_gets, read_stored};
-use crate::wire::{DecodeError, Flight, Key, Replies, StoreVerb, parse_u64};
+use super::name::LockKeys;
+use crate::wire::{DecodeError, Flight, Replies, StoreVerb, parse_u64};
 
 /// How often it is tried; others draw tokens in between, and then it fails.
 const TRIES: u8 = 8;
@@ -44,16 +45,16 @@ impl Raising {
         }
     }
 
-    pub(super) fn prepare(&self, dialect: Dialect, fence: Key<'_>, flight: &mut Flight) {
+    pub(super) fn prepare(&self, dialect: Dialect, keys: &LockKeys, flight: &mut Flight) {
         let first = self.above.saturating_add(1);
         match self.next {
-            Next::Read => push_gets(flight, fence),
+            Next::Read => push_gets(flight, keys.fence()),
             Next::Replace { cas } => {
                 let mut digits = itoa::Buffer::new();
                 let value = digits.format(first).as_bytes();
-                push_store(flight, StoreVerb::Cas(cas), fence, value, FENCE_TTL);
+                push_store(flight, StoreVerb::Cas(cas), keys.fence(), value, FENCE_TTL);
             }
-            Next::Draw => push_fence(flight, dialect, fence, first),
+            Next::Draw => push_fence(flight, dialect, keys, first),
         }
     }
 

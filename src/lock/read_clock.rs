@@ -37,8 +37,7 @@ impl Operation for ReadClock<'_> {
         _now: Now,
         flight: &mut Flight,
     ) -> Result<(), Self::Outcome> {
-        let sentinel = self.namespace.sentinel();
-        push_read_sentinel(flight, server.capabilities.dialect, sentinel);
+        push_read_sentinel(flight, server.capabilities.dialect, self.namespace);
         Ok(())
     }
 

@@ -46,16 +46,45 @@ impl Nonce {
 
     fn hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (index, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(self.0 >> (124 - 4 * index)) as usize & 15];
+        let mut rest = self.0;
+        for eight in digits.rchunks_exact_mut(8) {
+            eight.copy_from_slice(&eight_hex_digits(rest as u32));
+            rest >>= 32;
         }
         digits
     }
 
     fn parse(word: &[u8]) -> Option<Self> {
-        let valid = word.len() == 32 && word.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let digits = core::str::from_utf8(word).ok().filter(|_| valid)?;
-        u128::from_str_radix(digits, 16).ok().map(Self)
+        let digits: &[u8; 32] = word.try_into().ok()?;
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Some(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// A number as eight hexadecimal digits. All at once, for every attempt to acquire writes 32 and
+/// compares 32.
+const fn eight_hex_digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Half of the digits are moved up until each has a byte of its own.
+    let halves = number as u64;
+    let halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    let halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    let digits = (halves | halves << 4) & (ONES * 0x0f);
+    // 10 and more carry into the high half when 6 is added.
+    let letters = (digits + ONES * 6) >> 4 & ONES;
+    let letter_offset = (b'a' - b'0' - 10) as u64;
+    (digits + ONES * b'0' as u64 + letters * letter_offset).to_be_bytes()
+}
+
+/// The value of a hexadecimal digit as we write them: in lower case.
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
@@ -226,6 +255,27 @@ mod tests {
     use super::*;
 
     const NONCE: Nonce = Nonce(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+
+    #[test]
+    fn a_nonce_is_written_as_everybody_writes_hexadecimal_numbers() {
+        for number in (0..128).map(|bit| 1u128 << bit).chain([
+            0,
+            u128::MAX,
+            NONCE.0,
+            !NONCE.0,
+            0x9a9a_9a9a_9a9a_9a9a_9a9a_9a9a_9a9a_9a9a,
+            0xa9a9_a9a9_a9a9_a9a9_a9a9_a9a9_a9a9_a9a9,
+        ]) {
+            let hex = Nonce(number).hex();
+            assert_eq!(hex, alloc::format!("{number:032x}").as_bytes());
+            assert_eq!(Nonce::parse(&hex), Some(Nonce(number)));
+            assert_eq!(Nonce::parse(&hex[1..]), None);
+        }
+        for byte in 0..=u8::MAX {
+            let known = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            assert_eq!(Nonce::parse(&[byte; 32]).is_some(), known, "{byte}");
+        }
+    }
 
     #[test]
     fn a_record_is_a_line_a_person_can_read() {

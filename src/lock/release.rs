@@ -134,8 +134,8 @@ impl Operation for Release<'_> {
         }
         let dialect = server.capabilities.dialect;
         match self.cas {
-            Some(cas) => push_release(flight, dialect, self.keys.lock(), cas),
-            None => push_read_lock(flight, dialect, self.keys.lock()),
+            Some(cas) => push_release(flight, dialect, self.keys, cas),
+            None => push_read_lock(flight, dialect, self.keys),
         }
         Ok(())
     }

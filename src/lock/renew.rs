@@ -3,8 +3,7 @@
 use super::grant::Grant;
 use super::incarnation::ServerView;
 use super::items::{
-    Compared, Failure, LockItem, push_read_lock, push_read_sentinel, push_renew, read_compared,
-    read_lock, read_sentinel,
+    Compared, Failure, LockItem, push_renewal, read_compared, read_lock, read_sentinel,
 };
 use super::lease::Lease;
 use super::loss::LossReason;
@@ -102,11 +101,9 @@ impl Operation for Renew<'_> {
             .expiry(self.lease, now)
             .map_err(|error| Renewed::Failed(Failure::Lease(error)))?;
         let dialect = server.capabilities.dialect;
-        let lock = self.keys.lock();
         let record = self.grant.record.as_bytes();
-        push_renew(flight, dialect, lock, record, self.cas, expiry);
-        push_read_lock(flight, dialect, lock);
-        push_read_sentinel(flight, dialect, self.namespace.sentinel());
+        let about = (self.namespace, self.keys);
+        push_renewal(flight, dialect, about, record, self.cas, expiry);
         self.sent = Some((now.moment, expiry));
         Ok(())
     }

@@ -266,8 +266,13 @@ impl<'a> Flag<'a> {
     }
 
     /// Appends a space and the flag.
+    #[inline]
     pub fn encode(&self, out: &mut BytesMut) {
         out.extend_from_slice(&[b' ', self.letter()]);
+        self.encode_argument(out);
+    }
+
+    fn encode_argument(&self, out: &mut BytesMut) {
         match self {
             Self::CompareCas(number)
             | Self::ExplicitCas(number)
@@ -282,7 +287,19 @@ impl<'a> Flag<'a> {
             Self::Opaque(token) | Self::ProxyHint(token) | Self::PathHint(token) => {
                 out.extend_from_slice(token.0);
             }
-            _ => {}
+            Self::Base64
+            | Self::Quiet
+            | Self::ReturnValue
+            | Self::ReturnTtl
+            | Self::ReturnCas
+            | Self::ReturnSize
+            | Self::ReturnClientFlags
+            | Self::ReturnLastAccess
+            | Self::ReturnHit
+            | Self::ReturnKey
+            | Self::NoBump
+            | Self::Invalidate
+            | Self::RemoveValue => {}
         }
     }
 }

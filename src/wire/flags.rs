@@ -2,6 +2,7 @@
 
 use super::flag::{Flag, FlagError, MAX_OPAQUE_LENGTH};
 use super::token::Words;
+use bytes::BytesMut;
 
 /// The most flags that can be sent with one request.
 ///
@@ -112,6 +113,22 @@ impl<'a> Flags<'a> {
             .chain(Words(line).filter_map(|word| Flag::read(word).ok()))
     }
 
+    /// Appends them, with a space in front of each.
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        match self.0 {
+            Source::List(list) => list.iter().for_each(|flag| flag.encode(out)),
+            Source::Line(_) => self.iter().for_each(|flag| flag.encode(out)),
+        }
+    }
+
+    /// Whether `q` stands among them.
+    pub(super) fn are_quiet(&self) -> bool {
+        match self.0 {
+            Source::List(list) => list.iter().any(|flag| matches!(flag, Flag::Quiet)),
+            Source::Line(_) => self.has(b'q'),
+        }
+    }
+
     /// Whether a flag with this letter stands among them.
     #[must_use]
     pub fn has(&self, letter: u8) -> bool {
@@ -157,7 +174,6 @@ mod tests {
     use super::super::flag::{Mode, Opaque};
     use super::*;
     use alloc::vec::Vec;
-    use bytes::BytesMut;
 
     fn opaque(token: &[u8]) -> Opaque<'_> {
         Opaque::new(token).expect("a plain token")

@@ -5,10 +5,8 @@
 
 use super::error::DecodeError;
 use super::lines::LineScan;
-use super::reply::{Line, Reply};
-use super::request::{Grammar, Request, Shape};
-use alloc::vec::Vec;
-use bytes::BytesMut;
+use super::reply::{Line, MetaStatus, Reply, value_length};
+use super::request::Shape;
 
 /// How much a peer may send before it is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,24 +62,77 @@ impl ReplyDecoder {
         &mut self,
         buffer: &'a [u8],
     ) -> Result<Option<(Reply<'a>, usize)>, DecodeError> {
+        let Some((line, start)) = self.line(buffer)? else {
+            return Ok(None);
+        };
+        match Line::parse(line)? {
+            Line::Whole(reply) => {
+                self.lines.forget();
+                Ok(Some((reply, start)))
+            }
+            Line::Head { head, length } => {
+                let value = self.value(buffer, start, length)?;
+                Ok(value.map(|(data, total)| (head.with_data(data), total)))
+            }
+        }
+    }
+
+    /// The same for who only wants to know where the reply ends. Flags of a meta reply are not
+    /// looked at.
+    fn skip(&mut self, buffer: &[u8]) -> Result<Option<(Place, usize)>, DecodeError> {
+        let Some((line, start)) = self.line(buffer)? else {
+            return Ok(None);
+        };
+        let (place, length) = match MetaStatus::split(line) {
+            Some((MetaStatus::Value, rest)) => {
+                let (length, _) = value_length(rest).ok_or(DecodeError::MalformedReply)?;
+                (Place::Last, length)
+            }
+            Some(_) => {
+                self.lines.forget();
+                return Ok(Some((Place::Last, start)));
+            }
+            None => match Line::other(line)? {
+                Line::Head { length, .. } => (Place::Within, length),
+                Line::Whole(reply) => {
+                    self.lines.forget();
+                    let place = match reply {
+                        Reply::Stat { .. } => Place::Within,
+                        Reply::Noop => Place::Noop,
+                        _ => Place::Last,
+                    };
+                    return Ok(Some((place, start)));
+                }
+            },
+        };
+        let value = self.value(buffer, start, length)?;
+        Ok(value.map(|(_, total)| (place, total)))
+    }
+
+    /// The line at the start of `buffer`, and where what follows it starts.
+    #[inline(always)]
+    fn line<'a>(&mut self, buffer: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
         if self.needed.is_some_and(|needed| buffer.len() < needed) {
             return Ok(None);
         }
         if buffer.first().is_some_and(|byte| is_binary(*byte)) {
             return Err(DecodeError::UnknownReply);
         }
-        let Some(end) = self.lines.end(buffer, self.limits.line)? else {
-            return Ok(None);
-        };
-        let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
-        let start = end + 1;
-        let (head, length) = match Line::parse(line)? {
-            Line::Whole(reply) => {
-                self.lines.forget();
-                return Ok(Some((reply, start)));
-            }
-            Line::Head { head, length } => (head, length),
-        };
+        let end = self.lines.end(buffer, self.limits.line)?;
+        Ok(end.map(|end| {
+            let line = &buffer[..end];
+            (line.strip_suffix(b"\r").unwrap_or(line), end + 1)
+        }))
+    }
+
+    /// The value of `length` bytes at `start`, and where what follows it starts.
+    #[inline(always)]
+    fn value<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        start: usize,
+        length: usize,
+    ) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
         if length > self.limits.value {
             return Err(DecodeError::ValueTooLong);
         }
@@ -95,99 +146,25 @@ impl ReplyDecoder {
             .ok_or(DecodeError::UnterminatedValue)?;
         self.lines.forget();
         self.needed = None;
-        Ok(Some((head.with_data(data), total)))
+        Ok(Some((data, total)))
     }
+}
+
+/// What a reply says of the replies to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `VALUE` or `STAT`: more of the same request follow.
+    Within,
+    /// `MN`.
+    Noop,
+    /// It stands alone, or is the last one of its request.
+    Last,
 }
 
 /// Whether a reply that starts with this byte is one of the binary protocol, which does not end in
 /// a line end that could be waited for. 0x81 is what a server sends, 0x80 what a client does.
 const fn is_binary(byte: u8) -> bool {
     matches!(byte, 0x80 | 0x81)
-}
-
-/// Requests that travel together, and what replies they will have.
-///
-/// One flight is one write and one round trip.
-#[derive(Debug, Default, Clone)]
-pub struct Flight {
-    bytes: BytesMut,
-    shapes: Vec<Shape>,
-    /// Where the last request ends that has a reply. 0 <= `asked` <= bytes.
-    asked: usize,
-    /// A request with `q` has been pushed and no `mn` yet: which replies come until then cannot
-    /// be known.
-    quiet: bool,
-    /// A request has been pushed whose answer is in another grammar than that of replies.
-    foreign: bool,
-}
-
-impl Flight {
-    /// An empty flight.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends a request.
-    ///
-    /// Behind requests with `q` there must be a `mn`; until it, all replies count as theirs.
-    pub fn push(&mut self, request: &Request<'_>) {
-        request.encode(&mut self.bytes);
-        self.foreign |= request.grammar() != Grammar::Replies;
-        if request.is_quiet() {
-            self.quiet = true;
-        } else if !self.quiet {
-            if let Some(shape) = request.shape() {
-                self.shapes.push(shape);
-                self.asked = self.bytes.len();
-            }
-        } else if matches!(request, Request::MetaNoop) {
-            self.quiet = false;
-            self.shapes.push(Shape::UntilNoop);
-            self.asked = self.bytes.len();
-        }
-    }
-
-    /// How many of its bytes must have been sent before the last of its replies can come.
-    #[must_use]
-    pub const fn asked(&self) -> usize {
-        self.asked
-    }
-
-    /// Whether the end of the replies can be told: no request with `q` is without a `mn` behind
-    /// it, and no request asks for a dump or a log, which have decoders of their own (see
-    /// [`Request::grammar`]).
-    #[must_use]
-    pub const fn is_answerable(&self) -> bool {
-        !self.quiet && !self.foreign
-    }
-
-    /// The bytes to be written.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The replies to be expected, in order.
-    #[must_use]
-    pub fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
-    /// Empties the flight and keeps its memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.shapes.clear();
-        self.asked = 0;
-        self.quiet = false;
-        self.foreign = false;
-    }
-
-    /// Whether nothing is to be sent.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
 }
 
 /// Finds out when all replies to a flight are there.
@@ -214,6 +191,9 @@ impl FlightDecoder {
     /// How many bytes at the start of `buffer` hold all replies that `shapes` asks for, or
     /// `None` while some are missing. The caller passes the same bytes again with more behind.
     ///
+    /// Flags of meta replies are not looked at: what is wrong with them is found out by
+    /// [`Replies`].
+    ///
     /// # Errors
     /// See [`DecodeError`]; the stream cannot be used any further.
     pub fn advance(
@@ -222,15 +202,14 @@ impl FlightDecoder {
         buffer: &[u8],
     ) -> Result<Option<usize>, DecodeError> {
         while let Some(shape) = shapes.get(self.answered) {
-            let Some((reply, length)) = self.decoder.decode(&buffer[self.consumed..])? else {
+            let Some((place, length)) = self.decoder.skip(&buffer[self.consumed..])? else {
                 return Ok(None);
             };
             self.consumed += length;
-            let more_follow = matches!(reply, Reply::Value(_) | Reply::Stat { .. });
-            match shape {
-                Shape::One if more_follow => return Err(DecodeError::UnexpectedReply),
-                Shape::UntilEnd if more_follow => {}
-                Shape::UntilNoop if reply != Reply::Noop => {}
+            match (shape, place) {
+                (Shape::One, Place::Within) => return Err(DecodeError::UnexpectedReply),
+                (Shape::UntilEnd, Place::Within)
+                | (Shape::UntilNoop, Place::Within | Place::Last) => {}
                 _ => self.answered += 1,
             }
         }
@@ -263,6 +242,8 @@ impl<'a> Replies<'a> {
     ///
     /// # Errors
     /// [`DecodeError::UnexpectedReply`] when there is none: the request asked for has no answer.
+    /// [`DecodeError::MalformedReply`] when a flag is none that a server sends. In either case the
+    /// stream cannot be used any further.
     pub fn next_reply(&mut self) -> Result<Reply<'a>, DecodeError> {
         match self.decoder.decode(self.rest)? {
             Some((reply, length)) => {
@@ -278,13 +259,16 @@ impl<'a> Replies<'a> {
 mod tests {
     use super::super::flag::Flag;
     use super::super::flags::Flags;
+    use super::super::flight::Flight;
     use super::super::key::Key;
     use super::super::reply::{
         Blame, DeclineReason, Declined, ErrorReply, MetaReply, MetaStatus, Value,
     };
     use super::super::reply_flag::{ReplyFlag, ReplyFlags};
-    use super::super::request::Keys;
+    use super::super::request::{Keys, Request};
     use super::*;
+    use alloc::vec::Vec;
+    use bytes::BytesMut;
 
     const LIMITS: Limits = Limits {
         line: 64,

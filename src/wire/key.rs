@@ -29,15 +29,15 @@ impl<'a> Key<'a> {
                 length: bytes.len(),
             });
         }
-        let mut at = 0;
-        while at < bytes.len() {
-            if bytes[at] <= b' ' || bytes[at] == 0x7f {
+        let mut rest = bytes;
+        while let [byte, behind @ ..] = rest {
+            if *byte <= b' ' || *byte == 0x7f {
                 return Err(KeyError::ForbiddenByte {
-                    byte: bytes[at],
-                    at,
+                    byte: *byte,
+                    at: bytes.len() - rest.len(),
                 });
             }
-            at += 1;
+            rest = behind;
         }
         if matches!(bytes, b"noreply") {
             return Err(KeyError::Reserved);
@@ -82,6 +82,16 @@ impl fmt::Display for Key<'_> {
 pub struct OwnedKey(Box<[u8]>);
 
 impl OwnedKey {
+    /// Checks `bytes` as [`Key::new`] does, and keeps them.
+    ///
+    /// # Errors
+    /// Says which rule is broken, see [`KeyError`].
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, KeyError> {
+        let bytes = bytes.into();
+        Key::new(&bytes)?;
+        Ok(Self(bytes))
+    }
+
     /// The borrowed key.
     #[must_use]
     pub fn as_key(&self) -> Key<'_> {

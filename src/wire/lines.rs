@@ -16,6 +16,7 @@ impl LineScan {
 
     /// The position of the LF that ends the first line, or `None` while it is not there. Every
     /// byte is looked at once, however small the pieces in which they come.
+    #[inline(always)]
     pub(super) fn end(
         &mut self,
         buffer: &[u8],
@@ -23,7 +24,7 @@ impl LineScan {
     ) -> Result<Option<usize>, DecodeError> {
         let until = buffer.len().min(limit);
         let from = self.scanned.min(until);
-        match memchr::memchr(b'\n', &buffer[from..until]) {
+        match find_line_end(&buffer[from..until]) {
             Some(found) => {
                 // Remembered so that a value that trickles in does not cost a search each time.
                 self.scanned = from + found;
@@ -58,9 +59,53 @@ impl LineScan {
     }
 }
 
+/// How many bytes are searched eight at a time. Nearly every line ends within them, and by then
+/// `memchr` has hardly begun: it asks first what the processor can do and how long the text is.
+const SHORT: usize = 32;
+
+/// The position of the first LF.
+#[inline]
+fn find_line_end(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const LINE_ENDS: u64 = ONES * b'\n' as u64;
+    let mut rest = text;
+    while text.len() - rest.len() < SHORT {
+        let Some((eight, behind)) = rest.split_first_chunk() else {
+            let found = rest.iter().position(|byte| *byte == b'\n')?;
+            return Some(text.len() - rest.len() + found);
+        };
+        // A line end becomes a zero byte. Subtracting 1 borrows into the high bit of the first
+        // zero byte, and of no byte before it.
+        let zero = u64::from_le_bytes(*eight) ^ LINE_ENDS;
+        let found = zero.wrapping_sub(ONES) & !zero & (ONES << 7);
+        if found != 0 {
+            return Some(text.len() - rest.len() + found.trailing_zeros() as usize / 8);
+        }
+        rest = behind;
+    }
+    let found = memchr::memchr(b'\n', rest)?;
+    Some(text.len() - rest.len() + found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every place of the line end, behind bytes that differ from it in one bit and from zero in
+    /// none, in texts around the lengths at which the search changes.
+    #[test]
+    fn a_line_end_is_found_wherever_it_stands() {
+        for around in [b'\n' ^ 1, b'\n' ^ 0x80, 0, 0xff, b'\n' + 1, b'\n' - 1] {
+            for length in 0..2 * SHORT + 10 {
+                let mut text = alloc::vec![around; length];
+                assert_eq!(find_line_end(&text), None, "{around} {length}");
+                for at in (0..length).rev() {
+                    text[at] = b'\n';
+                    assert_eq!(find_line_end(&text), Some(at), "{around} {length}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn no_byte_is_looked_at_twice() {

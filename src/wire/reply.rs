@@ -102,6 +102,25 @@ pub enum MetaStatus {
 }
 
 impl MetaStatus {
+    /// The status that a line starts with, if it does, and what stands behind it.
+    #[inline(always)]
+    pub(super) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
+        let (letters, rest) = line.split_first_chunk()?;
+        if !matches!(rest, [] | [b' ', ..]) {
+            return None;
+        }
+        let status = match letters {
+            b"HD" => Self::Done,
+            b"VA" => Self::Value,
+            b"EN" => Self::Miss,
+            b"NS" => Self::NotStored,
+            b"EX" => Self::Exists,
+            b"NF" => Self::NotFound,
+            _ => return None,
+        };
+        Some((status, rest))
+    }
+
     /// The two letters.
     #[must_use]
     pub const fn as_bytes(self) -> &'static [u8; 2] {
@@ -306,12 +325,36 @@ impl<'a> Head<'a> {
 
 impl<'a> Line<'a> {
     /// Reads a line without its line end.
-    ///
+    #[inline(always)]
+    pub(crate) fn parse(line: &'a [u8]) -> Result<Self, DecodeError> {
+        match MetaStatus::split(line) {
+            Some((status, rest)) => Self::meta(status, rest).ok_or(DecodeError::MalformedReply),
+            None => Self::other(line),
+        }
+    }
+
+    #[inline(always)]
+    fn meta(status: MetaStatus, rest: &'a [u8]) -> Option<Self> {
+        if status != MetaStatus::Value {
+            return Some(Self::Whole(Reply::Meta(MetaReply {
+                status,
+                flags: ReplyFlags::parse(rest)?,
+                data: b"",
+            })));
+        }
+        let (length, rest) = value_length(rest)?;
+        Some(Self::Head {
+            head: Head::Meta(ReplyFlags::parse(rest)?),
+            length,
+        })
+    }
+
     /// Dispatch is a `match` on the first word, so that a half-known word is never taken for a
     /// shorter one (`EN` and `END`).
-    pub(crate) fn parse(line: &'a [u8]) -> Result<Self, DecodeError> {
-        let split = memchr::memchr(b' ', line).unwrap_or(line.len());
-        let (first, rest) = line.split_at(split);
+    #[inline(never)]
+    pub(super) fn other(line: &'a [u8]) -> Result<Self, DecodeError> {
+        let split = line.iter().position(|byte| *byte == b' ');
+        let (first, rest) = line.split_at(split.unwrap_or(line.len()));
         let whole = |reply| Ok(Self::Whole(reply));
         // Everything without arguments may still be followed by stray spaces (older `HD `).
         let bare = |reply| {
@@ -321,32 +364,11 @@ impl<'a> Line<'a> {
                 Err(DecodeError::MalformedReply)
             }
         };
-        let meta = |status| {
-            let flags = ReplyFlags::parse(rest).ok_or(DecodeError::MalformedReply)?;
-            whole(Reply::Meta(MetaReply {
-                status,
-                flags,
-                data: b"",
-            }))
-        };
         let error = |blame| {
             let text = rest.strip_prefix(b" ").unwrap_or(rest);
             whole(Reply::Error(ErrorReply { blame, text }))
         };
         match first {
-            b"HD" => meta(MetaStatus::Done),
-            b"VA" => {
-                let (rest, length) = number_u32(rest).map_err(|_| DecodeError::MalformedReply)?;
-                let flags = ReplyFlags::parse(rest).ok_or(DecodeError::MalformedReply)?;
-                Ok(Self::Head {
-                    head: Head::Meta(flags),
-                    length: length as usize,
-                })
-            }
-            b"EN" => meta(MetaStatus::Miss),
-            b"NS" => meta(MetaStatus::NotStored),
-            b"EX" => meta(MetaStatus::Exists),
-            b"NF" => meta(MetaStatus::NotFound),
             b"MN" => bare(Reply::Noop),
             b"STORED" => bare(Reply::Stored),
             b"NOT_STORED" => bare(Reply::NotStored),
@@ -417,6 +439,16 @@ impl<'a> Line<'a> {
             length: length as usize,
         })
     }
+}
+
+/// The length in the head of a value, and what stands behind it.
+#[inline(always)]
+pub(super) fn value_length(mut text: &[u8]) -> Option<(usize, &[u8])> {
+    while let [b' ', behind @ ..] = text {
+        text = behind;
+    }
+    let (length, rest) = number::split_u64(text)?;
+    Some((u32::try_from(length).ok()? as usize, rest))
 }
 
 impl Reply<'_> {

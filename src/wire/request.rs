@@ -304,7 +304,7 @@ impl Request<'_> {
             }
             Self::Store(store) => return store.encode(out),
             Self::Delete { key, noreply } => {
-                put_verb(out, b"delete", *key);
+                put_verb(out, b"delete ", *key);
                 // A key of that name in the last place is taken for the option. Only who reads
                 // requests can have one.
                 if !*noreply && key.as_bytes() == b"noreply" {
@@ -318,7 +318,7 @@ impl Request<'_> {
                 delta,
                 noreply,
             } => {
-                put_verb(out, if *add { b"incr" } else { b"decr" }, *key);
+                put_verb(out, if *add { b"incr " } else { b"decr " }, *key);
                 out.extend_from_slice(b" ");
                 put_u64(out, *delta);
                 put_noreply(out, *noreply);
@@ -328,24 +328,24 @@ impl Request<'_> {
                 exptime,
                 noreply,
             } => {
-                put_verb(out, b"touch", *key);
+                put_verb(out, b"touch ", *key);
                 out.extend_from_slice(b" ");
                 put_i64(out, *exptime);
                 put_noreply(out, *noreply);
             }
-            Self::MetaGet { key, flags } => put_meta(out, b"mg", *key, flags),
-            Self::MetaDelete { key, flags } => put_meta(out, b"md", *key, flags),
-            Self::MetaArithmetic { key, flags } => put_meta(out, b"ma", *key, flags),
+            Self::MetaGet { key, flags } => put_meta(out, b"mg ", *key, flags),
+            Self::MetaDelete { key, flags } => put_meta(out, b"md ", *key, flags),
+            Self::MetaArithmetic { key, flags } => put_meta(out, b"ma ", *key, flags),
             Self::MetaSet { key, flags, value } => {
-                put_verb(out, b"ms", *key);
+                put_verb(out, b"ms ", *key);
                 put_length(out, value);
-                flags.iter().for_each(|flag| flag.encode(out));
+                flags.encode(out);
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(value);
             }
             Self::MetaNoop => out.extend_from_slice(b"mn"),
             Self::MetaDebug { key, base64 } => {
-                put_verb(out, b"me", *key);
+                put_verb(out, b"me ", *key);
                 if *base64 {
                     Flag::Base64.encode(out);
                 }
@@ -409,7 +409,7 @@ impl Request<'_> {
             Self::MetaGet { flags, .. }
             | Self::MetaSet { flags, .. }
             | Self::MetaDelete { flags, .. }
-            | Self::MetaArithmetic { flags, .. } => flags.has(b'q'),
+            | Self::MetaArithmetic { flags, .. } => flags.are_quiet(),
             _ => false,
         }
     }
@@ -464,20 +464,28 @@ impl Request<'_> {
 }
 
 impl Store<'_> {
-    fn encode(&self, out: &mut BytesMut) {
+    /// What stands in front of the expiry.
+    pub(super) fn encode_start(&self, out: &mut BytesMut) {
         let verb: &[u8] = match self.verb {
-            StoreVerb::Set => b"set",
-            StoreVerb::Add => b"add",
-            StoreVerb::Replace => b"replace",
-            StoreVerb::Append => b"append",
-            StoreVerb::Prepend => b"prepend",
-            StoreVerb::Cas(_) => b"cas",
+            StoreVerb::Set => b"set ",
+            StoreVerb::Add => b"add ",
+            StoreVerb::Replace => b"replace ",
+            StoreVerb::Append => b"append ",
+            StoreVerb::Prepend => b"prepend ",
+            StoreVerb::Cas(_) => b"cas ",
         };
         put_verb(out, verb, self.key);
         out.extend_from_slice(b" ");
         put_u64(out, u64::from(self.client_flags));
         out.extend_from_slice(b" ");
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        self.encode_start(out);
         put_i64(out, self.exptime);
+        if !matches!(self.verb, StoreVerb::Cas(_)) && !self.noreply {
+            return put_block(out, self.value);
+        }
         put_length(out, self.value);
         if let StoreVerb::Cas(unique) = self.verb {
             out.extend_from_slice(b" ");
@@ -490,15 +498,17 @@ impl Store<'_> {
     }
 }
 
+/// `verb` has its space behind it.
+#[inline]
 fn put_verb(out: &mut BytesMut, verb: &[u8], key: Key<'_>) {
     out.extend_from_slice(verb);
-    out.extend_from_slice(b" ");
     out.extend_from_slice(key.as_bytes());
 }
 
+#[inline]
 fn put_meta(out: &mut BytesMut, verb: &[u8], key: Key<'_>, flags: &Flags<'_>) {
     put_verb(out, verb, key);
-    flags.iter().for_each(|flag| flag.encode(out));
+    flags.encode(out);
 }
 
 fn put_keys(out: &mut BytesMut, keys: &Keys<'_>) {
@@ -506,6 +516,24 @@ fn put_keys(out: &mut BytesMut, keys: &Keys<'_>) {
         out.extend_from_slice(b" ");
         out.extend_from_slice(key.as_bytes());
     }
+}
+
+/// The length of a value, the end of the line, and the value.
+#[inline]
+pub(super) fn put_block(out: &mut BytesMut, value: &[u8]) {
+    match u8::try_from(value.len()) {
+        // At once: records mostly have two digits of bytes.
+        Ok(length @ 10..=99) => {
+            let (tens, ones) = (b'0' + length / 10, b'0' + length % 10);
+            out.extend_from_slice(&[b' ', tens, ones, b'\r', b'\n']);
+        }
+        _ => {
+            put_length(out, value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn put_length(out: &mut BytesMut, value: &[u8]) {

@@ -652,7 +652,7 @@ fn only_dumps_and_logs_have_grammars_of_their_own() {
         );
         assert_eq!(other, !replies, "{request:?}");
         assert!(replies || request.shape().is_none());
-        let mut flight = super::super::framing::Flight::new();
+        let mut flight = super::super::flight::Flight::new();
         flight.push(&request);
         assert_eq!(
             flight.is_answerable(),

@@ -1,0 +1,123 @@
+//! Requests that travel together.
+
+use super::prepared::{Prepared, PreparedStore};
+use super::request::{Grammar, Request, Shape};
+use alloc::vec::Vec;
+use bytes::BytesMut;
+
+/// Requests that travel together, and what replies they will have.
+///
+/// One flight is one write and one round trip.
+#[derive(Debug, Default, Clone)]
+pub struct Flight {
+    bytes: BytesMut,
+    shapes: Vec<Shape>,
+    /// Where the last request ends that has a reply. 0 <= `asked` <= bytes.
+    asked: usize,
+    /// A request with `q` has been pushed and no `mn` yet: which replies come until then cannot
+    /// be known.
+    quiet: bool,
+    /// A request has been pushed whose answer is in another grammar than that of replies.
+    foreign: bool,
+}
+
+impl Flight {
+    /// An empty flight.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a request.
+    ///
+    /// Behind requests with `q` there must be a `mn`; until it, all replies count as theirs.
+    pub fn push(&mut self, request: &Request<'_>) {
+        request.encode(&mut self.bytes);
+        self.foreign |= request.grammar() != Grammar::Replies;
+        if request.is_quiet() {
+            self.quiet = true;
+        } else if self.quiet && matches!(request, Request::MetaNoop) {
+            self.quiet = false;
+            self.expect(Shape::UntilNoop);
+        } else if let Some(shape) = request.shape() {
+            self.expect(shape);
+        }
+    }
+
+    /// Appends requests that were written beforehand, with these numbers in their gaps.
+    #[inline]
+    pub fn push_prepared<const GAPS: usize>(
+        &mut self,
+        requests: &Prepared<GAPS>,
+        numbers: [u64; GAPS],
+    ) {
+        requests.encode(numbers, &mut self.bytes);
+        if !self.quiet {
+            for _ in 0..requests.requests() {
+                self.shapes.push(Shape::One);
+            }
+            self.asked = self.bytes.len();
+        }
+    }
+
+    /// Appends a request that was written beforehand, with this expiry and value.
+    ///
+    /// # Panics
+    /// When the value is over [`MAX_VALUE_LENGTH`](super::MAX_VALUE_LENGTH).
+    #[inline]
+    pub fn push_prepared_store(&mut self, request: &PreparedStore, exptime: i64, value: &[u8]) {
+        request.encode(exptime, value, &mut self.bytes);
+        self.expect(Shape::One);
+    }
+
+    /// Notes the replies to the request that was pushed last. Until the `mn` behind a request with
+    /// `q`, all replies count as those of the `mn`.
+    #[inline]
+    fn expect(&mut self, shape: Shape) {
+        if !self.quiet {
+            self.shapes.push(shape);
+            self.asked = self.bytes.len();
+        }
+    }
+
+    /// How many of its bytes must have been sent before the last of its replies can come.
+    #[must_use]
+    pub const fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Whether the end of the replies can be told: no request with `q` is without a `mn` behind
+    /// it, and no request asks for a dump or a log, which have decoders of their own (see
+    /// [`Request::grammar`]).
+    #[must_use]
+    pub const fn is_answerable(&self) -> bool {
+        !self.quiet && !self.foreign
+    }
+
+    /// The bytes to be written.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The replies to be expected, in order.
+    #[must_use]
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// Empties the flight and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shapes.clear();
+        self.asked = 0;
+        self.quiet = false;
+        self.foreign = false;
+    }
+
+    /// Whether nothing is to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
