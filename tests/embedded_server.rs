@@ -484,6 +484,30 @@ fn the_statistics_that_a_doctor_reads_are_there() {
 }
 
 #[test]
+fn a_dump_of_what_has_gone_cold_is_answered() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let asked = "set a 0 0 1\r\nx\r\nstats cachedump 1 1\r\nstats c 63 0 more\r\n";
+    assert_eq!(wire.ask(asked), ["STORED", "END", "END"]);
+    for (words, answer) in [
+        ("", "CLIENT_ERROR bad command line"),
+        (" 1", "CLIENT_ERROR bad command line"),
+        (" 64 0", "CLIENT_ERROR Illegal slab id"),
+        (" 4294967295 0", "CLIENT_ERROR Illegal slab id"),
+        (" 4294967296 0", "CLIENT_ERROR bad command line format"),
+        (" +1 0", "CLIENT_ERROR bad command line format"),
+        (" 1 -1", "CLIENT_ERROR bad command line format"),
+        ("s 1 0", "ERROR"),
+    ] {
+        let answered = wire.ask(&format!("stats cachedump{words}\r\n"));
+        assert_eq!(answered, [answer], "{words}");
+    }
+    let server = start(Server::builder().dump_enabled(false));
+    let refused = ["CLIENT_ERROR stats cachedump not allowed"];
+    assert_eq!(Wire::to(&server).ask("stats cachedump\r\n"), refused);
+}
+
+#[test]
 fn many_clients_count_together_and_one_wins() {
     let server = start(Server::builder());
     Wire::to(&server).ask::<1>("set n 0 0 20\r\n00000000000000000000\r\n");

@@ -240,10 +240,12 @@ pub(super) struct Serve {
     user: Option<String>,
     #[arg(short = 'U', hide = true, value_name = "PORT")]
     udp_port: Option<String>,
-    #[arg(short = 'W', hide = true)]
-    no_watch: bool,
-    #[arg(short = 'X', hide = true)]
-    no_dump: bool,
+    /// Refuse watch
+    #[arg(short = 'W')]
+    pub(super) no_watch: bool,
+    /// Refuse dumps of all keys
+    #[arg(short = 'X')]
+    pub(super) no_dump: bool,
 }
 
 /// See what a lock is good for: processes raise one counter, without a lock and with one

@@ -68,6 +68,8 @@ mod with_server {
             .cas(!options.no_cas)
             .flush_enabled(!options.no_flush)
             .shutdown_command(options.shutdown)
+            .watch_enabled(!options.no_watch)
+            .dump_enabled(!options.no_dump)
             .max_connections(options.connections)
             .max_item_size(size(&options.item_size)?)
             .allow_remote(options.allow_remote);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 /// The highest number a slab class can have.
-const HIGHEST_CLASS: u8 = 63;
+pub(super) const HIGHEST_CLASS: u8 = 63;
 
 /// The highest one that a server with its default settings has.
 const HIGHEST_USED_CLASS: i32 = 39;

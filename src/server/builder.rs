@@ -129,7 +129,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether `lru_crawler metadump` and `mgdump` are obeyed. `false` is `-X`.
+    /// Whether `lru_crawler metadump`, `mgdump` and `stats cachedump` are obeyed. `false` is `-X`.
     pub fn dump_enabled(mut self, enabled: bool) -> Self {
         self.settings.dump_enabled = enabled;
         self

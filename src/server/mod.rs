@@ -4,8 +4,8 @@
 //! seconds, lazy expiry, one counter for all CAS uniques, eviction when memory is short. It is held
 //! to transcripts of the real server. What it leaves out: the binary protocol, TLS and UDP. It has
 //! neither slabs nor several queues by use: `slabs` and `lru` are answered as by a server on which
-//! they change nothing. `watch` tells of deletions, mutations and evictions; the other streams stay
-//! silent.
+//! they change nothing, and `stats cachedump` as by one on which nothing has gone cold. `watch` tells
+//! of deletions, mutations and evictions; the other streams stay silent.
 //!
 //! What it adds are hooks for the faults that locks have to survive, see [`Server`]. It is not
 //! meant to hold anything of value.

@@ -1,9 +1,10 @@
 //! Counters, and the answers to `stats`.
 
+use super::admin::HIGHEST_CLASS;
 use super::clock::TimeBase;
 use super::engine::{Engine, client_error};
 use super::item::Second;
-use crate::wire::{Blame, ErrorReply, Keys, Reply};
+use crate::wire::{Blame, ErrorReply, Key, Keys, Reply, parse_u32};
 use alloc::format;
 use alloc::string::ToString;
 use bytes::BytesMut;
@@ -115,6 +116,8 @@ pub(super) fn answer(engine: &mut Engine, group: Keys<'_>, now: Second, out: &mu
         return detail(engine, word).encode(out);
     } else if is("settings") {
         settings(engine, &mut lines);
+    } else if is("cachedump") {
+        return cachedump(engine, words.next(), words.next()).encode(out);
     } else if is("conns") {
         connections(engine, &mut lines);
     } else if name == b"items" {
@@ -142,6 +145,22 @@ fn detail(engine: &mut Engine, word: &[u8]) -> Reply<'static> {
         }
         b"dump" => Reply::End,
         _ => client_error("usage: stats detail on|off|dump"),
+    }
+}
+
+/// `stats cachedump`: shows a class's items that have gone cold. Nothing here ever does, so that
+/// there are none to show.
+fn cachedump(engine: &Engine, class: Option<Key<'_>>, limit: Option<Key<'_>>) -> Reply<'static> {
+    if !engine.settings.dump_enabled {
+        return client_error("stats cachedump not allowed");
+    }
+    let (Some(class), Some(limit)) = (class, limit) else {
+        return client_error("bad command line");
+    };
+    match (parse_u32(class.as_bytes()), parse_u32(limit.as_bytes())) {
+        (Some(class), Some(_)) if class <= HIGHEST_CLASS.into() => Reply::End,
+        (Some(_), Some(_)) => client_error("Illegal slab id"),
+        _ => client_error("bad command line format"),
     }
 }
 

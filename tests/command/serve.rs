@@ -1,6 +1,7 @@
 //! `memlatch serve`.
 
 use crate::tool::{Bench, Running, until};
+use core::time::Duration;
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,7 +23,11 @@ fn ask(stream: &mut (impl Read + Write), question: &str, answer: &str) {
 fn connect(server: &Running) -> TcpStream {
     let address = address(server);
     let address = address.strip_prefix("memcached://").expect("an address");
-    TcpStream::connect(address).expect("it listens")
+    let stream = TcpStream::connect(address).expect("it listens");
+    // An answer that is shorter than expected is told, not waited for.
+    let limit = Some(Duration::from_secs(10));
+    stream.set_read_timeout(limit).expect("a limit");
+    stream
 }
 
 #[test]
@@ -84,6 +89,16 @@ fn its_options_mean_what_they_mean_to_memcached() {
         "flush_all\r\n",
         "CLIENT_ERROR flush_all not allowed\r\n",
     );
+    let discreet = bench.start(&["serve", "-p0", "-W", "-X"]);
+    for (question, answer) in [
+        ("watch\r\n", "CLIENT_ERROR watch commands not allowed\r\n"),
+        (
+            "lru_crawler metadump all\r\n",
+            "ERROR metadump not allowed\r\n",
+        ),
+    ] {
+        ask(&mut connect(&discreet), question, answer);
+    }
     let authenticated = bench.start(&["serve", "-p0", "-Y", "accounts"]);
     let mut stream = connect(&authenticated);
     ask(&mut stream, "get a\r\n", "CLIENT_ERROR unauthenticated\r\n");
