@@ -1,5 +1,5 @@
 //! What is measured, once for all who measure: `benches/codec.rs` (nanoseconds),
-//! `benches/instructions.rs` (instructions) and `tests/allocations.rs` (allocations).
+//! `scripts/instructions` and `tests/allocations.rs` (allocations).
 //!
 //! Keys and records are as long as those of real locks: 21 and 82 bytes; CAS uniques have ten
 //! digits.

@@ -133,7 +133,8 @@ impl<'a> ReplyFlags<'a> {
 
     /// The flags in the rest of a reply line; `None` when one of them is malformed.
     #[must_use]
-    #[inline]
+    // Two callers, so that the compiler would inline it in neither.
+    #[inline(always)]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (mut cas, mut ttl) = (None, None);
         let mut rest = line;
@@ -258,6 +259,10 @@ mod tests {
         assert_eq!(parsed.iter().collect::<Vec<_>>(), all);
         assert_eq!(parsed.cas(), Some(7));
         assert_eq!(parsed.ttl(), Some(TimeLeft::Never));
+        let list = ReplyFlags::list(&all);
+        assert_eq!((list.cas(), list.ttl()), (parsed.cas(), parsed.ttl()));
+        assert_eq!(parsed, list);
+        assert_ne!(parsed, ReplyFlags::list(&all[1..]));
     }
 
     #[test]
@@ -284,7 +289,10 @@ mod tests {
     fn a_time_that_has_passed_is_seen_through_its_unsigned_print() {
         assert_eq!(TimeLeft::from_printed(-1), TimeLeft::Never);
         assert_eq!(TimeLeft::from_printed(0), TimeLeft::Seconds(0));
-        assert_eq!(TimeLeft::from_printed(4_294_967_221), TimeLeft::Expired);
+        // What no server prints is not taken for a long time.
+        for printed in [4_294_967_221, 1 << 31, 1 << 32, i64::MAX, -2, i64::MIN] {
+            assert_eq!(TimeLeft::from_printed(printed), TimeLeft::Expired);
+        }
         assert_eq!(
             TimeLeft::from_printed(i64::from(i32::MAX)),
             TimeLeft::Seconds(0x7fff_ffff)
