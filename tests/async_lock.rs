@@ -4,6 +4,8 @@
 #[path = "support/memcached.rs"]
 mod memcached;
 
+use core::future::{Future, poll_fn};
+use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
 use memlatch::{Builder, Client, Dialect, ErrorKind, LossReason, ReleaseOutcome};
@@ -265,6 +267,41 @@ async fn a_dropped_acquisition_leaves_nothing_behind() {
         }
         let guard = two.lock("a").acquire_timeout(seconds(2)).await;
         drop(guard.expect("all were taken back"));
+    }
+}
+
+/// Whenever an acquisition is dropped, between any two polls of it, the lock is free again long
+/// before its lease ends, and others on the same connection notice nothing.
+#[tokio::test]
+async fn an_acquisition_may_be_dropped_at_any_poll() {
+    for site in &sites(&[]) {
+        let (one, two) = (client(site).await, client(site).await);
+        let neighbour = one.lock("neighbour").acquire().await.expect("free");
+        for polls in 0..12 {
+            let lock = one.lock("a").lease(seconds(60));
+            let other = one.lock("b");
+            let mut acquire = Box::pin(lock.acquire());
+            let mut left = polls;
+            poll_fn(|cx| {
+                if left == 0 {
+                    return Poll::Ready(());
+                }
+                left -= 1;
+                match acquire.as_mut().poll(cx) {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
+            let beside = async {
+                drop(acquire);
+                other.acquire().await
+            };
+            drop(beside.await.expect("free"));
+            let guard = two.lock("a").acquire_timeout(seconds(5)).await;
+            drop(guard.unwrap_or_else(|error| panic!("dropped at poll {polls}: {error}")));
+        }
+        assert!(neighbour.is_valid());
     }
 }
 

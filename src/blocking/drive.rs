@@ -1,9 +1,10 @@
 //! Operations, driven over connections: the one loop behind every call of the blocking front.
 
 use super::Core;
-use crate::front::{Cause, LockError, Seat, Unconnected, clock, within};
+use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
 use crate::lock::{Handshake, Interruption, Moment, Operation, Step};
 use crate::net::blocking::Connection;
+use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
 use std::thread;
@@ -54,7 +55,7 @@ pub(super) struct Checkout<'a> {
 impl Drop for Checkout<'_> {
     fn drop(&mut self) {
         if let Some(seat) = self.seat.take().filter(|seat| !seat.connection.is_dirty()) {
-            self.core.site.give_back(seat);
+            self.core.give_back(seat);
         }
     }
 }
@@ -66,10 +67,23 @@ impl Checkout<'_> {
     }
 }
 
+impl Clear for Pool<Seat<Connection>> {
+    fn clear(&self) {
+        self.close_all();
+    }
+}
+
 impl Core {
+    /// Takes a connection back for later use.
+    fn give_back(&self, seat: Seat<Connection>) {
+        if self.site.with_view(seat.incarnation, |_| ()).is_some() {
+            self.site.connections.put(seat);
+        }
+    }
+
     /// A connection on which the handshake has been made.
     pub(super) fn connect(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
-        while let Some(seat) = self.site.pool.take() {
+        while let Some(seat) = self.site.connections.take() {
             let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
             if current && seat.connection.is_reusable() {
                 return Ok(Checkout {

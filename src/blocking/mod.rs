@@ -28,9 +28,12 @@ mod signal;
 pub use guard::LockGuard;
 pub use lock::Lock;
 
-use crate::front::{Builder, Cause, Held, Holder, LockError, Site, clock};
+use crate::front::{
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, Site, clock,
+};
 use crate::lock::Inspect;
 use crate::net::blocking::Connection;
+use crate::net::pool::Pool;
 use core::fmt;
 use core::time::Duration;
 use drive::Bound;
@@ -57,7 +60,7 @@ impl AsRef<Held> for HeldLock {
 /// What the client, its guards and its keeper share.
 #[derive(Debug)]
 struct Core {
-    site: Site<Connection, HeldLock>,
+    site: Site<Pool<Seat<Connection>>, HeldLock>,
     /// The keeper has something to do.
     wake: Signal,
     /// The keeper has done something.
@@ -180,7 +183,7 @@ impl Client {
             }
             core.done.wait(seen, until);
         };
-        core.site.pool.clear();
+        core.site.connections.clear();
         drained
     }
 
@@ -195,6 +198,9 @@ impl Client {
     }
 }
 
+/// How many idle connections are kept.
+const COUNT: ConnectionCount = ConnectionCount { usual: 4, most: 64 };
+
 impl Builder<Client> {
     /// Connects to the server and starts the keeper thread.
     ///
@@ -202,9 +208,10 @@ impl Builder<Client> {
     /// A setting cannot be used, the server cannot be reached, it is no memcached server that
     /// locks can be kept on, or the system has no thread to spare.
     pub fn build(self) -> Result<Client, LockError> {
-        let settings = self.validate()?;
+        let settings = self.validate(COUNT)?;
+        let connections = Pool::new(settings.connections);
         let core = Arc::new(Core {
-            site: Site::new(settings)?,
+            site: Site::new(settings, connections)?,
             wake: Signal::default(),
             done: Signal::default(),
             closing: Signal::default(),

@@ -208,7 +208,10 @@ impl super::Core {
         };
         let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
         let about = |error: LockError| error.about(&held.name);
-        let released = self.drive(&mut release, None).await.map_err(about)?;
+        let released = self
+            .drive(&mut release, Some(&held.keys), None)
+            .await
+            .map_err(about)?;
         self.site.released(released).map_err(about)
     }
 }

@@ -76,7 +76,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             leftover,
         } => {
             let mut release = Release::of_leftover(&keys, &leftover, leftover.moot_after);
-            match core.drive(&mut release, None).await {
+            match core.drive(&mut release, Some(&keys), None).await {
                 Ok(outcome) => tracing::debug!(%name, ?outcome, "took back an acquisition"),
                 Err(error) => {
                     tracing::warn!(%name, %error, "an acquisition could not be taken back");
@@ -91,7 +91,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
 
 async fn calibrate(core: Arc<Core>) {
     let namespace = &core.site.settings.namespace;
-    if let Ok(Ok(())) = core.drive(&mut ReadClock::new(namespace), None).await {
+    if let Ok(Ok(())) = core.drive(&mut ReadClock::new(namespace), None, None).await {
         core.site.correct_deadlines(clock::moment());
     }
 }
@@ -123,27 +123,28 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
 /// One flight for all renewals. Returns whether it was answered.
 async fn exchange(core: &Core, renewals: &mut Renewals<'_>, limit: Duration) -> bool {
     let until = clock::moment().after(limit);
-    let Ok(mut checkout) = core.connect(Some(until)).await else {
+    let Ok(seat) = core.connect(None, Some(until)).await else {
         return false;
     };
-    let Ok(seat) = checkout.seat() else {
-        return false;
-    };
-    let incarnation = seat.incarnation;
-    let now = clock::now();
-    let flight = seat.connection.next_flight();
-    core.site.with_view(incarnation, |view| {
-        renewals.prepare(view, now, flight);
+    let mut now = clock::now();
+    let begun = seat.connection.begin(|flight| {
+        now = clock::now();
+        core.site.with_view(seat.incarnation, |view| {
+            renewals.prepare(view, now, flight);
+        });
+        if flight.is_empty() { Err(()) } else { Ok(()) }
     });
-    if flight.is_empty() {
-        return renewals.is_over();
-    }
-    let Ok(mut replies) = seat.connection.exchange(limit).await else {
-        return false;
+    let flight = match begun.await {
+        Ok(Ok(flight)) => flight,
+        Ok(Err(())) => return renewals.is_over(),
+        Err(_) => return false,
     };
-    let received = clock::moment();
-    let interpreted = core.site.with_view(incarnation, |view| {
-        renewals.interpret(view, &mut replies, now.moment, received)
+    let interpreted = flight.replies(limit, |replies| {
+        let received = clock::moment();
+        let interpreted = core.site.with_view(seat.incarnation, |view| {
+            renewals.interpret(view, replies, now.moment, received)
+        });
+        interpreted.transpose()
     });
-    matches!(interpreted, Some(Ok(())))
+    matches!(interpreted.await, Ok(Some(())))
 }

@@ -134,7 +134,7 @@ impl Lock {
             Patience::Once | Patience::Forever => None,
         };
         let acquired = {
-            let mut acquired = pin!(core.drive(&mut acquiring.acquire, until));
+            let mut acquired = pin!(core.drive(&mut acquiring.acquire, Some(asked.keys), until));
             let mut closed = pin!(core.closed.notified());
             poll_fn(|cx| {
                 if closed.as_mut().poll(cx).is_ready() || core.site.registry.is_closed() {

@@ -1,5 +1,6 @@
 //! The async front, on tokio.
 
+mod connections;
 mod drive;
 mod guard;
 mod keeper;
@@ -8,9 +9,9 @@ mod lock;
 pub use guard::LockGuard;
 pub use lock::Lock;
 
-use crate::front::{Builder, Cause, Held, Holder, LockError, Site, clock};
+use crate::front::{Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Site, clock};
 use crate::lock::Inspect;
-use crate::net::connection::Connection;
+use connections::Connections;
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -34,7 +35,7 @@ impl AsRef<Held> for HeldLock {
 /// What the client, its guards and its keeper share.
 #[derive(Debug)]
 struct Core {
-    site: Site<Connection, HeldLock>,
+    site: Site<Connections, HeldLock>,
     /// The keeper has something to do.
     wake: Notify,
     /// The keeper has done something.
@@ -131,7 +132,9 @@ impl Client {
         let about = |error: LockError| error.about(name);
         let core = self.core();
         let keys = core.site.keys(name)?;
-        let inspected = core.drive(&mut Inspect::new(&keys), None).await;
+        let inspected = core
+            .drive(&mut Inspect::new(&keys), Some(&keys), None)
+            .await;
         core.site
             .inspected(inspected.map_err(about)?)
             .map_err(about)
@@ -162,7 +165,7 @@ impl Client {
             }
         };
         let in_time = tokio::time::timeout(limit, drained).await.is_ok();
-        core.site.pool.clear();
+        core.site.connections.clear();
         in_time
     }
 
@@ -177,6 +180,10 @@ impl Client {
     }
 }
 
+/// One connection serves hundreds of callers better than several do: their requests travel
+/// together.
+const COUNT: ConnectionCount = ConnectionCount { usual: 1, most: 4 };
+
 impl Builder<Client> {
     /// Connects to the server and starts the keeper task.
     ///
@@ -187,20 +194,21 @@ impl Builder<Client> {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn build(self) -> Result<Client, LockError> {
-        let settings = self.validate()?;
+        let settings = self.validate(COUNT)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
             LockError::new(Cause::Setting(
                 "the async client must be built within a tokio runtime".into(),
             ))
         })?;
+        let connections = Connections::new(settings.connections);
         let core = Arc::new(Core {
-            site: Site::new(settings)?,
+            site: Site::new(settings, connections)?,
             wake: Notify::new(),
             done: Notify::new(),
             closed: Notify::new(),
         });
-        match core.connect(None).await {
-            Ok(checkout) => drop(checkout),
+        match core.connect(None, None).await {
+            Ok(_) => {}
             Err(why) => return Err(core.site.unconnected(why)),
         }
         runtime.spawn(keeper::run(Arc::clone(&core)));

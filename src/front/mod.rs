@@ -21,5 +21,6 @@ pub use held::ReleaseOutcome;
 pub use holder::Holder;
 pub(crate) use registry::{Job, Task};
 pub(crate) use renewals::Renewals;
+pub(crate) use settings::ConnectionCount;
 pub use settings::{Builder, DEFAULT_LEASE};
-pub(crate) use site::{Seat, Site, Unconnected, within};
+pub(crate) use site::{Clear, Seat, Site, Unconnected, within};

@@ -16,8 +16,12 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many idle connections are kept.
-const DEFAULT_CONNECTIONS: usize = 4;
+/// How many connections a front makes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionCount {
+    pub(crate) usual: usize,
+    pub(crate) most: usize,
+}
 
 /// Builds a client: `Client::builder()…build()`.
 ///
@@ -30,7 +34,7 @@ pub struct Builder<F> {
     default_lease: Duration,
     max_lease: Option<Duration>,
     restart_guard: bool,
-    connections: usize,
+    connections: Option<usize>,
     connect_timeout: Duration,
     operation_timeout: Duration,
     dialect: Option<Dialect>,
@@ -46,7 +50,7 @@ impl<F> Builder<F> {
             default_lease: DEFAULT_LEASE,
             max_lease: None,
             restart_guard: true,
-            connections: DEFAULT_CONNECTIONS,
+            connections: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             dialect: None,
@@ -107,10 +111,15 @@ impl<F> Builder<F> {
         self
     }
 
-    /// How many idle connections are kept for the next operations (default 4, at least 1).
+    /// How many connections there are to a server.
+    ///
+    /// The async client shares them between all callers: 1 to 4, 1 by default, which hundreds of
+    /// callers are served best by. With more, requests about one lock still travel behind each
+    /// other. The blocking client uses one for each call at a time and keeps so many idle ones for
+    /// the next calls: 1 to 64, 4 by default.
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
-        self.connections = count;
+        self.connections = Some(count);
         self
     }
 
@@ -137,7 +146,7 @@ impl<F> Builder<F> {
         self
     }
 
-    pub(crate) fn validate(self) -> Result<Settings, LockError> {
+    pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
         let setting = |text: String| LockError::new(Cause::Setting(text));
         let address = match &self.servers[..] {
             [one] => one
@@ -178,8 +187,12 @@ impl<F> Builder<F> {
                 )));
             }
         }
-        if self.connections == 0 {
-            return Err(setting("connections is 0; at least 1 is needed".to_owned()));
+        let count = self.connections.unwrap_or(connections.usual);
+        if count == 0 || count > connections.most {
+            return Err(setting(format!(
+                "connections is {count}; it must be from 1 to {}",
+                connections.most
+            )));
         }
         let namespace =
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
@@ -190,7 +203,7 @@ impl<F> Builder<F> {
             default_lease,
             max_lease,
             restart_guard: self.restart_guard,
-            connections: self.connections,
+            connections: count,
             connect_timeout: self.connect_timeout,
             operation_timeout: self.operation_timeout,
             dialect: self.dialect,
@@ -241,6 +254,8 @@ mod tests {
         Builder::new().server("localhost")
     }
 
+    const MANY: ConnectionCount = ConnectionCount { usual: 1, most: 4 };
+
     #[test]
     fn settings_that_cannot_be_used_are_named() {
         let second = Duration::from_secs(1);
@@ -251,7 +266,8 @@ mod tests {
             (builder().default_lease(Duration::ZERO), "too short"),
             (builder().max_lease(second), "shorter than the default"),
             (builder().max_lease(MAX_LEASE * 2), "too long"),
-            (builder().connections(0), "at least 1"),
+            (builder().connections(0), "from 1 to 4"),
+            (builder().connections(5), "from 1 to 4"),
             (
                 builder().operation_timeout(Duration::ZERO),
                 "operation_timeout",
@@ -259,9 +275,9 @@ mod tests {
             (builder().connect_timeout(Duration::MAX), "connect_timeout"),
             (builder().prefix("a b"), "prefix"),
         ] {
-            let error = builder.validate().expect_err(part).to_string();
+            let error = builder.validate(MANY).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert!(builder().validate().is_ok());
+        assert!(builder().validate(MANY).is_ok());
     }
 }

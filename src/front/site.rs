@@ -6,7 +6,6 @@ use super::held::Held;
 use super::registry::Registry;
 use super::settings::Settings;
 use crate::lock::{Failure, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView};
-use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
 use std::format;
@@ -34,6 +33,12 @@ pub(crate) struct Seat<C> {
     pub(crate) incarnation: Incarnation,
 }
 
+/// Connections that can be closed or forgotten all at once, because they lead to a server that is
+/// no more.
+pub(crate) trait Clear {
+    fn clear(&self);
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum Unconnected {
@@ -41,47 +46,17 @@ pub(crate) enum Unconnected {
     Unsuitable(Failure),
 }
 
-/// One server: settings, connections `C`, what is known of it, and the locks `L` held there.
+/// One server: settings, the connections `C`, what is known of it, and the locks `L` held there.
 #[derive(Debug)]
 pub(crate) struct Site<C, L> {
     pub(crate) settings: Settings,
     pub(crate) nonces: Nonces,
-    pub(crate) pool: Pool<Seat<C>>,
+    pub(crate) connections: C,
     pub(crate) registry: Registry<L>,
     view: Mutex<Option<ServerView>>,
 }
 
-impl<C, L: AsRef<Held>> Site<C, L> {
-    pub(crate) fn new(settings: Settings) -> Result<Self, LockError> {
-        let nonces = Nonces::new().map_err(|error| {
-            LockError::new(Cause::Setting(format!(
-                "the system gives no random numbers: {error}"
-            )))
-        })?;
-        Ok(Self {
-            nonces,
-            pool: Pool::new(settings.connections),
-            registry: Registry::new(),
-            view: Mutex::new(None),
-            settings,
-        })
-    }
-
-    fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Works with what is known of the server, if it is about this run of it.
-    pub(crate) fn with_view<T>(
-        &self,
-        incarnation: Incarnation,
-        work: impl FnOnce(&mut ServerView) -> T,
-    ) -> Option<T> {
-        let mut slot = self.view_slot();
-        let view = slot.as_mut()?;
-        (view.incarnation == incarnation).then(|| work(view))
-    }
-
+impl<C: Clear, L: AsRef<Held>> Site<C, L> {
     /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
     /// is another run than before; whoever waits for news of them is to be told.
     #[must_use]
@@ -111,7 +86,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         if !restarted {
             return Vec::new();
         }
-        self.pool.clear();
+        self.connections.clear();
         let mut lost = self.registry.locks();
         lost.retain(|lock| {
             let held: &Held = (**lock).as_ref();
@@ -119,12 +94,37 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         });
         lost
     }
+}
 
-    /// Takes a connection back for later use.
-    pub(crate) fn give_back(&self, seat: Seat<C>) {
-        if self.with_view(seat.incarnation, |_| ()).is_some() {
-            self.pool.put(seat);
-        }
+impl<C, L: AsRef<Held>> Site<C, L> {
+    pub(crate) fn new(settings: Settings, connections: C) -> Result<Self, LockError> {
+        let nonces = Nonces::new().map_err(|error| {
+            LockError::new(Cause::Setting(format!(
+                "the system gives no random numbers: {error}"
+            )))
+        })?;
+        Ok(Self {
+            nonces,
+            connections,
+            registry: Registry::new(),
+            view: Mutex::new(None),
+            settings,
+        })
+    }
+
+    fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with what is known of the server, if it is about this run of it.
+    pub(crate) fn with_view<T>(
+        &self,
+        incarnation: Incarnation,
+        work: impl FnOnce(&mut ServerView) -> T,
+    ) -> Option<T> {
+        let mut slot = self.view_slot();
+        let view = slot.as_mut()?;
+        (view.incarnation == incarnation).then(|| work(view))
     }
 
     /// The keys of a name, or the error that says what is wrong with it.

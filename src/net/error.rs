@@ -41,6 +41,24 @@ pub enum NetCause {
 }
 
 impl NetCause {
+    /// The same for somebody else.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn again(&self) -> Self {
+        let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+        match self {
+            Self::Connect(error) => Self::Connect(io(error)),
+            Self::NoAddress => Self::NoAddress,
+            Self::Io(error) => Self::Io(io(error)),
+            Self::Closed => Self::Closed,
+            Self::Timeout(limit) => Self::Timeout(*limit),
+            Self::Decode { error, start } => Self::Decode {
+                error: *error,
+                start: start.clone(),
+            },
+            Self::TooMuch => Self::TooMuch,
+        }
+    }
+
     /// A reply that is sound in itself, to another question.
     pub(crate) fn unexpected(error: DecodeError) -> Self {
         Self::Decode {

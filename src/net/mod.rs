@@ -5,17 +5,19 @@
 mod address;
 #[cfg(feature = "blocking")]
 pub(crate) mod blocking;
-#[cfg(any(feature = "tokio", feature = "blocking"))]
+#[cfg(feature = "blocking")]
 mod buffers;
-#[cfg(feature = "tokio")]
-pub(crate) mod connection;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 mod dial;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 mod error;
 mod pipeline;
-#[cfg(any(feature = "tokio", feature = "blocking"))]
+#[cfg(feature = "blocking")]
 pub(crate) mod pool;
+#[cfg(feature = "tokio")]
+pub(crate) mod shared;
+#[cfg(feature = "tokio")]
+pub(crate) mod stream;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 #[cfg(any(feature = "tokio", feature = "blocking"))]

@@ -160,7 +160,7 @@ impl Pipeline {
         if flight.shapes().is_empty() || !flight.is_answerable() {
             return Err(SubmitError::Unanswerable);
         }
-        if self.slots.len() >= self.most {
+        if self.is_full() {
             return Err(SubmitError::Full);
         }
         let mut slot = self.spare.pop().unwrap_or_default();
@@ -284,6 +284,18 @@ impl Pipeline {
         Ok(newly)
     }
 
+    /// What was received and is no flight's complete replies yet, or never will be.
+    #[must_use]
+    pub fn undecoded(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Replies that were handed out turn out to be none to what was asked, so that nothing behind
+    /// them can be trusted: the pipeline has ended.
+    pub fn refuse(&mut self, error: DecodeError) {
+        self.fail(PipelineEnd::Decode(error));
+    }
+
     /// The stream is over.
     pub fn end(&mut self) {
         self.fail(PipelineEnd::Closed);
@@ -305,6 +317,20 @@ impl Pipeline {
             Some(slot) if slot.begin >= self.sent => Fate::NotSent,
             _ => Fate::Unknown,
         }
+    }
+
+    /// Whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would take it
+    /// back.
+    #[must_use]
+    pub fn is_unsent(&self, ticket: Ticket) -> bool {
+        let slot = self.place(ticket).map(|place| &self.slots[place]);
+        slot.is_some_and(|slot| slot.begin >= self.sent && !slot.answered && !slot.abandoned)
+    }
+
+    /// Whether as many flights are under way as the pipeline takes.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.most
     }
 
     /// How many flights are under way or not yet taken by their callers.

@@ -34,7 +34,7 @@ impl<C> Pool<C> {
     }
 
     /// Closes all of them.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn close_all(&self) {
         let idle = core::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
     }

@@ -1,0 +1,196 @@
+//! The shared connections of a client: which one carries what, and how they come and go.
+
+use super::Core;
+use crate::front::{Clear, Seat, Unconnected, clock, within};
+use crate::lock::{Handshake, LockKeys, Moment};
+use crate::net::shared::SharedConnection;
+use crate::net::stream::Stream;
+use crate::net::{NetCause, NetError};
+use crate::wire::Limits;
+use core::hash::BuildHasher;
+use core::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::Vec;
+
+/// A shared connection, and which run of the server is at its other end.
+pub(super) type SharedSeat = Seat<SharedConnection<Stream>>;
+
+/// How long nobody tries to connect after the first failure, at least. Doubles with each one.
+const FIRST_REST: Duration = Duration::from_millis(10);
+
+/// How long nobody tries to connect after any failure, at most.
+const LONGEST_REST: Duration = Duration::from_millis(320);
+
+/// The connections of a client. They are made when they are first needed.
+#[derive(Debug)]
+pub(super) struct Connections {
+    places: Vec<Place>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Place {
+    current: Mutex<Option<Arc<SharedSeat>>>,
+    /// Held by whoever connects; the others want what comes of it.
+    connecting: tokio::sync::Mutex<Rest>,
+}
+
+/// A pause in trying to connect to a server that could not be reached.
+#[derive(Debug, Default)]
+struct Rest {
+    failures: u32,
+    /// Until when, and why.
+    pause: Option<(Moment, NetError)>,
+}
+
+impl Connections {
+    pub(super) fn new(count: usize) -> Self {
+        let places = (0..count).map(|_| Place {
+            current: Mutex::new(None),
+            connecting: tokio::sync::Mutex::default(),
+        });
+        Self {
+            places: places.collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Where the requests about a lock travel: always behind each other, so that what takes back
+    /// an attempt to acquire cannot overtake it.
+    fn place(&self, keys: Option<&LockKeys>) -> &Place {
+        let number = match keys {
+            Some(keys) if self.places.len() > 1 => {
+                self.hasher.hash_one(keys.lock().as_bytes()) as usize % self.places.len()
+            }
+            _ => 0,
+        };
+        &self.places[number]
+    }
+}
+
+impl Clear for Connections {
+    fn clear(&self) {
+        for place in &self.places {
+            place.set(None);
+        }
+    }
+}
+
+impl Place {
+    fn get(&self) -> Option<Arc<SharedSeat>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(Arc::clone)
+    }
+
+    fn set(&self, seat: Option<Arc<SharedSeat>>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = seat;
+    }
+}
+
+impl Rest {
+    /// The error of who comes too soon after a failure.
+    fn check(&self, now: Moment) -> Result<(), NetError> {
+        match &self.pause {
+            Some((until, error)) if now < *until => Err(NetError::unsent(error.cause.again())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connecting failed. Many clients of one server must not come back at the same instant.
+    fn begin(&mut self, now: Moment, error: &NetError, random: u64) {
+        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10));
+        let rest = rest.min(LONGEST_REST);
+        self.failures += 1;
+        let half = rest / 2;
+        let jitter = Duration::from_nanos(random % half.as_nanos() as u64);
+        let error = NetError::unsent(error.cause.again());
+        self.pause = Some((now.after(half + jitter), error));
+    }
+}
+
+impl Core {
+    /// A connection on which the handshake has been made, by `until` if that is given, for
+    /// requests about the lock with these keys.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what it has opened; others who wait for it open their own.
+    pub(super) async fn connect(
+        &self,
+        keys: Option<&LockKeys>,
+        until: Option<Moment>,
+    ) -> Result<Arc<SharedSeat>, Unconnected> {
+        let place = self.site.connections.place(keys);
+        let usable = |place: &Place| {
+            place.get().filter(|seat| {
+                let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
+                current && seat.connection.is_alive()
+            })
+        };
+        if let Some(seat) = usable(place) {
+            return Ok(seat);
+        }
+        let settings = &self.site.settings;
+        let limit = within(settings.connect_timeout, until, clock::moment());
+        let connecting = tokio::time::timeout(limit, place.connecting.lock()).await;
+        let mut rest =
+            connecting.map_err(|_| Unconnected::Net(NetError::unsent(NetCause::Timeout(limit))))?;
+        if let Some(seat) = usable(place) {
+            return Ok(seat);
+        }
+        rest.check(clock::moment()).map_err(Unconnected::Net)?;
+        let opened = self.open(until).await;
+        if let Err(Unconnected::Net(error)) = &opened {
+            let now = clock::moment();
+            let random = self.site.connections.hasher.hash_one(now);
+            rest.begin(now, error, random);
+        } else {
+            *rest = Rest::default();
+        }
+        let seat = Arc::new(opened?);
+        place.set(Some(Arc::clone(&seat)));
+        Ok(seat)
+    }
+
+    /// Opens a connection and makes the handshake.
+    async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
+        let settings = &self.site.settings;
+        let limit = within(settings.connect_timeout, until, clock::moment());
+        let stream = Stream::dial(&settings.address, limit)
+            .await
+            .map_err(Unconnected::Net)?;
+        let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
+        let mut handshake = Handshake::new(&settings.namespace, settings.dialect);
+        // Of the caller's own request, nothing has been sent.
+        let unsent = |error: NetError| Unconnected::Net(NetError::unsent(error.cause));
+        loop {
+            let now = clock::now();
+            let begun = connection.begin(|flight| {
+                handshake.prepare(now, flight);
+                Ok::<(), core::convert::Infallible>(())
+            });
+            let Ok(flight) = begun.await.map_err(unsent)?;
+            let limit = within(settings.operation_timeout, until, now.moment);
+            let answer = flight
+                .replies(limit, |replies| {
+                    handshake.interpret(replies, now.moment, clock::moment())
+                })
+                .await
+                .map_err(unsent)?;
+            match answer {
+                None => {}
+                Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
+                Some(Ok(view)) => {
+                    let incarnation = view.incarnation;
+                    for lock in self.site.learn(view) {
+                        lock.changed.notify_waiters();
+                    }
+                    return Ok(Seat {
+                        connection,
+                        incarnation,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! One connection for many callers at once.
+//!
+//! Nobody is employed to serve it: there is no task and no channel. A caller writes its requests
+//! itself, at once where nothing else is under way, and together with those of others where they
+//! come in numbers. Of the callers that wait, one is the driver: it reads for all and wakes those
+//! whose replies have come. When it has its own it leaves, and the next one drives.
+//!
+//! Who gets which reply is for [`Pipeline`] to say.
+
+use super::error::{NetCause, NetError};
+use super::pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};
+use crate::wire::{DecodeError, Flight, Limits, Replies};
+use core::fmt;
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::io;
+use std::string::{String, ToString};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec;
+use std::vec::Vec;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+/// How many flights may be under way at once. Who comes then waits until one is over.
+const MOST_FLIGHTS: usize = 4096;
+
+/// How much is read at once: the replies to some hundred flights.
+const READ: usize = 16 * 1024;
+
+/// How much of a strange answer is shown.
+const SHOWN: usize = 60;
+
+/// A connection that carries the flights of many callers.
+pub(crate) struct SharedConnection<S> {
+    state: Mutex<State<S>>,
+    /// How long a server may keep a flight waiting before the connection counts as dead.
+    patience: Duration,
+}
+
+impl<S> fmt::Debug for SharedConnection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedConnection").finish_non_exhaustive()
+    }
+}
+
+struct State<S> {
+    stream: S,
+    pipeline: Pipeline,
+    /// The flight that is being written, before it joins the others.
+    flight: Flight,
+    input: Box<[u8]>,
+    /// Who reads for all, if anybody does.
+    driver: Option<(Ticket, Waker)>,
+    /// The others, by age. Who has not been polled yet is not among them.
+    waiting: VecDeque<(Ticket, Waker)>,
+    /// Those for whom there was no room.
+    crowd: Vec<Waker>,
+    /// The stream takes no more bytes for now. The driver waits for it to take some.
+    blocked: bool,
+    /// Why the connection ended, where the pipeline does not know.
+    end: Option<End>,
+}
+
+/// Why a connection ended, for each of those who were under way.
+enum End {
+    Io(io::ErrorKind, String),
+    Timeout(Duration),
+}
+
+/// A flight under way. Dropping it gives up its replies.
+pub(crate) struct InFlight<'a, S> {
+    connection: &'a SharedConnection<S>,
+    ticket: Ticket,
+    /// Others have had the chance to add their requests to the same write.
+    yielded: bool,
+    /// Nothing is to be given up any more.
+    over: bool,
+}
+
+impl<S> SharedConnection<S> {
+    pub(crate) fn new(stream: S, limits: Limits, patience: Duration) -> Self {
+        Self {
+            state: Mutex::new(State {
+                stream,
+                pipeline: Pipeline::new(limits, MOST_FLIGHTS),
+                flight: Flight::new(),
+                input: vec![0; READ].into_boxed_slice(),
+                driver: None,
+                waiting: VecDeque::new(),
+                crowd: Vec::new(),
+                blocked: false,
+                end: None,
+            }),
+            patience,
+        }
+    }
+
+    /// What a panic of another caller left behind is sound: a caller's code runs between two
+    /// changes, never within one.
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
+    /// Whether flights can still be sent, as far as is known. Costs no system call.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut state = self.state();
+        if state.driver.is_none() {
+            // Nobody listens now; the server may have closed the connection meanwhile.
+            state.read(&mut Context::from_waker(Waker::noop()), None);
+        }
+        state.pipeline.ended().is_none()
+    }
+
+    /// Sends the flight that `write` fills, behind those of others.
+    ///
+    /// `write` is called once, when there is room for the flight. Its error is handed through, and
+    /// nothing is sent then.
+    ///
+    /// # Errors
+    /// The connection has ended; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// Nothing is sent before this is over, but for what others send.
+    pub(crate) async fn begin<E>(
+        &self,
+        write: impl FnOnce(&mut Flight) -> Result<(), E>,
+    ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
+        let mut write = Some(write);
+        poll_fn(|cx| {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            if state.pipeline.is_full() {
+                // All of them may have been given up, so that nobody reads.
+                state.read(&mut Context::from_waker(Waker::noop()), None);
+                state.call_driver();
+                if state.pipeline.is_full() && state.pipeline.ended().is_none() {
+                    state.crowd.push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            if state.pipeline.ended().is_some() {
+                return Poll::Ready(Err(NetError::unsent(state.cause())));
+            }
+            state.flight.clear();
+            let Some(write) = write.take() else {
+                return Poll::Pending;
+            };
+            if let Err(error) = write(&mut state.flight) {
+                return Poll::Ready(Ok(Err(error)));
+            }
+            Poll::Ready(match state.pipeline.submit(&state.flight) {
+                Ok(ticket) => Ok(Ok(InFlight {
+                    connection: self,
+                    ticket,
+                    yielded: false,
+                    over: false,
+                })),
+                Err(SubmitError::Ended | SubmitError::Full | SubmitError::Unanswerable) => {
+                    Err(NetError::unsent(NetCause::Closed))
+                }
+            })
+        })
+        .await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
+    /// Waits for the replies, up to `limit`, and hands them to `read`. Where the limit is the
+    /// whole patience that there is with a server, its passing ends the connection.
+    ///
+    /// # Errors
+    /// [`NetError::sent`] tells whether the server may have seen any of the flight. What `read`
+    /// finds wrong with the replies ends the connection.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the flight back if nothing of it has been sent. Otherwise it may
+    /// be carried out, and its replies reach nobody. Other callers notice nothing.
+    pub(crate) async fn replies<T>(
+        mut self,
+        limit: Duration,
+        read: impl FnOnce(&mut Replies<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, NetError> {
+        let mut read = Some(read);
+        let answered = timeout(limit, poll_fn(|cx| self.poll(cx, &mut read))).await;
+        answered.unwrap_or_else(|_| {
+            let mut state = self.connection.state();
+            self.over = true;
+            let unsent = state.leave(self.ticket);
+            if limit >= self.connection.patience {
+                state.fail(End::Timeout(limit));
+            }
+            Err(NetError {
+                sent: !unsent,
+                cause: NetCause::Timeout(limit),
+            })
+        })
+    }
+
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &mut Option<impl FnOnce(&mut Replies<'_>) -> Result<T, DecodeError>>,
+    ) -> Poll<Result<T, NetError>> {
+        let mut guard = self.connection.state();
+        let state = &mut *guard;
+        if state.pipeline.is_unsent(self.ticket) {
+            if !self.yielded && state.pipeline.len() > 1 {
+                // Where one comes, others are about to. They get one turn to add theirs.
+                self.yielded = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !state.blocked {
+                state.flush(cx);
+                if state.blocked {
+                    state.call_driver();
+                }
+            }
+        }
+        if !state.is_over(self.ticket) {
+            match &mut state.driver {
+                Some((driver, _)) if *driver != self.ticket => {
+                    state.wait(self.ticket, cx.waker());
+                    return Poll::Pending;
+                }
+                Some((_, waker)) => waker.clone_from(cx.waker()),
+                none => {
+                    *none = Some((self.ticket, cx.waker().clone()));
+                    state.forget(self.ticket);
+                }
+            }
+            state.flush(cx);
+            state.read(cx, Some(self.ticket));
+            if !state.is_over(self.ticket) {
+                return Poll::Pending;
+            }
+        }
+        let (Some(read), false) = (read.take(), self.over) else {
+            return Poll::Pending;
+        };
+        let result = match state.pipeline.fate(self.ticket) {
+            Fate::Answered(mut replies) => Some(read(&mut replies)),
+            _ => None,
+        };
+        self.over = true;
+        let unsent = state.pipeline.is_unsent(self.ticket);
+        let result = match result {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => {
+                state.pipeline.refuse(error);
+                Err(NetError::sent(NetCause::unexpected(error)))
+            }
+            None => Err(NetError {
+                sent: !unsent,
+                cause: state.cause(),
+            }),
+        };
+        state.leave(self.ticket);
+        Poll::Ready(result)
+    }
+}
+
+impl<S> Drop for InFlight<'_, S> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.connection.state().leave(self.ticket);
+        }
+    }
+}
+
+impl<S> State<S> {
+    fn is_over(&self, ticket: Ticket) -> bool {
+        !matches!(self.pipeline.fate(ticket), Fate::Pending)
+    }
+
+    /// Keeps the waker of one that waits.
+    fn wait(&mut self, ticket: Ticket, waker: &Waker) {
+        match self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
+            Ok(place) => self.waiting[place].1.clone_from(waker),
+            Err(place) => self.waiting.insert(place, (ticket, waker.clone())),
+        }
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        if let Ok(place) = self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
+            self.waiting.remove(place);
+        }
+    }
+
+    /// A caller goes, with its replies or without. Returns whether nothing of its flight was sent.
+    fn leave(&mut self, ticket: Ticket) -> bool {
+        let unsent = self.pipeline.abandon(ticket);
+        self.forget(ticket);
+        if self.driver.as_ref().is_some_and(|(who, _)| *who == ticket) {
+            self.driver = None;
+        }
+        if self.driver.is_none() {
+            // Somebody must read for those who stay.
+            if let Some((_, waker)) = self.waiting.front() {
+                waker.wake_by_ref();
+            }
+        }
+        if !self.pipeline.is_full() {
+            self.crowd.drain(..).for_each(Waker::wake);
+        }
+        unsent
+    }
+
+    fn call_driver(&self) {
+        if let Some((_, waker)) = &self.driver {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Wakes those whose replies are there: they are the oldest ones.
+    fn wake_answered(&mut self) {
+        while let Some((ticket, _)) = self.waiting.front() {
+            if !self.is_over(*ticket) {
+                return;
+            }
+            if let Some((_, waker)) = self.waiting.pop_front() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The connection is over.
+    fn fail(&mut self, end: End) {
+        if self.pipeline.ended().is_none() {
+            self.end = Some(end);
+            self.pipeline.end();
+        }
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        self.call_driver();
+        self.waiting.drain(..).for_each(|(_, waker)| waker.wake());
+        self.crowd.drain(..).for_each(Waker::wake);
+    }
+
+    /// Why the connection ended.
+    fn cause(&self) -> NetCause {
+        match (&self.end, self.pipeline.ended()) {
+            (Some(End::Io(kind, text)), _) => NetCause::Io(io::Error::new(*kind, text.clone())),
+            (Some(End::Timeout(limit)), _) => NetCause::Timeout(*limit),
+            (None, Some(PipelineEnd::Decode(error))) => self.strange(error),
+            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => NetCause::TooMuch,
+            // What stands there may be half a line that tells who is at the other end.
+            (None, _) if !self.pipeline.undecoded().is_empty() => {
+                self.strange(DecodeError::UnknownReply)
+            }
+            (None, _) => NetCause::Closed,
+        }
+    }
+
+    fn strange(&self, error: DecodeError) -> NetCause {
+        let start = self.pipeline.undecoded();
+        let start = &start[..start.len().min(SHOWN)];
+        NetCause::Decode {
+            error,
+            start: start.escape_ascii().to_string(),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
+    /// Writes what is to be sent, as far as the stream takes it.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        self.blocked = false;
+        while !self.pipeline.outgoing().is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, self.pipeline.outgoing());
+            match written {
+                Poll::Pending => {
+                    self.blocked = true;
+                    return;
+                }
+                Poll::Ready(Ok(0)) => return self.fail_io(&io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(length)) => self.pipeline.sent(length),
+                Poll::Ready(Err(error)) => return self.fail_io(&error),
+            }
+        }
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            self.fail_io(&error);
+        }
+    }
+
+    /// Reads what is there, until the flight of `until` is over.
+    fn read(&mut self, cx: &mut Context<'_>, until: Option<Ticket>) {
+        while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
+            let mut buffer = ReadBuf::new(&mut self.input);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => return self.fail_io(&error),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    self.pipeline.end();
+                    return self.wake_all();
+                }
+                Poll::Ready(Ok(())) => match self.pipeline.received(buffer.filled()) {
+                    Ok(_) => self.wake_answered(),
+                    Err(_) => return self.wake_all(),
+                },
+            }
+        }
+    }
+
+    fn fail_io(&mut self, error: &io::Error) {
+        self.fail(End::Io(error.kind(), error.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

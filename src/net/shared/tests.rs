@@ -1,0 +1,576 @@
+//! Callers that come, wait and go in any order, over a stream that takes and gives bytes as it
+//! likes. A caller is polled when it was woken, so that a wake-up that is missing hangs the test.
+
+use super::*;
+use crate::wire::{Flag, Flags, Key, MetaStatus, Reply, ReplyFlag, Request, RequestDecoder};
+use bytes::{Buf, BytesMut};
+use core::future::Future;
+use core::sync::atomic::{AtomicBool, Ordering};
+use proptest::prelude::*;
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::format;
+use std::sync::Arc;
+use std::task::Wake;
+
+/// The other end of the stream.
+#[derive(Debug, Default)]
+struct Peer {
+    /// How many bytes it still takes, and gives.
+    takes: usize,
+    gives: usize,
+    arrived: BytesMut,
+    answers: BytesMut,
+    closed: bool,
+    /// The numbers asked for by whole requests, in order.
+    asked: Vec<u64>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Peer {
+    /// Answers what has arrived, `kept` last answers excepted.
+    fn serve(&mut self) {
+        loop {
+            let mut decoder = RequestDecoder::new(Limits::SERVER);
+            let Ok(Some((request, length))) = decoder.decode(&self.arrived) else {
+                return;
+            };
+            match &request {
+                Request::MetaGet { key, .. } => {
+                    let name = core::str::from_utf8(key.as_bytes()).expect("digits");
+                    self.asked.push(name.parse().expect("a number"));
+                    self.answers
+                        .extend_from_slice(format!("HD k{name}\r\n").as_bytes());
+                }
+                other => panic!("{other:?}"),
+            }
+            self.arrived.advance(length);
+        }
+    }
+
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Wire(Arc<Mutex<Peer>>);
+
+impl Wire {
+    fn peer(&self) -> MutexGuard<'_, Peer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut peer = self.peer();
+        let length = peer.gives.min(peer.answers.len()).min(buffer.remaining());
+        if length == 0 {
+            if peer.closed {
+                return Poll::Ready(Ok(()));
+            }
+            peer.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        peer.gives -= length;
+        let bytes = peer.answers.split_to(length);
+        buffer.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut peer = self.peer();
+        if peer.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let length = peer.takes.min(bytes.len());
+        if length == 0 {
+            peer.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        peer.takes -= length;
+        peer.arrived.extend_from_slice(&bytes[..length]);
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Connection = SharedConnection<Wire>;
+
+/// As many bytes as are ever written.
+const MUCH: usize = 1 << 40;
+
+/// Far beyond what any test takes: time stands still.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks for a number and returns what was answered.
+async fn ask(connection: &Connection, number: u64) -> Result<u64, NetError> {
+    let flight = connection.begin(|flight| {
+        let name = format!("{number}");
+        let key = Key::new(name.as_bytes()).expect("digits");
+        let flags = Flags::list(&[Flag::ReturnKey]);
+        flight.push(&Request::MetaGet { key, flags });
+        Ok::<(), ()>(())
+    });
+    let flight = flight.await?.expect("nothing refuses to be written");
+    flight
+        .replies(LIMIT, |replies| match replies.next_reply()? {
+            Reply::Meta(meta) if meta.status == MetaStatus::Done => {
+                let Some(ReplyFlag::Key(key)) = meta.flags.iter().next() else {
+                    return Err(DecodeError::UnexpectedReply);
+                };
+                let name = core::str::from_utf8(key).expect("digits");
+                Ok(name.parse().expect("a number"))
+            }
+            _ => Err(DecodeError::UnexpectedReply),
+        })
+        .await
+}
+
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Caller<'a> {
+    future: Pin<Box<dyn Future<Output = Result<u64, NetError>> + 'a>>,
+    woken: Arc<Woken>,
+}
+
+/// Callers of one connection, by the number that each asks for.
+struct Crowd<'a> {
+    connection: &'a Connection,
+    wire: Wire,
+    callers: BTreeMap<u64, Caller<'a>>,
+    next: u64,
+    results: BTreeMap<u64, Result<u64, NetError>>,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(connection: &'a Connection, wire: &Wire) -> Self {
+        Self {
+            connection,
+            wire: wire.clone(),
+            callers: BTreeMap::new(),
+            next: 0,
+            results: BTreeMap::new(),
+        }
+    }
+
+    fn come(&mut self) {
+        let woken = Arc::new(Woken::default());
+        woken.0.store(true, Ordering::Relaxed);
+        let caller = Caller {
+            future: Box::pin(ask(self.connection, self.next)),
+            woken,
+        };
+        self.callers.insert(self.next, caller);
+        self.next += 1;
+    }
+
+    /// The number of the caller in this place, counted round.
+    fn number(&self, place: usize) -> Option<u64> {
+        let count = self.callers.len();
+        self.callers.keys().nth(place.checked_rem(count)?).copied()
+    }
+
+    fn poll(&mut self, number: u64) {
+        let Some(caller) = self.callers.get_mut(&number) else {
+            return;
+        };
+        caller.woken.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&caller.woken));
+        let mut cx = Context::from_waker(&waker);
+        if let Poll::Ready(result) = caller.future.as_mut().poll(&mut cx) {
+            self.callers.remove(&number);
+            self.results.insert(number, result);
+        }
+    }
+
+    fn go(&mut self, number: u64) {
+        self.callers.remove(&number);
+    }
+
+    /// Polls whoever was woken, until nobody is.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            let woken = self
+                .callers
+                .iter()
+                .find(|(_, caller)| caller.woken.0.load(Ordering::Relaxed));
+            let Some((number, _)) = woken else {
+                return;
+            };
+            let number = *number;
+            self.poll(number);
+        }
+        panic!("callers wake each other for ever");
+    }
+
+    /// From now on the peer takes, answers and gives everything.
+    fn settle(&mut self) {
+        loop {
+            let asked = {
+                let mut peer = self.wire.peer();
+                peer.takes = MUCH;
+                peer.gives = MUCH;
+                peer.serve();
+                peer.wake();
+                peer.asked.len()
+            };
+            let before = self.results.len();
+            self.run();
+            self.wire.peer().serve();
+            if self.results.len() == before && self.wire.peer().asked.len() == asked {
+                return;
+            }
+        }
+    }
+}
+
+/// A connection on a runtime whose time stands still.
+fn with_connection(test: impl FnOnce(&Connection, &Wire)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let _entered = runtime.enter();
+    let wire = Wire::default();
+    let connection = SharedConnection::new(wire.clone(), Limits::LOCK, LIMIT);
+    test(&connection, &wire);
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Come,
+    Poll(usize),
+    Run,
+    Go(usize),
+    Take(usize),
+    Serve,
+    Give(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => Just(Act::Come),
+        4 => (0..8usize).prop_map(Act::Poll),
+        2 => Just(Act::Run),
+        2 => (0..8usize).prop_map(Act::Go),
+        2 => (1..40usize).prop_map(Act::Take),
+        2 => Just(Act::Serve),
+        2 => (1..40usize).prop_map(Act::Give),
+    ]
+}
+
+fn play(crowd: &mut Crowd<'_>, act: &Act) {
+    match act {
+        Act::Come => crowd.come(),
+        Act::Poll(place) => {
+            if let Some(number) = crowd.number(*place) {
+                crowd.poll(number);
+            }
+        }
+        Act::Run => crowd.run(),
+        Act::Go(place) => {
+            if let Some(number) = crowd.number(*place) {
+                crowd.go(number);
+            }
+        }
+        Act::Take(bytes) => {
+            let mut peer = crowd.wire.peer();
+            peer.takes += bytes;
+            peer.wake();
+        }
+        Act::Serve => crowd.wire.peer().serve(),
+        Act::Give(bytes) => {
+            let mut peer = crowd.wire.peer();
+            peer.gives += bytes;
+            peer.serve();
+            peer.wake();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, max_shrink_iters: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everybody_who_stays_gets_the_own_reply(acts in prop::collection::vec(act(), 0..60)) {
+        with_connection(|connection, wire| {
+            let mut crowd = Crowd::new(connection, wire);
+            for act in &acts {
+                play(&mut crowd, act);
+            }
+            crowd.settle();
+            assert!(crowd.callers.is_empty(), "still waiting: {:?}", crowd.callers.keys());
+            for (number, result) in &crowd.results {
+                assert_eq!(result.as_ref().ok(), Some(number), "{result:?}");
+            }
+            // Nothing was sent twice.
+            let mut asked = wire.peer().asked.clone();
+            let count = asked.len();
+            asked.sort_unstable();
+            asked.dedup();
+            assert_eq!(asked.len(), count);
+        });
+    }
+
+    #[test]
+    fn when_the_stream_ends_everybody_learns_whether_it_was_sent(
+        acts in prop::collection::vec(act(), 0..40),
+        later in prop::collection::vec(act(), 0..10),
+    ) {
+        with_connection(|connection, wire| {
+            let mut crowd = Crowd::new(connection, wire);
+            for act in &acts {
+                play(&mut crowd, act);
+            }
+            {
+                let mut peer = wire.peer();
+                peer.closed = true;
+                peer.gives = MUCH;
+                peer.serve();
+                peer.wake();
+            }
+            for act in &later {
+                play(&mut crowd, act);
+            }
+            crowd.run();
+            assert!(crowd.callers.is_empty(), "still waiting: {:?}", crowd.callers.keys());
+            let (asked, arrived) = {
+                let peer = wire.peer();
+                (peer.asked.clone(), peer.arrived.clone())
+            };
+            let partial = core::str::from_utf8(&arrived).expect("a request");
+            for (number, result) in &crowd.results {
+                match result {
+                    Ok(answer) => assert_eq!(answer, number),
+                    Err(error) => {
+                        let whole = asked.contains(number);
+                        let part = partial.starts_with(&format!("mg {number} "));
+                        assert!(error.sent || !(whole || part), "{number}: {error:?}");
+                    }
+                }
+            }
+            assert!(!connection.is_alive());
+        });
+    }
+}
+
+/// Whoever reads for all may go at any point.
+#[test]
+fn the_driver_may_go_at_any_poll() {
+    for polls in 0..6 {
+        with_connection(|connection, wire| {
+            let mut crowd = Crowd::new(connection, wire);
+            for _ in 0..3 {
+                crowd.come();
+            }
+            for _ in 0..polls {
+                crowd.poll(0);
+            }
+            crowd.run();
+            crowd.go(0);
+            crowd.settle();
+            let answers: Vec<_> = crowd.results.values().flatten().copied().collect();
+            assert_eq!(answers, [1, 2], "after {polls} polls");
+        });
+    }
+}
+
+/// Where one caller comes, others are about to: their requests leave together.
+#[test]
+fn requests_that_come_together_are_written_together() {
+    with_connection(|connection, wire| {
+        let mut crowd = Crowd::new(connection, wire);
+        wire.peer().takes = MUCH;
+        crowd.come();
+        crowd.poll(0);
+        assert_eq!(
+            wire.peer().arrived,
+            "mg 0 k\r\n",
+            "alone it is sent at once"
+        );
+        for number in 1..4 {
+            crowd.come();
+            crowd.poll(number);
+        }
+        assert_eq!(
+            wire.peer().arrived,
+            "mg 0 k\r\n",
+            "the others are waited for"
+        );
+        crowd.poll(1);
+        assert_eq!(
+            wire.peer().arrived,
+            "mg 0 k\r\nmg 1 k\r\nmg 2 k\r\nmg 3 k\r\n"
+        );
+        crowd.settle();
+        assert_eq!(crowd.results.len(), 4);
+    });
+}
+
+/// A request that was given up before it was sent is never sent.
+#[test]
+fn what_was_given_up_in_time_is_not_sent() {
+    with_connection(|connection, wire| {
+        let mut crowd = Crowd::new(connection, wire);
+        for number in 0..3 {
+            crowd.come();
+            crowd.poll(number);
+        }
+        crowd.go(1);
+        crowd.settle();
+        assert_eq!(wire.peer().asked, [0, 2]);
+        assert_eq!(crowd.results.len(), 2);
+    });
+}
+
+/// A panic in one caller's code is that caller's alone.
+#[test]
+fn a_panic_of_one_caller_does_not_reach_the_others() {
+    with_connection(|connection, wire| {
+        let mut crowd = Crowd::new(connection, wire);
+        crowd.come();
+        crowd.poll(0);
+        let clumsy = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+            let mut begun = Box::pin(connection.begin(|_| -> Result<(), ()> { panic!("clumsy") }));
+            let _ = begun.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }));
+        assert!(clumsy.is_err());
+        crowd.come();
+        crowd.settle();
+        assert_eq!(crowd.results.len(), 2);
+        assert!(
+            crowd
+                .results
+                .iter()
+                .all(|(n, r)| r.as_ref().ok() == Some(n))
+        );
+    });
+}
+
+/// Where there is no room, callers wait for it, and do not lose their turn to those who go.
+#[test]
+fn a_full_connection_takes_the_next_when_one_is_over() {
+    with_connection(|connection, wire| {
+        let mut crowd = Crowd::new(connection, wire);
+        let most = MOST_FLIGHTS as u64;
+        for number in 0..most + 5 {
+            crowd.come();
+            crowd.poll(number);
+        }
+        assert_eq!(connection.state().pipeline.len() as u64, most);
+        // One of those that wait for room goes.
+        crowd.go(most + 1);
+        {
+            let mut peer = wire.peer();
+            (peer.takes, peer.gives) = (MUCH, MUCH);
+            peer.wake();
+        }
+        while crowd.results.len() < most as usize + 4 {
+            wire.peer().serve();
+            wire.peer().wake();
+            let before = crowd.results.len();
+            for number in 0..most + 5 {
+                let woken = crowd.callers.get(&number);
+                if woken.is_some_and(|caller| caller.woken.0.load(Ordering::Relaxed)) {
+                    crowd.poll(number);
+                }
+            }
+            assert!(crowd.results.len() >= before);
+            assert!(wire.peer().asked.len() <= most as usize + 5);
+        }
+        assert!(
+            crowd
+                .results
+                .iter()
+                .all(|(n, r)| r.as_ref().ok() == Some(n))
+        );
+    });
+}
+
+/// Replies that nobody waits for any more do not stand in the way for ever.
+#[test]
+fn the_replies_of_those_who_have_gone_make_room() {
+    with_connection(|connection, wire| {
+        wire.peer().takes = MUCH;
+        let mut crowd = Crowd::new(connection, wire);
+        for number in 0..MOST_FLIGHTS as u64 {
+            crowd.come();
+            crowd.poll(number);
+            crowd.poll(number);
+        }
+        for number in 0..MOST_FLIGHTS as u64 {
+            crowd.go(number);
+        }
+        crowd.come();
+        crowd.settle();
+        let last = MOST_FLIGHTS as u64;
+        assert_eq!(
+            crowd.results.get(&last).and_then(|r| r.as_ref().ok()),
+            Some(&last)
+        );
+    });
+}
+
+/// A stream that has ended while nobody looked is noticed before anything is sent on it.
+#[test]
+fn an_end_that_came_meanwhile_is_noticed() {
+    with_connection(|connection, wire| {
+        assert!(connection.is_alive());
+        wire.peer().closed = true;
+        assert!(!connection.is_alive());
+        let mut crowd = Crowd::new(connection, wire);
+        crowd.come();
+        crowd.run();
+        assert!(matches!(
+            crowd.results.get(&0),
+            Some(Err(NetError { sent: false, .. }))
+        ));
+    });
+}
+
+/// What a server says unasked ends the connection.
+#[test]
+fn what_comes_unasked_ends_the_connection() {
+    with_connection(|connection, wire| {
+        {
+            let mut peer = wire.peer();
+            peer.gives = MUCH;
+            peer.answers
+                .extend_from_slice(b"ERROR Too many open connections\r\n");
+        }
+        assert!(!connection.is_alive());
+    });
+}
