@@ -311,3 +311,85 @@ impl SlabsCommand {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::Request;
+    use super::*;
+    use alloc::string::String;
+
+    fn written(request: Request<'_>) -> String {
+        let mut out = BytesMut::new();
+        request.encode(&mut out);
+        let line = out.strip_suffix(b"\r\n").expect("a line");
+        String::from_utf8(line.into()).expect("plain text")
+    }
+
+    fn decimal(value: f64) -> Decimal {
+        Decimal::new(value).expect("finite")
+    }
+
+    #[test]
+    fn every_command_looks_as_the_protocol_says() {
+        let tune = LruCommand::Tune {
+            hot_percent: 10,
+            warm_percent: 25,
+            hot_factor: decimal(0.1),
+            warm_factor: decimal(2.0),
+        };
+        for (command, line) in [
+            (tune, "lru tune 10 25 0.1 2"),
+            (LruCommand::Mode(LruMode::Flat), "lru mode flat"),
+            (LruCommand::Mode(LruMode::Segmented), "lru mode segmented"),
+            (LruCommand::TemporaryTtl(-1), "lru temp_ttl -1"),
+        ] {
+            for (noreply, end) in [(false, ""), (true, " noreply")] {
+                let line = [line, end].concat();
+                assert_eq!(written(Request::Lru { command, noreply }), line);
+            }
+        }
+        let some = |ids| SlabClasses::Some(ClassIds::list(ids));
+        for (command, line) in [
+            (CrawlerCommand::Enable, "enable"),
+            (CrawlerCommand::Disable, "disable"),
+            (CrawlerCommand::Sleep(100), "sleep 100"),
+            (CrawlerCommand::ToCrawl(0), "tocrawl 0"),
+            (CrawlerCommand::Crawl(SlabClasses::All), "crawl all"),
+            (CrawlerCommand::Crawl(some(&[5])), "crawl 5"),
+            (CrawlerCommand::Crawl(some(&[1, 7, 63])), "crawl 1,7,63"),
+            (CrawlerCommand::Metadump(SlabClasses::Hash), "metadump hash"),
+            (CrawlerCommand::Mgdump(SlabClasses::All), "mgdump all"),
+        ] {
+            let line = ["lru_crawler ", line].concat();
+            assert_eq!(written(Request::LruCrawler(command)), line);
+        }
+        for (setting, words) in [
+            (Automove::Off, "0"),
+            (Automove::On, "1"),
+            (Automove::Aggressive, "2"),
+            (Automove::Ratio(decimal(0.8)), "ratio 0.8"),
+            (Automove::FreeRatio(decimal(1e-9)), "freeratio 0.000000001"),
+            (Automove::Window(30), "window 30"),
+        ] {
+            for (noreply, end) in [(false, ""), (true, " noreply")] {
+                let command = SlabsCommand::Automove { setting, noreply };
+                let line = ["slabs automove ", words, end].concat();
+                assert_eq!(written(Request::Slabs(command)), line);
+            }
+        }
+        let reassign = SlabsCommand::Reassign {
+            source: -1,
+            destination: 39,
+        };
+        assert_eq!(written(Request::Slabs(reassign)), "slabs reassign -1 39");
+    }
+
+    #[test]
+    fn lists_of_classes_are_equal_when_their_numbers_are() {
+        let list = ClassIds::list(&[1, 63]);
+        assert_eq!(list, ClassIds::from_word(b"1,063"));
+        assert_ne!(list, ClassIds::list(&[1]));
+        assert_ne!(list, ClassIds::from_word(b"63,1"));
+        assert_ne!(list, ClassIds::from_word(b"1,x"));
+    }
+}

@@ -125,6 +125,7 @@ mod tests {
             !shown.contains("alice") && !shown.contains("sesame"),
             "{shown}"
         );
+        assert!(shown.contains("Credentials"), "{shown}");
     }
 
     #[test]

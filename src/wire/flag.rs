@@ -211,7 +211,6 @@ impl<'a> Flag<'a> {
             b'u' => Self::NoBump,
             b'I' => Self::Invalidate,
             b'x' => Self::RemoveValue,
-            b'O' if argument.len() > MAX_OPAQUE_LENGTH => return Err(FlagError::OpaqueTooLong),
             b'O' => Self::Opaque(Opaque(argument)),
             b'C' => Self::CompareCas(unsigned()?),
             b'E' => Self::ExplicitCas(unsigned()?),

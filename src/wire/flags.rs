@@ -161,8 +161,9 @@ impl Letters {
     }
 
     const fn check(&self) -> Result<(), FlagError> {
-        const RAW_KEY: u128 = 1 << b'k' | 1 << b'b';
-        if self.0 & RAW_KEY == RAW_KEY {
+        const KEY: u128 = 1 << b'k';
+        const BASE64: u128 = 1 << b'b';
+        if self.0 & KEY != 0 && self.0 & BASE64 != 0 {
             return Err(FlagError::RawKey);
         }
         Ok(())
@@ -229,6 +230,33 @@ mod tests {
                 None => assert!(!b"EAPRSID".contains(&letter)),
             }
         }
+    }
+
+    #[test]
+    fn they_are_equal_when_they_say_the_same_in_the_same_order() {
+        let list = Flags::list(&[Flag::ReturnCas, Flag::Ttl(30)]);
+        assert_eq!(Flags::parse(b" c  T30 "), Ok(list));
+        for other in [&b"T30 c"[..], b"c", b"c T30 q", b"c T31", b"c N30"] {
+            assert_ne!(Flags::parse(other), Ok(list), "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_letter_is_found_in_a_list_and_in_a_line() {
+        let list = [Flag::ReturnKey, Flag::Mode(Mode::Add), Flag::Quiet];
+        let loud = Flags::list(&list[..2]);
+        assert!(!loud.are_quiet() && !Flags::from_line(b"k ME").are_quiet());
+        for flags in [Flags::list(&list), Flags::from_line(b"k ME q")] {
+            assert!(flags.has(b'k') && flags.has(b'M') && flags.has(b'q'));
+            assert!(!flags.has(b'E') && !flags.has(b'v'));
+            assert!(flags.are_quiet());
+            assert_eq!(flags.mode_letter(), Some(b'E'));
+        }
+        // The newest servers look at one letter and at nothing behind it.
+        assert_eq!(Flags::from_line(b"v MXE").mode_letter(), Some(b'X'));
+        assert_eq!(Flags::from_line(b"v M").mode_letter(), Some(b' '));
+        assert_eq!(Flags::from_line(b"v").mode_letter(), None);
+        assert_eq!(Flags::list(&list[..1]).mode_letter(), None);
     }
 
     #[test]

@@ -359,8 +359,45 @@ mod tests {
                     "{reply:?} at {end}"
                 );
             }
-            assert_eq!(decoder.decode(&bytes), Ok(Some((reply, bytes.len()))));
+            let length = bytes.len();
+            assert_eq!(decoder.clone().decode(&bytes), Ok(Some((reply, length))));
+            // The next reply may have come with the end of this one.
+            bytes.extend_from_slice(b"MN\r\n");
+            assert_eq!(decoder.decode(&bytes), Ok(Some((reply, length))));
+            let next = decoder.decode(&bytes[length..]);
+            assert_eq!(next, Ok(Some((Reply::Noop, 4))));
         }
+    }
+
+    #[test]
+    fn a_value_in_three_pieces_is_the_one_in_one_piece() {
+        for bytes in [&b"VA 5 t1 c12\r\n\nabc\n\r\n"[..], b"VALUE k 0 2\r\nab\r\n"] {
+            let whole = ReplyDecoder::new(LIMITS).decode(bytes);
+            assert!(matches!(whole, Ok(Some((_, length))) if length == bytes.len()));
+            for second in 0..bytes.len() {
+                for first in 0..second {
+                    let mut decoder = ReplyDecoder::new(LIMITS);
+                    assert_eq!(decoder.decode(&bytes[..first]), Ok(None));
+                    assert_eq!(decoder.decode(&bytes[..second]), Ok(None));
+                    assert_eq!(decoder.decode(bytes), whole, "{first}, {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_longest_length_is_taken() {
+        let bytes = b"VA 32 t1\r\n0123456789abcdef0123456789abcdef\r\n";
+        let found = ReplyDecoder::new(LIMITS).decode(bytes);
+        assert!(matches!(found, Ok(Some((_, length))) if length == bytes.len()));
+        // Items of a server that is told nothing: 1 MiB, and no byte more.
+        let mut decoder = ReplyDecoder::new(Limits::SERVER);
+        assert_eq!(decoder.decode(b"VALUE k 0 1048576\r\n"), Ok(None));
+        let mut decoder = ReplyDecoder::new(Limits::SERVER);
+        assert_eq!(
+            decoder.decode(b"VALUE k 0 1048577\r\n"),
+            Err(DecodeError::ValueTooLong)
+        );
     }
 
     #[test]
@@ -414,7 +451,9 @@ mod tests {
     #[test]
     fn a_flight_is_over_with_its_last_reply_whatever_the_split() {
         let mut flight = Flight::new();
+        assert!(flight.is_empty());
         flight.push(&Request::Version);
+        assert!(!flight.is_empty());
         flight.push(&Request::Stats {
             group: Keys::list(&[]),
         });

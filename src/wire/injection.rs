@@ -82,9 +82,14 @@ fn injection_by_an_opaque_token() {
             assert!(line.is_err() || *end == b' ', "{line:?}");
         }
     }
-    let long = [b'O'; MAX_OPAQUE_LENGTH + 2];
-    assert_eq!(Opaque::new(&long[1..]), None);
-    assert_eq!(Flag::parse(&long), Err(FlagError::OpaqueTooLong));
+    for letter in [b'O', b'P', b'L'] {
+        let mut long = [b'x'; MAX_OPAQUE_LENGTH + 2];
+        long[0] = letter;
+        assert_eq!(Opaque::new(&long[1..]), None);
+        assert_eq!(Flag::parse(&long), Err(FlagError::OpaqueTooLong));
+        let longest = &long[..=MAX_OPAQUE_LENGTH];
+        assert!(Flag::parse(longest).is_ok_and(|flag| flag.letter() == letter));
+    }
 }
 
 #[test]

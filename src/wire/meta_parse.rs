@@ -84,7 +84,7 @@ fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>
     let mut seen = 0u128;
     let mut bad = None;
     for flag in Words(flags) {
-        let bit = 1u128 << (flag[0] & 0x7f);
+        let bit = 1u128.wrapping_shl(u32::from(flag[0]));
         if seen & bit != 0 {
             return Err(Refused::client("duplicate flag"));
         }
@@ -94,8 +94,8 @@ fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>
             Ok(Flag::OldLength(_)) | Err(FlagError::Unknown) => {
                 return Err(Refused::client("invalid flag"));
             }
-            // Both are judged later, and only by the commands that use them.
-            Ok(_) | Err(FlagError::BadMode | FlagError::OpaqueTooLong) => {}
+            // Judged later, as the length of a token is, and only by the commands that use it.
+            Ok(_) | Err(FlagError::BadMode) => {}
             Err(_) if flag[0] == b'S' => return Err(Refused::client("invalid flag")),
             // The server forgets to say anything about `F` and keeps what it said before.
             Err(_) if flag[0] == b'F' => bad = bad.or(Some("bad command line format")),

@@ -37,9 +37,9 @@ pub(super) fn split_u64(text: &[u8]) -> Option<(u64, &[u8])> {
     }
     let digits = text.len() - rest.len();
     match digits {
-        0 => None,
         // So many always fit.
         1..=19 => Some((value, rest)),
+        // Or none at all, which are no number either.
         _ => Some((twenty_digits(&text[..digits])?, rest)),
     }
 }
@@ -152,6 +152,26 @@ mod tests {
         assert_eq!(parse_i64(b"9223372036854775808"), None);
         assert_eq!(parse_i64(b"-"), None);
         assert_eq!(parse_i64(b"--1"), None);
+        assert_eq!(parse_i64(b"-1 "), None);
+    }
+
+    #[test]
+    fn what_is_no_digit_spoils_a_number_wherever_it_stands() {
+        for length in 1..=19 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = [b'0'; 19];
+                    text[at] = byte;
+                    let text = &text[..length];
+                    let read = parse_u64(text).is_some();
+                    assert_eq!(read, byte.is_ascii_digit(), "{}", text.escape_ascii());
+                }
+            }
+            for byte in 0..=u8::MAX {
+                let read = parse_u64(&[byte; 19][..length]).is_some();
+                assert_eq!(read, byte.is_ascii_digit(), "{length} times {byte:#x}");
+            }
+        }
     }
 
     #[test]

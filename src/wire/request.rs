@@ -615,6 +615,74 @@ mod tests {
     }
 
     #[test]
+    fn the_other_classic_requests_look_as_the_protocol_says() {
+        let both = [key("a"), key("b")];
+        let (list, one) = (Keys::list(&both), Keys::list(&both[..1]));
+        let counter = |add, noreply| Request::Arithmetic {
+            add,
+            key: key("n"),
+            delta: 1,
+            noreply,
+        };
+        let delete = |name, noreply| Request::Delete {
+            key: Key::from_wire(name),
+            noreply,
+        };
+        let touch = |noreply| Request::Touch {
+            key: key("L"),
+            exptime: 30,
+            noreply,
+        };
+        let gets = |with_cas, keys| Request::Get { with_cas, keys };
+        let touched = |with_cas| Request::GetAndTouch {
+            with_cas,
+            exptime: -1,
+            keys: list,
+        };
+        for (request, line) in [
+            (gets(false, list), "get a b\r\n"),
+            (gets(true, one), "gets a\r\n"),
+            (touched(false), "gat -1 a b\r\n"),
+            (touched(true), "gats -1 a b\r\n"),
+            (delete(b"L", false), "delete L\r\n"),
+            (delete(b"L", true), "delete L noreply\r\n"),
+            // In the last place it would be taken for the option.
+            (delete(b"noreply", false), "delete noreply 0\r\n"),
+            (counter(true, false), "incr n 1\r\n"),
+            (counter(false, true), "decr n 1 noreply\r\n"),
+            (touch(false), "touch L 30\r\n"),
+            (touch(true), "touch L 30 noreply\r\n"),
+        ] {
+            assert_eq!(bytes(&request), line);
+        }
+    }
+
+    #[test]
+    fn keys_are_equal_when_they_are_the_same_in_the_same_order() {
+        let both = [key("a"), key("b")];
+        let list = Keys::list(&both);
+        assert_eq!(Keys::from_line(b" a  b "), list);
+        for other in [&b"b a"[..], b"a", b"a b c", b"a c", b""] {
+            assert_ne!(Keys::from_line(other), list, "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_crawler_answers_but_for_its_dumps() {
+        use super::super::admin::SlabClasses;
+        let shape = |command| Request::LruCrawler(command).shape();
+        for command in [
+            CrawlerCommand::Enable,
+            CrawlerCommand::Sleep(1),
+            CrawlerCommand::Crawl(SlabClasses::All),
+        ] {
+            assert_eq!(shape(command), Some(Shape::One));
+        }
+        assert_eq!(shape(CrawlerCommand::Metadump(SlabClasses::All)), None);
+        assert_eq!(shape(CrawlerCommand::Mgdump(SlabClasses::All)), None);
+    }
+
+    #[test]
     fn silence_is_known_beforehand() {
         let quiet = Request::MetaDelete {
             key: key("L"),

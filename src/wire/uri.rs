@@ -49,7 +49,7 @@ impl<'a> UriKey<'a> {
             }
             let (digits, tail) = rest.split_at_checked(2)?;
             rest = tail;
-            Some(hex(digits[0])? << 4 | hex(digits[1])?)
+            Some(16 * hex(digits[0])? + hex(digits[1])?)
         })
     }
 
@@ -127,6 +127,16 @@ mod tests {
         assert_eq!(&shown[..], b"lk%2525%20%01%C3~");
         let key = UriKey::parse(b"a%0ab%0D").expect("well formed");
         assert_eq!(format!("{key:?}"), r#""a\nb\r""#);
+    }
+
+    #[test]
+    fn keys_are_equal_when_their_bytes_are_however_they_are_shown() {
+        let key = UriKey::from_raw(b"a b%20");
+        assert_eq!(UriKey::parse(b"%61%20b%2520"), Some(key));
+        for other in [&b"a%20b%20"[..], b"a%20b", b"a%20b%2520c", b"A%20b%2520"] {
+            let other = UriKey::parse(other).expect("well formed");
+            assert_ne!(other, key);
+        }
     }
 
     #[test]

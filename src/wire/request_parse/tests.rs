@@ -5,7 +5,7 @@ use super::super::admin::{
 };
 use super::super::credentials::Credentials;
 use super::super::flag::{Flag, Mode};
-use super::super::request::Grammar;
+use super::super::request::{Grammar, MAX_VALUE_LENGTH};
 use super::super::watch::WatchStreams;
 use super::*;
 use alloc::vec::Vec;
@@ -208,12 +208,35 @@ fn every_request_is_read_as_it_was_written_and_no_prefix_of_it_is() {
             let fresh = RequestDecoder::new(LIMITS).decode(&bytes[..end]);
             assert_eq!(fresh, Ok(None), "{request:?} at {end}");
         }
+        // With its last byte, and not only when the next request begins.
+        let whole = grown.clone().decode(&bytes);
+        assert_eq!(whole, Ok(Some((request, length))));
         bytes.extend_from_slice(b"mn\r\n");
         assert_eq!(grown.decode(&bytes), Ok(Some((request, length))));
         assert_eq!(
             grown.decode(&bytes[length..]),
             Ok(Some((Request::MetaNoop, 4)))
         );
+    }
+}
+
+#[test]
+fn a_request_in_three_pieces_is_the_one_in_one_piece() {
+    for bytes in [
+        &b"set a 0 0 3\r\nabc\r\n"[..],
+        b"ms a 3 T5\r\n\n\n\n\r\n",
+        b"set a 0 0 65\r\n",
+    ] {
+        let whole = RequestDecoder::new(LIMITS).decode(bytes);
+        assert_ne!(whole, Ok(None));
+        for second in 0..bytes.len() {
+            for first in 0..second {
+                let mut decoder = RequestDecoder::new(LIMITS);
+                assert_eq!(decoder.decode(&bytes[..first]), Ok(None));
+                assert_eq!(decoder.decode(&bytes[..second]), Ok(None));
+                assert_eq!(decoder.decode(bytes), whole, "{first}, {second}");
+            }
+        }
     }
 }
 
@@ -319,6 +342,7 @@ fn what_is_malformed_is_answered_as_the_server_answers_it() {
         (b"set a 0 x 3\r\nabc\r\n", format, 18),
         (b"cas a 0 0 3 x\r\nabc\r\n", format, 20),
         (b"ms a 3 S3\r\nabc\r\n", "invalid flag", 16),
+        (b"ms a 3 Sx\r\nabc\r\n", "invalid flag", 16),
         (b"ms a 3 Me\r\nabc\r\n", "invalid mode for ms M token", 16),
         (b"ms a 3 M\r\nabc\r\n", "invalid mode for ms M token", 15),
         (b"ms a 3 Fx\r\nabc\r\n", format, 16),
@@ -356,6 +380,44 @@ fn what_is_malformed_is_answered_as_the_server_answers_it() {
         assert_eq!(found.reply, Some(expected), "{}", bytes.escape_ascii());
         assert_eq!(found.skip, skip, "{}", bytes.escape_ascii());
         assert!(!found.close);
+    }
+}
+
+#[test]
+fn a_meta_request_has_twenty_words_at_most() {
+    let flags = "q v t c s f l h k u I x O1 C5 E7 F1 T5 N5";
+    for (start, flags, value) in [
+        ("mg a ", flags, ""),
+        ("md a ", flags, ""),
+        ("ma a ", flags, ""),
+        ("ms a 1 ", &flags[2..], "x\r\n"),
+    ] {
+        let line = [start, flags].concat();
+        assert_eq!(Words(line.as_bytes()).count(), 20);
+        let bytes = [&line, "\r\n", value].concat();
+        let outcome = RequestDecoder::new(LIMITS).decode(bytes.as_bytes());
+        assert!(matches!(outcome, Ok(Some((_, length))) if length == bytes.len()));
+        let bytes = [&line, " P\r\n", value].concat();
+        assert_eq!(refusal(bytes.as_bytes()).skip, bytes.len(), "{line}");
+    }
+}
+
+#[test]
+fn an_opaque_token_has_31_bytes_at_most() {
+    for (start, value) in [
+        ("mg a O", ""),
+        ("md a O", ""),
+        ("ma a O", ""),
+        ("ms a 1 O", "x\r\n"),
+    ] {
+        let token = "0123456789abcdef0123456789abcde";
+        let bytes = [start, token, "\r\n", value].concat();
+        let outcome = RequestDecoder::new(LIMITS).decode(bytes.as_bytes());
+        assert!(matches!(outcome, Ok(Some((_, length))) if length == bytes.len()));
+        let bytes = [start, token, "f\r\n", value].concat();
+        let reply = refusal(bytes.as_bytes()).reply;
+        let text = reply.map(|reply| reply.text);
+        assert_eq!(text, Some(&b"opaque token too long"[..]), "{start}");
     }
 }
 
@@ -459,6 +521,11 @@ fn a_value_over_the_limit_is_never_waited_for() {
             ..
         }))
     ));
+    // The longest that we can announce is the longest that is taken for a length.
+    for (length, is_one) in [(MAX_VALUE_LENGTH, true), (MAX_VALUE_LENGTH + 1, false)] {
+        let line = alloc::format!("set a 0 0 {length}\r\n");
+        assert_eq!(refusal(line.as_bytes()).oversized.is_some(), is_one);
+    }
     assert_eq!(refusal(b"add a 0 0 65 noreply\r\n").reply, None);
     assert!(refusal(b"ms a 65 q\r\n").reply.is_some());
     assert_eq!(RequestDecoder::new(LIMITS).decode(b"ms a 64\r\n"), Ok(None));
