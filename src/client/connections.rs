@@ -165,12 +165,12 @@ impl Core {
         let unsent = |error: NetError| Unconnected::Net(NetError::unsent(error.cause));
         loop {
             let now = clock::now();
-            let begun = connection.begin(|flight| {
+            let limit = within(settings.operation_timeout, until, now.moment);
+            let begun = connection.begin(limit, |flight| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
             });
             let Ok(flight) = begun.await.map_err(unsent)?;
-            let limit = within(settings.operation_timeout, until, now.moment);
             let answer = flight
                 .replies(limit, |replies| {
                     handshake.interpret(replies, now.moment, clock::moment())
@@ -192,5 +192,58 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_is_left_alone_for_a_moment_and_no_longer() {
+        let error = NetError::unsent(NetCause::Closed);
+        let mut rest = Rest::default();
+        let mut now = Moment::from_nanos(5_000_000_000);
+        assert!(rest.check(now).is_ok());
+        let mut longest = Duration::ZERO;
+        for random in 0..20 {
+            rest.begin(
+                now,
+                &error,
+                u64::wrapping_mul(random, 0x9e37_79b9_7f4a_7c15),
+            );
+            assert!(matches!(
+                rest.check(now),
+                Err(NetError {
+                    sent: false,
+                    cause: NetCause::Closed
+                })
+            ));
+            let (until, _) = rest.pause.as_ref().expect("a pause");
+            let pause = until.since(now);
+            assert!(
+                pause >= FIRST_REST / 2 && pause <= LONGEST_REST,
+                "{pause:?}"
+            );
+            longest = longest.max(pause);
+            now = *until;
+            assert!(rest.check(now).is_ok());
+        }
+        assert!(longest >= LONGEST_REST / 2, "{longest:?}");
+    }
+
+    #[test]
+    fn requests_about_one_lock_keep_to_one_connection() {
+        let namespace = crate::lock::Namespace::new("test:").expect("a plain prefix");
+        let connections = Connections::new(4);
+        let mut used = std::collections::BTreeSet::new();
+        for name in 0..100u8 {
+            let keys = namespace.keys(std::format!("{name}").as_bytes());
+            let keys = keys.expect("a plain name");
+            let place: *const Place = connections.place(Some(&keys));
+            assert_eq!(place, core::ptr::from_ref(connections.place(Some(&keys))));
+            used.insert(place);
+        }
+        assert_eq!(used.len(), 4);
     }
 }

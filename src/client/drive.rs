@@ -62,7 +62,9 @@ impl Core {
     ) -> Result<Result<Step<O::Outcome>, O::Outcome>, Unconnected> {
         let seat = self.connect(keys, until).await?;
         let mut now = clock::now();
-        let begun = seat.connection.begin(|flight| {
+        let operation_timeout = self.site.settings.operation_timeout;
+        let limit = within(operation_timeout, until, now.moment);
+        let begun = seat.connection.begin(limit, |flight| {
             // Who has waited for room is not to count from before that.
             now = clock::now();
             let prepared = self.site.with_view(seat.incarnation, |view| {
@@ -79,7 +81,7 @@ impl Core {
             Err(Some(outcome)) => return Ok(Err(outcome)),
             Err(None) => return Err(Unconnected::Net(NetError::unsent(NetCause::Closed))),
         };
-        let limit = within(self.site.settings.operation_timeout, until, now.moment);
+        let limit = within(operation_timeout, until, now.moment);
         let interpreted = flight.replies(limit, |replies| {
             let received = clock::moment();
             let interpreted = self.site.with_view(seat.incarnation, |view| {

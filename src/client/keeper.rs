@@ -127,7 +127,7 @@ async fn exchange(core: &Core, renewals: &mut Renewals<'_>, limit: Duration) -> 
         return false;
     };
     let mut now = clock::now();
-    let begun = seat.connection.begin(|flight| {
+    let begun = seat.connection.begin(limit, |flight| {
         now = clock::now();
         core.site.with_view(seat.incarnation, |view| {
             renewals.prepare(view, now, flight);

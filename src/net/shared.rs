@@ -123,50 +123,65 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// nothing is sent then.
     ///
     /// # Errors
-    /// The connection has ended; nothing was sent.
+    /// The connection has ended, or there was no room within `limit`; nothing was sent.
     ///
     /// # Cancel safety
     /// Nothing is sent before this is over, but for what others send.
     pub(crate) async fn begin<E>(
         &self,
+        limit: Duration,
         write: impl FnOnce(&mut Flight) -> Result<(), E>,
     ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
         let mut write = Some(write);
-        poll_fn(|cx| {
-            let mut guard = self.state();
-            let state = &mut *guard;
-            if state.pipeline.is_full() {
-                // All of them may have been given up, so that nobody reads.
-                state.read(&mut Context::from_waker(Waker::noop()), None);
-                state.call_driver();
-                if state.pipeline.is_full() && state.pipeline.ended().is_none() {
-                    state.crowd.push(cx.waker().clone());
-                    return Poll::Pending;
-                }
+        // There nearly always is room, and then no timer is set.
+        let begun = timeout(limit, poll_fn(|cx| self.poll_begin(cx, &mut write)));
+        begun.await.unwrap_or_else(|_| {
+            if limit >= self.patience {
+                self.state().fail(End::Timeout(limit));
             }
-            if state.pipeline.ended().is_some() {
-                return Poll::Ready(Err(NetError::unsent(state.cause())));
-            }
-            state.flight.clear();
-            let Some(write) = write.take() else {
-                return Poll::Pending;
-            };
-            if let Err(error) = write(&mut state.flight) {
-                return Poll::Ready(Ok(Err(error)));
-            }
-            Poll::Ready(match state.pipeline.submit(&state.flight) {
-                Ok(ticket) => Ok(Ok(InFlight {
-                    connection: self,
-                    ticket,
-                    yielded: false,
-                    over: false,
-                })),
-                Err(SubmitError::Ended | SubmitError::Full | SubmitError::Unanswerable) => {
-                    Err(NetError::unsent(NetCause::Closed))
-                }
-            })
+            Err(NetError::unsent(NetCause::Timeout(limit)))
         })
-        .await
+    }
+
+    fn poll_begin<E>(
+        &self,
+        cx: &mut Context<'_>,
+        write: &mut Option<impl FnOnce(&mut Flight) -> Result<(), E>>,
+    ) -> Poll<Result<Result<InFlight<'_, S>, E>, NetError>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.pipeline.is_full() {
+            // All of them may have been given up, so that nobody reads.
+            state.read(&mut Context::from_waker(Waker::noop()), None);
+            state.call_driver();
+            if state.pipeline.is_full() && state.pipeline.ended().is_none() {
+                if !state.crowd.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.crowd.push(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+        }
+        if state.pipeline.ended().is_some() {
+            return Poll::Ready(Err(NetError::unsent(state.cause())));
+        }
+        state.flight.clear();
+        let Some(write) = write.take() else {
+            return Poll::Pending;
+        };
+        if let Err(error) = write(&mut state.flight) {
+            return Poll::Ready(Ok(Err(error)));
+        }
+        Poll::Ready(match state.pipeline.submit(&state.flight) {
+            Ok(ticket) => Ok(Ok(InFlight {
+                connection: self,
+                ticket,
+                yielded: false,
+                over: false,
+            })),
+            Err(SubmitError::Ended | SubmitError::Full | SubmitError::Unanswerable) => {
+                Err(NetError::unsent(NetCause::Closed))
+            }
+        })
     }
 }
 

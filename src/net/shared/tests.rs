@@ -129,7 +129,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks for a number and returns what was answered.
 async fn ask(connection: &Connection, number: u64) -> Result<u64, NetError> {
-    let flight = connection.begin(|flight| {
+    let flight = connection.begin(LIMIT, |flight| {
         let name = format!("{number}");
         let key = Key::new(name.as_bytes()).expect("digits");
         let flags = Flags::list(&[Flag::ReturnKey]);
@@ -464,7 +464,8 @@ fn a_panic_of_one_caller_does_not_reach_the_others() {
         crowd.come();
         crowd.poll(0);
         let clumsy = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
-            let mut begun = Box::pin(connection.begin(|_| -> Result<(), ()> { panic!("clumsy") }));
+            let mut begun =
+                Box::pin(connection.begin(LIMIT, |_| -> Result<(), ()> { panic!("clumsy") }));
             let _ = begun.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }));
         assert!(clumsy.is_err());
