@@ -180,8 +180,7 @@ impl Client {
     }
 }
 
-/// One connection serves hundreds of callers better than several do: their requests travel
-/// together.
+/// On one connection the requests of all callers travel together.
 const COUNT: ConnectionCount = ConnectionCount { usual: 1, most: 4 };
 
 impl Builder<Client> {

@@ -113,10 +113,10 @@ impl<F> Builder<F> {
 
     /// How many connections there are to a server.
     ///
-    /// The async client shares them between all callers: 1 to 4, 1 by default, which hundreds of
-    /// callers are served best by. With more, requests about one lock still travel behind each
-    /// other. The blocking client uses one for each call at a time and keeps so many idle ones for
-    /// the next calls: 1 to 64, 4 by default.
+    /// The async client shares them between all callers: 1 to 4, 1 by default, on which the requests
+    /// of all travel together. With more, those about one lock still travel behind each other. The
+    /// blocking client uses one for each call at a time and keeps so many idle ones for the next
+    /// calls: 1 to 64, 4 by default.
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = Some(count);
