@@ -51,6 +51,8 @@ mod tests {
     const REGRESSIONS: &[(&str, &[u8])] = &[
         // Written without the mode, which the server goes by: `ms` became a plain set.
         ("request", b"ms a 1 MEE\r\nx\r\n"),
+        // Written as `MD`, which means the same: the target took it for another mode.
+        ("request", b"ma \x00n M-\n\n:"),
         // A sentinel that is never there, and one that does not tell the second: flight after
         // flight without a pause.
         ("lock_flow", b"nc"),
