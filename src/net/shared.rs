@@ -269,6 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => {
                 state.pipeline.refuse(error);
+                state.wake_all();
                 Err(NetError::sent(NetCause::unexpected(error)))
             }
             None => Err(NetError {

@@ -481,6 +481,36 @@ fn a_panic_of_one_caller_does_not_reach_the_others() {
     });
 }
 
+/// What one caller finds wrong with its replies ends the connection for all, at once: nobody is
+/// left waiting, whoever drives.
+#[test]
+fn what_one_caller_refuses_is_told_to_all() {
+    with_connection(|connection, wire| {
+        let mut crowd = Crowd::new(connection, wire);
+        wire.peer().takes = MUCH;
+        for number in 0..4 {
+            crowd.come();
+            crowd.poll(number);
+        }
+        crowd.run();
+        {
+            // A flag that no server sends, in a line that is whole.
+            let mut peer = wire.peer();
+            peer.gives = MUCH;
+            peer.answers.extend_from_slice(b"HD k0\r\nHD ?\r\n");
+            peer.wake();
+        }
+        // Somebody else drives by the time the second looks at its reply.
+        crowd.poll(0);
+        crowd.poll(2);
+        crowd.poll(1);
+        crowd.run();
+        assert!(crowd.callers.is_empty(), "{:?}", crowd.callers.keys());
+        let answered: Vec<_> = crowd.results.values().map(Result::is_ok).collect();
+        assert_eq!(answered, [true, false, false, false]);
+    });
+}
+
 /// Where there is no room, callers wait for it, and do not lose their turn to those who go.
 #[test]
 fn a_full_connection_takes_the_next_when_one_is_over() {
