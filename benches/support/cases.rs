@@ -406,6 +406,7 @@ impl Site {
             owner: &self.owner,
             lease: lease(),
             fencing: true,
+            tell_holder: true,
             memory: Some(lease()),
             patience: Patience::Once,
             tolerance: Duration::from_secs(1),

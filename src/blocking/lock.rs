@@ -4,8 +4,8 @@ use super::drive::Bound;
 use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Held, Holder, Job, LockError, Wish, clock};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Patience};
+use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -33,7 +33,7 @@ impl fmt::Debug for Lock {
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
         let wish = Wish::new(name, &shared.core.site.settings.namespace);
         Self { shared, wish }
     }
@@ -54,7 +54,8 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.wish.label = Some(label.into());
+        let settings = &self.shared.core.site.settings;
+        self.wish.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
 
@@ -81,11 +82,11 @@ impl Lock {
     /// tells that a request was sent whose fate is not known; the keeper takes back what it may
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
-        let began = clock::moment();
-        match self.run(Patience::Forever)? {
+        let now = clock::now();
+        match self.run(Patience::Forever, now)? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
-            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
@@ -98,7 +99,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once)?.ok())
+        Ok(self.run(Patience::Once, clock::now())?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
@@ -107,14 +108,18 @@ impl Lock {
     /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
     /// lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
-        let began = clock::moment();
-        match self.run(Patience::Until(began.after(limit)))? {
+        let now = clock::now();
+        match self.run(Patience::Until(now.moment.after(limit)), now)? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
-    fn run(&self, patience: Patience) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
+    fn run(
+        &self,
+        patience: Patience,
+        now: Now,
+    ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
         let mut acquiring = asked.begin(patience, || core.wake.give());
@@ -122,7 +127,7 @@ impl Lock {
             Patience::Until(end) => Bound::Patience(end),
             Patience::Once | Patience::Forever => Bound::Open,
         };
-        let acquired = core.drive(&mut acquiring.acquire, bound, |until| core.rest(until));
+        let acquired = core.drive(&mut acquiring.acquire, now, bound, |until| core.rest(until));
         let acquired = acquired.map_err(|error| error.about(self.name()))?;
         match asked.result(acquired)? {
             Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
@@ -132,22 +137,22 @@ impl Lock {
 
     fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
         let due = lease.renew_at(grant.sent);
-        let lock = Arc::new(HeldLock {
-            held: Held::new(self.wish.name.clone(), keys, lease, grant),
+        let lock = HeldLock {
+            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
             changed: Signal::default(),
-        });
+        };
         let core = self.core();
-        match core.site.registry.insert(Arc::clone(&lock), due) {
-            Some((index, wake)) => {
+        match core.site.registry.insert(lock, due) {
+            Ok(Kept { lock, index, wake }) => {
                 if wake {
                     core.wake.give();
                 }
                 Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
             }
-            None => {
+            Err(lock) => {
                 // Shut down while the answer was on its way.
                 lock.held.end(LossReason::Released);
-                core.site.registry.push(Job::Release(lock));
+                core.site.registry.push(Job::Release(Arc::new(lock)));
                 core.wake.give();
                 Err(LockError::new(Cause::Closed).about(self.name()))
             }

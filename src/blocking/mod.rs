@@ -137,7 +137,7 @@ impl Client {
     /// Names have 1 to 1024 bytes and no control characters.
     #[must_use]
     pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), name.into())
+        Lock::new(Arc::clone(&self.shared), &name.into())
     }
 
     /// Who holds the lock of this name; `None` when nobody does.
@@ -152,7 +152,12 @@ impl Client {
         let about = |error: LockError| error.about(name);
         let core = self.core();
         let keys = core.site.keys(name)?;
-        let inspected = core.drive(&mut Inspect::new(&keys), Bound::Open, drive::sleep);
+        let inspected = core.drive(
+            &mut Inspect::new(&keys),
+            clock::now(),
+            Bound::Open,
+            drive::sleep,
+        );
         core.site
             .inspected(inspected.map_err(about)?)
             .map_err(about)
@@ -216,7 +221,7 @@ impl Builder<Client> {
             done: Signal::default(),
             closing: Signal::default(),
         });
-        match core.connect(Bound::Open) {
+        match core.open(Bound::Open) {
             Ok(checkout) => drop(checkout),
             Err(why) => return Err(core.site.unconnected(why)),
         }

@@ -1,9 +1,10 @@
 //! A lock that is held.
 
+use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Release};
+use crate::lock::{LossReason, Moment, Now, Release};
 use core::fmt;
 use core::pin::pin;
 use core::task::Poll;
@@ -137,15 +138,16 @@ impl LockGuard {
     /// # Cancel safety
     /// Dropping the future leaves the release to the keeper.
     pub async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
+        let now = clock::now();
         let valid_until = self.lock.held.valid_until();
-        self.lock.held.over(clock::moment());
-        if let Some(reason) = self.end() {
+        if let Some(reason) = self.end(now.moment) {
             self.spent = true;
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
-        let core = Arc::clone(&self.shared.core);
-        let give_up = wait_for_release_until(valid_until, core.site.settings.operation_timeout);
-        let outcome = core.release(&self.lock, give_up).await;
+        let core = &self.shared.core;
+        let operation_timeout = core.site.settings.operation_timeout;
+        let give_up = wait_for_release_until(valid_until, operation_timeout, now.moment);
+        let outcome = core.release(&self.lock, now, give_up).await;
         // What may succeed later is left to the keeper by the drop.
         let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
         self.spent = !outcome.as_ref().is_err_and(later);
@@ -153,18 +155,12 @@ impl LockGuard {
     }
 
     /// Stops the keeping. The reason if the lock was over before.
-    fn end(&self) -> Option<LossReason> {
-        let first = self.lock.held.end(LossReason::Released);
-        self.shared
-            .core
-            .site
-            .registry
-            .remove(self.index, &self.lock);
+    fn end(&self, now: Moment) -> Option<LossReason> {
+        let over = self.lock.held.give_up(now);
+        let registry = &self.shared.core.site.registry;
+        registry.remove(self.index, &self.lock);
         self.lock.changed.notify_waiters();
-        if first {
-            return None;
-        }
-        self.lock.held.state().over
+        over
     }
 }
 
@@ -175,7 +171,7 @@ impl Drop for LockGuard {
         }
         // From here on no renewal is begun; one that is under way is waited for by the release.
         if self
-            .end()
+            .end(clock::moment())
             .is_none_or(|reason| reason == LossReason::Released)
         {
             let core = &self.shared.core;
@@ -192,6 +188,7 @@ impl super::Core {
     pub(super) async fn release(
         &self,
         lock: &HeldLock,
+        mut now: Now,
         give_up: Moment,
     ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
@@ -205,11 +202,12 @@ impl super::Core {
             }
             // The renewal may be changing the CAS unique; its end is bounded by its time limit.
             changed.await;
+            now = clock::now();
         };
         let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
         let about = |error: LockError| error.about(&held.name);
         let released = self
-            .drive(&mut release, Some(&held.keys), None)
+            .drive(&mut release, Some(&held.keys), now, Bound::Open)
             .await
             .map_err(about)?;
         self.site.released(released).map_err(about)

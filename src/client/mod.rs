@@ -13,7 +13,9 @@ use crate::front::{Builder, Cause, Clear, ConnectionCount, Held, Holder, LockErr
 use crate::lock::Inspect;
 use connections::Connections;
 use core::fmt;
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
+use drive::Bound;
 use std::string::String;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -42,6 +44,8 @@ struct Core {
     done: Notify,
     /// The client was shut down.
     closed: Notify,
+    /// The keeper watches how long what is under way takes.
+    watch: AtomicBool,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -114,7 +118,7 @@ impl Client {
     /// Names have 1 to 1024 bytes and no control characters.
     #[must_use]
     pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), name.into())
+        Lock::new(Arc::clone(&self.shared), &name.into())
     }
 
     /// Who holds the lock of this name; `None` when nobody does.
@@ -133,7 +137,12 @@ impl Client {
         let core = self.core();
         let keys = core.site.keys(name)?;
         let inspected = core
-            .drive(&mut Inspect::new(&keys), Some(&keys), None)
+            .drive(
+                &mut Inspect::new(&keys),
+                Some(&keys),
+                clock::now(),
+                Bound::Open,
+            )
             .await;
         core.site
             .inspected(inspected.map_err(about)?)
@@ -205,8 +214,9 @@ impl Builder<Client> {
             wake: Notify::new(),
             done: Notify::new(),
             closed: Notify::new(),
+            watch: AtomicBool::new(false),
         });
-        match core.connect(None, None).await {
+        match core.connect(core.site.connections.place(None), None).await {
             Ok(_) => {}
             Err(why) => return Err(core.site.unconnected(why)),
         }
@@ -215,9 +225,4 @@ impl Builder<Client> {
             shared: Arc::new(Shared { core }),
         })
     }
-}
-
-/// The instant that is `length` from now.
-fn from_now(length: Duration) -> crate::lock::Moment {
-    clock::moment().after(length)
 }

@@ -12,28 +12,28 @@ use crate::lock::{
     Owner, Patience, Released, Request,
 };
 use core::time::Duration;
-use std::borrow::ToOwned;
-use std::string::String;
+use std::sync::Arc;
 
 /// What a lock handle was told.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// Made once, so that acquiring again does not make them again. What is wrong with the name is
     /// told by whatever would acquire.
     keys: Result<LockKeys, NameError>,
     pub(crate) lease: Option<Duration>,
-    pub(crate) label: Option<String>,
+    /// Who asks, where that is not the client's own name.
+    pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
 }
 
 impl Wish {
-    pub(crate) fn new(name: String, namespace: &Namespace) -> Self {
+    pub(crate) fn new(name: &str, namespace: &Namespace) -> Self {
         Self {
             keys: namespace.keys(name.as_bytes()),
-            name,
+            name: name.into(),
             lease: None,
-            label: None,
+            owner: None,
             fencing: true,
         }
     }
@@ -57,13 +57,11 @@ impl Wish {
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
             None => site.settings.default_lease,
         };
-        let labelled = self.label.as_deref();
         Ok(Asked {
             site,
             wish: self,
             keys,
             lease,
-            labelled: labelled.map(|label| site.settings.owner_labelled(label)),
         })
     }
 }
@@ -75,8 +73,6 @@ pub(crate) struct Asked<'a, C, L> {
     wish: &'a Wish,
     pub(crate) keys: &'a LockKeys,
     pub(crate) lease: Lease,
-    /// Who asks, where that is not the client's own name.
-    labelled: Option<Owner>,
 }
 
 impl<C, L: AsRef<Held>> Asked<'_, C, L> {
@@ -86,9 +82,11 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
         let request = Request {
             namespace: &settings.namespace,
             keys: self.keys,
-            owner: self.labelled.as_ref().unwrap_or(&settings.owner),
+            owner: self.wish.owner.as_ref().unwrap_or(&settings.owner),
             lease: self.lease,
             fencing: self.wish.fencing,
+            // Who waits for a while is told who was in the way. The others do not ask.
+            tell_holder: matches!(patience, Patience::Until(_)),
             memory: self.site.memory_for(self.lease),
             patience,
             tolerance: self.site.tolerance(self.lease, patience != Patience::Once),
@@ -130,7 +128,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
 #[derive(Debug)]
 pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     site: &'a Site<C, L>,
-    name: &'a str,
+    name: &'a Arc<str>,
     keys: &'a LockKeys,
     pub(crate) acquire: Acquire<'a>,
     wake: W,
@@ -140,7 +138,7 @@ impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
     fn drop(&mut self) {
         if let Some(leftover) = self.acquire.leftover() {
             self.site.registry.push(Job::Undo {
-                name: self.name.to_owned(),
+                name: Arc::clone(self.name),
                 keys: self.keys.clone(),
                 leftover,
             });

@@ -7,6 +7,7 @@ use super::registry::Registry;
 use super::settings::Settings;
 use crate::lock::{Failure, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView};
 use crate::net::{NetCause, NetError};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::format;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,11 +27,39 @@ pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Dur
     }
 }
 
+/// No server goes away and comes back in less than this, nor closes a connection for want of use.
+/// One that answered so lately is used again without a look at whether it is still there: the look
+/// costs a system call each time, which matters most to those who come again at once.
+const FRESH: Duration = Duration::from_millis(10);
+
 /// A connection, and which run of the server is at its other end.
 #[derive(Debug)]
 pub(crate) struct Seat<C> {
     pub(crate) connection: C,
     pub(crate) incarnation: Incarnation,
+    /// When it was last answered on, in nanoseconds of the clock.
+    answered: AtomicU64,
+}
+
+impl<C> Seat<C> {
+    pub(crate) const fn new(connection: C, incarnation: Incarnation) -> Self {
+        Self {
+            connection,
+            incarnation,
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// An answer has come on it.
+    pub(crate) fn answered(&self, now: Moment) {
+        self.answered.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether an answer has come on it a moment ago.
+    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
+        let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
+        now.since(answered) < FRESH
+    }
 }
 
 /// Connections that can be closed or forgotten all at once, because they lead to a server that is

@@ -49,6 +49,7 @@ pub fn lock_flow(data: &[u8]) {
         owner: &names.owner,
         lease,
         fencing: world.input.flip(),
+        tell_holder: true,
         memory,
         patience,
         tolerance: Duration::from_millis(u64::from(world.input.byte()) * 20),
@@ -253,8 +254,7 @@ impl<'a> World<'a> {
         view: &mut ServerView,
         patience_ends: Option<Moment>,
     ) -> Option<O::Outcome> {
-        let begin = self.unix();
-        let mut step = operation.begin(begin);
+        let mut step = Step::Send;
         let mut breath = 0;
         let mut late = 0;
         for trip in 0.. {

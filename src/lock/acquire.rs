@@ -37,7 +37,8 @@ const NANOS: u64 = 1_000_000_000;
 #[derive(Debug, Clone)]
 struct Attempt {
     nonce: Nonce,
-    record: Record,
+    /// The server's second when it was made.
+    since: u64,
     expiry: u64,
     incarnation: Incarnation,
     /// The first time it was sent; repeating it does not prolong the lease.
@@ -49,10 +50,6 @@ struct Attempt {
 }
 
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a record is kept in place, so that acquiring allocates nothing"
-)]
 enum Stage {
     /// Ask for the time first: the last answer is too old to build an expiry on.
     Calibrate,
@@ -105,7 +102,6 @@ pub struct Acquire<'a> {
     late: u8,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
-    refusal: Refusal,
     /// Since when the server has not answered, and how often it was tried.
     silent: Option<(Moment, u32)>,
 }
@@ -128,7 +124,6 @@ impl<'a> Acquire<'a> {
             flights: 0,
             late: 0,
             prepared: false,
-            refusal: Refusal::NOBODY,
             silent: None,
         }
     }
@@ -168,28 +163,34 @@ impl<'a> Acquire<'a> {
         nonce_of(value).is_some_and(|nonce| nonce.is_between(self.first_nonce, self.next_nonce))
     }
 
-    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
-        if let LockItem::Held { value, left, .. } = item {
-            self.quick_retries = 0;
-            // Who looks a thousand times need not read the same record as often.
-            let known = self.refusal.holder.as_ref().map(|holder| holder.nonce);
-            if known.is_none() || known != nonce_of(value) {
-                self.refusal.holder = HolderRecord::parse(value);
-            }
-            self.refusal.left = left;
+    fn refusal(&self, item: LockItem<'_>) -> Refusal {
+        match item {
+            LockItem::Held { value, left, .. } => Refusal {
+                holder: match self.request.tell_holder {
+                    true => HolderRecord::parse(value),
+                    false => None,
+                },
+                left,
+            },
+            LockItem::Free => Refusal::NOBODY,
         }
+    }
+
+    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
         self.calibrated = false;
         if self.patience_ends(now).is_some_and(|end| end <= now) {
-            let refusal = core::mem::replace(&mut self.refusal, Refusal::NOBODY);
-            return Step::Done(Acquired::Refused(refusal));
+            return Step::Done(Acquired::Refused(self.refusal(item)));
         }
         let (cas, left) = match item {
-            LockItem::Held { cas, left, .. } => (cas, left),
-            LockItem::Free => (0, None),
-        };
-        self.stage = match item {
-            LockItem::Held { .. } => Stage::Look,
-            LockItem::Free => Stage::Attempt,
+            LockItem::Held { cas, left, .. } => {
+                self.quick_retries = 0;
+                self.stage = Stage::Look;
+                (cas, left)
+            }
+            LockItem::Free => {
+                self.stage = Stage::Attempt;
+                (0, None)
+            }
         };
         let sleep = self.backoff.after_look(cas, left, now);
         self.pause(now, sleep, Pause::Held)
@@ -249,10 +250,9 @@ impl<'a> Acquire<'a> {
             let nonce = self.next_nonce;
             self.next_nonce = nonce.next();
             self.attempt = None;
-            let record = Record::new(nonce, lease.duration(), since, self.request.owner);
             return Ok(self.attempt.insert(Attempt {
                 nonce,
-                record,
+                since,
                 expiry,
                 incarnation: server.incarnation,
                 sent: now.moment,
@@ -313,7 +313,9 @@ impl<'a> Acquire<'a> {
         let mut grant = Grant {
             incarnation: attempt.incarnation,
             nonce: attempt.nonce,
-            record: attempt.record.clone(),
+            owner: self.request.owner.clone(),
+            lease: self.request.lease,
+            since: attempt.since,
             cas,
             token: None,
             expiry: attempt.expiry,
@@ -451,10 +453,6 @@ impl Sealed for Acquire<'_> {}
 impl Operation for Acquire<'_> {
     type Outcome = Acquired;
 
-    fn begin(&mut self, _now: Now) -> Step<Acquired> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,
@@ -473,6 +471,7 @@ impl Operation for Acquire<'_> {
             Stage::Attempt => {
                 let fencing = self.request.fencing;
                 let namespace = self.request.namespace;
+                let (lease, owner) = (self.request.lease, self.request.owner);
                 let attempt = self.attempt_for(server, now).map_err(Acquired::Failed)?;
                 attempt.open_before = attempt.open;
                 // From here on it may reach the server; that it was not sent is the exception.
@@ -483,12 +482,12 @@ impl Operation for Acquire<'_> {
                     let present = server.clock.nanos_at_least(now.moment).unwrap_or(0);
                     present.max(started)
                 });
-                let record = attempt.record.as_bytes();
+                let record = Record::new(attempt.nonce, lease.duration(), attempt.since, owner);
                 push_attempt(
                     flight,
                     dialect,
                     (namespace, keys),
-                    record,
+                    record.as_bytes(),
                     attempt.expiry,
                     seed,
                 );

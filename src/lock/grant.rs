@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub lease: Lease,
     /// Whether a fencing token is drawn.
     pub fencing: bool,
+    /// Whether a refusal says who holds the lock, which takes two allocations.
+    pub tell_holder: bool,
     /// The longest lease in use under the prefix, for which a server must have remembered
     /// everything before a lock is granted; `None` grants it anyway.
     pub memory: Option<Lease>,
@@ -49,8 +51,12 @@ pub struct Grant {
     pub incarnation: Incarnation,
     /// The attempt that won.
     pub nonce: Nonce,
-    /// The record as stored.
-    pub record: Record,
+    /// Who holds it, as the record says.
+    pub owner: Owner,
+    /// For how long at a time.
+    pub lease: Lease,
+    /// The server's second at the acquisition, as the record says.
+    pub since: u64,
     /// The CAS unique that renewal and release name.
     pub cas: u64,
     /// The fencing token, if one was asked for.
@@ -63,10 +69,18 @@ pub struct Grant {
     pub valid_until: Moment,
 }
 
+impl Grant {
+    /// The record as stored.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record::new(self.nonce, self.lease.duration(), self.since, &self.owner)
+    }
+}
+
 /// Who stood in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the record says, if it is one of ours and was still there.
+    /// What the record says, if that was asked for, it is one of ours and was still there.
     pub holder: Option<HolderRecord>,
     /// What the server said about its time.
     pub left: Option<TimeLeft>,
@@ -81,10 +95,6 @@ impl Refusal {
 
 /// What came of an attempt to acquire.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a record is kept in place, so that acquiring allocates nothing"
-)]
 pub enum Acquired {
     /// It is held now.
     Granted(Grant),

@@ -119,10 +119,6 @@ impl Sealed for Release<'_> {}
 impl Operation for Release<'_> {
     type Outcome = Released;
 
-    fn begin(&mut self, _now: Now) -> Step<Released> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,

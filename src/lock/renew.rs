@@ -83,10 +83,6 @@ impl Sealed for Renew<'_> {}
 impl Operation for Renew<'_> {
     type Outcome = Renewed;
 
-    fn begin(&mut self, _now: Now) -> Step<Renewed> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,
@@ -101,9 +97,9 @@ impl Operation for Renew<'_> {
             .expiry(self.lease, now)
             .map_err(|error| Renewed::Failed(Failure::Lease(error)))?;
         let dialect = server.capabilities.dialect;
-        let record = self.grant.record.as_bytes();
+        let record = self.grant.record();
         let about = (self.namespace, self.keys);
-        push_renewal(flight, dialect, about, record, self.cas, expiry);
+        push_renewal(flight, dialect, about, record.as_bytes(), self.cas, expiry);
         self.sent = Some((now.moment, expiry));
         Ok(())
     }

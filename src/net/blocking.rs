@@ -159,16 +159,21 @@ impl Connection {
         &mut self.buffers.flight
     }
 
-    /// Sends the flight and reads all its replies, within `limit`.
+    /// Sends the flight and reads all its replies, within `limit`; `elapsed` tells how much of
+    /// that is over.
     ///
     /// # Errors
     /// [`NetError::sent`] tells whether the server may have seen any of it. The connection is of
     /// no further use then.
-    pub(crate) fn exchange(&mut self, limit: Duration) -> Result<Replies<'_>, NetError> {
+    pub(crate) fn exchange(
+        &mut self,
+        limit: Duration,
+        elapsed: impl Fn() -> Duration,
+    ) -> Result<Replies<'_>, NetError> {
         self.dirty = true;
         self.set_limit(limit)
             .map_err(|error| NetError::unsent(NetCause::Io(error)))?;
-        self.run(limit).map_err(NetError::sent)?;
+        self.run(limit, elapsed).map_err(NetError::sent)?;
         self.dirty = false;
         Ok(self.buffers.replies())
     }
@@ -181,31 +186,29 @@ impl Connection {
         Ok(())
     }
 
-    fn run(&mut self, limit: Duration) -> Result<(), NetCause> {
+    fn run(&mut self, limit: Duration, elapsed: impl Fn() -> Duration) -> Result<(), NetCause> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetCause::Timeout(limit),
             _ => NetCause::Io(error),
         };
-        let deadline = Instant::now() + limit;
         self.stream
             .write_all(self.buffers.flight.bytes())
             .map_err(failed)?;
-        let mut chunk = [0; 4096];
         loop {
-            let read = match self.stream.read(&mut chunk) {
+            let read = match self.stream.read(self.buffers.room()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.map_err(failed)?,
             };
             if read == 0 {
                 return Err(self.buffers.closed());
             }
-            self.buffers.input.extend_from_slice(&chunk[..read]);
+            self.buffers.received(read);
             if self.buffers.is_complete()? {
                 return Ok(());
             }
             // The limit of the socket is one per read; a server that sends a byte now and then is
             // held to the same limit for all of them.
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(elapsed());
             if left.is_zero() {
                 return Err(NetCause::Timeout(limit));
             }

@@ -68,7 +68,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         assert_eq!(lock, "memlatch:lock:invoices/42");
         assert_eq!(grant.expiry, expiry);
         assert_eq!(grant.nonce, nonce(1));
-        assert_eq!(grant.record.as_bytes(), record.as_bytes());
+        assert_eq!(grant.record().as_bytes(), record.as_bytes());
         assert_eq!(grant.sent, world.clients[0].moment(sent));
         let until = world.clients[0].moment(sent + secs(10.0));
         assert_eq!(

@@ -111,7 +111,6 @@ enum Activity<'a> {
 
 /// What comes of a step of any activity.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is short-lived")]
 enum Outcome {
     Watched(Result<(), Failure>),
     Acquired(Acquired),
@@ -154,10 +153,6 @@ fn rewrap<T>(step: Step<T>, wrap: impl FnOnce(T) -> Outcome) -> Step<Outcome> {
 }
 
 impl Activity<'_> {
-    fn begin(&mut self, now: Now) -> Step<Outcome> {
-        dispatch!(self, |op, wrap| rewrap(op.begin(now), wrap))
-    }
-
     #[expect(
         clippy::result_large_err,
         reason = "the outcome of an operation is no error"
@@ -435,12 +430,8 @@ impl<'a> History<'a> {
                 return;
             };
             self.actors[id].activity = activity;
-            let now = self.actors[id].client.now(self.now);
-            let step = self.actors[id].activity.begin(now);
-            self.follow(id, step);
-        } else {
-            self.send(id);
         }
+        self.send(id);
     }
 
     fn choose(&mut self, id: usize) -> Option<Activity<'a>> {
@@ -535,8 +526,7 @@ impl<'a> History<'a> {
                 let give_up = now.moment.after(Duration::from_secs(1));
                 let release = Release::of_leftover(&self.names.keys, &leftover, give_up);
                 self.actors[id].activity = Activity::Releasing(release);
-                let step = self.actors[id].activity.begin(now);
-                self.follow(id, step);
+                self.send(id);
             }
             _ => self.rest(id),
         }
