@@ -407,6 +407,7 @@ impl Site {
             lease: lease(),
             fencing: true,
             tell_holder: true,
+            lean: false,
             memory: Some(lease()),
             patience: Patience::Once,
             tolerance: Duration::from_secs(1),

@@ -28,6 +28,7 @@ impl fmt::Debug for Lock {
             .field("name", &self.wish.name)
             .field("lease", &self.wish.lease)
             .field("fencing", &self.wish.fencing)
+            .field("lean", &self.wish.lean)
             .finish_non_exhaustive()
     }
 }
@@ -64,6 +65,28 @@ impl Lock {
     #[must_use]
     pub fn fencing(mut self, on: bool) -> Self {
         self.wish.fencing = on;
+        self
+    }
+
+    /// Without a record of the holder, without a fencing token and without the restart guard: the
+    /// least that a lock can be, for those to whom the last microsecond counts. One line each way
+    /// to acquire it and one to release it.
+    ///
+    /// It excludes ordinary holders of the same name, and they it. What it gives up:
+    ///
+    /// - [`fencing_token`](LockGuard::fencing_token) is `None`, so a holder that is late cannot be
+    ///   told from the one after it;
+    /// - on a server that was restarted or flushed, two can hold it until the first one's next
+    ///   renewal, or the end of its lease;
+    /// - nobody can see who holds it, only that somebody does;
+    /// - the server's `temporary_ttl` does not protect it from eviction, only room or `-M` does:
+    ///   memcached decides at the creation of an item, and this kind is created without an expiry.
+    ///
+    /// The lease must be at least 2 s. Servers before memcached 1.6.27 cannot do it; there the lock
+    /// is held with a record, everything else being the same.
+    #[must_use]
+    pub fn lean(mut self) -> Self {
+        self.wish.lean = true;
         self
     }
 

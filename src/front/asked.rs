@@ -8,8 +8,8 @@ use super::holder::Holder;
 use super::registry::Job;
 use super::site::Site;
 use crate::lock::{
-    Acquire, Acquired, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError, Namespace,
-    Owner, Patience, Released, Request,
+    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError,
+    Namespace, Owner, Patience, Released, Request,
 };
 use core::time::Duration;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(crate) struct Wish {
     /// Who asks, where that is not the client's own name.
     pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
+    pub(crate) lean: bool,
 }
 
 impl Wish {
@@ -35,6 +36,7 @@ impl Wish {
             lease: None,
             owner: None,
             fencing: true,
+            lean: false,
         }
     }
 
@@ -57,6 +59,11 @@ impl Wish {
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
             None => site.settings.default_lease,
         };
+        if self.lean {
+            lease
+                .check_lean()
+                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
+        }
         Ok(Asked {
             site,
             wish: self,
@@ -84,10 +91,14 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             keys: self.keys,
             owner: self.wish.owner.as_ref().unwrap_or(&settings.owner),
             lease: self.lease,
-            fencing: self.wish.fencing,
+            fencing: self.wish.fencing && !self.wish.lean,
+            lean: self.wish.lean,
             // Who waits for a while is told who was in the way. The others do not ask.
             tell_holder: matches!(patience, Patience::Until(_)),
-            memory: self.site.memory_for(self.lease),
+            memory: match self.wish.lean {
+                true => None,
+                false => self.site.memory_for(self.lease),
+            },
             patience,
             tolerance: self.site.tolerance(self.lease, patience != Patience::Once),
         };
@@ -95,7 +106,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             site: self.site,
             name: &self.wish.name,
             keys: self.keys,
-            acquire: Acquire::new(request, self.site.nonces.draw()),
+            acquire: Acquisition::new(request, self.site.nonces.draw()),
             wake,
         }
     }
@@ -130,7 +141,7 @@ pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     site: &'a Site<C, L>,
     name: &'a Arc<str>,
     keys: &'a LockKeys,
-    pub(crate) acquire: Acquire<'a>,
+    pub(crate) acquire: Acquisition<'a>,
     wake: W,
 }
 

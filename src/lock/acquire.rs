@@ -1,8 +1,7 @@
 //! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
 
-use super::backoff::Backoff;
 use super::founding::{Founded, Founding, UPTIME_AHEAD};
-use super::grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
+use super::grant::{Acquired, Grant, Leftover, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
     Compared, Failure, LockItem, Stored, push_attempt, push_read_lock, push_read_sentinel,
@@ -10,9 +9,11 @@ use super::items::{
 };
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
+use super::proof::Proof;
 use super::raising::{Raised, Raising};
 use super::record::{HolderRecord, Nonce, Record, is_ours, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
+use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 
@@ -22,14 +23,6 @@ const QUICK_RETRIES: u8 = 3;
 
 /// How often sentinels are made before the server counts as one that forgets at once.
 const FOUNDINGS: u8 = 3;
-
-/// How many flights may follow each other without a pause. Founding a sentinel, raising a counter
-/// and acquiring need about half as many together.
-const BREATH: u8 = 24;
-
-/// How many flights there may be behind the end of the caller's patience, to take back what stands
-/// at the server. For who tries once, that is all of them.
-const LATE: u8 = 24;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -90,20 +83,14 @@ pub struct Acquire<'a> {
     next_nonce: Nonce,
     attempt: Option<Attempt>,
     stage: Stage,
-    backoff: Backoff,
+    stamina: Stamina,
     quick_retries: u8,
     /// Sentinels made since one was last seen.
     foundings: u8,
     /// The server's clock was read for the attempt to come.
     calibrated: bool,
-    /// Flights since the last pause.
-    flights: u8,
-    /// Flights behind the end of all patience.
-    late: u8,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
-    /// Since when the server has not answered, and how often it was tried.
-    silent: Option<(Moment, u32)>,
 }
 
 impl<'a> Acquire<'a> {
@@ -112,19 +99,16 @@ impl<'a> Acquire<'a> {
     #[must_use]
     pub const fn new(request: Request<'a>, nonce: Nonce) -> Self {
         Self {
+            stamina: Stamina::new(&request, nonce.seed()),
             request,
             first_nonce: nonce,
             next_nonce: nonce,
             attempt: None,
             stage: Stage::Attempt,
-            backoff: Backoff::new(nonce.seed()),
             quick_retries: 0,
             foundings: 0,
             calibrated: false,
-            flights: 0,
-            late: 0,
             prepared: false,
-            silent: None,
         }
     }
 
@@ -135,27 +119,9 @@ impl<'a> Acquire<'a> {
         let attempt = self.attempt.as_ref().filter(|attempt| attempt.open)?;
         Some(Leftover {
             incarnation: attempt.incarnation,
-            nonce: attempt.nonce,
+            proof: Proof::Nonce(attempt.nonce),
             moot_after: self.request.lease.valid_until(attempt.sent),
         })
-    }
-
-    fn patience_ends(&self, now: Moment) -> Option<Moment> {
-        match self.request.patience {
-            Patience::Once => Some(now),
-            Patience::Until(end) => Some(end),
-            Patience::Forever => None,
-        }
-    }
-
-    /// Sleeps, but not beyond the caller's patience.
-    fn pause(&self, now: Moment, length: Duration, why: Pause) -> Step<Acquired> {
-        let until = now.after(length);
-        let end = self.patience_ends(now).unwrap_or(until);
-        Step::Pause {
-            until: until.min(end),
-            why,
-        }
     }
 
     /// Whether a record is that of an earlier attempt of this acquisition.
@@ -178,7 +144,7 @@ impl<'a> Acquire<'a> {
 
     fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
         self.calibrated = false;
-        if self.patience_ends(now).is_some_and(|end| end <= now) {
+        if self.stamina.is_over(now) {
             return Step::Done(Acquired::Refused(self.refusal(item)));
         }
         let (cas, left) = match item {
@@ -192,8 +158,7 @@ impl<'a> Acquire<'a> {
                 (0, None)
             }
         };
-        let sleep = self.backoff.after_look(cas, left, now);
-        self.pause(now, sleep, Pause::Held)
+        self.stamina.wait(cas, left, now)
     }
 
     /// The lock was free after all: tries again, at once a few times and then with pauses.
@@ -226,7 +191,7 @@ impl<'a> Acquire<'a> {
     fn wait_for_memory(&mut self, lacking: Duration, now: Moment) -> Step<Acquired> {
         self.stage = Stage::Attempt;
         let until = now.after(lacking);
-        if self.patience_ends(now).is_some_and(|end| end < until) {
+        if self.stamina.ends(now).is_some_and(|end| end < until) {
             return Step::Done(Acquired::YoungMemory { lacking });
         }
         Step::Pause {
@@ -312,7 +277,7 @@ impl<'a> Acquire<'a> {
         };
         let mut grant = Grant {
             incarnation: attempt.incarnation,
-            nonce: attempt.nonce,
+            proof: Proof::Nonce(attempt.nonce),
             owner: self.request.owner.clone(),
             lease: self.request.lease,
             since: attempt.since,
@@ -375,35 +340,6 @@ impl<'a> Acquire<'a> {
         Step::Done(Acquired::Granted(grant))
     }
 
-    /// Whatever a server answers, it is not asked at the speed of the network for ever, and nobody
-    /// is kept beyond his patience by it.
-    fn with_breath(&mut self, step: Step<Acquired>, now: Moment) -> Step<Acquired> {
-        if matches!(step, Step::Send | Step::Pause { .. })
-            && self.patience_ends(now).is_some_and(|end| end <= now)
-        {
-            self.late += 1;
-            if self.late > LATE {
-                let unknown = self.leftover().is_some();
-                return Step::GiveUp { unknown };
-            }
-        }
-        if !matches!(step, Step::Send) {
-            self.flights = 0;
-            return step;
-        }
-        self.flights += 1;
-        if self.flights < BREATH {
-            return step;
-        }
-        self.flights = 0;
-        if self.patience_ends(now).is_some_and(|end| end <= now) {
-            let unknown = self.leftover().is_some();
-            return Step::GiveUp { unknown };
-        }
-        let sleep = self.backoff.after_failure(0);
-        self.pause(now, sleep, Pause::Held)
-    }
-
     /// A look has found the lock held. If by us, then by a request that was carried out late.
     fn looked(
         &mut self,
@@ -439,9 +375,7 @@ impl<'a> Acquire<'a> {
                 Step::Send
             }
             AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
-            AfterUndo::Retry if self.patience_ends(now).is_some_and(|end| end <= now) => {
-                Step::GiveUp { unknown: false }
-            }
+            AfterUndo::Retry if self.stamina.is_over(now) => Step::GiveUp { unknown: false },
             AfterUndo::Retry => self.retry(now),
             AfterUndo::Fail(failure) => self.fail(failure),
         }
@@ -585,9 +519,9 @@ impl Operation for Acquire<'_> {
                 }
             },
         };
-        self.silent = None;
         self.prepared = false;
-        Ok(self.with_breath(step, received))
+        let unknown = self.leftover().is_some();
+        Ok(self.stamina.answered(step, received, unknown))
     }
 
     fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Acquired> {
@@ -604,22 +538,7 @@ impl Operation for Acquire<'_> {
             (Stage::Raise { .. }, _) => self.stage = Stage::Attempt,
             _ => {}
         }
-        let (since, tries) = self.silent.unwrap_or((now, 0));
-        self.silent = Some((since, tries + 1));
         let unknown = self.leftover().is_some();
-        let mut give_up = since.after(self.request.tolerance);
-        if let Patience::Until(end) = self.request.patience {
-            give_up = give_up.min(end);
-        }
-        let until = now.after(self.backoff.after_failure(tries));
-        let over = self.patience_ends(now).is_some_and(|end| end <= now);
-        self.late += u8::from(over);
-        if until >= give_up || self.late > LATE {
-            return Step::GiveUp { unknown };
-        }
-        Step::Pause {
-            until,
-            why: Pause::Unreachable,
-        }
+        self.stamina.unanswered(now, unknown)
     }
 }

@@ -5,7 +5,8 @@ use super::items::Failure;
 use super::lease::Lease;
 use super::moment::Moment;
 use super::name::{LockKeys, Namespace};
-use super::record::{HolderRecord, Nonce, Owner, Record};
+use super::proof::Proof;
+use super::record::{HolderRecord, Owner, Record};
 use crate::wire::TimeLeft;
 use core::time::Duration;
 
@@ -33,6 +34,10 @@ pub struct Request<'a> {
     pub lease: Lease,
     /// Whether a fencing token is drawn.
     pub fencing: bool,
+    /// Whether the lock is held without a record and without a token, where the server can do
+    /// that (memcached 1.6.27 and later): one request and one answer, each of one line. It needs no
+    /// memory of the server's then.
+    pub lean: bool,
     /// Whether a refusal says who holds the lock, which takes two allocations.
     pub tell_holder: bool,
     /// The longest lease in use under the prefix, for which a server must have remembered
@@ -49,8 +54,8 @@ pub struct Request<'a> {
 pub struct Grant {
     /// The run of the server that granted it.
     pub incarnation: Incarnation,
-    /// The attempt that won.
-    pub nonce: Nonce,
+    /// What shows that the item is ours.
+    pub proof: Proof,
     /// Who holds it, as the record says.
     pub owner: Owner,
     /// For how long at a time.
@@ -70,10 +75,18 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The record as stored.
+    /// The record as stored; `None` when there is none, see [`Request::lean`].
     #[must_use]
-    pub fn record(&self) -> Record {
-        Record::new(self.nonce, self.lease.duration(), self.since, &self.owner)
+    pub fn record(&self) -> Option<Record> {
+        match self.proof {
+            Proof::Nonce(nonce) => Some(Record::new(
+                nonce,
+                self.lease.duration(),
+                self.since,
+                &self.owner,
+            )),
+            Proof::Token(_) => None,
+        }
     }
 }
 
@@ -115,8 +128,8 @@ pub enum Acquired {
 pub struct Leftover {
     /// The run of the server it was sent to.
     pub incarnation: Incarnation,
-    /// The attempt.
-    pub nonce: Nonce,
+    /// What shows that an item is what was left.
+    pub proof: Proof,
     /// After this instant the record, should it exist, is about to expire by itself.
     pub moot_after: Moment,
 }

@@ -14,8 +14,8 @@ use super::requests::fence_flags;
 use super::sentinel::Sentinel;
 use crate::wire::{Blame, DecodeError};
 use crate::wire::{
-    ErrorReply, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request, Store,
-    StoreVerb, TimeLeft, parse_u64,
+    ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
+    Store, StoreVerb, TimeLeft, parse_u64,
 };
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -214,6 +214,56 @@ pub(super) fn push_renewal(
     }
     push_read_lock(flight, dialect, keys);
     push_read_sentinel(flight, dialect, namespace);
+}
+
+/// Writes an attempt to acquire without a record: makes an empty item with this CAS unique where
+/// there is none, and says which CAS unique it has and for how long it stays.
+pub(super) fn push_lean_attempt(flight: &mut Flight, keys: &LockKeys, cas: u64, expiry: u64) {
+    flight.push_prepared(&keys.requests().lean, [expiry, cas]);
+}
+
+/// Reads the answer to [`push_lean_attempt`]: the CAS unique, and the time that is left.
+pub(super) fn read_lean_attempt(
+    replies: &mut Replies<'_>,
+) -> Result<Result<(u64, Option<TimeLeft>), Failure>, DecodeError> {
+    Ok(match replies.next_reply()? {
+        Reply::Meta(MetaReply {
+            status: MetaStatus::Done,
+            flags,
+            ..
+        }) => match flags.cas().ok_or(DecodeError::UnexpectedReply)? {
+            0 => Err(Failure::NoCas),
+            cas => Ok((cas, flags.ttl())),
+        },
+        // The server made no item, and says no more about why.
+        Reply::Meta(MetaReply {
+            status: MetaStatus::Miss,
+            ..
+        }) => Err(Failure::OutOfMemory),
+        Reply::Error(error) => Err(Failure::from_reply(&error)),
+        _ => return Err(DecodeError::UnexpectedReply),
+    })
+}
+
+/// Writes the renewal of a lock without a record: gives the item that has the first CAS unique the
+/// second one and this expiry, and looks at the lock.
+pub(super) fn push_lean_renewal(
+    flight: &mut Flight,
+    dialect: Dialect,
+    keys: &LockKeys,
+    (cas, next): (u64, u64),
+    expiry: u64,
+) {
+    flight.push(&Request::MetaDelete {
+        key: keys.lock(),
+        flags: Flags::list(&[
+            Flag::CompareCas(cas),
+            Flag::ExplicitCas(next),
+            Flag::Invalidate,
+            Flag::Ttl(exptime(expiry)),
+        ]),
+    });
+    push_read_lock(flight, dialect, keys);
 }
 
 /// Writes what removes the record that has this CAS unique.

@@ -575,6 +575,7 @@ impl Names {
             lease,
             fencing: true,
             tell_holder: true,
+            lean: false,
             memory: Some(lease),
             patience: Patience::Once,
             tolerance: Duration::from_secs(1),
