@@ -14,6 +14,9 @@ const TIMES: u64 = 100;
 /// Long enough for several looks at a lock that is held.
 const HOLD: Duration = Duration::from_millis(40);
 
+/// With a fencing token or not, and lean.
+const WAYS: [(bool, bool); 3] = [(true, false), (false, false), (false, true)];
+
 /// Now and then a keeper opens a connection of its own or starts a task. What is asked is whether
 /// there are allocations that always happen.
 const ROUNDS: usize = 10;
@@ -52,8 +55,9 @@ fn blocking(server: &Server) -> memlatch::blocking::Client {
 fn a_blocking_pair() {
     let server = server();
     let client = blocking(&server);
-    for fencing in [true, false] {
+    for (fencing, lean) in WAYS {
         let lock = client.lock("pair").label("a name").fencing(fencing);
+        let lock = if lean { lock.lean() } else { lock };
         assert_eq!(
             count(|| {
                 let guard = lock.acquire().expect("nobody has it");
@@ -124,8 +128,9 @@ fn an_async_pair() {
         let once = least(|| run(1, future));
         least(|| run(1 + TIMES, future)) - once
     };
-    for fencing in [true, false] {
+    for (fencing, lean) in WAYS {
         let lock = client.lock("pair").label("a name").fencing(fencing);
+        let lock = if lean { lock.lean() } else { lock };
         let pair = || {
             let lock = lock.clone();
             let pair = async move {

@@ -19,6 +19,10 @@ pub struct Acquisition<'a> {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is kept in place, so that acquiring allocates nothing"
+)]
 enum Way<'a> {
     Full(Acquire<'a>),
     Lean(LeanAcquire<'a>),
