@@ -3,11 +3,12 @@
 use super::Core;
 use crate::front::{Clear, Seat, Unconnected, clock, within};
 use crate::lock::{Handshake, LockKeys, Moment};
-use crate::net::shared::SharedConnection;
+use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::wire::Limits;
 use core::hash::BuildHasher;
+use core::task::{Context, Waker};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,16 +73,33 @@ impl Connections {
         &self.places[number]
     }
 
-    /// Ends what is kept waiting for too long, see [`SharedConnection::watch`]. Returns whether
-    /// anything is under way.
-    pub(super) fn watch(&self) -> bool {
+    /// Ends what is kept waiting for too long, see [`SharedConnection::watch`], and collects what
+    /// nobody waited for and was not done. Returns whether anything is under way.
+    pub(super) fn watch(&self, undone: &mut Vec<Subject>) -> bool {
+        let mut look = |seat: &SharedSeat| {
+            let busy = seat.connection.watch();
+            undone.append(&mut seat.connection.undone());
+            busy
+        };
         let mut busy = false;
         for seat in self.places.iter().filter_map(Place::get) {
-            busy |= seat.connection.watch();
+            busy |= look(&seat);
         }
         let mut retired = self.retired();
-        retired.retain(|seat| seat.connection.watch());
+        retired.retain(|seat| look(seat));
         busy || !retired.is_empty()
+    }
+
+    /// Sends what nobody waits for. Returns the connections that take no more for now.
+    pub(super) fn send_quiet(&self) -> Vec<Arc<SharedSeat>> {
+        let mut slow = Vec::new();
+        for seat in self.places.iter().filter_map(Place::get) {
+            let cx = &mut Context::from_waker(Waker::noop());
+            if seat.connection.poll_send_quiet(cx).is_pending() {
+                slow.push(seat);
+            }
+        }
+        slow
     }
 
     /// Puts a connection into a place. What is under way on the one that was there goes on.

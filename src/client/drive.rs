@@ -237,7 +237,7 @@ impl Core {
     }
 
     /// Something is under way: sees to it that the keeper watches how long it takes.
-    fn watched(&self) {
+    pub(super) fn watched(&self) {
         if !self.watch.load(Ordering::Relaxed) && !self.watch.swap(true, Ordering::AcqRel) {
             self.wake.notify_one();
         }

@@ -4,9 +4,11 @@ use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Release};
+use crate::lock::{LossReason, Moment, Now, Operation, Release};
+use crate::net::shared::Subject;
 use core::fmt;
 use core::pin::pin;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
@@ -154,6 +156,32 @@ impl LockGuard {
         outcome
     }
 
+    /// Gives the lock back without waiting for the answer: the request travels with whatever is
+    /// sent next, such as the next acquisition, and by itself as soon as the keeper task runs.
+    ///
+    /// The lock is not free when this returns, and whether it was held to the end is not told.
+    /// Where the answer is not that it was released, the keeper releases it once more and logs what
+    /// comes of that; [`Client::quiet_failures`](crate::Client::quiet_failures) counts those. Where
+    /// the program ends at once, the request may not be sent any more, and the lock frees itself
+    /// with its lease.
+    pub fn release_quietly(mut self) {
+        let now = clock::now();
+        self.spent = true;
+        if self.end(now.moment).is_some() {
+            return;
+        }
+        let core = &self.shared.core;
+        match core.release_quietly(&self.lock, now) {
+            Ok(()) => {
+                core.quiet.store(true, Ordering::Release);
+                core.watched();
+            }
+            // A renewal is under way, or there is no connection: what takes time is the keeper's.
+            Err(lock) => core.site.registry.push(Job::Release(lock)),
+        }
+        core.wake.notify_one();
+    }
+
     /// Stops the keeping. The reason if the lock was over before.
     fn end(&self, now: Moment) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
@@ -184,6 +212,33 @@ impl Drop for LockGuard {
 }
 
 impl super::Core {
+    /// Writes the release of a lock that was ended, to be sent with the next write. Gives the lock
+    /// back where that is not possible.
+    fn release_quietly(&self, lock: &Arc<HeldLock>, now: Now) -> Result<(), Arc<HeldLock>> {
+        let held = &lock.held;
+        let cas = {
+            let state = held.state();
+            if state.renewing {
+                return Err(Arc::clone(lock));
+            }
+            state.cas
+        };
+        let place = self.site.connections.place(Some(&held.keys));
+        let Some(seat) = place.get() else {
+            return Err(Arc::clone(lock));
+        };
+        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let begun = seat
+            .connection
+            .begin_quiet(Arc::clone(lock) as Subject, |flight| {
+                let prepared = self.site.with_view(seat.incarnation, |view| {
+                    release.prepare(view, now, flight).is_ok()
+                });
+                prepared == Some(true)
+            });
+        begun.map_err(|_| Arc::clone(lock))
+    }
+
     /// Removes the record of a lock that was ended.
     pub(super) async fn release(
         &self,

@@ -5,7 +5,7 @@ use super::lock::release_until;
 use super::{Core, HeldLock};
 use crate::front::{Calibration, Job, Renewals, Task, clock};
 use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
-use crate::net::shared::LOOKS;
+use crate::net::shared::{LOOKS, Subject};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::future::poll_fn;
 use core::pin::pin;
@@ -22,6 +22,11 @@ pub(super) async fn run(core: Arc<Core>) {
     let mut calibration = Calibration::new();
     let mut watch = Watch::new(&core);
     loop {
+        if core.quiet.swap(false, Ordering::AcqRel) {
+            for seat in core.site.connections.send_quiet() {
+                tasks.spawn(async move { seat.connection.send_quiet().await });
+            }
+        }
         let now = clock::moment();
         let mut until = match core.site.registry.next(now) {
             Task::Exit => return,
@@ -157,6 +162,17 @@ impl Exchange for Renewals<'_> {
     }
 }
 
+/// A release that nobody waited for was refused or not answered.
+fn release_anew(core: &Core, subject: Subject) {
+    let Ok(lock) = subject.downcast::<HeldLock>() else {
+        return;
+    };
+    core.quiet_failures.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(name = %lock.held.name, "a quiet release came to nothing; releasing once more");
+    core.site.registry.push(Job::Release(lock));
+    core.wake.notify_one();
+}
+
 /// Watches over what is under way, for as long as there is anything.
 struct Watch {
     /// Between two looks.
@@ -183,7 +199,11 @@ impl Watch {
         if due {
             // Before the look: whoever comes behind it tells the keeper again.
             core.watch.store(false, Ordering::Release);
-            let busy = core.site.connections.watch();
+            let mut undone = Vec::new();
+            let busy = core.site.connections.watch(&mut undone);
+            undone
+                .into_iter()
+                .for_each(|subject| release_anew(core, subject));
             if busy {
                 core.watch.store(true, Ordering::Release);
             }

@@ -13,7 +13,7 @@ use crate::front::{Builder, Cause, Clear, ConnectionCount, Held, Holder, LockErr
 use crate::lock::Inspect;
 use connections::Connections;
 use core::fmt;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use drive::Bound;
 use std::string::String;
@@ -46,6 +46,10 @@ struct Core {
     closed: Notify,
     /// The keeper watches how long what is under way takes.
     watch: AtomicBool,
+    /// Something is to be sent that nobody waits for.
+    quiet: AtomicBool,
+    /// How many releases that nobody waited for came to nothing.
+    quiet_failures: AtomicU64,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -173,9 +177,17 @@ impl Client {
                 done.await;
             }
         };
+        core.site.connections.send_quiet();
         let in_time = tokio::time::timeout(limit, drained).await.is_ok();
         core.site.connections.clear();
         in_time
+    }
+
+    /// How many [quiet releases](LockGuard::release_quietly) were refused or not answered so far.
+    /// Each was followed by a release that is waited for, in the background.
+    #[must_use]
+    pub fn quiet_failures(&self) -> u64 {
+        self.core().quiet_failures.load(Ordering::Relaxed)
     }
 
     /// The address of the server.
@@ -215,6 +227,8 @@ impl Builder<Client> {
             done: Notify::new(),
             closed: Notify::new(),
             watch: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
+            quiet_failures: AtomicU64::new(0),
         });
         match core.connect(core.site.connections.place(None), None).await {
             Ok(_) => {}

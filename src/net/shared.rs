@@ -7,6 +7,10 @@
 //!
 //! Who gets which reply is for [`Pipeline`] to say.
 
+mod quiet;
+
+pub(crate) use quiet::Subject;
+
 use super::error::{NetCause, NetError};
 use super::pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};
 use crate::wire::{DecodeError, Flight, Limits, Replies};
@@ -15,6 +19,7 @@ use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
+use quiet::Quiet;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
@@ -62,6 +67,8 @@ struct State<S> {
     waiting: VecDeque<(Ticket, Waker)>,
     /// Those for whom there was no room.
     crowd: Vec<Waker>,
+    /// Flights that nobody waits for.
+    quiet: Quiet,
     /// The stream takes no more bytes for now. The driver waits for it to take some.
     blocked: bool,
     /// Why the connection ended, where the pipeline does not know.
@@ -98,6 +105,7 @@ impl<S> SharedConnection<S> {
                 driver: None,
                 waiting: VecDeque::new(),
                 crowd: Vec::new(),
+                quiet: Quiet::default(),
                 blocked: false,
                 end: None,
                 due: (None, 0),
@@ -125,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// guards.
     pub(crate) fn watch(&self) -> bool {
         let mut state = self.state();
+        state.look();
         let due = state.pipeline.next_due();
         let (before, looks) = state.due;
         let looks = if due.is_some() && due == before {
@@ -143,8 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// Sends the flight that `write` fills, behind those of others.
     ///
     /// `write` is called once, when there is room for the flight, and told whether that had to be
-    /// waited for. Its error is handed through, and nothing is sent then. With `look`, it is seen first whether the server has closed the
-    /// connection while nobody listened.
+    /// waited for. Its error is handed through, and nothing is sent then. With `look`, it is seen
+    /// first whether the server has closed the connection while nobody listened.
     ///
     /// # Errors
     /// The connection has ended, or there was no room within `limit`; nothing was sent.
@@ -273,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
         let mut guard = self.connection.state();
         let state = &mut *guard;
         if state.pipeline.is_unsent(self.ticket) {
-            if !self.yielded && state.pipeline.len() > 1 {
+            if !self.yielded && state.pipeline.len() - state.quiet.len() > 1 {
                 // Where one comes, others are about to. They get one turn to add theirs.
                 self.yielded = true;
                 cx.waker().wake_by_ref();
@@ -404,6 +413,7 @@ impl<S> State<S> {
     }
 
     fn wake_all(&mut self) {
+        self.settle_quiet();
         self.call_driver();
         self.waiting.drain(..).for_each(|(_, waker)| waker.wake());
         self.crowd.drain(..).for_each(Waker::wake);
@@ -474,7 +484,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                     return self.wake_all();
                 }
                 Poll::Ready(Ok(())) => match self.pipeline.received(buffer.filled()) {
-                    Ok(_) => self.wake_answered(),
+                    Ok(_) => {
+                        self.settle_quiet();
+                        self.wake_answered();
+                    }
                     Err(_) => return self.wake_all(),
                 },
             }

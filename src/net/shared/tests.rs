@@ -125,7 +125,7 @@ type Connection = SharedConnection<Wire>;
 const MUCH: usize = 1 << 40;
 
 /// Far beyond what any test takes: time stands still.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks for a number and returns what was answered.
 async fn ask(connection: &Connection, number: u64) -> Result<u64, NetError> {
