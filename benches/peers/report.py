@@ -284,7 +284,7 @@ def plot(results, names):
         *panel("Acquire and release, one core: time, × bare socket (shorter is better)", one, 30, most,
                lambda value: f"{value:.2f}"),
         *panel("64 tasks: pairs a second (longer is better)", many, second,
-               max((bar[3] for bar in many), default=1), lambda value: f"{value / 1000:,.0f} k"),
+               max((bar[4] for bar in many), default=1), lambda value: f"{value / 1000:,.0f} k"),
     ]
     style = "text{font:13px sans-serif;fill:#212529}.title{font-size:15px;font-weight:bold}"
     return "\n".join([

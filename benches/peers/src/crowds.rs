@@ -1,6 +1,6 @@
 //! Many tasks at once, each with a lock of its own.
 
-use crate::floor::{EventLoop, Shape};
+use crate::floor::{self, EventLoop, Shape};
 use crate::variants::{
     Shapes, Token, async_memcached_pair, current_thread, is_released, rslock_pair,
 };
@@ -24,52 +24,76 @@ pub struct Kind {
     pub name: &'static str,
     pub tasks: usize,
     needs_redis: bool,
-    make: fn(usize, &Servers, &Shapes) -> Result<Box<dyn Crowd>>,
+    make: fn(&Place<'_>) -> Result<Box<dyn Crowd>>,
+}
+
+/// Where a crowd does its pairs.
+#[derive(Debug)]
+struct Place<'a> {
+    servers: &'a Servers,
+    shapes: &'a Shapes,
+    tasks: usize,
+    /// The number of its first lock. No two crowds have a lock in common, so that none meets what
+    /// another may have left behind.
+    first: usize,
+}
+
+impl Place<'_> {
+    fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
+        self.first..self.first + self.tasks
+    }
+
+    /// Keys for those who have no names, as long as memlatch's.
+    fn keys(&self) -> impl Iterator<Item = String> + use<> {
+        self.numbers()
+            .map(|number| format!("memlatch:lock:{}", floor::name(number)))
+    }
 }
 
 /// All of them, in the order of the tables.
 pub const KINDS: &[Kind] = &[
-    Kind::new("epoll-64", 64, |tasks, servers, shapes| {
-        event_loop(tasks, servers, &shapes.ordinary)
+    Kind::new("epoll-64", 64, |place| {
+        event_loop(place, &place.shapes.ordinary)
     }),
-    Kind::new("epoll-lean-64", 64, |tasks, servers, shapes| {
-        event_loop(tasks, servers, &shapes.lean)
+    Kind::new("epoll-lean-64", 64, |place| {
+        event_loop(place, &place.shapes.lean)
     }),
-    Kind::new("memlatch-64", 64, |tasks, servers, _| {
-        memlatch(tasks, servers, current_thread()?, |lock| lock)
+    Kind::new("memlatch-64", 64, |place| {
+        memlatch(place, current_thread()?, |lock| lock)
     }),
     #[cfg(feature = "lean")]
-    Kind::new("memlatch-lean-64", 64, |tasks, servers, _| {
-        memlatch(tasks, servers, current_thread()?, memlatch::Lock::lean)
+    Kind::new("memlatch-lean-64", 64, |place| {
+        memlatch(place, current_thread()?, memlatch::Lock::lean)
     }),
-    Kind::new("async-memcached-64", 64, |tasks, servers, _| {
-        async_memcached(tasks, servers)
-    }),
+    Kind::new("async-memcached-64", 64, async_memcached),
     Kind {
         needs_redis: true,
-        ..Kind::new("rslock-64", 64, |tasks, servers, _| rslock(tasks, servers))
+        ..Kind::new("rslock-64", 64, rslock)
     },
-    Kind::new("memlatch-256", 256, |tasks, servers, _| {
-        memlatch(tasks, servers, current_thread()?, |lock| lock)
+    Kind::new("memlatch-256", 256, |place| {
+        memlatch(place, current_thread()?, |lock| lock)
     }),
-    Kind::new("memlatch-256-two-workers", 256, |tasks, servers, _| {
-        memlatch(tasks, servers, two_workers()?, |lock| lock)
-    }),
-    #[cfg(feature = "lean")]
-    Kind::new("memlatch-lean-256", 256, |tasks, servers, _| {
-        memlatch(tasks, servers, current_thread()?, memlatch::Lock::lean)
+    Kind::new("memlatch-256-two-workers", 256, |place| {
+        memlatch(place, two_workers()?, |lock| lock)
     }),
     #[cfg(feature = "lean")]
-    Kind::new("memlatch-lean-256-two-workers", 256, |tasks, servers, _| {
-        memlatch(tasks, servers, two_workers()?, memlatch::Lock::lean)
+    Kind::new("memlatch-lean-256", 256, |place| {
+        memlatch(place, current_thread()?, memlatch::Lock::lean)
+    }),
+    #[cfg(feature = "lean")]
+    Kind::new("memlatch-lean-256-two-workers", 256, |place| {
+        memlatch(place, two_workers()?, memlatch::Lock::lean)
     }),
 ];
+
+/// The size of the largest crowd.
+const MOST_TASKS: usize = 256;
 
 impl Kind {
     const fn new(
         name: &'static str,
         tasks: usize,
-        make: fn(usize, &Servers, &Shapes) -> Result<Box<dyn Crowd>>,
+        make: fn(&Place<'_>) -> Result<Box<dyn Crowd>>,
     ) -> Self {
         Self {
             name,
@@ -90,7 +114,13 @@ impl Kind {
     /// # Errors
     /// The server does not answer, or is not there.
     pub fn connect(&self, servers: &Servers, shapes: &Shapes) -> Result<Box<dyn Crowd>> {
-        (self.make)(self.tasks, servers, shapes)
+        let place = KINDS.iter().position(|kind| kind.name == self.name);
+        (self.make)(&Place {
+            servers,
+            shapes,
+            tasks: self.tasks,
+            first: 1000 + MOST_TASKS * place.unwrap_or_default(),
+        })
     }
 }
 
@@ -105,9 +135,9 @@ impl Crowd for EventLoop {
     }
 }
 
-fn event_loop(tasks: usize, servers: &Servers, shape: &Shape) -> Result<Box<dyn Crowd>> {
-    let lockers: Result<_> = (0..tasks).map(|task| shape.named(1000 + task)).collect();
-    let event_loop = EventLoop::connect(&servers.memcached, lockers?)?;
+fn event_loop(place: &Place<'_>, shape: &Shape) -> Result<Box<dyn Crowd>> {
+    let lockers: Result<_> = place.numbers().map(|number| shape.named(number)).collect();
+    let event_loop = EventLoop::connect(&place.servers.memcached, lockers?)?;
     Ok(Box::new(event_loop))
 }
 
@@ -141,21 +171,17 @@ where
     }
 }
 
-fn name(task: usize) -> String {
-    crate::floor::name(1000 + task)
-}
-
 /// All tasks share one client, and so one connection.
 fn memlatch(
-    tasks: usize,
-    servers: &Servers,
+    place: &Place<'_>,
     runtime: Runtime,
     mode: impl Fn(memlatch::Lock) -> memlatch::Lock,
 ) -> Result<Box<dyn Crowd>> {
-    let connected = memlatch::Client::connect(servers.memcached.as_str());
+    let connected = memlatch::Client::connect(place.servers.memcached.as_str());
     let client = runtime.block_on(connected)?;
-    let states = (0..tasks)
-        .map(|task| mode(client.lock(name(task)).lease(LEASE)))
+    let states = place
+        .numbers()
+        .map(|number| mode(client.lock(floor::name(number)).lease(LEASE)))
         .collect();
     Ok(Box::new(Tasks {
         runtime,
@@ -171,13 +197,13 @@ fn memlatch(
 }
 
 /// Each task has a connection, for this client does not share them.
-fn async_memcached(tasks: usize, servers: &Servers) -> Result<Box<dyn Crowd>> {
+fn async_memcached(place: &Place<'_>) -> Result<Box<dyn Crowd>> {
     let runtime = current_thread()?;
-    let server = format!("tcp://{}", servers.memcached);
+    let server = format!("tcp://{}", place.servers.memcached);
     let mut states = Vec::new();
-    for task in 0..tasks {
+    for key in place.keys() {
         let client = runtime.block_on(async_memcached::Client::new(&server))?;
-        states.push((client, format!("memlatch:lock:{}", name(task))));
+        states.push((client, key));
     }
     Ok(Box::new(Tasks {
         runtime,
@@ -193,12 +219,10 @@ fn async_memcached(tasks: usize, servers: &Servers) -> Result<Box<dyn Crowd>> {
 }
 
 /// All tasks share one manager, and so one connection.
-fn rslock(tasks: usize, servers: &Servers) -> Result<Box<dyn Crowd>> {
-    let redis = servers.redis.as_deref().ok_or("no Redis is here")?;
+fn rslock(place: &Place<'_>) -> Result<Box<dyn Crowd>> {
+    let redis = place.servers.redis.as_deref().ok_or("no Redis is here")?;
     let manager = rslock::LockManager::new(vec![format!("redis://{redis}/")]);
-    let states = (0..tasks)
-        .map(|task| (manager.clone(), format!("memlatch:lock:{}", name(task))))
-        .collect();
+    let states = place.keys().map(|key| (manager.clone(), key)).collect();
     Ok(Box::new(Tasks {
         runtime: current_thread()?,
         states,

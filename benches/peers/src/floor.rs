@@ -263,7 +263,7 @@ fn released(bytes: &[u8]) -> Result<Option<usize>> {
 }
 
 fn strange(bytes: &[u8]) -> crate::Failure {
-    let start = &bytes[..bytes.len().min(60)];
+    let start = &bytes[..bytes.len().min(100)];
     format!("a strange answer: {}", start.escape_ascii()).into()
 }
 
