@@ -281,7 +281,7 @@ def plot(results, names):
     second = 30 + 24 * len(one) + 60
     height = second + 24 * len(many) + 40
     body = [
-        *panel("Acquire and release, one core: time, × bare socket (shorter is better)", one, 30, most,
+        *panel("Acquire and release, same core: time, × bare socket (shorter is better)", one, 30, most,
                lambda value: f"{value:.2f}"),
         *panel("64 tasks: pairs a second (longer is better)", many, second,
                max((bar[4] for bar in many), default=1), lambda value: f"{value / 1000:,.0f} k"),
