@@ -42,10 +42,10 @@ impl<'a> Handshake<'a> {
                 .prepare(self.namespace, view, now.moment, flight);
             return;
         }
-        flight.push(&Request::Version);
-        flight.push(&Request::MetaNoop);
+        flight.push_here(&Request::Version);
+        flight.push_here(&Request::MetaNoop);
         // On an item that never exists: the answer tells whether the server knows `E`.
-        flight.push(&Request::MetaDelete {
+        flight.push_here(&Request::MetaDelete {
             key: self.namespace.probe(),
             flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
         });

@@ -270,7 +270,7 @@ pub(super) fn push_lean_renewal(
 pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, cas: u64) {
     match dialect {
         Dialect::Meta => flight.push_prepared(&keys.requests().release, [cas]),
-        Dialect::Classic => flight.push(&Request::Store(Store {
+        Dialect::Classic => flight.push_here(&Request::Store(Store {
             verb: StoreVerb::Cas(cas),
             key: keys.lock(),
             client_flags: 0,
@@ -314,13 +314,13 @@ pub(super) fn read_compared(replies: &mut Replies<'_>) -> Result<Compared, Decod
 /// Writes what draws a fencing token, from a counter that starts at `seed` when there is none.
 pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, seed: u64) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaArithmetic {
+        Dialect::Meta => flight.push_here(&Request::MetaArithmetic {
             key: keys.fence(),
             flags: Flags::list(&fence_flags(seed)),
         }),
         Dialect::Classic => {
             let fence = keys.fence();
-            flight.push(&Request::Store(Store {
+            flight.push_here(&Request::Store(Store {
                 verb: StoreVerb::Add,
                 key: fence,
                 client_flags: 0,
@@ -328,7 +328,7 @@ pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys,
                 value: itoa::Buffer::new().format(seed).as_bytes(),
                 noreply: false,
             }));
-            flight.push(&Request::Arithmetic {
+            flight.push_here(&Request::Arithmetic {
                 add: true,
                 key: fence,
                 delta: 1,
@@ -429,7 +429,7 @@ pub(super) fn read_sentinel(
 }
 
 pub(super) fn push_gets(flight: &mut Flight, key: Key<'_>) {
-    flight.push(&Request::Get {
+    flight.push_here(&Request::Get {
         with_cas: true,
         keys: Keys::list(&[key]),
     });
@@ -460,7 +460,7 @@ pub(super) fn push_store(
     value: &[u8],
     expiry: u64,
 ) {
-    flight.push(&Request::Store(Store {
+    flight.push_here(&Request::Store(Store {
         verb,
         key,
         client_flags: 0,
@@ -476,7 +476,7 @@ fn exptime(expiry: u64) -> i64 {
 }
 
 pub(super) fn push_stats(flight: &mut Flight) {
-    flight.push(&Request::Stats {
+    flight.push_here(&Request::Stats {
         group: Keys::list(&[]),
     });
 }
