@@ -15,7 +15,7 @@ pub(super) fn run(core: &Core) {
         core,
         jobs: VecDeque::new(),
     };
-    let mut calibration = Calibration::new();
+    let mut calibration = Calibration::new(clock::moment());
     loop {
         let seen = core.wake.seen();
         let now = clock::moment();

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 /// Does the work of the registry until the client is gone and nothing is left to be given back.
 pub(super) async fn run(core: Arc<Core>) {
     let mut tasks = JoinSet::new();
-    let mut calibration = Calibration::new();
+    let mut calibration = Calibration::new(clock::moment());
     let mut watch = Watch::new(&core);
     loop {
         if core.quiet.swap(false, Ordering::AcqRel) {
