@@ -43,7 +43,6 @@ impl<'a> Handshake<'a> {
             return;
         }
         flight.push_here(&Request::Version);
-        flight.push_here(&Request::MetaNoop);
         // On an item that never exists: the answer tells whether the server knows `E`.
         flight.push_here(&Request::MetaDelete {
             key: self.namespace.probe(),
@@ -51,6 +50,8 @@ impl<'a> Handshake<'a> {
         });
         push_gets(flight, self.namespace.sentinel());
         push_stats(flight);
+        // Last: memcached sends at once what it has to say up to here, and the rest by itself.
+        flight.push_here(&Request::MetaNoop);
     }
 
     /// Takes in the replies. `None` asks for one more flight.
@@ -78,7 +79,6 @@ impl<'a> Handshake<'a> {
         };
         // The meta commands of 1.6.0 to 1.6.9 were experimental and answered differently.
         let stable = !matches!(release(version), Some((1, 6, patch)) if patch < 10);
-        let meta = matches!(replies.next_reply()?, Reply::Noop) && stable;
         let explicit_cas = match replies.next_reply()? {
             Reply::Meta(_) => true,
             Reply::Error(error) if error.blame != Blame::Server => false,
@@ -94,6 +94,7 @@ impl<'a> Handshake<'a> {
         let Some(stats) = Stats::read(replies)? else {
             return Ok(Some(Err(Failure::NoStats)));
         };
+        let meta = matches!(replies.next_reply()?, Reply::Noop) && stable;
         let own = if meta {
             Dialect::Meta
         } else {
