@@ -29,7 +29,8 @@ pub use guard::LockGuard;
 pub use lock::Lock;
 
 use crate::front::{
-    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, Site, clock,
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, SettingError, Site,
+    clock,
 };
 use crate::lock::Inspect;
 use crate::net::blocking::Connection;
@@ -38,7 +39,6 @@ use core::fmt;
 use core::time::Duration;
 use drive::Bound;
 use signal::Signal;
-use std::format;
 use std::string::String;
 use std::sync::Arc;
 use std::thread;
@@ -229,11 +229,7 @@ impl Builder<Client> {
         thread::Builder::new()
             .name("memlatch-keeper".into())
             .spawn(move || keeper::run(&kept))
-            .map_err(|error| {
-                LockError::new(Cause::Setting(format!(
-                    "the keeper thread cannot be started: {error}"
-                )))
-            })?;
+            .map_err(|error| LockError::new(Cause::Setting(SettingError::Thread(error))))?;
         Ok(Client {
             shared: Arc::new(Shared { core }),
         })

@@ -3,10 +3,10 @@
 use super::error::{Cause, LockError};
 use crate::lock::{DEFAULT_PREFIX, Dialect, Lease, MAX_LEASE, Namespace, Owner};
 use crate::net::Address;
+use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
 use std::borrow::ToOwned;
-use std::format;
 use std::string::String;
 use std::vec::Vec;
 
@@ -147,21 +147,18 @@ impl<F> Builder<F> {
     }
 
     pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
-        let setting = |text: String| LockError::new(Cause::Setting(text));
+        let setting = |error: SettingError| LockError::new(Cause::Setting(error));
         let address = match &self.servers[..] {
             [one] => one
                 .parse::<Address>()
                 .map_err(|error| LockError::new(Cause::Address(error)))?,
             [] => {
                 return Err(setting(
-                    "no server is named; call `server(\"memcached://host:port\")`".to_owned(),
+                    "no server is named; call `server(\"memcached://host:port\")`".into(),
                 ));
             }
             many => {
-                return Err(setting(format!(
-                    "{} servers are named; one is supported",
-                    many.len()
-                )));
+                return Err(setting(SettingError::Servers(many.len())));
             }
         };
         let lease = |lease| Lease::new(lease).map_err(|e| LockError::new(Cause::Lease(e)));
@@ -171,28 +168,23 @@ impl<F> Builder<F> {
             None => default_lease,
         };
         if max_lease < default_lease {
-            return Err(setting(format!(
-                "the longest lease ({:?}) is shorter than the default lease ({:?})",
-                max_lease.duration(),
-                default_lease.duration()
-            )));
+            return Err(setting(SettingError::MaxLease {
+                longest: max_lease,
+                default: default_lease,
+            }));
         }
         for (name, limit) in [
             ("connect_timeout", self.connect_timeout),
             ("operation_timeout", self.operation_timeout),
         ] {
             if limit.is_zero() || limit > MAX_LEASE {
-                return Err(setting(format!(
-                    "{name} is {limit:?}; it must be more than 0 and at most 30 days"
-                )));
+                return Err(setting(SettingError::Limit { name, limit }));
             }
         }
         let count = self.connections.unwrap_or(connections.usual);
         if count == 0 || count > connections.most {
-            return Err(setting(format!(
-                "connections is {count}; it must be from 1 to {}",
-                connections.most
-            )));
+            let most = connections.most;
+            return Err(setting(SettingError::Connections { count, most }));
         }
         let namespace =
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
@@ -208,6 +200,64 @@ impl<F> Builder<F> {
             operation_timeout: self.operation_timeout,
             dialect: self.dialect,
         })
+    }
+}
+
+/// What a client cannot be built with. Put into words when somebody reads it, and not before: a
+/// program that never does has no code for it.
+#[derive(Debug)]
+pub(crate) enum SettingError {
+    Text(&'static str),
+    Servers(usize),
+    MaxLease {
+        longest: Lease,
+        default: Lease,
+    },
+    Limit {
+        name: &'static str,
+        limit: Duration,
+    },
+    Connections {
+        count: usize,
+        most: usize,
+    },
+    /// The system gives no random numbers.
+    Random(getrandom::Error),
+    /// The system has no thread to spare.
+    #[cfg(feature = "blocking")]
+    Thread(std::io::Error),
+}
+
+impl From<&'static str> for SettingError {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Servers(count) => {
+                write!(f, "{count} servers are named; one is supported")
+            }
+            Self::MaxLease { longest, default } => write!(
+                f,
+                "the longest lease ({:?}) is shorter than the default lease ({:?})",
+                longest.duration(),
+                default.duration()
+            ),
+            Self::Limit { name, limit } => write!(
+                f,
+                "{name} is {limit:?}; it must be more than 0 and at most 30 days"
+            ),
+            Self::Connections { count, most } => {
+                write!(f, "connections is {count}; it must be from 1 to {most}")
+            }
+            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            #[cfg(feature = "blocking")]
+            Self::Thread(error) => write!(f, "the keeper thread cannot be started: {error}"),
+        }
     }
 }
 

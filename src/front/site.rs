@@ -4,12 +4,11 @@ use super::clock::Nonces;
 use super::error::{Cause, LockError};
 use super::held::Held;
 use super::registry::Registry;
-use super::settings::Settings;
+use super::settings::{SettingError, Settings};
 use crate::lock::{Failure, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView};
 use crate::net::{NetCause, NetError};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::format;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -127,11 +126,8 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
 
 impl<C, L: AsRef<Held>> Site<C, L> {
     pub(crate) fn new(settings: Settings, connections: C) -> Result<Self, LockError> {
-        let nonces = Nonces::new().map_err(|error| {
-            LockError::new(Cause::Setting(format!(
-                "the system gives no random numbers: {error}"
-            )))
-        })?;
+        let nonces = Nonces::new()
+            .map_err(|error| LockError::new(Cause::Setting(SettingError::Random(error))))?;
         Ok(Self {
             nonces,
             connections,
