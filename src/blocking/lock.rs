@@ -100,8 +100,9 @@ impl Lock {
     /// [shutdown](super::Client::shutdown) of the client ends the wait.
     ///
     /// # Errors
-    /// The name or the lease cannot be used, the client was shut down, or the server does not
-    /// answer for longer than the lease (at least 5 s). [`is_unknown`](LockError::is_unknown)
+    /// The name or the lease cannot be used, the client was shut down, the system has no thread to
+    /// spare for the keeper, or the server does not answer for longer than the lease (at least
+    /// 5 s). [`is_unknown`](LockError::is_unknown)
     /// tells that a request was sent whose fate is not known; the keeper takes back what it may
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
@@ -145,6 +146,7 @@ impl Lock {
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
+        self.shared.keep()?;
         let mut acquiring = asked.begin(patience, || core.wake.give());
         let bound = match patience {
             Patience::Until(end) => Bound::Patience(end),

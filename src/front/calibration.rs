@@ -28,7 +28,7 @@ pub(crate) struct Calibration {
 }
 
 impl Calibration {
-    /// `now`, the handshake has just taken a reading.
+    /// What begins with the keeper, a handshake or an acquisition, takes a reading by itself.
     pub(crate) const fn new(now: Moment) -> Self {
         Self {
             last: now,
