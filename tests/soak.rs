@@ -409,7 +409,7 @@ fn soak() {
 fn report(book: &Book, weather: &Weather, usage: &str, freed: Duration) {
     let [stop, restart] = weather.slowest();
     say(format_args!(
-        "granted {}, of those too late to count {}; dropped {}",
+        "granted {}, and {} that were over before they were looked at; dropped {}",
         book.count_of("granted"),
         book.count_of("late"),
         book.count_of("dropped")

@@ -72,14 +72,17 @@ pub(crate) fn judge(samples: &[Sample]) -> (String, Option<String>) {
     let memory = |samples: &[Sample]| median(samples.iter().map(|s| s.kilobytes));
     let most = |samples: &[Sample]| samples.iter().map(|s| s.descriptors).max().unwrap_or(0);
     let (kilobytes, descriptors) = ((memory(first), memory(last)), (most(first), most(last)));
+    let tenths = warm.chunks(warm.len().div_ceil(10)).map(memory);
+    let tenths: Vec<_> = tenths.map(|kilobytes| kilobytes.to_string()).collect();
     let text = format!(
         "memory {} kB in the first third, {} kB in the last, {:+.1} kB a minute; descriptors at \
-         most {} and {}",
+         most {} and {}; memory tenth by tenth: {}",
         kilobytes.0,
         kilobytes.1,
         slope(warm),
         descriptors.0,
-        descriptors.1
+        descriptors.1,
+        tenths.join(" ")
     );
     let grown =
         kilobytes.1 > kilobytes.0 + SLACK || descriptors.1 > descriptors.0 + SPARE_DESCRIPTORS;
