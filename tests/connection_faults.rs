@@ -237,42 +237,44 @@ async fn a_panic_of_one_task_is_nobody_elses() {
 /// whose were not, that they were not sent.
 #[tokio::test]
 async fn what_was_under_way_when_the_stream_ended_is_unknown() {
-    for reset in [false, true] {
-        let peer = Peer::start_unix();
-        // They go on trying for so long.
-        let builder = builder(&peer).operation_timeout(Duration::from_secs(4));
-        let client = builder.build().await.expect("the peer is there");
-        peer.read(false);
-        let name = |group: &str, number| format!("{group}/{number}");
-        let mut sent: Vec<_> = (0..8).map(|n| try_for(&client, &name("sent", n))).collect();
-        poll_all(&mut sent, 3).await;
-        // Behind these there is no room.
-        let mut filling: Vec<_> = (0..MANY).map(|n| ask(&client, &long_name(n))).collect();
-        poll_all(&mut filling, 3).await;
-        let mut unsent: Vec<_> = (0..8)
-            .map(|n| try_for(&client, &name("unsent", n)))
-            .collect();
-        poll_all(&mut unsent, 3).await;
-        peer.refuse(true);
-        peer.hang_up(reset);
-        let (mut unknown, mut unavailable) = (JoinSet::new(), JoinSet::new());
-        for call in sent {
-            unknown.spawn(call);
-        }
-        for call in unsent {
-            unavailable.spawn(call);
-        }
-        while let Some(result) = unknown.join_next().await {
-            let error = result.expect("no panic").expect_err("the stream ended");
-            assert!(error.is_unknown(), "{error}");
-        }
-        while let Some(result) = unavailable.join_next().await {
-            let error = result.expect("no panic").expect_err("the stream ended");
-            assert!(error.is_unavailable(), "{error}");
-        }
-        let error = client.lock("later").try_acquire().await.expect_err("down");
+    tokio::join!(end_the_stream(false), end_the_stream(true));
+}
+
+async fn end_the_stream(reset: bool) {
+    let peer = Peer::start_unix();
+    // They go on trying for so long.
+    let builder = builder(&peer).operation_timeout(Duration::from_secs(4));
+    let client = builder.build().await.expect("the peer is there");
+    peer.read(false);
+    let name = |group: &str, number| format!("{group}/{number}");
+    let mut sent: Vec<_> = (0..8).map(|n| try_for(&client, &name("sent", n))).collect();
+    poll_all(&mut sent, 3).await;
+    // Behind these there is no room.
+    let mut filling: Vec<_> = (0..MANY / 2).map(|n| ask(&client, &long_name(n))).collect();
+    poll_all(&mut filling, 3).await;
+    let mut unsent: Vec<_> = (0..8)
+        .map(|n| try_for(&client, &name("unsent", n)))
+        .collect();
+    poll_all(&mut unsent, 3).await;
+    peer.refuse(true);
+    peer.hang_up(reset);
+    let (mut unknown, mut unavailable) = (JoinSet::new(), JoinSet::new());
+    for call in sent {
+        unknown.spawn(call);
+    }
+    for call in unsent {
+        unavailable.spawn(call);
+    }
+    while let Some(result) = unknown.join_next().await {
+        let error = result.expect("no panic").expect_err("the stream ended");
+        assert!(error.is_unknown(), "{error}");
+    }
+    while let Some(result) = unavailable.join_next().await {
+        let error = result.expect("no panic").expect_err("the stream ended");
         assert!(error.is_unavailable(), "{error}");
     }
+    let error = client.lock("later").try_acquire().await.expect_err("down");
+    assert!(error.is_unavailable(), "{error}");
 }
 
 /// Where the server is back in time, the same attempts are sent again, and whatever became of the

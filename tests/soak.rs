@@ -58,6 +58,10 @@ const INQUIRERS: usize = 8;
 const NAMES: usize = 64;
 const KEPT: usize = 8;
 
+/// The places of the runtimes, that of two threads and that of one.
+const MANY: usize = 0;
+const SINGLE: usize = 1;
+
 /// How long it may take until everybody has dropped everything.
 const PARK: Duration = Duration::from_secs(10);
 
@@ -107,14 +111,14 @@ struct Arena {
     parked: Arc<AtomicUsize>,
     players: Vec<JoinHandle<()>>,
     /// Each with the number of tasks that live on it while nothing is under way.
-    runtimes: Vec<(Handle, usize)>,
+    runtimes: [(Handle, usize); 2],
     clients: Vec<Client>,
 }
 
 impl Arena {
-    /// Makes a client on a runtime, which is nobody else's yet: one of a single thread is driven by
-    /// whoever blocks on it.
-    fn join(&mut self, runtime: &Runtime, url: &str, dialect: Option<Dialect>) -> Client {
+    /// Makes a client on one of the runtimes, which nobody else drives yet.
+    fn join(&mut self, place: (usize, &Runtime), url: &str, dialect: Option<Dialect>) -> Client {
+        let (place, runtime) = place;
         let mut builder = Client::builder().server(url).prefix(PREFIX);
         builder = builder.default_lease(LEASE);
         if let Some(dialect) = dialect {
@@ -123,22 +127,11 @@ impl Arena {
         let client = runtime.block_on(builder.build()).expect("the server is up");
         self.clients.push(client.clone());
         // Its keeper.
-        self.expect(runtime.handle());
+        self.runtimes[place].1 += 1;
         client
     }
 
-    fn expect(&mut self, runtime: &Handle) {
-        let known = self
-            .runtimes
-            .iter_mut()
-            .find(|(known, _)| known.id() == runtime.id());
-        match known {
-            Some((_, tasks)) => *tasks += 1,
-            None => self.runtimes.push((runtime.clone(), 1)),
-        }
-    }
-
-    fn play<F>(&mut self, runtime: &Handle, client: &Client, role: impl FnOnce(Player) -> F)
+    fn play<F>(&mut self, place: usize, client: &Client, role: impl FnOnce(Player) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -149,8 +142,9 @@ impl Arena {
             orders: self.orders.subscribe(),
             parked: Arc::clone(&self.parked),
         };
+        let (runtime, tasks) = &mut self.runtimes[place];
         self.players.push(runtime.spawn(role(player)));
-        self.expect(runtime);
+        *tasks += 1;
     }
 
     /// Waits until everybody has dropped what it was doing.
@@ -310,28 +304,24 @@ fn soak() {
         orders: watch::Sender::new(Order::Go),
         parked: Arc::default(),
         players: Vec::new(),
-        runtimes: Vec::new(),
+        runtimes: [(many.handle().clone(), 0), (single.handle().clone(), 0)],
         clients: Vec::new(),
     };
-    let first = arena.join(&many, &server.url(), None);
-    let keeping = arena.join(&many, &server.url(), None);
-    let second = arena.join(&single, &server.url(), Some(Dialect::Classic));
+    let first = arena.join((MANY, &many), &server.url(), None);
+    let keeping = arena.join((MANY, &many), &server.url(), None);
+    let second = arena.join((SINGLE, &single), &server.url(), Some(Dialect::Classic));
     let kept = NAMES..NAMES + KEPT;
     for page in kept.clone() {
-        arena.play(many.handle(), &keeping, |player| worker::keep(player, page));
+        arena.play(MANY, &keeping, |player| worker::keep(player, page));
     }
     for _ in 0..FIGHTERS {
-        arena.play(many.handle(), &first, |player| {
-            worker::fight(player, NAMES as u64)
-        });
+        arena.play(MANY, &first, |player| worker::fight(player, NAMES as u64));
     }
     for _ in 0..INQUIRERS {
-        arena.play(many.handle(), &first, |player| {
-            worker::inquire(player, kept.clone())
-        });
+        arena.play(MANY, &first, |player| worker::inquire(player, kept.clone()));
     }
     for _ in 0..OTHERS {
-        arena.play(single.handle(), &second, |player| {
+        arena.play(SINGLE, &second, |player| {
             worker::fight(player, NAMES as u64)
         });
     }
