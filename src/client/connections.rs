@@ -90,6 +90,14 @@ impl Connections {
         busy || !retired.is_empty()
     }
 
+    /// Ends all connections, and what is under way on them.
+    pub(super) fn close(&self) {
+        self.clear();
+        for seat in self.retired().drain(..) {
+            seat.connection.close();
+        }
+    }
+
     /// Sends what nobody waits for. Returns the connections that take no more for now.
     pub(super) fn send_quiet(&self) -> Vec<Arc<SharedSeat>> {
         let mut slow = Vec::new();

@@ -186,7 +186,11 @@ impl Core {
             };
             self.watched();
             let limit = within(most, until, now.moment);
-            let limit = Some(limit).filter(|limit| *limit < self.site.settings.operation_timeout);
+            // The keeper sees to the usual limit. Looked at behind the begin: what the keeper leaves
+            // under way when it goes, it ends.
+            let unwatched =
+                self.unkept.load(Ordering::Acquire) || limit < self.site.settings.operation_timeout;
+            let limit = unwatched.then_some(limit);
             let interpreted = flight.replies(limit, |replies| {
                 let received = clock::moment();
                 seat.answered(received);

@@ -46,6 +46,8 @@ struct Core {
     closed: Notify,
     /// The keeper watches how long what is under way takes.
     watch: AtomicBool,
+    /// The keeper has gone.
+    unkept: AtomicBool,
     /// Something is to be sent that nobody waits for.
     quiet: AtomicBool,
     /// How many releases that nobody waited for came to nothing.
@@ -230,6 +232,7 @@ impl Builder<Client> {
             done: Notify::new(),
             closed: Notify::new(),
             watch: AtomicBool::new(false),
+            unkept: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
             quiet_failures: AtomicU64::new(0),
         });

@@ -127,6 +127,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         self.state().pipeline.ended().is_some()
     }
 
+    /// Ends the connection.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.pipeline.end();
+        state.wake_all();
+    }
+
     /// Ends the connection if a flight has been under way for longer than the patience, and says
     /// whether any is under way. To be called [`LOOKS`] times in every patience for as long as that
     /// is so: one clock for all instead of a timer for each, which would cost more than what it
