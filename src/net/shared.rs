@@ -397,13 +397,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                     self.blocked = true;
                     return;
                 }
-                Poll::Ready(Ok(0)) => return self.fail_io(&io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(0)) => return self.fail_write(&io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(length)) => self.pipeline.sent(length),
-                Poll::Ready(Err(error)) => return self.fail_io(&error),
+                Poll::Ready(Err(error)) => return self.fail_write(&error),
             }
         }
-        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
-            self.fail_io(&error);
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            // A stream that encrypts may have taken everything and still hold some of it.
+            Poll::Pending => self.blocked = true,
+            Poll::Ready(Err(error)) => self.fail_write(&error),
         }
     }
 
@@ -424,6 +427,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                 },
             }
         }
+    }
+
+    /// What the server said before it hung up tells more than that it did.
+    fn fail_write(&mut self, error: &io::Error) {
+        self.read(&mut Context::from_waker(Waker::noop()), None);
+        self.fail_io(error);
     }
 
     fn fail_io(&mut self, error: &io::Error) {
