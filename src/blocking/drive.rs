@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
-use crate::lock::{Handshake, Interruption, Moment, Operation, Step};
+use crate::lock::{Interruption, Moment, Operation, Step};
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
@@ -98,15 +98,14 @@ impl Core {
             .limit(patience, clock::moment())
             .and_then(|limit| Connection::dial(&settings.address, limit, patience))
             .map_err(Unconnected::Net)?;
-        let mut handshake = Handshake::new(&settings.namespace, settings.dialect);
+        let mut handshake = settings.handshake();
         loop {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
                 .limit(settings.operation_timeout, now.moment)
                 .and_then(|limit| connection.exchange(limit))
-                // Of the caller's request, nothing has been sent.
-                .map_err(|error| Unconnected::Net(NetError::unsent(error.cause)))?;
+                .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
                 .interpret(&mut replies, now.moment, clock::moment())
                 .map_err(|error| Unconnected::Net(NetError::unsent(NetCause::unexpected(error))))?;

@@ -1,8 +1,9 @@
 //! What a client is told when it is built.
 
 use super::error::{Cause, LockError};
-use crate::lock::{DEFAULT_PREFIX, Dialect, Lease, MAX_LEASE, Namespace, Owner};
+use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
 use crate::net::Address;
+use crate::wire::{CredentialsError, OwnedCredentials};
 use core::marker::PhantomData;
 use core::time::Duration;
 use std::borrow::ToOwned;
@@ -38,6 +39,7 @@ pub struct Builder<F> {
     connect_timeout: Duration,
     operation_timeout: Duration,
     dialect: Option<Dialect>,
+    credentials: Option<Result<OwnedCredentials, CredentialsError>>,
     front: PhantomData<fn() -> F>,
 }
 
@@ -54,6 +56,7 @@ impl<F> Builder<F> {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             dialect: None,
+            credentials: None,
             front: PhantomData,
         }
     }
@@ -146,6 +149,26 @@ impl<F> Builder<F> {
         self
     }
 
+    /// The user and the password for a server that wants them (`-Y`, memcached 1.5.15 and later).
+    /// They are sent first on every connection. Each has 1 to 256 bytes, none of them a space or a
+    /// control byte; the user has no colon in it.
+    ///
+    /// Neither is ever part of an error, of `Debug` or of what is logged. On the wire they are
+    /// readable to whoever listens, unless the connection is by TLS. A server that wants none is
+    /// sent them as well, as a value that has expired already, which nobody can read.
+    ///
+    /// A server that does not accept them, or wants some where none are given, is told by
+    /// [`ErrorKind::Authentication`](crate::ErrorKind::Authentication).
+    #[must_use]
+    pub fn auth(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        let (user, password) = (user.into(), password.into());
+        self.credentials = Some(OwnedCredentials::new(
+            user.into_bytes(),
+            password.into_bytes(),
+        ));
+        self
+    }
+
     pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
         let setting = |text: String| LockError::new(Cause::Setting(text));
         let address = match &self.servers[..] {
@@ -194,6 +217,12 @@ impl<F> Builder<F> {
                 connections.most
             )));
         }
+        let credentials = self.credentials.transpose().map_err(|error| {
+            setting(format!(
+                "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
+                 user without a colon"
+            ))
+        })?;
         let namespace =
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
         Ok(Settings {
@@ -207,6 +236,7 @@ impl<F> Builder<F> {
             connect_timeout: self.connect_timeout,
             operation_timeout: self.operation_timeout,
             dialect: self.dialect,
+            credentials,
         })
     }
 }
@@ -224,9 +254,17 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) dialect: Option<Dialect>,
+    pub(crate) credentials: Option<OwnedCredentials>,
 }
 
 impl Settings {
+    /// The first exchange on a new connection.
+    pub(crate) fn handshake(&self) -> Handshake<'_> {
+        let credentials = self.credentials.as_ref();
+        Handshake::new(&self.namespace, self.dialect)
+            .authenticate(credentials.map(OwnedCredentials::as_credentials))
+    }
+
     pub(crate) fn owner_labelled(&self, label: &str) -> Owner {
         Owner::new(&host_name(), std::process::id(), label)
     }
@@ -274,6 +312,9 @@ mod tests {
             ),
             (builder().connect_timeout(Duration::MAX), "connect_timeout"),
             (builder().prefix("a b"), "prefix"),
+            (builder().auth("user", "pass word"), "spaces"),
+            (builder().auth("us:er", "password"), "colon"),
+            (builder().auth("user", ""), "empty"),
         ] {
             let error = builder.validate(MANY).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");

@@ -1,5 +1,5 @@
-//! What is asked of a server before the first lock operation on a connection: who it is, what it
-//! can do, what time it has, and that there is a sentinel.
+//! What is asked of a server before the first lock operation on a connection: to let us in, who it
+//! is, what it can do, what time it has, and that there is a sentinel.
 
 use super::founding::{Founded, Founding};
 use super::incarnation::{Capabilities, Dialect, Incarnation, ServerView};
@@ -8,7 +8,9 @@ use super::moment::{Moment, Now};
 use super::name::Namespace;
 use super::sentinel::Sentinel;
 use super::server_clock::ServerClock;
-use crate::wire::{Blame, DecodeError, Flag, Flags, Flight, Replies, Reply, Request, parse_u64};
+use crate::wire::{
+    Blame, Credentials, DecodeError, Flag, Flags, Flight, Replies, Reply, Request, parse_u64,
+};
 
 /// The first exchange on every connection.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct Handshake<'a> {
     namespace: &'a Namespace,
     /// The dialect to speak, where the caller has chosen.
     forced: Option<Dialect>,
+    /// What to say before anything else, until it was said.
+    credentials: Option<Credentials<'a>>,
     view: Option<ServerView>,
     founding: Founding,
 }
@@ -30,20 +34,47 @@ impl<'a> Handshake<'a> {
         Self {
             namespace,
             forced: dialect,
+            credentials: None,
             view: None,
             founding: Founding::new(),
         }
     }
 
+    /// Begins with these credentials, for a server that wants some (`-Y`).
+    #[must_use]
+    pub const fn authenticate(mut self, credentials: Option<Credentials<'a>>) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// Whether the flight under way holds a password, which whoever answers may repeat.
+    #[must_use]
+    pub const fn is_secret(&self) -> bool {
+        self.credentials.is_some()
+    }
+
     /// Writes the requests of the next flight.
     pub fn prepare(&mut self, now: Now, flight: &mut Flight) {
+        if let Some(credentials) = self.credentials {
+            // Alone: the server answers the last one only of the requests that come with it.
+            flight.push(&Request::Authenticate {
+                key: self.namespace.probe(),
+                credentials,
+            });
+            return;
+        }
         if let Some(view) = &self.view {
             self.founding
                 .prepare(self.namespace, view, now.moment, flight);
             return;
         }
         flight.push(&Request::Version);
-        flight.push(&Request::MetaNoop);
+        // On an item that never exists: the answer tells whether the server knows `mg`. Not `mn`: a
+        // server that wants credentials hangs up on so short a line without a word.
+        flight.push(&Request::MetaGet {
+            key: self.namespace.probe(),
+            flags: Flags::list(&[Flag::ReturnValue]),
+        });
         // On an item that never exists: the answer tells whether the server knows `E`.
         flight.push(&Request::MetaDelete {
             key: self.namespace.probe(),
@@ -63,6 +94,16 @@ impl<'a> Handshake<'a> {
         sent: Moment,
         received: Moment,
     ) -> Result<Option<Result<ServerView, Failure>>, DecodeError> {
+        if self.credentials.is_some() {
+            return match replies.next_reply()? {
+                Reply::Stored => {
+                    self.credentials = None;
+                    Ok(None)
+                }
+                Reply::Error(error) => Ok(Some(Err(Failure::from_reply(&error)))),
+                _ => Err(DecodeError::UnexpectedReply),
+            };
+        }
         if let Some(view) = &mut self.view {
             let founded = self.founding.interpret(replies, view, sent, received)?;
             return Ok(match founded {
@@ -78,7 +119,7 @@ impl<'a> Handshake<'a> {
         };
         // The meta commands of 1.6.0 to 1.6.9 were experimental and answered differently.
         let stable = !matches!(release(version), Some((1, 6, patch)) if patch < 10);
-        let meta = matches!(replies.next_reply()?, Reply::Noop) && stable;
+        let meta = matches!(replies.next_reply()?, Reply::Meta(_)) && stable;
         let explicit_cas = match replies.next_reply()? {
             Reply::Meta(_) => true,
             Reply::Error(error) if error.blame != Blame::Server => false,

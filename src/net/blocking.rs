@@ -187,10 +187,15 @@ impl Connection {
             _ => NetCause::Io(error),
         };
         let deadline = Instant::now() + limit;
-        self.stream
-            .write_all(self.buffers.flight.bytes())
-            .map_err(failed)?;
         let mut chunk = [0; 4096];
+        if let Err(error) = self.stream.write_all(self.buffers.flight.bytes()) {
+            let cause = failed(error);
+            // What the server said before it hung up tells more than that it did.
+            if let (NetCause::Io(_), Ok(read)) = (&cause, self.stream.read(&mut chunk)) {
+                return Err(NetCause::last_word(&chunk[..read]).unwrap_or(cause));
+            }
+            return Err(cause);
+        }
         loop {
             let read = match self.stream.read(&mut chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -3,13 +3,9 @@
 use super::error::NetCause;
 use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies};
 use bytes::BytesMut;
-use std::string::ToString;
 
 /// The most that is kept of one flight's replies. The largest is that to `stats`: about 3 kB.
 const MOST_INPUT: usize = 64 * 1024;
-
-/// How much of a strange answer is shown.
-const SHOWN: usize = 60;
 
 /// Buffers that are reused from flight to flight.
 #[derive(Debug)]
@@ -57,11 +53,7 @@ impl Buffers {
     }
 
     fn strange(&self, error: DecodeError) -> NetCause {
-        let start = &self.input[..self.input.len().min(SHOWN)];
-        NetCause::Decode {
-            error,
-            start: start.escape_ascii().to_string(),
-        }
+        NetCause::strange(error, &self.input)
     }
 
     /// The replies, once complete.

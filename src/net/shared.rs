@@ -31,9 +31,6 @@ const MOST_FLIGHTS: usize = 4096;
 /// How much is read at once: the replies to some hundred flights.
 const READ: usize = 16 * 1024;
 
-/// How much of a strange answer is shown.
-const SHOWN: usize = 60;
-
 /// A connection that carries the flights of many callers.
 pub(crate) struct SharedConnection<S> {
     state: Mutex<State<S>>,
@@ -367,7 +364,9 @@ impl<S> State<S> {
             (Some(End::Io(kind, text)), _) => NetCause::Io(io::Error::new(*kind, text.clone())),
             (Some(End::Timeout(limit)), _) => NetCause::Timeout(*limit),
             (None, Some(PipelineEnd::Decode(error))) => self.strange(error),
-            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => NetCause::TooMuch,
+            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => {
+                NetCause::last_word(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
+            }
             // What stands there may be half a line that tells who is at the other end.
             (None, _) if !self.pipeline.undecoded().is_empty() => {
                 self.strange(DecodeError::UnknownReply)
@@ -377,12 +376,7 @@ impl<S> State<S> {
     }
 
     fn strange(&self, error: DecodeError) -> NetCause {
-        let start = self.pipeline.undecoded();
-        let start = &start[..start.len().min(SHOWN)];
-        NetCause::Decode {
-            error,
-            start: start.escape_ascii().to_string(),
-        }
+        NetCause::strange(error, self.pipeline.undecoded())
     }
 }
 

@@ -99,6 +99,11 @@ impl ReplyDecoder {
                     let place = match reply {
                         Reply::Stat { .. } => Place::Within,
                         Reply::Noop => Place::Noop,
+                        Reply::Error(error)
+                            if error.is_unauthenticated() || error.is_too_many_connections() =>
+                        {
+                            Place::Final
+                        }
                         _ => Place::Last,
                     };
                     return Ok(Some((place, start)));
@@ -159,6 +164,8 @@ enum Place {
     Noop,
     /// It stands alone, or is the last one of its request.
     Last,
+    /// An error that stands for the answers to all requests that came together.
+    Final,
 }
 
 /// Whether a reply that starts with this byte is one of the binary protocol, which does not end in
@@ -194,6 +201,10 @@ impl FlightDecoder {
     /// Flags of meta replies are not looked at: what is wrong with them is found out by
     /// [`Replies`].
     ///
+    /// A server that wants credentials first, or has no connection to spare, answers several
+    /// requests with one error: that is a [`DecodeError::UnexpectedReply`] where more replies are
+    /// asked for.
+    ///
     /// # Errors
     /// See [`DecodeError`]; the stream cannot be used any further.
     pub fn advance(
@@ -208,6 +219,12 @@ impl FlightDecoder {
             self.consumed += length;
             match (shape, place) {
                 (Shape::One, Place::Within) => return Err(DecodeError::UnexpectedReply),
+                // Nobody shall wait for replies that do not come.
+                (shape, Place::Final)
+                    if *shape == Shape::UntilNoop || self.answered + 1 < shapes.len() =>
+                {
+                    return Err(DecodeError::UnexpectedReply);
+                }
                 (Shape::UntilEnd, Place::Within)
                 | (Shape::UntilNoop, Place::Within | Place::Last) => {}
                 _ => self.answered += 1,

@@ -95,7 +95,7 @@ fn greeted_by(time: &str, uptime: &str) {
             };
             handshake.prepare(now, &mut flight);
             let head = match number {
-                0 => format!("VERSION 1.6.45\r\nMN\r\nNF\r\n{sentinel}END\r\n"),
+                0 => format!("VERSION 1.6.45\r\nEN\r\nNF\r\n{sentinel}END\r\n"),
                 _ => "STORED\r\nVALUE s 0 1 8\r\n1\r\nEND\r\n".to_owned(),
             };
             let reply = format!("{head}{stats}{counters}");
