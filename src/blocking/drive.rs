@@ -93,10 +93,9 @@ impl Core {
             }
         }
         let settings = &self.site.settings;
-        let patience = settings.connect_timeout;
         let mut connection = bound
-            .limit(patience, clock::moment())
-            .and_then(|limit| Connection::dial(&settings.address, limit, patience))
+            .limit(settings.connect_timeout, clock::moment())
+            .and_then(|limit| Connection::dial(&settings.address, &settings.dialing, limit))
             .map_err(Unconnected::Net)?;
         let mut handshake = settings.handshake();
         loop {

@@ -156,7 +156,7 @@ impl Core {
     async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
         let limit = within(settings.connect_timeout, until, clock::moment());
-        let stream = Stream::dial(&settings.address, limit)
+        let stream = Stream::dial(&settings.address, &settings.dialing, limit)
             .await
             .map_err(Unconnected::Net)?;
         let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);

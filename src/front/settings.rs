@@ -3,6 +3,7 @@
 use super::error::{Cause, LockError};
 use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
 use crate::net::Address;
+use crate::net::dial::Dialing;
 use crate::wire::{CredentialsError, OwnedCredentials};
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -227,6 +228,7 @@ impl<F> Builder<F> {
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
         Ok(Settings {
             address,
+            dialing: Dialing::new(self.operation_timeout, self.default_lease),
             namespace,
             owner: Owner::new(&host_name(), std::process::id(), &self.label),
             default_lease,
@@ -245,6 +247,7 @@ impl<F> Builder<F> {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) address: Address,
+    pub(crate) dialing: Dialing,
     pub(crate) namespace: Namespace,
     pub(crate) owner: Owner,
     pub(crate) default_lease: Lease,

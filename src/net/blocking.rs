@@ -2,9 +2,10 @@
 
 use super::address::Address;
 use super::buffers::Buffers;
-use super::dial::tune;
+use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
 use crate::wire::{Flight, Replies};
+use core::net::SocketAddr;
 use core::time::Duration;
 #[cfg(unix)]
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -88,43 +89,29 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, within `limit`. A name that must be looked up may take longer: the system's
-    /// resolver knows no limit. `patience` is for acknowledgements, see [`tune`].
+    /// resolver knows no limit.
     pub(crate) fn dial(
         address: &Address,
+        dialing: &Dialing,
         limit: Duration,
-        patience: Duration,
     ) -> Result<Self, NetError> {
         Ok(Self {
-            stream: Self::open(address, limit, patience)?,
+            stream: Self::open(address, dialing, limit)?,
             buffers: Buffers::new(),
             limit: Duration::ZERO,
             dirty: false,
         })
     }
 
-    fn open(address: &Address, limit: Duration, patience: Duration) -> Result<Stream, NetError> {
+    fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Stream, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
         match address {
             Address::Tcp { host, port } => {
                 let deadline = Instant::now() + limit;
-                let mut last = NetError::unsent(NetCause::NoAddress);
-                for address in (host.as_str(), *port).to_socket_addrs().map_err(failed)? {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(NetError::unsent(NetCause::Timeout(limit)));
-                    }
-                    match TcpStream::connect_timeout(&address, left) {
-                        Ok(stream) => {
-                            tune(&stream, patience).map_err(failed)?;
-                            return Ok(Stream::Tcp(stream));
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                            last = NetError::unsent(NetCause::Timeout(limit));
-                        }
-                        Err(error) => last = failed(error),
-                    }
-                }
-                Err(last)
+                let found = (host.as_str(), *port).to_socket_addrs();
+                let stream = reach(found.map_err(failed)?, limit, deadline)?;
+                dialing.tune(&stream).map_err(failed)?;
+                Ok(Stream::Tcp(stream))
             }
             #[cfg(unix)]
             Address::Unix(path) => {
@@ -216,5 +203,43 @@ impl Connection {
             }
             self.set_limit(left).map_err(failed)?;
         }
+    }
+}
+
+/// A connection to the first of the addresses that can be reached.
+fn reach(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let mut candidates = Candidates::new(addresses, limit);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (address, share) = candidates.next(left)?;
+        // A wait of no time at all is none that the system knows.
+        match TcpStream::connect_timeout(&address, share.max(Duration::from_micros(1))) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => candidates.failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::tests::HalfDead;
+    use super::*;
+
+    #[test]
+    fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let half = HalfDead::new();
+        let limit = Duration::from_secs(4);
+        let deadline = Instant::now() + limit;
+        let stream = reach([half.dead, half.alive], limit, deadline);
+        let peer = stream.expect("the second one is alive").peer_addr();
+        assert_eq!(peer.expect("an address"), half.alive);
+        let limit = Duration::from_millis(200);
+        let error = reach([half.dead], limit, Instant::now() + limit);
+        let error = error.expect_err("it is dead");
+        assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
     }
 }

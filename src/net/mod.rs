@@ -8,7 +8,7 @@ pub(crate) mod blocking;
 #[cfg(feature = "blocking")]
 mod buffers;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-mod dial;
+pub(crate) mod dial;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 mod error;
 mod pipeline;

@@ -1,8 +1,9 @@
 //! Streams of the async front: TCP and Unix sockets alike.
 
 use super::address::Address;
-use super::dial::tune;
+use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
+use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// A stream to a server.
 #[derive(Debug)]
@@ -26,26 +27,51 @@ impl Stream {
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
-    pub(crate) async fn dial(address: &Address, limit: Duration) -> Result<Self, NetError> {
-        match timeout(limit, Self::open(address, limit)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(NetError::unsent(NetCause::Connect(error))),
-            Err(_) => Err(NetError::unsent(NetCause::Timeout(limit))),
-        }
+    pub(crate) async fn dial(
+        address: &Address,
+        dialing: &Dialing,
+        limit: Duration,
+    ) -> Result<Self, NetError> {
+        timeout(limit, Self::open(address, dialing, limit))
+            .await
+            .unwrap_or(Err(NetError::unsent(NetCause::Timeout(limit))))
     }
 
-    async fn open(address: &Address, limit: Duration) -> io::Result<Self> {
+    async fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Self, NetError> {
+        let failed = |error| NetError::unsent(NetCause::Connect(error));
+        let deadline = Instant::now() + limit;
         match address {
             Address::Tcp { host, port } => {
-                // Tries the addresses of the name one after the other.
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                tune(&stream, limit)?;
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+                let stream = reach(found.map_err(failed)?, limit, deadline).await?;
+                dialing.tune(&stream).map_err(failed)?;
                 Ok(Self::Tcp(stream))
             }
             #[cfg(unix)]
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(failed)?;
+                Ok(Self::Unix(stream))
+            }
             #[cfg(not(unix))]
-            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Address::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        }
+    }
+}
+
+/// A connection to the first of the addresses that can be reached.
+async fn reach(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let mut candidates = Candidates::new(addresses, limit);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (address, share) = candidates.next(left)?;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => candidates.failed(error),
+            Err(_) => candidates.failed(io::ErrorKind::TimedOut.into()),
         }
     }
 }
@@ -91,5 +117,25 @@ impl AsyncWrite for Stream {
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::tests::HalfDead;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let half = HalfDead::new();
+        let limit = Duration::from_secs(4);
+        let deadline = Instant::now() + limit;
+        let stream = reach([half.dead, half.alive], limit, deadline).await;
+        let peer = stream.expect("the second one is alive").peer_addr();
+        assert_eq!(peer.expect("an address"), half.alive);
+        let limit = Duration::from_millis(200);
+        let error = reach([half.dead], limit, Instant::now() + limit).await;
+        let error = error.expect_err("it is dead");
+        assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
     }
 }
