@@ -83,7 +83,7 @@ impl Core {
 
     /// A connection on which the handshake has been made.
     pub(super) fn connect(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
-        while let Some(seat) = self.site.connections.take() {
+        while let Some(mut seat) = self.site.connections.take() {
             let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
             if current && seat.connection.is_reusable() {
                 return Ok(Checkout {

@@ -4,11 +4,15 @@ use super::error::{Cause, LockError};
 use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
 use crate::net::Address;
 use crate::net::dial::Dialing;
+#[cfg(feature = "tls")]
+use crate::net::tls::{Tls, TlsOptions};
 use crate::wire::{CredentialsError, OwnedCredentials};
 use core::marker::PhantomData;
 use core::time::Duration;
 use std::borrow::ToOwned;
 use std::format;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
 
@@ -41,6 +45,8 @@ pub struct Builder<F> {
     operation_timeout: Duration,
     dialect: Option<Dialect>,
     credentials: Option<Result<OwnedCredentials, CredentialsError>>,
+    #[cfg(feature = "tls")]
+    tls: TlsOptions,
     front: PhantomData<fn() -> F>,
 }
 
@@ -58,11 +64,18 @@ impl<F> Builder<F> {
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             dialect: None,
             credentials: None,
+            #[cfg(feature = "tls")]
+            tls: TlsOptions::default(),
             front: PhantomData,
         }
     }
 
-    /// The server: `memcached://host:port`, `unix:///path`, or `host:port`.
+    /// The server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
+    /// `tls`), `unix:///path`, or `host:port`.
+    ///
+    /// With `memcacheds://`, nothing ever goes out unencrypted, and the server must have a
+    /// certificate for the host that is named here, by one of the authorities that the system
+    /// trusts or of those in a [CA file](Self::tls_ca_file). TLS 1.2 and 1.3 are spoken.
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.servers.push(address.into());
@@ -170,6 +183,60 @@ impl<F> Builder<F> {
         self
     }
 
+    /// The authorities (CAs) that the server's certificate may come from, as a file in PEM. They
+    /// stand in place of those that the operating system trusts.
+    ///
+    /// Like all files that are named here, it is read once, when the client is built. This and
+    /// the other settings for TLS are refused for a server that is not at `memcacheds://`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.ca_file = Some(file.into());
+        self
+    }
+
+    /// The certificate by which this client shows who it is, and its private key, as files in
+    /// PEM. For servers that want one (`-o ssl_verify_mode`).
+    ///
+    /// The first file holds the certificate, and behind it those that lead to the authority that
+    /// the server trusts. The key must not be encrypted.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls.client_certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// The DNS name or IP address that the server's certificate must be for, where that is not
+    /// the host that is connected to: in a tunnel, or by an address without a name.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
+    }
+
+    /// How TLS is spoken with this server, if it is.
+    #[cfg(feature = "tls")]
+    fn tls(&self, address: &Address) -> Result<Option<Tls>, LockError> {
+        let setting = |text: String| LockError::new(Cause::Setting(text));
+        match address {
+            Address::Tls { host, .. } => Tls::new(&self.tls, host).map(Some).map_err(setting),
+            _ if self.tls == TlsOptions::default() => Ok(None),
+            plain => Err(setting(format!(
+                "there are settings for TLS, but `{plain}` is spoken to without; write \
+                 memcacheds://host:port, or leave them out"
+            ))),
+        }
+    }
+
     pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
         let setting = |text: String| LockError::new(Cause::Setting(text));
         let address = match &self.servers[..] {
@@ -218,6 +285,12 @@ impl<F> Builder<F> {
                 connections.most
             )));
         }
+        let dialing = Dialing::new(self.operation_timeout, self.default_lease);
+        #[cfg(feature = "tls")]
+        let dialing = Dialing {
+            tls: self.tls(&address)?,
+            ..dialing
+        };
         let credentials = self.credentials.transpose().map_err(|error| {
             setting(format!(
                 "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
@@ -228,7 +301,7 @@ impl<F> Builder<F> {
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
         Ok(Settings {
             address,
-            dialing: Dialing::new(self.operation_timeout, self.default_lease),
+            dialing,
             namespace,
             owner: Owner::new(&host_name(), std::process::id(), &self.label),
             default_lease,

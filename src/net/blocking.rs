@@ -4,6 +4,8 @@ use super::address::Address;
 use super::buffers::Buffers;
 use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::BlockingTls;
 use crate::wire::{Flight, Replies};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -18,6 +20,8 @@ use std::time::Instant;
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(BlockingTls),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -26,6 +30,11 @@ impl Stream {
     /// Limits each read and each write.
     fn set_timeout(&self, limit: Duration) -> io::Result<()> {
         match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                stream.socket().set_read_timeout(Some(limit))?;
+                stream.socket().set_write_timeout(Some(limit))
+            }
             Self::Tcp(stream) => {
                 stream.set_read_timeout(Some(limit))?;
                 stream.set_write_timeout(Some(limit))
@@ -40,7 +49,7 @@ impl Stream {
 
     /// Whether there is nothing to be read: neither unasked bytes nor the end.
     #[cfg(unix)]
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         use rustix::io::Errno;
         use rustix::net::{RecvFlags, recv};
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -48,19 +57,26 @@ impl Stream {
         let peeked = match self {
             Self::Tcp(stream) => recv(stream, &mut byte, flags),
             Self::Unix(stream) => recv(stream, &mut byte, flags),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                return stream
+                    .is_quiet(|socket| recv(socket, &mut [0], flags) != Err(Errno::AGAIN));
+            }
         };
         matches!(peeked, Err(Errno::AGAIN))
     }
 
     /// Cannot be told without waiting: the next exchange finds out.
     #[cfg(not(unix))]
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         true
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read(buffer),
             #[cfg(unix)]
             Self::Unix(stream) => stream.read(buffer),
         }
@@ -69,6 +85,8 @@ impl Stream {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write_all(bytes),
             #[cfg(unix)]
             Self::Unix(stream) => stream.write_all(bytes),
         }
@@ -108,11 +126,19 @@ impl Connection {
         match address {
             Address::Tcp { host, port } => {
                 let deadline = Instant::now() + limit;
-                let found = (host.as_str(), *port).to_socket_addrs();
-                let stream = reach(found.map_err(failed)?, limit, deadline)?;
-                dialing.tune(&stream).map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
                 Ok(Stream::Tcp(stream))
             }
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port } => {
+                let deadline = Instant::now() + limit;
+                let tls = dialing.tls().map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
+                let stream = BlockingTls::connect(stream, tls, limit, deadline);
+                Ok(Stream::Tls(stream.map_err(failed)?))
+            }
+            #[cfg(not(feature = "tls"))]
+            Address::Tls { .. } => Err(failed(io::ErrorKind::Unsupported.into())),
             #[cfg(unix)]
             Address::Unix(path) => {
                 let connect = || {
@@ -131,7 +157,7 @@ impl Connection {
 
     /// Whether the connection can carry another flight: the last one is over, and the server has
     /// neither closed it nor said anything unasked. Costs a system call.
-    pub(crate) fn is_reusable(&self) -> bool {
+    pub(crate) fn is_reusable(&mut self) -> bool {
         !self.dirty && self.stream.is_quiet()
     }
 
@@ -177,23 +203,32 @@ impl Connection {
         let mut chunk = [0; 4096];
         if let Err(error) = self.stream.write_all(self.buffers.flight.bytes()) {
             let cause = failed(error);
-            // What the server said before it hung up tells more than that it did.
-            if let (NetCause::Io(_), Ok(read)) = (&cause, self.stream.read(&mut chunk)) {
-                return Err(NetCause::last_word(&chunk[..read]).unwrap_or(cause));
+            if matches!(cause, NetCause::Timeout(_)) {
+                return Err(cause);
             }
-            return Err(cause);
+            // What the server said before it hung up tells more than that it did.
+            return Err(match (cause, self.stream.read(&mut chunk)) {
+                (NetCause::Io(error), Ok(read)) => {
+                    NetCause::last_word(&chunk[..read]).unwrap_or(NetCause::Io(error))
+                }
+                // An alert of TLS.
+                (NetCause::Io(_), Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    NetCause::Io(error)
+                }
+                (cause, _) => cause,
+            });
         }
         loop {
-            let read = match self.stream.read(&mut chunk) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(failed)?,
-            };
-            if read == 0 {
-                return Err(self.buffers.closed());
-            }
-            self.buffers.input.extend_from_slice(&chunk[..read]);
-            if self.buffers.is_complete()? {
-                return Ok(());
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(self.buffers.closed()),
+                Ok(read) => {
+                    self.buffers.input.extend_from_slice(&chunk[..read]);
+                    if self.buffers.is_complete()? {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
             // The limit of the socket is one per read; a server that sends a byte now and then is
             // held to the same limit for all of them.
@@ -204,6 +239,20 @@ impl Connection {
             self.set_limit(left).map_err(failed)?;
         }
     }
+}
+
+fn open_tcp(
+    host: &str,
+    port: u16,
+    dialing: &Dialing,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let failed = |error| NetError::unsent(NetCause::Connect(error));
+    let found = (host, port).to_socket_addrs();
+    let stream = reach(found.map_err(failed)?, limit, deadline)?;
+    dialing.tune(&stream).map_err(failed)?;
+    Ok(stream)
 }
 
 /// A connection to the first of the addresses that can be reached.

@@ -2,6 +2,8 @@
 //! that every connection gets.
 
 use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use core::net::SocketAddr;
 use core::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
@@ -23,6 +25,9 @@ const MOST_ADDRESSES: usize = 16;
 pub(crate) struct Dialing {
     /// How long bytes may go without an acknowledgement before the connection counts as dead.
     pub(crate) patience: Duration,
+    /// For addresses that want it.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Dialing {
@@ -32,7 +37,15 @@ impl Dialing {
     pub(crate) fn new(operation_timeout: Duration, lease: Duration) -> Self {
         Self {
             patience: operation_timeout.min(lease / 2).max(LEAST_PATIENCE),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// How TLS is to be spoken with an address that wants it. There is no other way to such a one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> io::Result<&Tls> {
+        self.tls.as_ref().ok_or(io::ErrorKind::Unsupported.into())
     }
 
     /// Sets what a connection for small, urgent exchanges needs: no delay for small writes, an

@@ -1,8 +1,10 @@
-//! Streams of the async front: TCP and Unix sockets alike.
+//! Streams of the async front: TCP, TLS and Unix sockets alike.
 
 use super::address::Address;
 use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::AsyncTls;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -12,12 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A stream to a server.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(AsyncTls<TcpStream>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -32,21 +36,34 @@ impl Stream {
         dialing: &Dialing,
         limit: Duration,
     ) -> Result<Self, NetError> {
-        timeout(limit, Self::open(address, dialing, limit))
+        let deadline = Instant::now() + limit;
+        // The inner limits are looked at first: they tell better what it was that took too long.
+        timeout_at(deadline, Self::open(address, dialing, limit, deadline))
             .await
             .unwrap_or(Err(NetError::unsent(NetCause::Timeout(limit))))
     }
 
-    async fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Self, NetError> {
+    async fn open(
+        address: &Address,
+        dialing: &Dialing,
+        limit: Duration,
+        deadline: Instant,
+    ) -> Result<Self, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
-        let deadline = Instant::now() + limit;
         match address {
             Address::Tcp { host, port } => {
-                let found = tokio::net::lookup_host((host.as_str(), *port)).await;
-                let stream = reach(found.map_err(failed)?, limit, deadline).await?;
-                dialing.tune(&stream).map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
                 Ok(Self::Tcp(stream))
             }
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port } => {
+                let tls = dialing.tls().map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
+                let stream = AsyncTls::connect(stream, tls, limit, deadline).await;
+                Ok(Self::Tls(stream.map_err(failed)?))
+            }
+            #[cfg(not(feature = "tls"))]
+            Address::Tls { .. } => Err(failed(io::ErrorKind::Unsupported.into())),
             #[cfg(unix)]
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(failed)?;
@@ -56,6 +73,20 @@ impl Stream {
             Address::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
         }
     }
+}
+
+async fn open_tcp(
+    host: &str,
+    port: u16,
+    dialing: &Dialing,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let failed = |error| NetError::unsent(NetCause::Connect(error));
+    let found = tokio::net::lookup_host((host, port)).await;
+    let stream = reach(found.map_err(failed)?, limit, deadline).await?;
+    dialing.tune(&stream).map_err(failed)?;
+    Ok(stream)
 }
 
 /// A connection to the first of the addresses that can be reached.
@@ -84,6 +115,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
@@ -98,6 +131,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -106,6 +141,8 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -114,6 +151,8 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }

@@ -15,6 +15,12 @@ use memlatch::{Builder, ErrorKind, LockError, ReleaseOutcome};
 pub struct Options {
     pub auth: Option<(String, String)>,
     pub dialect: Option<memlatch::Dialect>,
+    #[cfg(feature = "tls")]
+    pub ca_file: Option<std::path::PathBuf>,
+    #[cfg(feature = "tls")]
+    pub certificate: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    #[cfg(feature = "tls")]
+    pub name: Option<String>,
     pub operation_timeout: Option<Duration>,
 }
 
@@ -36,6 +42,18 @@ impl Options {
         }
         if let Some(limit) = self.operation_timeout {
             builder = builder.operation_timeout(limit);
+        }
+        #[cfg(feature = "tls")]
+        {
+            if let Some(file) = &self.ca_file {
+                builder = builder.tls_ca_file(file);
+            }
+            if let Some((certificate, key)) = &self.certificate {
+                builder = builder.tls_client_certificate(certificate, key);
+            }
+            if let Some(name) = &self.name {
+                builder = builder.tls_server_name(name);
+            }
         }
         builder
     }
