@@ -8,6 +8,7 @@ use crate::net::dial::Dialing;
 use crate::net::tls::{Tls, TlsOptions};
 use crate::wire::{CredentialsError, OwnedCredentials};
 use core::marker::PhantomData;
+use core::net::IpAddr;
 use core::time::Duration;
 use std::borrow::ToOwned;
 use std::format;
@@ -168,7 +169,8 @@ impl<F> Builder<F> {
     /// control byte; the user has no colon in it.
     ///
     /// Neither is ever part of an error, of `Debug` or of what is logged. On the wire they are
-    /// readable to whoever listens, unless the connection is by TLS. A server that wants none is
+    /// readable to whoever listens, unless the connection is by TLS; that is logged as a warning where
+    /// the server is not on this machine. A server that wants none is
     /// sent them as well, as a value that has expired already, which nobody can read.
     ///
     /// A server that does not accept them, or wants some where none are given, is told by
@@ -297,6 +299,11 @@ impl<F> Builder<F> {
                  user without a colon"
             ))
         })?;
+        if let (Address::Tcp { host, .. }, Some(_)) = (&address, &credentials) {
+            if !is_here(host) {
+                tracing::warn!(server = %address, "the password goes over the network unencrypted");
+            }
+        }
         let namespace =
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
         Ok(Settings {
@@ -344,6 +351,14 @@ impl Settings {
     pub(crate) fn owner_labelled(&self, label: &str) -> Owner {
         Owner::new(&host_name(), std::process::id(), label)
     }
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_here(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(unix)]
@@ -396,5 +411,18 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(builder().validate(MANY).is_ok());
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for (host, here) in [
+            ("localhost", true),
+            ("127.0.0.9", true),
+            ("::1", true),
+            ("10.0.0.1", false),
+            ("cache.example", false),
+        ] {
+            assert_eq!(is_here(host), here, "{host}");
+        }
     }
 }
