@@ -186,4 +186,60 @@ mod tests {
         assert_eq!(release(b"1.6"), None);
         assert_eq!(release(b"mcrouter 1"), None);
     }
+
+    fn answered(handshake: &mut Handshake<'_>, answer: &[u8]) -> Option<Result<(), Failure>> {
+        let mut flight = Flight::new();
+        let now = Now {
+            moment: Moment::from_nanos(0),
+            unix_seconds: 0,
+        };
+        handshake.prepare(now, &mut flight);
+        assert_eq!(flight.bytes(), b"set p:probe 0 2592001 9\r\nuser pass\r\n");
+        assert!(handshake.is_secret());
+        let answer = handshake.interpret(&mut Replies::new(answer), now.moment, now.moment);
+        answer.ok()?.map(|over| over.map(|_| ()))
+    }
+
+    #[test]
+    fn nothing_is_asked_before_the_server_has_let_us_in() {
+        let namespace = Namespace::new("p:").expect("a plain prefix");
+        let credentials = Credentials::new(b"user", b"pass").expect("plain");
+        let mut handshake = Handshake::new(&namespace, None).authenticate(Some(credentials));
+        for (answer, failure) in [
+            (
+                "CLIENT_ERROR authentication failure",
+                Failure::AuthenticationRefused,
+            ),
+            (
+                "CLIENT_ERROR unauthenticated",
+                Failure::AuthenticationRequired,
+            ),
+            (
+                "SERVER_ERROR out of memory storing object",
+                Failure::OutOfMemory,
+            ),
+            (
+                "ERROR Too many open connections",
+                Failure::TooManyConnections,
+            ),
+            ("ERROR", Failure::Refused("ERROR".into())),
+        ] {
+            let answer = alloc::format!("{answer}\r\n");
+            assert_eq!(
+                answered(&mut handshake, answer.as_bytes()),
+                Some(Err(failure))
+            );
+        }
+        // Another reply than there can be is an error; the next try is to begin anew.
+        assert_eq!(answered(&mut handshake, b"NOT_STORED\r\n"), None);
+        assert_eq!(answered(&mut handshake, b"STORED\r\n"), None);
+        assert!(!handshake.is_secret());
+        let mut flight = Flight::new();
+        let now = Now {
+            moment: Moment::from_nanos(0),
+            unix_seconds: 0,
+        };
+        handshake.prepare(now, &mut flight);
+        assert!(flight.bytes().starts_with(b"version\r\n"));
+    }
 }

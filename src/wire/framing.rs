@@ -102,7 +102,8 @@ impl ReplyDecoder {
                         Reply::Error(error)
                             if error.is_unauthenticated() || error.is_too_many_connections() =>
                         {
-                            Place::Final
+                            // It stands for all answers: nobody shall wait for others.
+                            return Err(DecodeError::UnexpectedReply);
                         }
                         _ => Place::Last,
                     };
@@ -164,8 +165,6 @@ enum Place {
     Noop,
     /// It stands alone, or is the last one of its request.
     Last,
-    /// An error that stands for the answers to all requests that came together.
-    Final,
 }
 
 /// Whether a reply that starts with this byte is one of the binary protocol, which does not end in
@@ -201,9 +200,8 @@ impl FlightDecoder {
     /// Flags of meta replies are not looked at: what is wrong with them is found out by
     /// [`Replies`].
     ///
-    /// A server that wants credentials first, or has no connection to spare, answers several
-    /// requests with one error: that is a [`DecodeError::UnexpectedReply`] where more replies are
-    /// asked for.
+    /// A server that wants credentials first, or has no connection to spare, answers all requests
+    /// with one error: that is a [`DecodeError::UnexpectedReply`] here.
     ///
     /// # Errors
     /// See [`DecodeError`]; the stream cannot be used any further.
@@ -219,12 +217,6 @@ impl FlightDecoder {
             self.consumed += length;
             match (shape, place) {
                 (Shape::One, Place::Within) => return Err(DecodeError::UnexpectedReply),
-                // Nobody shall wait for replies that do not come.
-                (shape, Place::Final)
-                    if *shape == Shape::UntilNoop || self.answered + 1 < shapes.len() =>
-                {
-                    return Err(DecodeError::UnexpectedReply);
-                }
                 (Shape::UntilEnd, Place::Within)
                 | (Shape::UntilNoop, Place::Within | Place::Last) => {}
                 _ => self.answered += 1,
@@ -525,5 +517,31 @@ mod tests {
             decoder.advance(&[Shape::One], b"STAT pid 1\r\n"),
             Err(DecodeError::UnexpectedReply)
         );
+    }
+
+    #[test]
+    fn one_error_may_stand_for_the_answers_to_all_requests() {
+        for line in [
+            "CLIENT_ERROR unauthenticated\r\n",
+            "ERROR Too many open connections\r\n",
+        ] {
+            for shapes in [&[Shape::One][..], &[Shape::One, Shape::UntilEnd]] {
+                let mut decoder = FlightDecoder::new(LIMITS);
+                assert_eq!(
+                    decoder.advance(shapes, line.as_bytes()),
+                    Err(DecodeError::UnexpectedReply)
+                );
+            }
+            // Where it is one of many lines, it is a line like others.
+            let (reply, length) = ReplyDecoder::new(LIMITS)
+                .decode(line.as_bytes())
+                .expect("a reply")
+                .expect("a whole one");
+            assert!(matches!(reply, Reply::Error(_)));
+            assert_eq!(length, line.len());
+        }
+        let mut decoder = FlightDecoder::new(LIMITS);
+        let others = b"CLIENT_ERROR bad data chunk\r\n";
+        assert_eq!(decoder.advance(&[Shape::One, Shape::One], others), Ok(None));
     }
 }
