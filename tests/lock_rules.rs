@@ -8,6 +8,7 @@
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
 //! | `fencing` | tokens |
+//! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
 //! | `hostile` | replies that no server should give |
 //! | `crowd` | random histories of several clients: never two believers |
@@ -37,6 +38,8 @@ mod greeting;
 mod holding;
 #[path = "lock_rules/hostile.rs"]
 mod hostile;
+#[path = "lock_rules/lean.rs"]
+mod lean;
 #[path = "lock_rules/memory.rs"]
 mod memory;
 #[path = "lock_rules/server.rs"]

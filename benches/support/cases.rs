@@ -406,6 +406,8 @@ impl Site {
             owner: &self.owner,
             lease: lease(),
             fencing: true,
+            tell_holder: true,
+            lean: false,
             memory: Some(lease()),
             patience: Patience::Once,
             tolerance: Duration::from_secs(1),

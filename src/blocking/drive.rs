@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
-use crate::lock::{Interruption, Moment, Operation, Step};
+use crate::lock::{Interruption, Moment, Now, Operation, Step};
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
@@ -81,17 +81,23 @@ impl Core {
         }
     }
 
-    /// A connection on which the handshake has been made.
-    pub(super) fn connect(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
+    /// A connection on which the handshake has been made: one that was used before, if there is.
+    pub(super) fn connect(&self, bound: Bound, now: &mut Now) -> Result<Checkout<'_>, Unconnected> {
         while let Some(mut seat) = self.site.connections.take() {
-            let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
-            if current && seat.connection.is_reusable() {
+            if seat.is_fresh(now.moment) || seat.connection.is_reusable() {
                 return Ok(Checkout {
                     core: self,
                     seat: Some(seat),
                 });
             }
         }
+        let checkout = self.open(bound)?;
+        *now = clock::now();
+        Ok(checkout)
+    }
+
+    /// Opens a connection and makes the handshake.
+    pub(super) fn open(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
         let settings = &self.site.settings;
         let mut connection = bound
             .limit(settings.connect_timeout, clock::moment())
@@ -103,7 +109,7 @@ impl Core {
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
                 .limit(settings.operation_timeout, now.moment)
-                .and_then(|limit| connection.exchange(limit))
+                .and_then(|limit| connection.exchange(limit, || clock::moment().since(now.moment)))
                 .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
                 .interpret(&mut replies, now.moment, clock::moment())
@@ -118,37 +124,25 @@ impl Core {
                     }
                     return Ok(Checkout {
                         core: self,
-                        seat: Some(Seat {
-                            connection,
-                            incarnation,
-                        }),
+                        seat: Some(Seat::new(connection, incarnation)),
                     });
                 }
             }
         }
     }
 
-    /// Runs an operation to its end. Its pauses are spent in `rest`, which must not return before
-    /// the instant that it is given, and may end everything with an error.
+    /// Runs an operation to its end, from `now` on. Its pauses are spent in `rest`, which must not
+    /// return before the instant that it is given, and may end everything with an error.
     pub(super) fn drive<O: Operation>(
         &self,
         operation: &mut O,
+        mut now: Now,
         bound: Bound,
         mut rest: impl FnMut(Moment) -> Result<(), LockError>,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
-        let mut step = operation.begin(clock::now());
         loop {
-            match step {
-                Step::Send => {}
-                Step::Pause { until, why } => {
-                    self.site.note_pause(why, until.since(clock::moment()));
-                    rest(until)?;
-                }
-                Step::Done(outcome) => return Ok(outcome),
-                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
-            }
-            step = match self.exchange(operation, bound) {
+            let step = match self.exchange(operation, now, bound) {
                 Ok(Ok(step)) => step,
                 Ok(Err(outcome)) => return Ok(outcome),
                 Err(Unconnected::Unsuitable(failure)) => {
@@ -165,6 +159,16 @@ impl Core {
                     operation.interrupted(how, clock::now())
                 }
             };
+            match step {
+                Step::Send => {}
+                Step::Pause { until, why } => {
+                    self.site.note_pause(why, until.since(clock::moment()));
+                    rest(until)?;
+                }
+                Step::Done(outcome) => return Ok(outcome),
+                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
+            }
+            now = clock::now();
         }
     }
 
@@ -173,12 +177,12 @@ impl Core {
     fn exchange<O: Operation>(
         &self,
         operation: &mut O,
+        mut now: Now,
         bound: Bound,
     ) -> Result<Result<Step<O::Outcome>, O::Outcome>, Unconnected> {
-        let mut checkout = self.connect(bound)?;
+        let mut checkout = self.connect(bound, &mut now)?;
         let seat = checkout.seat().map_err(Unconnected::Net)?;
         let incarnation = seat.incarnation;
-        let now = clock::now();
         let flight = seat.connection.next_flight();
         let prepared = self
             .site
@@ -190,14 +194,22 @@ impl Core {
         }
         let mut replies = bound
             .limit(self.site.settings.operation_timeout, now.moment)
-            .and_then(|limit| seat.connection.exchange(limit))
+            .and_then(|limit| {
+                let elapsed = || clock::moment().since(now.moment);
+                seat.connection.exchange(limit, elapsed)
+            })
             .map_err(Unconnected::Net)?;
         let received = clock::moment();
         let interpreted = self.site.with_view(incarnation, |view| {
             operation.interpret(view, &mut replies, now.moment, received)
         });
         match interpreted {
-            Some(Ok(step)) => Ok(Ok(step)),
+            Some(Ok(step)) => {
+                if let Some(seat) = &checkout.seat {
+                    seat.answered(received);
+                }
+                Ok(Ok(step))
+            }
             Some(Err(error)) => {
                 // Whatever it was, the next bytes are not to be trusted either.
                 checkout.seat = None;

@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Release};
+use crate::lock::{LossReason, Moment, Now, Release};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -138,18 +138,17 @@ impl LockGuard {
     /// until the end of the lease. In the second case the keeper goes on trying until the lease
     /// ends, and then the lock frees itself.
     pub fn release(mut self) -> Result<ReleaseOutcome, LockError> {
-        let now = clock::moment();
+        let now = clock::now();
         let valid_until = self.lock.held.valid_until();
-        self.lock.held.over(now);
-        let (over, _) = self.end();
+        let (over, _) = self.end(now.moment);
         if let Some(reason) = over {
             self.spent = true;
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
-        let core = Arc::clone(&self.shared.core);
+        let core = &self.shared.core;
         let limit = RELEASE_LIMIT.max(core.site.settings.operation_timeout);
-        let give_up = release_until(valid_until).min(now.after(limit));
-        let outcome = core.release(&self.lock, give_up);
+        let give_up = release_until(valid_until, now.moment).min(now.moment.after(limit));
+        let outcome = core.release(&self.lock, now, give_up);
         self.spent = true;
         if outcome.as_ref().is_err_and(may_succeed_later) {
             core.leave_release(&self.lock);
@@ -159,16 +158,12 @@ impl LockGuard {
 
     /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
     /// kept, so that nobody else gives it back.
-    fn end(&self) -> (Option<LossReason>, bool) {
-        let held = &self.lock.held;
-        let first = held.end(LossReason::Released);
+    fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
+        let over = self.lock.held.give_up(now);
         let registry = &self.shared.core.site.registry;
         let kept = registry.remove(self.index, &self.lock);
         self.lock.changed.give();
-        if first {
-            return (None, kept);
-        }
-        (held.state().over, kept)
+        (over, kept)
     }
 }
 
@@ -178,7 +173,8 @@ impl Drop for LockGuard {
             return;
         }
         // From here on no renewal is begun; one that is under way is waited for by the release.
-        let (over, kept) = self.end();
+        let now = clock::now();
+        let (over, kept) = self.end(now.moment);
         let ours = match over {
             None => true,
             // Shut down: what was taken out of keeping before is the keeper's to give back.
@@ -189,8 +185,8 @@ impl Drop for LockGuard {
             return;
         }
         let core = &self.shared.core;
-        let deadline = clock::moment().after(core.site.settings.operation_timeout);
-        match core.release(&self.lock, deadline) {
+        let deadline = now.moment.after(core.site.settings.operation_timeout);
+        match core.release(&self.lock, now, deadline) {
             Ok(outcome) => tracing::debug!(name = %self.name(), ?outcome, "released"),
             Err(error) => {
                 let later = may_succeed_later(&error);
@@ -210,13 +206,18 @@ fn may_succeed_later(error: &LockError) -> bool {
 
 /// The instant at which a release that finds no answer is given up: the end of the lease, after
 /// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Moment) -> Moment {
-    valid_until.max(clock::moment().after(Duration::from_millis(100)))
+pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
+    valid_until.max(now.after(Duration::from_millis(100)))
 }
 
 impl Core {
     /// Removes the record of a lock that was ended, by `deadline` or not at all.
-    fn release(&self, lock: &HeldLock, deadline: Moment) -> Result<ReleaseOutcome, LockError> {
+    fn release(
+        &self,
+        lock: &HeldLock,
+        mut now: Now,
+        deadline: Moment,
+    ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
         let about = |error: LockError| error.about(&held.name);
         let cas = loop {
@@ -228,13 +229,14 @@ impl Core {
                 }
             }
             // The renewal may be changing the CAS unique.
-            if clock::moment() >= deadline {
+            if now.moment >= deadline {
                 return Err(about(self.site.given_up(false, None)));
             }
             lock.changed.wait(seen, deadline);
+            now = clock::now();
         };
         let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
-        let released = self.drive(&mut release, Bound::Deadline(deadline), sleep);
+        let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
         self.site.released(released.map_err(about)?).map_err(about)
     }
 

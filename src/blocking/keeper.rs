@@ -15,7 +15,7 @@ pub(super) fn run(core: &Core) {
         core,
         jobs: VecDeque::new(),
     };
-    let mut calibration = Calibration::new();
+    let mut calibration = Calibration::new(clock::moment());
     loop {
         let seen = core.wake.seen();
         let now = clock::moment();
@@ -76,7 +76,8 @@ impl Keeper<'_> {
     fn do_job(&mut self, job: &Job<HeldLock>) {
         match job {
             Job::Release(lock) => {
-                let give_up = release_until(lock.held.lease.valid_until(clock::moment()));
+                let now = clock::moment();
+                let give_up = release_until(lock.held.lease.valid_until(now), now);
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
                 let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
@@ -109,7 +110,7 @@ impl Keeper<'_> {
 
     fn drive<O: Operation>(&mut self, operation: &mut O) -> Result<O::Outcome, LockError> {
         let core = self.core;
-        core.drive(operation, Bound::Open, |until| {
+        core.drive(operation, clock::now(), Bound::Open, |until| {
             self.keep_until(until);
             Ok(())
         })
@@ -117,7 +118,10 @@ impl Keeper<'_> {
 
     fn calibrate(&self) {
         let mut reading = ReadClock::new(&self.core.site.settings.namespace);
-        if let Ok(Ok(())) = self.core.drive(&mut reading, Bound::Open, sleep) {
+        if let Ok(Ok(())) = self
+            .core
+            .drive(&mut reading, clock::now(), Bound::Open, sleep)
+        {
             self.core.site.correct_deadlines(clock::moment());
         }
     }
@@ -147,21 +151,23 @@ impl Keeper<'_> {
     /// One flight for all renewals. Returns whether it was answered.
     fn exchange(&self, renewals: &mut Renewals<'_>, limit: Duration) -> bool {
         let site = &self.core.site;
-        let until = clock::moment().after(limit);
-        let Ok(mut checkout) = self.core.connect(Bound::Patience(until)) else {
+        let mut now = clock::now();
+        let until = now.moment.after(limit);
+        let connected = self.core.connect(Bound::Patience(until), &mut now);
+        let Ok(mut checkout) = connected else {
             return false;
         };
         let Ok(seat) = checkout.seat() else {
             return false;
         };
         let incarnation = seat.incarnation;
-        let now = clock::now();
         let flight = seat.connection.next_flight();
         site.with_view(incarnation, |view| renewals.prepare(view, now, flight));
         if flight.is_empty() {
             return renewals.is_over();
         }
-        let Ok(mut replies) = seat.connection.exchange(limit) else {
+        let elapsed = || clock::moment().since(now.moment);
+        let Ok(mut replies) = seat.connection.exchange(limit, elapsed) else {
             return false;
         };
         let received = clock::moment();

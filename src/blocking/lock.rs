@@ -4,8 +4,8 @@ use super::drive::Bound;
 use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Held, Holder, Job, LockError, Wish, clock};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Patience};
+use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -28,12 +28,13 @@ impl fmt::Debug for Lock {
             .field("name", &self.wish.name)
             .field("lease", &self.wish.lease)
             .field("fencing", &self.wish.fencing)
+            .field("lean", &self.wish.lean)
             .finish_non_exhaustive()
     }
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
         let wish = Wish::new(name, &shared.core.site.settings.namespace);
         Self { shared, wish }
     }
@@ -54,7 +55,8 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.wish.label = Some(label.into());
+        let settings = &self.shared.core.site.settings;
+        self.wish.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
 
@@ -63,6 +65,28 @@ impl Lock {
     #[must_use]
     pub fn fencing(mut self, on: bool) -> Self {
         self.wish.fencing = on;
+        self
+    }
+
+    /// Without a record of the holder, without a fencing token and without the restart guard: the
+    /// least that a lock can be, for those to whom the last microsecond counts. One line each way
+    /// to acquire it and one to release it.
+    ///
+    /// It excludes ordinary holders of the same name, and they it. What it gives up:
+    ///
+    /// - [`fencing_token`](LockGuard::fencing_token) is `None`, so a holder that is late cannot be
+    ///   told from the one after it;
+    /// - on a server that was restarted or flushed, two can hold it until the first one's next
+    ///   renewal, or the end of its lease;
+    /// - nobody can see who holds it, only that somebody does;
+    /// - the server's `temporary_ttl` does not protect it from eviction, only room or `-M` does:
+    ///   memcached decides at the creation of an item, and this kind is created without an expiry.
+    ///
+    /// The lease must be at least 2 s. Servers before memcached 1.6.27 cannot do it; there the lock
+    /// is held with a record, everything else being the same.
+    #[must_use]
+    pub fn lean(mut self) -> Self {
+        self.wish.lean = true;
         self
     }
 
@@ -76,16 +100,17 @@ impl Lock {
     /// [shutdown](super::Client::shutdown) of the client ends the wait.
     ///
     /// # Errors
-    /// The name or the lease cannot be used, the client was shut down, or the server does not
-    /// answer for longer than the lease (at least 5 s). [`is_unknown`](LockError::is_unknown)
+    /// The name or the lease cannot be used, the client was shut down, the system has no thread to
+    /// spare for the keeper, or the server does not answer for longer than the lease (at least
+    /// 5 s). [`is_unknown`](LockError::is_unknown)
     /// tells that a request was sent whose fate is not known; the keeper takes back what it may
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
-        let began = clock::moment();
-        match self.run(Patience::Forever)? {
+        let now = clock::now();
+        match self.run(Patience::Forever, now)? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
-            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
@@ -98,7 +123,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once)?.ok())
+        Ok(self.run(Patience::Once, clock::now())?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
@@ -107,22 +132,27 @@ impl Lock {
     /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
     /// lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
-        let began = clock::moment();
-        match self.run(Patience::Until(began.after(limit)))? {
+        let now = clock::now();
+        match self.run(Patience::Until(now.moment.after(limit)), now)? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
-    fn run(&self, patience: Patience) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
+    fn run(
+        &self,
+        patience: Patience,
+        now: Now,
+    ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
+        self.shared.keep()?;
         let mut acquiring = asked.begin(patience, || core.wake.give());
         let bound = match patience {
             Patience::Until(end) => Bound::Patience(end),
             Patience::Once | Patience::Forever => Bound::Open,
         };
-        let acquired = core.drive(&mut acquiring.acquire, bound, |until| core.rest(until));
+        let acquired = core.drive(&mut acquiring.acquire, now, bound, |until| core.rest(until));
         let acquired = acquired.map_err(|error| error.about(self.name()))?;
         match asked.result(acquired)? {
             Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
@@ -132,22 +162,22 @@ impl Lock {
 
     fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
         let due = lease.renew_at(grant.sent);
-        let lock = Arc::new(HeldLock {
-            held: Held::new(self.wish.name.clone(), keys, lease, grant),
+        let lock = HeldLock {
+            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
             changed: Signal::default(),
-        });
+        };
         let core = self.core();
-        match core.site.registry.insert(Arc::clone(&lock), due) {
-            Some((index, wake)) => {
+        match core.site.registry.insert(lock, due) {
+            Ok(Kept { lock, index, wake }) => {
                 if wake {
                     core.wake.give();
                 }
                 Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
             }
-            None => {
+            Err(lock) => {
                 // Shut down while the answer was on its way.
                 lock.held.end(LossReason::Released);
-                core.site.registry.push(Job::Release(lock));
+                core.site.registry.push(Job::Release(Arc::new(lock)));
                 core.wake.give();
                 Err(LockError::new(Cause::Closed).about(self.name()))
             }

@@ -29,7 +29,8 @@ pub use guard::LockGuard;
 pub use lock::Lock;
 
 use crate::front::{
-    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, Site, clock,
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, SettingError, Site,
+    clock,
 };
 use crate::lock::Inspect;
 use crate::net::blocking::Connection;
@@ -38,9 +39,8 @@ use core::fmt;
 use core::time::Duration;
 use drive::Bound;
 use signal::Signal;
-use std::format;
 use std::string::String;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// A lock that is held, and who is to be told when it is over.
@@ -73,6 +73,25 @@ struct Core {
 #[derive(Debug)]
 struct Shared {
     core: Arc<Core>,
+    /// Whether the keeper has been started.
+    kept: Mutex<bool>,
+}
+
+impl Shared {
+    /// Sees to it that there is a keeper. Not before the first lock that needs one: a program that
+    /// takes none has no thread for it, and where it cannot take any, no code either.
+    fn keep(&self) -> Result<(), LockError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*kept {
+            let core = Arc::clone(&self.core);
+            thread::Builder::new()
+                .name("memlatch-keeper".into())
+                .spawn(move || keeper::run(&core))
+                .map_err(|error| LockError::new(Cause::Setting(SettingError::Thread(error))))?;
+            *kept = true;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Shared {
@@ -86,7 +105,7 @@ impl Drop for Shared {
 ///
 /// Cheap to clone; all clones share connections and one keeper thread (`memlatch-keeper`), which
 /// renews the locks that are held and takes back what failed acquisitions may have left. The
-/// thread ends when the last clone, [`Lock`] and [`LockGuard`] are gone and nothing is left to be
+/// thread begins with the first acquisition and ends when the last clone, [`Lock`] and [`LockGuard`] are gone and nothing is left to be
 /// given back.
 ///
 /// # Example
@@ -138,7 +157,7 @@ impl Client {
     /// Names have 1 to 1024 bytes and no control characters.
     #[must_use]
     pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), name.into())
+        Lock::new(Arc::clone(&self.shared), &name.into())
     }
 
     /// Who holds the lock of this name; `None` when nobody does.
@@ -153,7 +172,12 @@ impl Client {
         let about = |error: LockError| error.about(name);
         let core = self.core();
         let keys = core.site.keys(name)?;
-        let inspected = core.drive(&mut Inspect::new(&keys), Bound::Open, drive::sleep);
+        let inspected = core.drive(
+            &mut Inspect::new(&keys),
+            clock::now(),
+            Bound::Open,
+            drive::sleep,
+        );
         core.site
             .inspected(inspected.map_err(about)?)
             .map_err(about)
@@ -203,11 +227,11 @@ impl Client {
 const COUNT: ConnectionCount = ConnectionCount { usual: 4, most: 64 };
 
 impl Builder<Client> {
-    /// Connects to the server and starts the keeper thread.
+    /// Connects to the server.
     ///
     /// # Errors
-    /// A setting cannot be used, the server cannot be reached, it is no memcached server that
-    /// locks can be kept on, or the system has no thread to spare.
+    /// A setting cannot be used, the server cannot be reached, or it is no memcached server that
+    /// locks can be kept on.
     pub fn build(self) -> Result<Client, LockError> {
         let settings = self.validate(COUNT)?;
         let connections = Pool::new(settings.connections);
@@ -217,21 +241,15 @@ impl Builder<Client> {
             done: Signal::default(),
             closing: Signal::default(),
         });
-        match core.connect(Bound::Open) {
+        match core.open(Bound::Open) {
             Ok(checkout) => drop(checkout),
             Err(why) => return Err(core.site.unconnected(why)),
         }
-        let kept = Arc::clone(&core);
-        thread::Builder::new()
-            .name("memlatch-keeper".into())
-            .spawn(move || keeper::run(&kept))
-            .map_err(|error| {
-                LockError::new(Cause::Setting(format!(
-                    "the keeper thread cannot be started: {error}"
-                )))
-            })?;
         Ok(Client {
-            shared: Arc::new(Shared { core }),
+            shared: Arc::new(Shared {
+                core,
+                kept: Mutex::new(false),
+            }),
         })
     }
 }

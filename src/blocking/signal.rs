@@ -20,46 +20,64 @@ const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// and the [`wait`](Self::wait) goes unnoticed.
 #[derive(Default)]
 pub(super) struct Signal {
-    /// How often it was given.
-    given: Mutex<u64>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How often it was given.
+    given: u64,
+    /// How many threads wait. To wake nobody would cost a system call.
+    waiting: u32,
 }
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Signal").field(&*self.given()).finish()
+        f.debug_tuple("Signal").field(&self.seen()).finish()
     }
 }
 
 impl Signal {
-    fn given(&self) -> MutexGuard<'_, u64> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything up to now has been seen.
     pub(super) fn seen(&self) -> u64 {
-        *self.given()
+        self.state().given
     }
 
     /// Wakes all who wait.
     pub(super) fn give(&self) {
-        *self.given() += 1;
-        self.changed.notify_all();
+        let mut state = self.state();
+        state.given += 1;
+        if state.waiting > 0 {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until the signal has been given after `seen`, or until `until`, or less: the caller
     /// looks anew and waits again.
     pub(super) fn wait(&self, seen: u64, until: Moment) {
-        let given = self.given();
-        if *given != seen {
+        let mut state = self.state();
+        if state.given != seen {
             return;
         }
         let length = until.since(clock::moment());
-        if length > NEVER {
-            drop(self.changed.wait(given));
-        } else if !length.is_zero() {
-            drop(self.changed.wait_timeout(given, length.min(STRETCH)));
+        if length.is_zero() {
+            return;
         }
+        state.waiting += 1;
+        let mut state = if length > NEVER {
+            let woken = self.changed.wait(state);
+            woken.unwrap_or_else(PoisonError::into_inner)
+        } else {
+            let woken = self.changed.wait_timeout(state, length.min(STRETCH));
+            woken.unwrap_or_else(PoisonError::into_inner).0
+        };
+        state.waiting -= 1;
     }
 }
 

@@ -3,14 +3,15 @@
 use super::Core;
 use crate::front::{Clear, Seat, Unconnected, clock, within};
 use crate::lock::{LockKeys, Moment};
-use crate::net::shared::SharedConnection;
+use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::wire::Limits;
 use core::hash::BuildHasher;
+use core::task::{Context, Waker};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 /// A shared connection, and which run of the server is at its other end.
@@ -26,11 +27,14 @@ const LONGEST_REST: Duration = Duration::from_millis(320);
 #[derive(Debug)]
 pub(super) struct Connections {
     places: Vec<Place>,
+    /// Connections that were replaced while something was under way on them.
+    retired: Mutex<Vec<Arc<SharedSeat>>>,
     hasher: RandomState,
 }
 
+/// Where a connection is, or will be.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     current: Mutex<Option<Arc<SharedSeat>>>,
     /// Held by whoever connects; the others want what comes of it.
     connecting: tokio::sync::Mutex<Rest>,
@@ -52,13 +56,14 @@ impl Connections {
         });
         Self {
             places: places.collect(),
+            retired: Mutex::default(),
             hasher: RandomState::new(),
         }
     }
 
     /// Where the requests about a lock travel: always behind each other, so that what takes back
     /// an attempt to acquire cannot overtake it.
-    fn place(&self, keys: Option<&LockKeys>) -> &Place {
+    pub(super) fn place(&self, keys: Option<&LockKeys>) -> &Place {
         let number = match keys {
             Some(keys) if self.places.len() > 1 => {
                 self.hasher.hash_one(keys.lock().as_bytes()) as usize % self.places.len()
@@ -67,24 +72,62 @@ impl Connections {
         };
         &self.places[number]
     }
+
+    /// Ends what is kept waiting for too long, see [`SharedConnection::watch`], and collects what
+    /// nobody waited for and was not done. Returns whether anything is under way.
+    pub(super) fn watch(&self, undone: &mut Vec<Subject>) -> bool {
+        let mut look = |seat: &SharedSeat| {
+            let busy = seat.connection.watch();
+            undone.append(&mut seat.connection.undone());
+            busy
+        };
+        let mut busy = false;
+        for seat in self.places.iter().filter_map(Place::get) {
+            busy |= look(&seat);
+        }
+        let mut retired = self.retired();
+        retired.retain(|seat| look(seat));
+        busy || !retired.is_empty()
+    }
+
+    /// Sends what nobody waits for. Returns the connections that take no more for now.
+    pub(super) fn send_quiet(&self) -> Vec<Arc<SharedSeat>> {
+        let mut slow = Vec::new();
+        for seat in self.places.iter().filter_map(Place::get) {
+            let cx = &mut Context::from_waker(Waker::noop());
+            if seat.connection.poll_send_quiet(cx).is_pending() {
+                slow.push(seat);
+            }
+        }
+        slow
+    }
+
+    /// Puts a connection into a place. What is under way on the one that was there goes on.
+    fn set(&self, place: &Place, seat: Option<Arc<SharedSeat>>) {
+        let old = core::mem::replace(&mut *place.current(), seat);
+        self.retired().extend(old);
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<SharedSeat>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Clear for Connections {
     fn clear(&self) {
         for place in &self.places {
-            place.set(None);
+            self.set(place, None);
         }
     }
 }
 
 impl Place {
-    fn get(&self) -> Option<Arc<SharedSeat>> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(Arc::clone)
+    pub(super) fn get(&self) -> Option<Arc<SharedSeat>> {
+        self.current().as_ref().map(Arc::clone)
     }
 
-    fn set(&self, seat: Option<Arc<SharedSeat>>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = seat;
+    fn current(&self) -> MutexGuard<'_, Option<Arc<SharedSeat>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,26 +152,22 @@ impl Rest {
 }
 
 impl Core {
-    /// A connection on which the handshake has been made, by `until` if that is given, for
-    /// requests about the lock with these keys.
+    /// A connection on which the handshake has been made, by `until` if that is given: the one
+    /// that is in this place, if it is of use.
     ///
     /// # Cancel safety
     /// Dropping the future closes what it has opened; others who wait for it open their own.
     pub(super) async fn connect(
         &self,
-        keys: Option<&LockKeys>,
+        place: &Place,
         until: Option<Moment>,
     ) -> Result<Arc<SharedSeat>, Unconnected> {
-        let place = self.site.connections.place(keys);
         let usable = |place: &Place| {
             place.get().filter(|seat| {
                 let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
-                current && seat.connection.is_alive()
+                current && !seat.connection.has_ended()
             })
         };
-        if let Some(seat) = usable(place) {
-            return Ok(seat);
-        }
         let settings = &self.site.settings;
         let limit = within(settings.connect_timeout, until, clock::moment());
         let connecting = tokio::time::timeout(limit, place.connecting.lock()).await;
@@ -148,7 +187,7 @@ impl Core {
             _ => *rest = Rest::default(),
         }
         let seat = Arc::new(opened?);
-        place.set(Some(Arc::clone(&seat)));
+        self.site.connections.set(place, Some(Arc::clone(&seat)));
         Ok(seat)
     }
 
@@ -164,13 +203,13 @@ impl Core {
         loop {
             let now = clock::now();
             let limit = within(settings.operation_timeout, until, now.moment);
-            let begun = connection.begin(limit, |flight| {
+            let begun = connection.begin(false, limit, |flight, _| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
             });
             let begun = begun.await;
             let Ok(flight) = begun.map_err(|error| Unconnected::greeting(&handshake, error))?;
-            let answer = flight.replies(limit, |replies| {
+            let answer = flight.replies(Some(limit), |replies| {
                 handshake.interpret(replies, now.moment, clock::moment())
             });
             let answer = answer.await;
@@ -183,10 +222,7 @@ impl Core {
                     for lock in self.site.learn(view) {
                         lock.changed.notify_waiters();
                     }
-                    return Ok(Seat {
-                        connection,
-                        incarnation,
-                    });
+                    return Ok(Seat::new(connection, incarnation));
                 }
             }
         }

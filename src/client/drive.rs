@@ -1,14 +1,94 @@
 //! Operations, driven over connections: the one loop behind every call of the async front.
 
 use super::Core;
+use super::connections::SharedSeat;
 use crate::front::{Cause, LockError, Unconnected, clock, within};
-use crate::lock::{Interruption, LockKeys, Moment, Operation, Step};
+use crate::lock::{Interruption, LockKeys, Moment, Now, Operation, ServerView, Step};
+use crate::net::shared::InFlight;
+use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::sync::atomic::Ordering;
+use core::task::Poll;
+use core::time::Duration;
+use std::sync::Arc;
+use tokio::time::sleep;
+
+/// How long an operation may take, and who may end it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bound {
+    /// As long as it likes.
+    Open,
+    /// As long as it likes; a shutdown of the client ends its pauses.
+    Shutdown,
+    /// Every wait for the server ends then; a shutdown of the client ends its pauses.
+    Patience(Moment),
+}
+
+impl Bound {
+    const fn until(self) -> Option<Moment> {
+        match self {
+            Self::Patience(until) => Some(until),
+            Self::Open | Self::Shutdown => None,
+        }
+    }
+}
+
+/// What is sent and understood in one exchange: an operation, or several at once.
+pub(super) trait Exchange {
+    /// What comes of it when nothing had to be sent.
+    type Spared;
+    /// What comes of it.
+    type Answer;
+
+    fn prepare(
+        &mut self,
+        view: &ServerView,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), Self::Spared>;
+
+    fn interpret(
+        &mut self,
+        view: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Self::Answer, DecodeError>;
+}
+
+impl<O: Operation> Exchange for O {
+    type Spared = O::Outcome;
+    type Answer = Step<O::Outcome>;
+
+    fn prepare(
+        &mut self,
+        view: &ServerView,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), O::Outcome> {
+        Operation::prepare(self, view, now, flight)
+    }
+
+    fn interpret(
+        &mut self,
+        view: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Step<O::Outcome>, DecodeError> {
+        Operation::interpret(self, view, replies, sent, received)
+    }
+}
+
+/// What came of an exchange: an answer, or what there was to say without one.
+pub(super) type Exchanged<X> =
+    Result<Result<<X as Exchange>::Answer, <X as Exchange>::Spared>, Unconnected>;
 
 impl Core {
-    /// Runs an operation to its end. `keys` are those of the lock that it is about.
-    ///
-    /// `until` bounds every wait of it for the server; the operation itself bounds the whole.
+    /// Runs an operation to its end, from `now` on. `keys` are those of the lock that it is about.
     ///
     /// # Cancel safety
     /// Dropping the future takes back requests of which nothing has been sent. What the operation
@@ -17,22 +97,14 @@ impl Core {
         &self,
         operation: &mut O,
         keys: Option<&LockKeys>,
-        until: Option<Moment>,
+        mut now: Now,
+        bound: Bound,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
-        let mut step = operation.begin(clock::now());
         loop {
-            match step {
-                Step::Send => {}
-                Step::Pause { until, why } => {
-                    let length = until.since(clock::moment());
-                    self.site.note_pause(why, length);
-                    tokio::time::sleep(length).await;
-                }
-                Step::Done(outcome) => return Ok(outcome),
-                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
-            }
-            step = match self.exchange(operation, keys, until).await {
+            let most = self.site.settings.operation_timeout;
+            let exchanged = self.exchange(operation, keys, now, bound.until(), most);
+            let step = match exchanged.await {
                 Ok(Ok(step)) => step,
                 Ok(Err(outcome)) => return Ok(outcome),
                 Err(Unconnected::Unsuitable(failure)) => {
@@ -49,50 +121,125 @@ impl Core {
                     operation.interrupted(how, clock::now())
                 }
             };
+            match step {
+                Step::Send => {}
+                Step::Pause { until, why } => {
+                    let length = until.since(clock::moment());
+                    self.site.note_pause(why, length);
+                    match bound {
+                        Bound::Open => sleep(length).await,
+                        Bound::Shutdown | Bound::Patience(_) => self.rest(length).await?,
+                    }
+                }
+                Step::Done(outcome) => return Ok(outcome),
+                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
+            }
+            now = clock::now();
         }
     }
 
-    /// One flight of an operation, there and back. The inner error is an outcome for which
-    /// nothing had to be sent.
-    async fn exchange<O: Operation>(
+    /// Spends the pause of an acquisition, which a shutdown ends.
+    async fn rest(&self, length: Duration) -> Result<(), LockError> {
+        let mut closed = pin!(self.closed.notified());
+        let mut over = pin!(sleep(length));
+        // Registered before looking, so that no shutdown between the two goes unnoticed.
+        closed.as_mut().enable();
+        poll_fn(|cx| {
+            if self.site.registry.is_closed() || closed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(LockError::new(Cause::Closed)));
+            }
+            over.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// One flight there and back, within `most`, and by `until` if that is given.
+    pub(super) async fn exchange<X: Exchange>(
         &self,
-        operation: &mut O,
+        exchange: &mut X,
         keys: Option<&LockKeys>,
+        mut now: Now,
         until: Option<Moment>,
-    ) -> Result<Result<Step<O::Outcome>, O::Outcome>, Unconnected> {
-        let seat = self.connect(keys, until).await?;
-        let mut now = clock::now();
-        let operation_timeout = self.site.settings.operation_timeout;
-        let limit = within(operation_timeout, until, now.moment);
-        let begun = seat.connection.begin(limit, |flight| {
-            // Who has waited for room is not to count from before that.
-            now = clock::now();
+        most: Duration,
+    ) -> Exchanged<X> {
+        let place = self.site.connections.place(keys);
+        let mut old = place.get();
+        loop {
+            let was_there = old.is_some();
+            let seat = match old.take() {
+                Some(seat) => seat,
+                None => {
+                    let seat = self.connect(place, until).await?;
+                    now = clock::now();
+                    seat
+                }
+            };
+            let limit = within(most, until, now.moment);
+            let begun = self.begin(&seat, exchange, &mut now, limit).await;
+            let flight = match begun {
+                Ok(Ok(flight)) => flight,
+                Ok(Err(Some(spared))) => return Ok(Err(spared)),
+                // The connection is one of old, and nothing was sent on it.
+                Ok(Err(None)) | Err(_) if was_there && self.is_over(&seat) => continue,
+                Ok(Err(None)) => return Err(Unconnected::Net(NetError::unsent(NetCause::Closed))),
+                Err(error) => return Err(Unconnected::Net(error)),
+            };
+            self.watched();
+            let limit = within(most, until, now.moment);
+            let limit = Some(limit).filter(|limit| *limit < self.site.settings.operation_timeout);
+            let interpreted = flight.replies(limit, |replies| {
+                let received = clock::moment();
+                seat.answered(received);
+                let interpreted = self.site.with_view(seat.incarnation, |view| {
+                    exchange.interpret(view, replies, now.moment, received)
+                });
+                interpreted.transpose()
+            });
+            return match interpreted.await.map_err(Unconnected::Net)? {
+                Some(answer) => Ok(Ok(answer)),
+                // The server was restarted while the answer was on its way.
+                None => Err(Unconnected::Net(NetError::sent(NetCause::Closed))),
+            };
+        }
+    }
+
+    /// Writes the flight. The inner error is what there was to say without one, or nothing when
+    /// another run of the server is there by now.
+    async fn begin<'a, X: Exchange>(
+        &self,
+        seat: &'a Arc<SharedSeat>,
+        exchange: &mut X,
+        now: &mut Now,
+        limit: Duration,
+    ) -> Result<Result<InFlight<'a, Stream>, Option<X::Spared>>, NetError> {
+        let look = !seat.is_fresh(now.moment);
+        let begun = seat.connection.begin(look, limit, |flight, waited| {
+            if waited {
+                // Nothing is to count from before there was room.
+                *now = clock::now();
+            }
             let prepared = self.site.with_view(seat.incarnation, |view| {
-                operation.prepare(view, now, flight)
+                exchange.prepare(view, *now, flight)
             });
             match prepared {
                 Some(Ok(())) => Ok(()),
-                Some(Err(outcome)) => Err(Some(outcome)),
+                Some(Err(spared)) => Err(Some(spared)),
                 None => Err(None),
             }
         });
-        let flight = match begun.await.map_err(Unconnected::Net)? {
-            Ok(flight) => flight,
-            Err(Some(outcome)) => return Ok(Err(outcome)),
-            Err(None) => return Err(Unconnected::Net(NetError::unsent(NetCause::Closed))),
-        };
-        let limit = within(operation_timeout, until, now.moment);
-        let interpreted = flight.replies(limit, |replies| {
-            let received = clock::moment();
-            let interpreted = self.site.with_view(seat.incarnation, |view| {
-                operation.interpret(view, replies, now.moment, received)
-            });
-            interpreted.transpose()
-        });
-        match interpreted.await.map_err(Unconnected::Net)? {
-            Some(step) => Ok(Ok(step)),
-            // The server was restarted while the answer was on its way.
-            None => Err(Unconnected::Net(NetError::sent(NetCause::Closed))),
+        begun.await
+    }
+
+    /// Whether a connection is of no use any more.
+    fn is_over(&self, seat: &SharedSeat) -> bool {
+        let current = self.site.with_view(seat.incarnation, |_| ()).is_some();
+        !current || seat.connection.has_ended()
+    }
+
+    /// Something is under way: sees to it that the keeper watches how long it takes.
+    pub(super) fn watched(&self) {
+        if !self.watch.load(Ordering::Relaxed) && !self.watch.swap(true, Ordering::AcqRel) {
+            self.wake.notify_one();
         }
     }
 }

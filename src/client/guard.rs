@@ -1,11 +1,14 @@
 //! A lock that is held.
 
+use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Release};
+use crate::lock::{LossReason, Moment, Now, Operation, Release};
+use crate::net::shared::Subject;
 use core::fmt;
 use core::pin::pin;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
@@ -137,34 +140,55 @@ impl LockGuard {
     /// # Cancel safety
     /// Dropping the future leaves the release to the keeper.
     pub async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
+        let now = clock::now();
         let valid_until = self.lock.held.valid_until();
-        self.lock.held.over(clock::moment());
-        if let Some(reason) = self.end() {
+        if let Some(reason) = self.end(now.moment) {
             self.spent = true;
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
-        let core = Arc::clone(&self.shared.core);
-        let give_up = wait_for_release_until(valid_until, core.site.settings.operation_timeout);
-        let outcome = core.release(&self.lock, give_up).await;
+        let core = &self.shared.core;
+        let operation_timeout = core.site.settings.operation_timeout;
+        let give_up = wait_for_release_until(valid_until, operation_timeout, now.moment);
+        let outcome = core.release(&self.lock, now, give_up).await;
         // What may succeed later is left to the keeper by the drop.
         let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
         self.spent = !outcome.as_ref().is_err_and(later);
         outcome
     }
 
-    /// Stops the keeping. The reason if the lock was over before.
-    fn end(&self) -> Option<LossReason> {
-        let first = self.lock.held.end(LossReason::Released);
-        self.shared
-            .core
-            .site
-            .registry
-            .remove(self.index, &self.lock);
-        self.lock.changed.notify_waiters();
-        if first {
-            return None;
+    /// Gives the lock back without waiting for the answer: the request travels with whatever is
+    /// sent next, such as the next acquisition, and by itself as soon as the keeper task runs.
+    ///
+    /// The lock is not free when this returns, and whether it was held to the end is not told.
+    /// Where the answer is not that it was released, the keeper releases it once more and logs what
+    /// comes of that; [`Client::quiet_failures`](crate::Client::quiet_failures) counts those. Where
+    /// the program ends at once, the request may not be sent any more, and the lock frees itself
+    /// with its lease.
+    pub fn release_quietly(mut self) {
+        let now = clock::now();
+        self.spent = true;
+        if self.end(now.moment).is_some() {
+            return;
         }
-        self.lock.held.state().over
+        let core = &self.shared.core;
+        match core.release_quietly(&self.lock, now) {
+            Ok(()) => {
+                core.quiet.store(true, Ordering::Release);
+                core.watched();
+            }
+            // A renewal is under way, or there is no connection: what takes time is the keeper's.
+            Err(lock) => core.site.registry.push(Job::Release(lock)),
+        }
+        core.wake.notify_one();
+    }
+
+    /// Stops the keeping. The reason if the lock was over before.
+    fn end(&self, now: Moment) -> Option<LossReason> {
+        let over = self.lock.held.give_up(now);
+        let registry = &self.shared.core.site.registry;
+        registry.remove(self.index, &self.lock);
+        self.lock.changed.notify_waiters();
+        over
     }
 }
 
@@ -175,7 +199,7 @@ impl Drop for LockGuard {
         }
         // From here on no renewal is begun; one that is under way is waited for by the release.
         if self
-            .end()
+            .end(clock::moment())
             .is_none_or(|reason| reason == LossReason::Released)
         {
             let core = &self.shared.core;
@@ -188,10 +212,38 @@ impl Drop for LockGuard {
 }
 
 impl super::Core {
+    /// Writes the release of a lock that was ended, to be sent with the next write. Gives the lock
+    /// back where that is not possible.
+    fn release_quietly(&self, lock: &Arc<HeldLock>, now: Now) -> Result<(), Arc<HeldLock>> {
+        let held = &lock.held;
+        let cas = {
+            let state = held.state();
+            if state.renewing {
+                return Err(Arc::clone(lock));
+            }
+            state.cas
+        };
+        let place = self.site.connections.place(Some(&held.keys));
+        let Some(seat) = place.get() else {
+            return Err(Arc::clone(lock));
+        };
+        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let begun = seat
+            .connection
+            .begin_quiet(Arc::clone(lock) as Subject, |flight| {
+                let prepared = self.site.with_view(seat.incarnation, |view| {
+                    release.prepare(view, now, flight).is_ok()
+                });
+                prepared == Some(true)
+            });
+        begun.map_err(|_| Arc::clone(lock))
+    }
+
     /// Removes the record of a lock that was ended.
     pub(super) async fn release(
         &self,
         lock: &HeldLock,
+        mut now: Now,
         give_up: Moment,
     ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
@@ -205,11 +257,12 @@ impl super::Core {
             }
             // The renewal may be changing the CAS unique; its end is bounded by its time limit.
             changed.await;
+            now = clock::now();
         };
         let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
         let about = |error: LockError| error.about(&held.name);
         let released = self
-            .drive(&mut release, Some(&held.keys), None)
+            .drive(&mut release, Some(&held.keys), now, Bound::Open)
             .await
             .map_err(about)?;
         self.site.released(released).map_err(about)

@@ -1,11 +1,15 @@
 //! The keeper: one task per client that renews what is held and gives back what was dropped.
 
+use super::drive::{Bound, Exchange};
 use super::lock::release_until;
 use super::{Core, HeldLock};
 use crate::front::{Calibration, Job, Renewals, Task, clock};
-use crate::lock::{ReadClock, Release};
+use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
+use crate::net::shared::{LOOKS, Subject};
+use crate::wire::{DecodeError, Flight, Replies};
 use core::future::poll_fn;
 use core::pin::pin;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
@@ -15,8 +19,14 @@ use tokio::task::JoinSet;
 /// Does the work of the registry until the client is gone and nothing is left to be given back.
 pub(super) async fn run(core: Arc<Core>) {
     let mut tasks = JoinSet::new();
-    let mut calibration = Calibration::new();
+    let mut calibration = Calibration::new(clock::moment());
+    let mut watch = Watch::new(&core);
     loop {
+        if core.quiet.swap(false, Ordering::AcqRel) {
+            for seat in core.site.connections.send_quiet() {
+                tasks.spawn(async move { seat.connection.send_quiet().await });
+            }
+        }
         let now = clock::moment();
         let mut until = match core.site.registry.next(now) {
             Task::Exit => return,
@@ -30,6 +40,9 @@ pub(super) async fn run(core: Arc<Core>) {
             }
             Task::Sleep { until } => until,
         };
+        if let Some(look) = watch.look(&core, now) {
+            until = until.min(look);
+        }
         if let Some(due) = calibration.due(&core.site, now) {
             if due <= now {
                 calibration.begin(now);
@@ -64,8 +77,9 @@ pub(super) async fn run(core: Arc<Core>) {
 async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
     match job {
         Job::Release(lock) => {
-            let give_up = release_until(lock.held.lease.valid_until(clock::moment()));
-            match core.release(&lock, give_up).await {
+            let now = clock::now();
+            let give_up = release_until(lock.held.lease.valid_until(now.moment), now.moment);
+            match core.release(&lock, now, give_up).await {
                 Ok(outcome) => tracing::debug!(name = %lock.held.name, ?outcome, "released"),
                 Err(error) => tracing::warn!(%error, "a dropped lock could not be given back"),
             }
@@ -76,7 +90,10 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             leftover,
         } => {
             let mut release = Release::of_leftover(&keys, &leftover, leftover.moot_after);
-            match core.drive(&mut release, Some(&keys), None).await {
+            match core
+                .drive(&mut release, Some(&keys), clock::now(), Bound::Open)
+                .await
+            {
                 Ok(outcome) => tracing::debug!(%name, ?outcome, "took back an acquisition"),
                 Err(error) => {
                     tracing::warn!(%name, %error, "an acquisition could not be taken back");
@@ -91,7 +108,9 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
 
 async fn calibrate(core: Arc<Core>) {
     let namespace = &core.site.settings.namespace;
-    if let Ok(Ok(())) = core.drive(&mut ReadClock::new(namespace), None, None).await {
+    let mut reading = ReadClock::new(namespace);
+    let read = core.drive(&mut reading, None, clock::now(), Bound::Open);
+    if let Ok(Ok(())) = read.await {
         core.site.correct_deadlines(clock::moment());
     }
 }
@@ -104,7 +123,10 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
     let mut renewals = Renewals::begin(&batch, namespace, began);
     let limit = Renewals::limit(&batch, core.site.settings.operation_timeout);
     while !renewals.is_over() {
-        if !exchange(&core, &mut renewals, limit).await {
+        let now = clock::now();
+        let until = now.moment.after(limit);
+        let exchanged = core.exchange(&mut renewals, None, now, Some(until), limit);
+        if !matches!(exchanged.await, Ok(Ok(()))) {
             break;
         }
     }
@@ -120,31 +142,74 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
     core.wake.notify_one();
 }
 
-/// One flight for all renewals. Returns whether it was answered.
-async fn exchange(core: &Core, renewals: &mut Renewals<'_>, limit: Duration) -> bool {
-    let until = clock::moment().after(limit);
-    let Ok(seat) = core.connect(None, Some(until)).await else {
-        return false;
-    };
-    let mut now = clock::now();
-    let begun = seat.connection.begin(limit, |flight| {
-        now = clock::now();
-        core.site.with_view(seat.incarnation, |view| {
-            renewals.prepare(view, now, flight);
-        });
+impl Exchange for Renewals<'_> {
+    type Spared = ();
+    type Answer = ();
+
+    fn prepare(&mut self, view: &ServerView, now: Now, flight: &mut Flight) -> Result<(), ()> {
+        self.prepare(view, now, flight);
         if flight.is_empty() { Err(()) } else { Ok(()) }
-    });
-    let flight = match begun.await {
-        Ok(Ok(flight)) => flight,
-        Ok(Err(())) => return renewals.is_over(),
-        Err(_) => return false,
+    }
+
+    fn interpret(
+        &mut self,
+        view: &mut ServerView,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<(), DecodeError> {
+        self.interpret(view, replies, sent, received)
+    }
+}
+
+/// A release that nobody waited for was refused or not answered.
+fn release_anew(core: &Core, subject: Subject) {
+    let Ok(lock) = subject.downcast::<HeldLock>() else {
+        return;
     };
-    let interpreted = flight.replies(limit, |replies| {
-        let received = clock::moment();
-        let interpreted = core.site.with_view(seat.incarnation, |view| {
-            renewals.interpret(view, replies, now.moment, received)
-        });
-        interpreted.transpose()
-    });
-    matches!(interpreted.await, Ok(Some(())))
+    core.quiet_failures.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(name = %lock.held.name, "a quiet release came to nothing; releasing once more");
+    core.site.registry.push(Job::Release(lock));
+    core.wake.notify_one();
+}
+
+/// Watches over what is under way, for as long as there is anything.
+struct Watch {
+    /// Between two looks.
+    period: Duration,
+    /// When to look next; `None` when nothing is watched.
+    next: Option<Moment>,
+}
+
+impl Watch {
+    fn new(core: &Core) -> Self {
+        let period = core.site.settings.operation_timeout / LOOKS;
+        Self {
+            period: period.max(Duration::from_millis(1)),
+            next: None,
+        }
+    }
+
+    /// Looks if it is time to. Returns when the next look is due.
+    fn look(&mut self, core: &Core, now: Moment) -> Option<Moment> {
+        let due = match self.next {
+            Some(next) => next <= now,
+            None => core.watch.load(Ordering::Relaxed),
+        };
+        if due {
+            // Before the look: whoever comes behind it tells the keeper again.
+            core.watch.store(false, Ordering::Release);
+            let mut undone = Vec::new();
+            let busy = core.site.connections.watch(&mut undone);
+            undone
+                .into_iter()
+                .for_each(|subject| release_anew(core, subject));
+            if busy {
+                core.watch.store(true, Ordering::Release);
+            }
+            let watched = busy || core.watch.load(Ordering::Relaxed);
+            self.next = watched.then(|| now.after(self.period));
+        }
+        self.next
+    }
 }

@@ -1,13 +1,11 @@
 //! The lock of one name, not held.
 
+use super::drive::Bound;
 use super::guard::LockGuard;
-use super::{Core, HeldLock, Shared, from_now};
-use crate::front::{Cause, Held, Holder, Job, LockError, Wish, clock};
-use crate::lock::{Grant, Lease, LockKeys, Moment, Patience};
+use super::{Core, HeldLock, Shared};
+use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
-use core::future::poll_fn;
-use core::pin::pin;
-use core::task::Poll;
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
@@ -30,12 +28,13 @@ impl fmt::Debug for Lock {
             .field("name", &self.wish.name)
             .field("lease", &self.wish.lease)
             .field("fencing", &self.wish.fencing)
+            .field("lean", &self.wish.lean)
             .finish_non_exhaustive()
     }
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<Shared>, name: String) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
         let wish = Wish::new(name, &shared.core.site.settings.namespace);
         Self { shared, wish }
     }
@@ -56,7 +55,8 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.wish.label = Some(label.into());
+        let settings = &self.shared.core.site.settings;
+        self.wish.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
 
@@ -65,6 +65,28 @@ impl Lock {
     #[must_use]
     pub fn fencing(mut self, on: bool) -> Self {
         self.wish.fencing = on;
+        self
+    }
+
+    /// Without a record of the holder, without a fencing token and without the restart guard: the
+    /// least that a lock can be, for those to whom the last microsecond counts. One line each way
+    /// to acquire it and one to release it.
+    ///
+    /// It excludes ordinary holders of the same name, and they it. What it gives up:
+    ///
+    /// - [`fencing_token`](LockGuard::fencing_token) is `None`, so a holder that is late cannot be
+    ///   told from the one after it;
+    /// - on a server that was restarted or flushed, two can hold it until the first one's next
+    ///   renewal, or the end of its lease;
+    /// - nobody can see who holds it, only that somebody does;
+    /// - the server's `temporary_ttl` does not protect it from eviction, only room or `-M` does:
+    ///   memcached decides at the creation of an item, and this kind is created without an expiry.
+    ///
+    /// The lease must be at least 2 s. Servers before memcached 1.6.27 cannot do it; there the lock
+    /// is held with a record, everything else being the same.
+    #[must_use]
+    pub fn lean(mut self) -> Self {
+        self.wish.lean = true;
         self
     }
 
@@ -85,7 +107,7 @@ impl Lock {
     /// Safe to drop at any time. If the lock was being acquired at that moment, the keeper gives
     /// it back; at worst it stays taken until its lease ends.
     pub async fn acquire(&self) -> Result<LockGuard, LockError> {
-        match self.run(Patience::Forever).await? {
+        match self.run(Patience::Forever, clock::now()).await? {
             Ok(guard) => Ok(guard),
             Err(_) => Err(LockError::new(Cause::Timeout {
                 waited: Duration::ZERO,
@@ -103,7 +125,7 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once).await?.ok())
+        Ok(self.run(Patience::Once, clock::now()).await?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
@@ -115,35 +137,29 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
-        let began = clock::moment();
-        match self.run(Patience::Until(began.after(limit))).await? {
+        let now = clock::now();
+        let patience = Patience::Until(now.moment.after(limit));
+        match self.run(patience, now).await? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), began, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
     async fn run(
         &self,
         patience: Patience,
+        now: Now,
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
         let mut acquiring = asked.begin(patience, || core.wake.notify_one());
-        let until = match patience {
-            Patience::Until(end) => Some(end),
-            Patience::Once | Patience::Forever => None,
+        let bound = match patience {
+            Patience::Until(end) => Bound::Patience(end),
+            Patience::Once | Patience::Forever => Bound::Shutdown,
         };
-        let acquired = {
-            let mut acquired = pin!(core.drive(&mut acquiring.acquire, Some(asked.keys), until));
-            let mut closed = pin!(core.closed.notified());
-            poll_fn(|cx| {
-                if closed.as_mut().poll(cx).is_ready() || core.site.registry.is_closed() {
-                    return Poll::Ready(Err(LockError::new(Cause::Closed)));
-                }
-                acquired.as_mut().poll(cx)
-            })
-            .await
-        };
+        let acquired = core
+            .drive(&mut acquiring.acquire, Some(asked.keys), now, bound)
+            .await;
         let acquired = acquired.map_err(|error| error.about(self.name()))?;
         match asked.result(acquired)? {
             Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
@@ -153,22 +169,22 @@ impl Lock {
 
     fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
         let due = lease.renew_at(grant.sent);
-        let lock = Arc::new(HeldLock {
-            held: Held::new(self.wish.name.clone(), keys, lease, grant),
+        let lock = HeldLock {
+            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
             changed: Notify::new(),
-        });
+        };
         let core = self.core();
-        match core.site.registry.insert(Arc::clone(&lock), due) {
-            Some((index, wake)) => {
+        match core.site.registry.insert(lock, due) {
+            Ok(Kept { lock, index, wake }) => {
                 if wake {
                     core.wake.notify_one();
                 }
                 Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
             }
-            None => {
+            Err(lock) => {
                 // Shut down while the answer was on its way.
-                lock.held.end(crate::lock::LossReason::Released);
-                core.site.registry.push(Job::Release(lock));
+                lock.held.end(LossReason::Released);
+                core.site.registry.push(Job::Release(Arc::new(lock)));
                 core.wake.notify_one();
                 Err(LockError::new(Cause::Closed).about(self.name()))
             }
@@ -185,12 +201,16 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The instant at which a release that finds no answer is given up: the end of the lease, after
 /// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Moment) -> Moment {
-    valid_until.max(from_now(Duration::from_millis(100)))
+pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
+    valid_until.max(now.after(Duration::from_millis(100)))
 }
 
 /// The same for a caller who waits for it.
-pub(super) fn wait_for_release_until(valid_until: Moment, operation_timeout: Duration) -> Moment {
+pub(super) fn wait_for_release_until(
+    valid_until: Moment,
+    operation_timeout: Duration,
+    now: Moment,
+) -> Moment {
     let limit = RELEASE_LIMIT.max(operation_timeout);
-    release_until(valid_until).min(from_now(limit))
+    release_until(valid_until, now).min(now.after(limit))
 }

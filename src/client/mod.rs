@@ -13,7 +13,9 @@ use crate::front::{Builder, Cause, Clear, ConnectionCount, Held, Holder, LockErr
 use crate::lock::Inspect;
 use connections::Connections;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use drive::Bound;
 use std::string::String;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -42,6 +44,12 @@ struct Core {
     done: Notify,
     /// The client was shut down.
     closed: Notify,
+    /// The keeper watches how long what is under way takes.
+    watch: AtomicBool,
+    /// Something is to be sent that nobody waits for.
+    quiet: AtomicBool,
+    /// How many releases that nobody waited for came to nothing.
+    quiet_failures: AtomicU64,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -115,7 +123,7 @@ impl Client {
     /// Names have 1 to 1024 bytes and no control characters.
     #[must_use]
     pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), name.into())
+        Lock::new(Arc::clone(&self.shared), &name.into())
     }
 
     /// Who holds the lock of this name; `None` when nobody does.
@@ -134,7 +142,12 @@ impl Client {
         let core = self.core();
         let keys = core.site.keys(name)?;
         let inspected = core
-            .drive(&mut Inspect::new(&keys), Some(&keys), None)
+            .drive(
+                &mut Inspect::new(&keys),
+                Some(&keys),
+                clock::now(),
+                Bound::Open,
+            )
             .await;
         core.site
             .inspected(inspected.map_err(about)?)
@@ -165,9 +178,17 @@ impl Client {
                 done.await;
             }
         };
+        core.site.connections.send_quiet();
         let in_time = tokio::time::timeout(limit, drained).await.is_ok();
         core.site.connections.clear();
         in_time
+    }
+
+    /// How many [quiet releases](LockGuard::release_quietly) were refused or not answered so far.
+    /// Each was followed by a release that is waited for, in the background.
+    #[must_use]
+    pub fn quiet_failures(&self) -> u64 {
+        self.core().quiet_failures.load(Ordering::Relaxed)
     }
 
     /// The address of the server.
@@ -206,8 +227,11 @@ impl Builder<Client> {
             wake: Notify::new(),
             done: Notify::new(),
             closed: Notify::new(),
+            watch: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
+            quiet_failures: AtomicU64::new(0),
         });
-        match core.connect(None, None).await {
+        match core.connect(core.site.connections.place(None), None).await {
             Ok(_) => {}
             Err(why) => return Err(core.site.unconnected(why)),
         }
@@ -216,9 +240,4 @@ impl Builder<Client> {
             shared: Arc::new(Shared { core }),
         })
     }
-}
-
-/// The instant that is `length` from now.
-fn from_now(length: Duration) -> crate::lock::Moment {
-    clock::moment().after(length)
 }

@@ -8,33 +8,35 @@ use super::holder::Holder;
 use super::registry::Job;
 use super::site::Site;
 use crate::lock::{
-    Acquire, Acquired, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError, Namespace,
-    Owner, Patience, Released, Request,
+    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError,
+    Namespace, Owner, Patience, Released, Request,
 };
 use core::time::Duration;
-use std::borrow::ToOwned;
-use std::string::String;
+use std::sync::Arc;
 
 /// What a lock handle was told.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// Made once, so that acquiring again does not make them again. What is wrong with the name is
     /// told by whatever would acquire.
     keys: Result<LockKeys, NameError>,
     pub(crate) lease: Option<Duration>,
-    pub(crate) label: Option<String>,
+    /// Who asks, where that is not the client's own name.
+    pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
+    pub(crate) lean: bool,
 }
 
 impl Wish {
-    pub(crate) fn new(name: String, namespace: &Namespace) -> Self {
+    pub(crate) fn new(name: &str, namespace: &Namespace) -> Self {
         Self {
             keys: namespace.keys(name.as_bytes()),
-            name,
+            name: name.into(),
             lease: None,
-            label: None,
+            owner: None,
             fencing: true,
+            lean: false,
         }
     }
 
@@ -57,13 +59,16 @@ impl Wish {
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
             None => site.settings.default_lease,
         };
-        let labelled = self.label.as_deref();
+        if self.lean {
+            lease
+                .check_lean()
+                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
+        }
         Ok(Asked {
             site,
             wish: self,
             keys,
             lease,
-            labelled: labelled.map(|label| site.settings.owner_labelled(label)),
         })
     }
 }
@@ -75,8 +80,6 @@ pub(crate) struct Asked<'a, C, L> {
     wish: &'a Wish,
     pub(crate) keys: &'a LockKeys,
     pub(crate) lease: Lease,
-    /// Who asks, where that is not the client's own name.
-    labelled: Option<Owner>,
 }
 
 impl<C, L: AsRef<Held>> Asked<'_, C, L> {
@@ -86,10 +89,16 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
         let request = Request {
             namespace: &settings.namespace,
             keys: self.keys,
-            owner: self.labelled.as_ref().unwrap_or(&settings.owner),
+            owner: self.wish.owner.as_ref().unwrap_or(&settings.owner),
             lease: self.lease,
-            fencing: self.wish.fencing,
-            memory: self.site.memory_for(self.lease),
+            fencing: self.wish.fencing && !self.wish.lean,
+            lean: self.wish.lean,
+            // Who waits for a while is told who was in the way. The others do not ask.
+            tell_holder: matches!(patience, Patience::Until(_)),
+            memory: match self.wish.lean {
+                true => None,
+                false => self.site.memory_for(self.lease),
+            },
             patience,
             tolerance: self.site.tolerance(self.lease, patience != Patience::Once),
         };
@@ -97,7 +106,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             site: self.site,
             name: &self.wish.name,
             keys: self.keys,
-            acquire: Acquire::new(request, self.site.nonces.draw()),
+            acquire: Acquisition::new(request, self.site.nonces.draw()),
             wake,
         }
     }
@@ -130,9 +139,9 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
 #[derive(Debug)]
 pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     site: &'a Site<C, L>,
-    name: &'a str,
+    name: &'a Arc<str>,
     keys: &'a LockKeys,
-    pub(crate) acquire: Acquire<'a>,
+    pub(crate) acquire: Acquisition<'a>,
     wake: W,
 }
 
@@ -140,7 +149,7 @@ impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
     fn drop(&mut self) {
         if let Some(leftover) = self.acquire.leftover() {
             self.site.registry.push(Job::Undo {
-                name: self.name.to_owned(),
+                name: Arc::clone(self.name),
                 keys: self.keys.clone(),
                 leftover,
             });

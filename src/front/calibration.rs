@@ -28,9 +28,10 @@ pub(crate) struct Calibration {
 }
 
 impl Calibration {
-    pub(crate) const fn new() -> Self {
+    /// What begins with the keeper, a handshake or an acquisition, takes a reading by itself.
+    pub(crate) const fn new(now: Moment) -> Self {
         Self {
-            last: Moment::from_nanos(0),
+            last: now,
             readings: 0,
         }
     }

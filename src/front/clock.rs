@@ -2,7 +2,6 @@
 
 use crate::lock::{Moment, Nonce, Now};
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The present.
@@ -54,9 +53,9 @@ pub(crate) struct Nonces {
 }
 
 impl Nonces {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        getrandom::fill(&mut bytes)?;
         Ok(Self {
             base: u128::from_be_bytes(bytes),
             drawn: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! What can go wrong, as users see it.
 
 use super::holder::Holder;
+use super::settings::SettingError;
 use crate::lock::{Failure, LeaseError, LossReason, NameError};
 use crate::net::{Address, AddressError, NetError};
 use core::fmt;
@@ -26,7 +27,7 @@ pub(crate) enum Cause {
     Name(NameError),
     Lease(LeaseError),
     Address(AddressError),
-    Setting(String),
+    Setting(SettingError),
     Timeout {
         waited: Duration,
         holder: Option<Holder>,
@@ -165,7 +166,7 @@ impl fmt::Display for LockError {
             Cause::Name(error) => error.fmt(f)?,
             Cause::Lease(error) => error.fmt(f)?,
             Cause::Address(error) => error.fmt(f)?,
-            Cause::Setting(text) => f.write_str(text)?,
+            Cause::Setting(error) => error.fmt(f)?,
             Cause::Timeout { waited, holder } => {
                 write!(f, "still held by another after {waited:.1?}")?;
                 if let Some(holder) = holder {

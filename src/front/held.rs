@@ -4,8 +4,7 @@ use super::error::{Cause, LockError};
 use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::string::String;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a release found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub enum ReleaseOutcome {
 /// A lock that is held, or was.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) keys: LockKeys,
     pub(crate) lease: Lease,
     pub(crate) grant: Grant,
@@ -49,7 +48,7 @@ pub(crate) struct State {
 }
 
 impl Held {
-    pub(crate) fn new(name: String, keys: LockKeys, lease: Lease, grant: Grant) -> Self {
+    pub(crate) fn new(name: Arc<str>, keys: LockKeys, lease: Lease, grant: Grant) -> Self {
         Self {
             name,
             keys,
@@ -83,6 +82,11 @@ impl Held {
     /// Why it is over, if it is. Finds out by itself that the time has run out.
     pub(crate) fn over(&self, now: Moment) -> Option<LossReason> {
         let mut state = self.state();
+        self.look_at_time(&mut state, now);
+        state.over
+    }
+
+    fn look_at_time(&self, state: &mut State, now: Moment) {
         if state.over.is_none() && now >= self.valid_until() {
             // A renewal that is under way at the end was not answered in time either.
             let reason = if state.silent || state.renewing {
@@ -90,9 +94,8 @@ impl Held {
             } else {
                 LossReason::Expired
             };
-            self.end_locked(&mut state, reason);
+            self.end_locked(state, reason);
         }
-        state.over
     }
 
     /// Checks that it is certain for at least `wanted` longer.
@@ -106,6 +109,17 @@ impl Held {
             None => Cause::TooShort { wanted, remaining },
         };
         Err(LockError::new(cause).about(&self.name))
+    }
+
+    /// Gives it up, unless it is over already: then why.
+    pub(crate) fn give_up(&self, now: Moment) -> Option<LossReason> {
+        let mut state = self.state();
+        self.look_at_time(&mut state, now);
+        let over = state.over;
+        if over.is_none() {
+            self.end_locked(&mut state, LossReason::Released);
+        }
+        over
     }
 
     /// Ends it, unless it is over already. Returns whether this call did it.
@@ -128,8 +142,8 @@ impl Held {
     /// A guard that ends the lock first is never renewed behind its back; one that ends it later
     /// waits for [`State::renewing`] before it releases.
     pub(crate) fn begin_renewal(&self, now: Moment) -> Option<u64> {
-        self.over(now);
         let mut state = self.state();
+        self.look_at_time(&mut state, now);
         if state.over.is_some() || state.renewing {
             return None;
         }

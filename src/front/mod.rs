@@ -19,8 +19,10 @@ pub use error::{ErrorKind, LockError};
 pub(crate) use held::Held;
 pub use held::ReleaseOutcome;
 pub use holder::Holder;
-pub(crate) use registry::{Job, Task};
+pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;
 pub(crate) use settings::ConnectionCount;
+#[cfg(feature = "blocking")]
+pub(crate) use settings::SettingError;
 pub use settings::{Builder, DEFAULT_LEASE};
 pub(crate) use site::{Clear, Seat, Site, Unconnected, within};

@@ -2,8 +2,8 @@
 
 use super::held::Held;
 use crate::lock::{Leftover, LockKeys, LossReason, Moment};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
-use std::string::String;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -13,15 +13,19 @@ const BATCH: usize = 32;
 
 /// The locks a client holds, and the work that was left for its keeper.
 ///
-/// Locks come and go by index, without allocating once the table has its size.
+/// Locks come and go by index, without allocating once the table has its size: whoever leaves
+/// leaves an allocation for the next one.
 #[derive(Debug)]
 pub(crate) struct Registry<L> {
     inner: Mutex<Inner<L>>,
+    /// Nothing is acquired any more. Written under `inner`.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner<L> {
-    entries: Vec<Option<Entry<L>>>,
+    entries: Vec<Entry<L>>,
+    /// The entries that keep nothing.
     free: Vec<usize>,
     jobs: VecDeque<Job<L>>,
     /// Jobs and renewals that were handed out and are not done.
@@ -29,17 +33,26 @@ struct Inner<L> {
     /// When the keeper looks again by itself. Not moved back when entries go: one look too many
     /// is cheaper than a wake-up per lock.
     next_look: Moment,
-    /// Nothing is acquired any more.
-    closed: bool,
     /// The client is gone.
     abandoned: bool,
 }
 
 #[derive(Debug)]
 struct Entry<L> {
+    /// The lock, or one that was here before.
     lock: Arc<L>,
-    /// When to renew; `None` while a renewal is under way.
+    kept: bool,
+    /// When to renew; `None` while a renewal is under way, or where nothing is kept.
     due: Option<Moment>,
+}
+
+/// A lock that was taken into keeping.
+#[derive(Debug)]
+pub(crate) struct Kept<L> {
+    pub(crate) lock: Arc<L>,
+    pub(crate) index: usize,
+    /// The keeper must be woken, to look earlier than it meant to.
+    pub(crate) wake: bool,
 }
 
 /// Something to be done once.
@@ -49,7 +62,7 @@ pub(crate) enum Job<L> {
     Release(Arc<L>),
     /// Take back what an abandoned acquisition may have left.
     Undo {
-        name: String,
+        name: Arc<str>,
         keys: LockKeys,
         leftover: Leftover,
     },
@@ -75,9 +88,9 @@ impl<L: AsRef<Held>> Registry<L> {
                 jobs: VecDeque::new(),
                 running: 0,
                 next_look: NEVER,
-                closed: false,
                 abandoned: false,
             }),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -85,41 +98,50 @@ impl<L: AsRef<Held>> Registry<L> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a lock into keeping. Returns its index, and whether the keeper must be woken.
-    /// `None` when the client was shut down.
-    pub(crate) fn insert(&self, lock: Arc<L>, due: Moment) -> Option<(usize, bool)> {
+    /// Takes a lock into keeping, or gives it back when the client was shut down.
+    pub(crate) fn insert(&self, lock: L, due: Moment) -> Result<Kept<L>, L> {
         let mut inner = self.inner();
-        if inner.closed {
-            return None;
+        if self.is_closed() {
+            return Err(lock);
         }
-        let entry = Some(Entry {
-            lock,
-            due: Some(due),
-        });
-        let index = match inner.free.pop() {
+        let due = Some(due);
+        let (index, lock) = match inner.free.pop() {
             Some(index) => {
-                inner.entries[index] = entry;
-                index
+                let entry = &mut inner.entries[index];
+                match Arc::get_mut(&mut entry.lock) {
+                    Some(place) => *place = lock,
+                    // Its guard is still around.
+                    None => entry.lock = Arc::new(lock),
+                }
+                entry.kept = true;
+                entry.due = due;
+                (index, Arc::clone(&entry.lock))
             }
             None => {
-                inner.entries.push(entry);
-                inner.entries.len() - 1
+                let lock = Arc::new(lock);
+                inner.entries.push(Entry {
+                    lock: Arc::clone(&lock),
+                    kept: true,
+                    due,
+                });
+                (inner.entries.len() - 1, lock)
             }
         };
-        let wake = due < inner.next_look;
-        Some((index, wake))
+        let next_look = inner.next_look;
+        inner.next_look = due.map_or(next_look, |due| next_look.min(due));
+        let wake = inner.next_look < next_look;
+        Ok(Kept { lock, index, wake })
     }
 
     /// Ends the keeping of a lock, if it is still kept: the place may have another by now. Returns
     /// whether it was.
     pub(crate) fn remove(&self, index: usize, lock: &Arc<L>) -> bool {
         let mut inner = self.inner();
-        let slot = &mut inner.entries[index];
-        let kept = slot
-            .as_ref()
-            .is_some_and(|entry| Arc::ptr_eq(&entry.lock, lock));
+        let entry = &mut inner.entries[index];
+        let kept = entry.kept && Arc::ptr_eq(&entry.lock, lock);
         if kept {
-            *slot = None;
+            entry.kept = false;
+            entry.due = None;
             inner.free.push(index);
         }
         kept
@@ -134,8 +156,8 @@ impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Moment) {
         let mut inner = self.inner();
         // The guard may be gone, and its place taken by another lock.
-        let entry = inner.entries[index].as_mut();
-        if let Some(entry) = entry.filter(|entry| Arc::ptr_eq(&entry.lock, lock)) {
+        let entry = &mut inner.entries[index];
+        if entry.kept && Arc::ptr_eq(&entry.lock, lock) {
             entry.due = Some(due);
         }
     }
@@ -149,11 +171,17 @@ impl<L: AsRef<Held>> Registry<L> {
     /// back. Returns the locks that were ended.
     pub(crate) fn close(&self) -> Vec<Arc<L>> {
         let mut inner = self.inner();
-        inner.closed = true;
-        let entries = inner.entries.iter_mut().filter_map(Option::take);
-        let locks: Vec<_> = entries.map(|entry| entry.lock).collect();
-        let places = inner.entries.len();
+        self.closed.store(true, Ordering::Release);
         inner.free.clear();
+        // Nothing comes any more, but guards know their places.
+        let mut locks = Vec::new();
+        for entry in &mut inner.entries {
+            if core::mem::take(&mut entry.kept) {
+                entry.due = None;
+                locks.push(Arc::clone(&entry.lock));
+            }
+        }
+        let places = inner.entries.len();
         inner.free.extend(0..places);
         for lock in &locks {
             // Before the release can be sent: whoever holds the guard must not believe in it.
@@ -166,12 +194,12 @@ impl<L: AsRef<Held>> Registry<L> {
     /// The last handle to the client is gone.
     pub(crate) fn abandon(&self) {
         let mut inner = self.inner();
-        inner.closed = true;
+        self.closed.store(true, Ordering::Release);
         inner.abandoned = true;
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.inner().closed
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether nothing is left to be given back.
@@ -193,7 +221,7 @@ impl<L: AsRef<Held>> Registry<L> {
         inner
             .entries
             .iter()
-            .flatten()
+            .filter(|entry| entry.kept)
             .map(|entry| Arc::clone(&entry.lock))
             .collect()
     }
@@ -206,19 +234,20 @@ impl<L: AsRef<Held>> Registry<L> {
         let mut batch = Vec::new();
         let mut next_look = NEVER;
         for (index, entry) in inner.entries.iter_mut().enumerate() {
-            let Some(Entry { lock, due: slot }) = entry else {
-                continue;
-            };
-            let Some(due) = *slot else {
+            let Some(due) = entry.due else {
                 continue;
             };
             if due <= now && batch.len() < BATCH {
-                *slot = None;
-                batch.push((index, Arc::clone(lock)));
+                entry.due = None;
+                batch.push((index, Arc::clone(&entry.lock)));
             } else {
                 next_look = next_look.min(due);
             }
         }
+        // What was meant to be looked at may be gone. To go on looking then spares those who come
+        // and go at once a wake-up each.
+        let meant = Some(inner.next_look).filter(|meant| *meant > now);
+        let next_look = meant.map_or(next_look, |meant| meant.min(next_look));
         inner.next_look = next_look;
         if !batch.is_empty() {
             inner.running += 1;

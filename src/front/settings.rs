@@ -7,11 +7,11 @@ use crate::net::dial::Dialing;
 #[cfg(feature = "tls")]
 use crate::net::tls::{Tls, TlsOptions};
 use crate::wire::{CredentialsError, OwnedCredentials};
+use core::fmt;
 use core::marker::PhantomData;
 use core::net::IpAddr;
 use core::time::Duration;
 use std::borrow::ToOwned;
-use std::format;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::string::String;
@@ -228,33 +228,29 @@ impl<F> Builder<F> {
     /// How TLS is spoken with this server, if it is.
     #[cfg(feature = "tls")]
     fn tls(&self, address: &Address) -> Result<Option<Tls>, LockError> {
-        let setting = |text: String| LockError::new(Cause::Setting(text));
+        let setting = |error| LockError::new(Cause::Setting(error));
         match address {
-            Address::Tls { host, .. } => Tls::new(&self.tls, host).map(Some).map_err(setting),
+            Address::Tls { host, .. } => Tls::new(&self.tls, host)
+                .map(Some)
+                .map_err(|why| setting(SettingError::Tls(why))),
             _ if self.tls == TlsOptions::default() => Ok(None),
-            plain => Err(setting(format!(
-                "there are settings for TLS, but `{plain}` is spoken to without; write \
-                 memcacheds://host:port, or leave them out"
-            ))),
+            plain => Err(setting(SettingError::TlsWithout(plain.clone()))),
         }
     }
 
     pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
-        let setting = |text: String| LockError::new(Cause::Setting(text));
+        let setting = |error: SettingError| LockError::new(Cause::Setting(error));
         let address = match &self.servers[..] {
             [one] => one
                 .parse::<Address>()
                 .map_err(|error| LockError::new(Cause::Address(error)))?,
             [] => {
                 return Err(setting(
-                    "no server is named; call `server(\"memcached://host:port\")`".to_owned(),
+                    "no server is named; call `server(\"memcached://host:port\")`".into(),
                 ));
             }
             many => {
-                return Err(setting(format!(
-                    "{} servers are named; one is supported",
-                    many.len()
-                )));
+                return Err(setting(SettingError::Servers(many.len())));
             }
         };
         let lease = |lease| Lease::new(lease).map_err(|e| LockError::new(Cause::Lease(e)));
@@ -264,28 +260,23 @@ impl<F> Builder<F> {
             None => default_lease,
         };
         if max_lease < default_lease {
-            return Err(setting(format!(
-                "the longest lease ({:?}) is shorter than the default lease ({:?})",
-                max_lease.duration(),
-                default_lease.duration()
-            )));
+            return Err(setting(SettingError::MaxLease {
+                longest: max_lease,
+                default: default_lease,
+            }));
         }
         for (name, limit) in [
             ("connect_timeout", self.connect_timeout),
             ("operation_timeout", self.operation_timeout),
         ] {
             if limit.is_zero() || limit > MAX_LEASE {
-                return Err(setting(format!(
-                    "{name} is {limit:?}; it must be more than 0 and at most 30 days"
-                )));
+                return Err(setting(SettingError::Limit { name, limit }));
             }
         }
         let count = self.connections.unwrap_or(connections.usual);
         if count == 0 || count > connections.most {
-            return Err(setting(format!(
-                "connections is {count}; it must be from 1 to {}",
-                connections.most
-            )));
+            let most = connections.most;
+            return Err(setting(SettingError::Connections { count, most }));
         }
         let dialing = Dialing::new(self.operation_timeout, self.default_lease);
         #[cfg(feature = "tls")]
@@ -293,12 +284,8 @@ impl<F> Builder<F> {
             tls: self.tls(&address)?,
             ..dialing
         };
-        let credentials = self.credentials.transpose().map_err(|error| {
-            setting(format!(
-                "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
-                 user without a colon"
-            ))
-        })?;
+        let credentials = self.credentials.transpose();
+        let credentials = credentials.map_err(|error| setting(SettingError::Credentials(error)))?;
         if let (Address::Tcp { host, .. }, Some(_)) = (&address, &credentials) {
             if !is_here(host) {
                 tracing::warn!(server = %address, "the password goes over the network unencrypted");
@@ -320,6 +307,84 @@ impl<F> Builder<F> {
             dialect: self.dialect,
             credentials,
         })
+    }
+}
+
+/// What a client cannot be built with. Put into words when somebody reads it, and not before: a
+/// program that never does has no code for it.
+#[derive(Debug)]
+pub(crate) enum SettingError {
+    Text(&'static str),
+    Servers(usize),
+    MaxLease {
+        longest: Lease,
+        default: Lease,
+    },
+    Limit {
+        name: &'static str,
+        limit: Duration,
+    },
+    Connections {
+        count: usize,
+        most: usize,
+    },
+    Credentials(CredentialsError),
+    /// What about TLS cannot be used.
+    #[cfg(feature = "tls")]
+    Tls(String),
+    /// There are settings for TLS, and the address is without.
+    #[cfg(feature = "tls")]
+    TlsWithout(Address),
+    /// The system gives no random numbers.
+    Random(getrandom::Error),
+    /// The system has no thread to spare.
+    #[cfg(feature = "blocking")]
+    Thread(std::io::Error),
+}
+
+impl From<&'static str> for SettingError {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Servers(count) => {
+                write!(f, "{count} servers are named; one is supported")
+            }
+            Self::MaxLease { longest, default } => write!(
+                f,
+                "the longest lease ({:?}) is shorter than the default lease ({:?})",
+                longest.duration(),
+                default.duration()
+            ),
+            Self::Limit { name, limit } => write!(
+                f,
+                "{name} is {limit:?}; it must be more than 0 and at most 30 days"
+            ),
+            Self::Connections { count, most } => {
+                write!(f, "connections is {count}; it must be from 1 to {most}")
+            }
+            Self::Credentials(error) => write!(
+                f,
+                "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
+                 user without a colon"
+            ),
+            #[cfg(feature = "tls")]
+            Self::Tls(why) => f.write_str(why),
+            #[cfg(feature = "tls")]
+            Self::TlsWithout(plain) => write!(
+                f,
+                "there are settings for TLS, but `{plain}` is spoken to without; write \
+                 memcacheds://host:port, or leave them out"
+            ),
+            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            #[cfg(feature = "blocking")]
+            Self::Thread(error) => write!(f, "the keeper thread cannot be started: {error}"),
+        }
     }
 }
 

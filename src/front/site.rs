@@ -4,13 +4,13 @@ use super::clock::Nonces;
 use super::error::{Cause, LockError};
 use super::held::Held;
 use super::registry::Registry;
-use super::settings::Settings;
+use super::settings::{SettingError, Settings};
 use crate::lock::{
     Failure, Handshake, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView,
 };
 use crate::net::{NetCause, NetError};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::format;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -28,11 +28,39 @@ pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Dur
     }
 }
 
+/// No server goes away and comes back in less than this, nor closes a connection for want of use.
+/// One that answered so lately is used again without a look at whether it is still there: the look
+/// costs a system call each time, which matters most to those who come again at once.
+const FRESH: Duration = Duration::from_millis(10);
+
 /// A connection, and which run of the server is at its other end.
 #[derive(Debug)]
 pub(crate) struct Seat<C> {
     pub(crate) connection: C,
     pub(crate) incarnation: Incarnation,
+    /// When it was last answered on, in nanoseconds of the clock.
+    answered: AtomicU64,
+}
+
+impl<C> Seat<C> {
+    pub(crate) const fn new(connection: C, incarnation: Incarnation) -> Self {
+        Self {
+            connection,
+            incarnation,
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// An answer has come on it.
+    pub(crate) fn answered(&self, now: Moment) {
+        self.answered.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether an answer has come on it a moment ago.
+    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
+        let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
+        now.since(answered) < FRESH
+    }
 }
 
 /// Connections that can be closed or forgotten all at once, because they lead to a server that is
@@ -133,11 +161,8 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
 
 impl<C, L: AsRef<Held>> Site<C, L> {
     pub(crate) fn new(settings: Settings, connections: C) -> Result<Self, LockError> {
-        let nonces = Nonces::new().map_err(|error| {
-            LockError::new(Cause::Setting(format!(
-                "the system gives no random numbers: {error}"
-            )))
-        })?;
+        let nonces = Nonces::new()
+            .map_err(|error| LockError::new(Cause::Setting(SettingError::Random(error))))?;
         Ok(Self {
             nonces,
             connections,

@@ -2,9 +2,9 @@
 
 use super::input::Input;
 use crate::lock::{
-    Acquire, Acquired, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect, Interruption,
-    Lease, LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience, ReadClock, Release,
-    Released, Renew, Renewed, Request, ServerClock, ServerView, Step,
+    Acquired, Acquisition, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect,
+    Interruption, Lease, LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience,
+    Proof, ReadClock, Release, Released, Renew, Renewed, Request, ServerClock, ServerView, Step,
 };
 use crate::wire::{self, FlightDecoder, Limits, Replies, Reply, RequestDecoder};
 use alloc::format;
@@ -43,12 +43,15 @@ pub fn lock_flow(data: &[u8]) {
         ),
         _ => Patience::Forever,
     };
+    let lean = world.input.flip();
     let request = Request {
         namespace: &names.namespace,
         keys: &names.keys,
         owner: &names.owner,
         lease,
         fencing: world.input.flip(),
+        tell_holder: true,
+        lean,
         memory,
         patience,
         tolerance: Duration::from_millis(u64::from(world.input.byte()) * 20),
@@ -60,7 +63,7 @@ pub fn lock_flow(data: &[u8]) {
         Patience::Once | Patience::Forever => None,
     };
     let first = Nonce::from_random([0xab; 16]);
-    let mut acquire = Acquire::new(request, first);
+    let mut acquire = Acquisition::new(request, first);
     let acquired = world.run(&mut acquire, &mut view, patience_ends);
     let leftover = acquire.leftover();
     let give_up = world
@@ -82,8 +85,8 @@ pub fn lock_flow(data: &[u8]) {
                 }) = renewed
                 {
                     assert!(
-                        World::read_back(&world.answer, grant.nonce),
-                        "renewed by no record of ours"
+                        World::read_back(&world.answer, grant.proof),
+                        "renewed by no item of ours"
                     );
                     assert!(valid_until <= sent.after(lease.duration()));
                     assert_eq!(
@@ -253,8 +256,7 @@ impl<'a> World<'a> {
         view: &mut ServerView,
         patience_ends: Option<Moment>,
     ) -> Option<O::Outcome> {
-        let begin = self.unix();
-        let mut step = operation.begin(begin);
+        let mut step = Step::Send;
         let mut breath = 0;
         let mut late = 0;
         for trip in 0.. {
@@ -341,7 +343,8 @@ impl<'a> World<'a> {
             self.spoil();
         }
         self.pass();
-        if flight.bytes().windows(5).any(|bytes| bytes == b"\r\nm1 ") {
+        let lean = flight.bytes().starts_with(b"mg ") && flight.bytes().contains(&b'E');
+        if lean || flight.bytes().windows(5).any(|bytes| bytes == b"\r\nm1 ") {
             self.attempted.clone_from(&self.answer);
         }
         if self.input.below(32) == 0 {
@@ -366,6 +369,14 @@ impl<'a> World<'a> {
                 }
             }
             self.removing |= store.value.is_empty();
+        }
+        if let wire::Request::MetaGet { flags, .. } = request {
+            if let Some(cas) = chosen(*flags) {
+                let name: Vec<u8> = format!("{cas}").into_bytes();
+                if !self.attempts.iter().any(|attempt| attempt.0 == name) {
+                    self.attempts.push((name, self.now));
+                }
+            }
         }
         self.removing |=
             matches!(request, wire::Request::MetaDelete { flags, .. } if !flags.has(b'I'));
@@ -401,6 +412,13 @@ impl<'a> World<'a> {
             }
             (_, wire::Request::Arithmetic { .. }) => {
                 format!("{}\r\n", self.any_number(EPOCH * SECOND))
+            }
+            (_, wire::Request::MetaGet { flags, .. }) if chosen(*flags).is_some() => {
+                let asked = chosen(*flags).unwrap_or(0);
+                let cas = self.input.pick(&[asked, asked, asked ^ 1, 7]);
+                let cas = self.any_number(cas);
+                let left = u64::from(self.input.byte());
+                format!("HD t{} c{cas}\r\n", self.any_number(left))
             }
             (_, wire::Request::MetaGet { key, .. }) => match self.item(key.as_bytes()) {
                 None => "EN\r\n".into(),
@@ -503,11 +521,20 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether an answer has the record with this nonce as a value.
-    fn read_back(answer: &[u8], nonce: Nonce) -> bool {
-        let start = format!("m1 {nonce:?} ");
+    /// Whether an answer has the record with our nonce as a value, or one of our tokens.
+    fn read_back(answer: &[u8], proof: Proof) -> bool {
         let mut replies = Replies::new(answer);
-        core::iter::from_fn(|| replies.next_reply().ok()).any(|reply| match reply {
+        let mut replies = core::iter::from_fn(|| replies.next_reply().ok());
+        let start = match proof {
+            Proof::Nonce(nonce) => format!("m1 {nonce:?} "),
+            Proof::Token(token) => {
+                return replies.any(|reply| match reply {
+                    Reply::Meta(meta) => meta.flags.cas().is_some_and(|cas| token.is_of(cas)),
+                    _ => false,
+                });
+            }
+        };
+        replies.any(|reply| match reply {
             Reply::Meta(meta) => meta.data.starts_with(start.as_bytes()),
             Reply::Value(value) => value.data.starts_with(start.as_bytes()),
             _ => false,
@@ -516,10 +543,13 @@ impl<'a> World<'a> {
 
     fn judge_grant(&self, grant: &Grant, lease: Lease, memory: Option<Lease>) {
         assert!(
-            Self::read_back(&self.attempted, grant.nonce),
-            "granted by no record of ours"
+            Self::read_back(&self.attempted, grant.proof),
+            "granted by no item of ours"
         );
-        let name = format!("{:?}", grant.nonce);
+        let name = match grant.proof {
+            Proof::Nonce(nonce) => format!("{nonce:?}"),
+            Proof::Token(_) => format!("{}", grant.cas),
+        };
         let attempt = self
             .attempts
             .iter()
@@ -533,7 +563,8 @@ impl<'a> World<'a> {
         assert!(self.now < grant.valid_until, "granted when it was over");
         assert!(grant.token.is_none_or(|token| i64::try_from(token).is_ok()));
         assert_ne!(grant.cas, 0);
-        if let Some(memory) = memory {
+        let record = matches!(grant.proof, Proof::Nonce(_));
+        if let Some(memory) = memory.filter(|_| record) {
             let age = self.age_of_memory().expect("the sentinel was read");
             let needed = memory.max(lease).duration().as_secs_f64();
             #[allow(clippy::cast_precision_loss, reason = "it is compared with a margin")]
@@ -580,4 +611,12 @@ impl<'a> World<'a> {
             assert_eq!(view.incarnation, *granted, "released on another server");
         }
     }
+}
+
+/// The CAS unique that an item is to get, if it is made by this request.
+fn chosen(flags: wire::Flags<'_>) -> Option<u64> {
+    flags.iter().find_map(|flag| match flag {
+        wire::Flag::ExplicitCas(cas) => Some(cas),
+        _ => None,
+    })
 }

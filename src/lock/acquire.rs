@@ -1,8 +1,7 @@
 //! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
 
-use super::backoff::Backoff;
 use super::founding::{Founded, Founding, UPTIME_AHEAD};
-use super::grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
+use super::grant::{Acquired, Grant, Leftover, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
     Compared, Failure, LockItem, Stored, push_attempt, push_read_lock, push_read_sentinel,
@@ -10,9 +9,11 @@ use super::items::{
 };
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
+use super::proof::Proof;
 use super::raising::{Raised, Raising};
 use super::record::{HolderRecord, Nonce, Record, is_ours, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
+use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 
@@ -23,21 +24,14 @@ const QUICK_RETRIES: u8 = 3;
 /// How often sentinels are made before the server counts as one that forgets at once.
 const FOUNDINGS: u8 = 3;
 
-/// How many flights may follow each other without a pause. Founding a sentinel, raising a counter
-/// and acquiring need about half as many together.
-const BREATH: u8 = 24;
-
-/// How many flights there may be behind the end of the caller's patience, to take back what stands
-/// at the server. For who tries once, that is all of them.
-const LATE: u8 = 24;
-
 const NANOS: u64 = 1_000_000_000;
 
 /// One attempt: a nonce and what was sent with it.
 #[derive(Debug, Clone)]
 struct Attempt {
     nonce: Nonce,
-    record: Record,
+    /// The server's second when it was made.
+    since: u64,
     expiry: u64,
     incarnation: Incarnation,
     /// The first time it was sent; repeating it does not prolong the lease.
@@ -49,10 +43,6 @@ struct Attempt {
 }
 
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a record is kept in place, so that acquiring allocates nothing"
-)]
 enum Stage {
     /// Ask for the time first: the last answer is too old to build an expiry on.
     Calibrate,
@@ -93,21 +83,14 @@ pub struct Acquire<'a> {
     next_nonce: Nonce,
     attempt: Option<Attempt>,
     stage: Stage,
-    backoff: Backoff,
+    stamina: Stamina,
     quick_retries: u8,
     /// Sentinels made since one was last seen.
     foundings: u8,
     /// The server's clock was read for the attempt to come.
     calibrated: bool,
-    /// Flights since the last pause.
-    flights: u8,
-    /// Flights behind the end of all patience.
-    late: u8,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
-    refusal: Refusal,
-    /// Since when the server has not answered, and how often it was tried.
-    silent: Option<(Moment, u32)>,
 }
 
 impl<'a> Acquire<'a> {
@@ -116,20 +99,16 @@ impl<'a> Acquire<'a> {
     #[must_use]
     pub const fn new(request: Request<'a>, nonce: Nonce) -> Self {
         Self {
+            stamina: Stamina::new(&request, nonce.seed()),
             request,
             first_nonce: nonce,
             next_nonce: nonce,
             attempt: None,
             stage: Stage::Attempt,
-            backoff: Backoff::new(nonce.seed()),
             quick_retries: 0,
             foundings: 0,
             calibrated: false,
-            flights: 0,
-            late: 0,
             prepared: false,
-            refusal: Refusal::NOBODY,
-            silent: None,
         }
     }
 
@@ -140,27 +119,9 @@ impl<'a> Acquire<'a> {
         let attempt = self.attempt.as_ref().filter(|attempt| attempt.open)?;
         Some(Leftover {
             incarnation: attempt.incarnation,
-            nonce: attempt.nonce,
+            proof: Proof::Nonce(attempt.nonce),
             moot_after: self.request.lease.valid_until(attempt.sent),
         })
-    }
-
-    fn patience_ends(&self, now: Moment) -> Option<Moment> {
-        match self.request.patience {
-            Patience::Once => Some(now),
-            Patience::Until(end) => Some(end),
-            Patience::Forever => None,
-        }
-    }
-
-    /// Sleeps, but not beyond the caller's patience.
-    fn pause(&self, now: Moment, length: Duration, why: Pause) -> Step<Acquired> {
-        let until = now.after(length);
-        let end = self.patience_ends(now).unwrap_or(until);
-        Step::Pause {
-            until: until.min(end),
-            why,
-        }
     }
 
     /// Whether a record is that of an earlier attempt of this acquisition.
@@ -168,31 +129,36 @@ impl<'a> Acquire<'a> {
         nonce_of(value).is_some_and(|nonce| nonce.is_between(self.first_nonce, self.next_nonce))
     }
 
-    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
-        if let LockItem::Held { value, left, .. } = item {
-            self.quick_retries = 0;
-            // Who looks a thousand times need not read the same record as often.
-            let known = self.refusal.holder.as_ref().map(|holder| holder.nonce);
-            if known.is_none() || known != nonce_of(value) {
-                self.refusal.holder = HolderRecord::parse(value);
-            }
-            self.refusal.left = left;
+    fn refusal(&self, item: LockItem<'_>) -> Refusal {
+        match item {
+            LockItem::Held { value, left, .. } => Refusal {
+                holder: match self.request.tell_holder {
+                    true => HolderRecord::parse(value),
+                    false => None,
+                },
+                left,
+            },
+            LockItem::Free => Refusal::NOBODY,
         }
+    }
+
+    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
         self.calibrated = false;
-        if self.patience_ends(now).is_some_and(|end| end <= now) {
-            let refusal = core::mem::replace(&mut self.refusal, Refusal::NOBODY);
-            return Step::Done(Acquired::Refused(refusal));
+        if self.stamina.is_over(now) {
+            return Step::Done(Acquired::Refused(self.refusal(item)));
         }
         let (cas, left) = match item {
-            LockItem::Held { cas, left, .. } => (cas, left),
-            LockItem::Free => (0, None),
+            LockItem::Held { cas, left, .. } => {
+                self.quick_retries = 0;
+                self.stage = Stage::Look;
+                (cas, left)
+            }
+            LockItem::Free => {
+                self.stage = Stage::Attempt;
+                (0, None)
+            }
         };
-        self.stage = match item {
-            LockItem::Held { .. } => Stage::Look,
-            LockItem::Free => Stage::Attempt,
-        };
-        let sleep = self.backoff.after_look(cas, left, now);
-        self.pause(now, sleep, Pause::Held)
+        self.stamina.wait(cas, left, now)
     }
 
     /// The lock was free after all: tries again, at once a few times and then with pauses.
@@ -225,7 +191,7 @@ impl<'a> Acquire<'a> {
     fn wait_for_memory(&mut self, lacking: Duration, now: Moment) -> Step<Acquired> {
         self.stage = Stage::Attempt;
         let until = now.after(lacking);
-        if self.patience_ends(now).is_some_and(|end| end < until) {
+        if self.stamina.ends(now).is_some_and(|end| end < until) {
             return Step::Done(Acquired::YoungMemory { lacking });
         }
         Step::Pause {
@@ -249,10 +215,9 @@ impl<'a> Acquire<'a> {
             let nonce = self.next_nonce;
             self.next_nonce = nonce.next();
             self.attempt = None;
-            let record = Record::new(nonce, lease.duration(), since, self.request.owner);
             return Ok(self.attempt.insert(Attempt {
                 nonce,
-                record,
+                since,
                 expiry,
                 incarnation: server.incarnation,
                 sent: now.moment,
@@ -312,8 +277,10 @@ impl<'a> Acquire<'a> {
         };
         let mut grant = Grant {
             incarnation: attempt.incarnation,
-            nonce: attempt.nonce,
-            record: attempt.record.clone(),
+            proof: Proof::Nonce(attempt.nonce),
+            owner: self.request.owner.clone(),
+            lease: self.request.lease,
+            since: attempt.since,
             cas,
             token: None,
             expiry: attempt.expiry,
@@ -373,35 +340,6 @@ impl<'a> Acquire<'a> {
         Step::Done(Acquired::Granted(grant))
     }
 
-    /// Whatever a server answers, it is not asked at the speed of the network for ever, and nobody
-    /// is kept beyond his patience by it.
-    fn with_breath(&mut self, step: Step<Acquired>, now: Moment) -> Step<Acquired> {
-        if matches!(step, Step::Send | Step::Pause { .. })
-            && self.patience_ends(now).is_some_and(|end| end <= now)
-        {
-            self.late += 1;
-            if self.late > LATE {
-                let unknown = self.leftover().is_some();
-                return Step::GiveUp { unknown };
-            }
-        }
-        if !matches!(step, Step::Send) {
-            self.flights = 0;
-            return step;
-        }
-        self.flights += 1;
-        if self.flights < BREATH {
-            return step;
-        }
-        self.flights = 0;
-        if self.patience_ends(now).is_some_and(|end| end <= now) {
-            let unknown = self.leftover().is_some();
-            return Step::GiveUp { unknown };
-        }
-        let sleep = self.backoff.after_failure(0);
-        self.pause(now, sleep, Pause::Held)
-    }
-
     /// A look has found the lock held. If by us, then by a request that was carried out late.
     fn looked(
         &mut self,
@@ -437,9 +375,7 @@ impl<'a> Acquire<'a> {
                 Step::Send
             }
             AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
-            AfterUndo::Retry if self.patience_ends(now).is_some_and(|end| end <= now) => {
-                Step::GiveUp { unknown: false }
-            }
+            AfterUndo::Retry if self.stamina.is_over(now) => Step::GiveUp { unknown: false },
             AfterUndo::Retry => self.retry(now),
             AfterUndo::Fail(failure) => self.fail(failure),
         }
@@ -450,10 +386,6 @@ impl Sealed for Acquire<'_> {}
 
 impl Operation for Acquire<'_> {
     type Outcome = Acquired;
-
-    fn begin(&mut self, _now: Now) -> Step<Acquired> {
-        Step::Send
-    }
 
     fn prepare(
         &mut self,
@@ -473,6 +405,7 @@ impl Operation for Acquire<'_> {
             Stage::Attempt => {
                 let fencing = self.request.fencing;
                 let namespace = self.request.namespace;
+                let (lease, owner) = (self.request.lease, self.request.owner);
                 let attempt = self.attempt_for(server, now).map_err(Acquired::Failed)?;
                 attempt.open_before = attempt.open;
                 // From here on it may reach the server; that it was not sent is the exception.
@@ -483,12 +416,12 @@ impl Operation for Acquire<'_> {
                     let present = server.clock.nanos_at_least(now.moment).unwrap_or(0);
                     present.max(started)
                 });
-                let record = attempt.record.as_bytes();
+                let record = Record::new(attempt.nonce, lease.duration(), attempt.since, owner);
                 push_attempt(
                     flight,
                     dialect,
                     (namespace, keys),
-                    record,
+                    record.as_bytes(),
                     attempt.expiry,
                     seed,
                 );
@@ -586,9 +519,9 @@ impl Operation for Acquire<'_> {
                 }
             },
         };
-        self.silent = None;
         self.prepared = false;
-        Ok(self.with_breath(step, received))
+        let unknown = self.leftover().is_some();
+        Ok(self.stamina.answered(step, received, unknown))
     }
 
     fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Acquired> {
@@ -605,22 +538,7 @@ impl Operation for Acquire<'_> {
             (Stage::Raise { .. }, _) => self.stage = Stage::Attempt,
             _ => {}
         }
-        let (since, tries) = self.silent.unwrap_or((now, 0));
-        self.silent = Some((since, tries + 1));
         let unknown = self.leftover().is_some();
-        let mut give_up = since.after(self.request.tolerance);
-        if let Patience::Until(end) = self.request.patience {
-            give_up = give_up.min(end);
-        }
-        let until = now.after(self.backoff.after_failure(tries));
-        let over = self.patience_ends(now).is_some_and(|end| end <= now);
-        self.late += u8::from(over);
-        if until >= give_up || self.late > LATE {
-            return Step::GiveUp { unknown };
-        }
-        Step::Pause {
-            until,
-            why: Pause::Unreachable,
-        }
+        self.stamina.unanswered(now, unknown)
     }
 }

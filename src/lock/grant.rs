@@ -5,7 +5,8 @@ use super::items::Failure;
 use super::lease::Lease;
 use super::moment::Moment;
 use super::name::{LockKeys, Namespace};
-use super::record::{HolderRecord, Nonce, Owner, Record};
+use super::proof::Proof;
+use super::record::{HolderRecord, Owner, Record};
 use crate::wire::TimeLeft;
 use core::time::Duration;
 
@@ -33,6 +34,12 @@ pub struct Request<'a> {
     pub lease: Lease,
     /// Whether a fencing token is drawn.
     pub fencing: bool,
+    /// Whether the lock is held without a record and without a token, where the server can do
+    /// that (memcached 1.6.27 and later): one request and one answer, each of one line. It needs no
+    /// memory of the server's then.
+    pub lean: bool,
+    /// Whether a refusal says who holds the lock, which takes two allocations.
+    pub tell_holder: bool,
     /// The longest lease in use under the prefix, for which a server must have remembered
     /// everything before a lock is granted; `None` grants it anyway.
     pub memory: Option<Lease>,
@@ -47,10 +54,14 @@ pub struct Request<'a> {
 pub struct Grant {
     /// The run of the server that granted it.
     pub incarnation: Incarnation,
-    /// The attempt that won.
-    pub nonce: Nonce,
-    /// The record as stored.
-    pub record: Record,
+    /// What shows that the item is ours.
+    pub proof: Proof,
+    /// Who holds it, as the record says.
+    pub owner: Owner,
+    /// For how long at a time.
+    pub lease: Lease,
+    /// The server's second at the acquisition, as the record says.
+    pub since: u64,
     /// The CAS unique that renewal and release name.
     pub cas: u64,
     /// The fencing token, if one was asked for.
@@ -63,10 +74,26 @@ pub struct Grant {
     pub valid_until: Moment,
 }
 
+impl Grant {
+    /// The record as stored; `None` when there is none, see [`Request::lean`].
+    #[must_use]
+    pub fn record(&self) -> Option<Record> {
+        match self.proof {
+            Proof::Nonce(nonce) => Some(Record::new(
+                nonce,
+                self.lease.duration(),
+                self.since,
+                &self.owner,
+            )),
+            Proof::Token(_) => None,
+        }
+    }
+}
+
 /// Who stood in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the record says, if it is one of ours and was still there.
+    /// What the record says, if that was asked for, it is one of ours and was still there.
     pub holder: Option<HolderRecord>,
     /// What the server said about its time.
     pub left: Option<TimeLeft>,
@@ -81,10 +108,6 @@ impl Refusal {
 
 /// What came of an attempt to acquire.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a record is kept in place, so that acquiring allocates nothing"
-)]
 pub enum Acquired {
     /// It is held now.
     Granted(Grant),
@@ -105,8 +128,8 @@ pub enum Acquired {
 pub struct Leftover {
     /// The run of the server it was sent to.
     pub incarnation: Incarnation,
-    /// The attempt.
-    pub nonce: Nonce,
+    /// What shows that an item is what was left.
+    pub proof: Proof,
     /// After this instant the record, should it exist, is about to expire by itself.
     pub moot_after: Moment,
 }

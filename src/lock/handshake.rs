@@ -57,7 +57,7 @@ impl<'a> Handshake<'a> {
     pub fn prepare(&mut self, now: Now, flight: &mut Flight) {
         if let Some(credentials) = self.credentials {
             // Alone: the server answers the last one only of the requests that come with it.
-            flight.push(&Request::Authenticate {
+            flight.push_here(&Request::Authenticate {
                 key: self.namespace.probe(),
                 credentials,
             });
@@ -68,15 +68,16 @@ impl<'a> Handshake<'a> {
                 .prepare(self.namespace, view, now.moment, flight);
             return;
         }
-        flight.push(&Request::Version);
+        flight.push_here(&Request::Version);
         // On an item that never exists: the answer tells whether the server knows `mg`. Not `mn`: a
-        // server that wants credentials hangs up on so short a line without a word.
-        flight.push(&Request::MetaGet {
+        // server that wants credentials hangs up on so short a line without a word, and one that
+        // does not sends at once what it has to say up to it, and the rest by itself.
+        flight.push_here(&Request::MetaGet {
             key: self.namespace.probe(),
             flags: Flags::list(&[Flag::ReturnValue]),
         });
         // On an item that never exists: the answer tells whether the server knows `E`.
-        flight.push(&Request::MetaDelete {
+        flight.push_here(&Request::MetaDelete {
             key: self.namespace.probe(),
             flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
         });

@@ -55,10 +55,6 @@ impl Sealed for Inspect<'_> {}
 impl Operation for Inspect<'_> {
     type Outcome = Inspected;
 
-    fn begin(&mut self, _now: Now) -> Step<Inspected> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,

@@ -14,8 +14,8 @@ use super::requests::fence_flags;
 use super::sentinel::Sentinel;
 use crate::wire::{Blame, DecodeError};
 use crate::wire::{
-    ErrorReply, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request, Store,
-    StoreVerb, TimeLeft, parse_u64,
+    ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
+    Store, StoreVerb, TimeLeft, parse_u64,
 };
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -231,11 +231,61 @@ pub(super) fn push_renewal(
     push_read_sentinel(flight, dialect, namespace);
 }
 
+/// Writes an attempt to acquire without a record: makes an empty item with this CAS unique where
+/// there is none, and says which CAS unique it has and for how long it stays.
+pub(super) fn push_lean_attempt(flight: &mut Flight, keys: &LockKeys, cas: u64, expiry: u64) {
+    flight.push_prepared(&keys.requests().lean, [expiry, cas]);
+}
+
+/// Reads the answer to [`push_lean_attempt`]: the CAS unique, and the time that is left.
+pub(super) fn read_lean_attempt(
+    replies: &mut Replies<'_>,
+) -> Result<Result<(u64, Option<TimeLeft>), Failure>, DecodeError> {
+    Ok(match replies.next_reply()? {
+        Reply::Meta(MetaReply {
+            status: MetaStatus::Done,
+            flags,
+            ..
+        }) => match flags.cas().ok_or(DecodeError::UnexpectedReply)? {
+            0 => Err(Failure::NoCas),
+            cas => Ok((cas, flags.ttl())),
+        },
+        // The server made no item, and says no more about why.
+        Reply::Meta(MetaReply {
+            status: MetaStatus::Miss,
+            ..
+        }) => Err(Failure::OutOfMemory),
+        Reply::Error(error) => Err(Failure::from_reply(&error)),
+        _ => return Err(DecodeError::UnexpectedReply),
+    })
+}
+
+/// Writes the renewal of a lock without a record: gives the item that has the first CAS unique the
+/// second one and this expiry, and looks at the lock.
+pub(super) fn push_lean_renewal(
+    flight: &mut Flight,
+    dialect: Dialect,
+    keys: &LockKeys,
+    (cas, next): (u64, u64),
+    expiry: u64,
+) {
+    flight.push(&Request::MetaDelete {
+        key: keys.lock(),
+        flags: Flags::list(&[
+            Flag::CompareCas(cas),
+            Flag::ExplicitCas(next),
+            Flag::Invalidate,
+            Flag::Ttl(exptime(expiry)),
+        ]),
+    });
+    push_read_lock(flight, dialect, keys);
+}
+
 /// Writes what removes the record that has this CAS unique.
 pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, cas: u64) {
     match dialect {
         Dialect::Meta => flight.push_prepared(&keys.requests().release, [cas]),
-        Dialect::Classic => flight.push(&Request::Store(Store {
+        Dialect::Classic => flight.push_here(&Request::Store(Store {
             verb: StoreVerb::Cas(cas),
             key: keys.lock(),
             client_flags: 0,
@@ -279,13 +329,13 @@ pub(super) fn read_compared(replies: &mut Replies<'_>) -> Result<Compared, Decod
 /// Writes what draws a fencing token, from a counter that starts at `seed` when there is none.
 pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, seed: u64) {
     match dialect {
-        Dialect::Meta => flight.push(&Request::MetaArithmetic {
+        Dialect::Meta => flight.push_here(&Request::MetaArithmetic {
             key: keys.fence(),
             flags: Flags::list(&fence_flags(seed)),
         }),
         Dialect::Classic => {
             let fence = keys.fence();
-            flight.push(&Request::Store(Store {
+            flight.push_here(&Request::Store(Store {
                 verb: StoreVerb::Add,
                 key: fence,
                 client_flags: 0,
@@ -293,7 +343,7 @@ pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys,
                 value: itoa::Buffer::new().format(seed).as_bytes(),
                 noreply: false,
             }));
-            flight.push(&Request::Arithmetic {
+            flight.push_here(&Request::Arithmetic {
                 add: true,
                 key: fence,
                 delta: 1,
@@ -394,7 +444,7 @@ pub(super) fn read_sentinel(
 }
 
 pub(super) fn push_gets(flight: &mut Flight, key: Key<'_>) {
-    flight.push(&Request::Get {
+    flight.push_here(&Request::Get {
         with_cas: true,
         keys: Keys::list(&[key]),
     });
@@ -425,7 +475,7 @@ pub(super) fn push_store(
     value: &[u8],
     expiry: u64,
 ) {
-    flight.push(&Request::Store(Store {
+    flight.push_here(&Request::Store(Store {
         verb,
         key,
         client_flags: 0,
@@ -441,7 +491,7 @@ fn exptime(expiry: u64) -> i64 {
 }
 
 pub(super) fn push_stats(flight: &mut Flight) {
-    flight.push(&Request::Stats {
+    flight.push_here(&Request::Stats {
         group: Keys::list(&[]),
     });
 }

@@ -13,6 +13,10 @@ use core::time::Duration;
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);
 
+/// The shortest lease of a lock without a record: nobody can see from its item how long it was asked
+/// for, so it is only ever freed by the server, which counts whole seconds.
+pub const MIN_LEAN_LEASE: Duration = Duration::from_secs(2);
+
 /// The longest lease: memcached's limit for relative times (30 days), which we keep for absolute
 /// ones as well so that a lease means the same on every path.
 pub const MAX_LEASE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -42,6 +46,17 @@ impl Lease {
             return Err(LeaseError::TooLong { lease: duration });
         }
         Ok(Self(duration))
+    }
+
+    /// Checks that it is long enough for a lock without a record.
+    ///
+    /// # Errors
+    /// It is shorter than [`MIN_LEAN_LEASE`].
+    pub const fn check_lean(self) -> Result<(), LeaseError> {
+        if self.0.as_nanos() < MIN_LEAN_LEASE.as_nanos() {
+            return Err(LeaseError::TooShortForLean { lease: self.0 });
+        }
+        Ok(())
     }
 
     /// Its length.
@@ -80,6 +95,11 @@ pub enum LeaseError {
         /// What was asked for.
         lease: Duration,
     },
+    /// Shorter than [`MIN_LEAN_LEASE`], for a lock without a record.
+    TooShortForLean {
+        /// What was asked for.
+        lease: Duration,
+    },
     /// Longer than [`MAX_LEASE`].
     TooLong {
         /// What was asked for.
@@ -95,6 +115,11 @@ impl fmt::Display for LeaseError {
             Self::TooShort { lease } => write!(
                 f,
                 "a lease of {lease:?} is too short; it must be at least {MIN_LEASE:?}"
+            ),
+            Self::TooShortForLean { lease } => write!(
+                f,
+                "a lease of {lease:?} is too short for a lean lock; it must be at least \
+                 {MIN_LEAN_LEASE:?}"
             ),
             Self::TooLong { lease } => write!(
                 f,

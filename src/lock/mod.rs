@@ -6,6 +6,7 @@
 //! Each thing to be done is an [`Operation`]; `docs/wire-format.md` shows the bytes.
 
 mod acquire;
+mod acquisition;
 mod backoff;
 mod founding;
 mod grant;
@@ -13,11 +14,13 @@ mod handshake;
 mod incarnation;
 mod inspect;
 mod items;
+mod lean_acquire;
 mod lease;
 mod loss;
 mod moment;
 mod name;
 mod operation;
+mod proof;
 mod raising;
 mod read_clock;
 mod record;
@@ -26,21 +29,25 @@ mod renew;
 mod requests;
 mod sentinel;
 mod server_clock;
+mod stamina;
 
 pub use acquire::Acquire;
+pub use acquisition::Acquisition;
 pub use backoff::Backoff;
 pub use grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
 pub use handshake::Handshake;
 pub use incarnation::{Capabilities, Dialect, Incarnation, ServerView};
 pub use inspect::{Inspect, Inspected};
 pub use items::Failure;
-pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEASE};
+pub use lean_acquire::LeanAcquire;
+pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEAN_LEASE, MIN_LEASE};
 pub use loss::LossReason;
 pub use moment::{Moment, Now};
 pub use name::{
     DEFAULT_PREFIX, LockKeys, MAX_NAME_LENGTH, MAX_PREFIX_LENGTH, NameError, Namespace,
 };
 pub use operation::{Interruption, Operation, Pause, Step};
+pub use proof::{LeanToken, Proof};
 pub use read_clock::ReadClock;
 pub use record::{HolderRecord, Nonce, Owner, Record, is_ours};
 pub use release::{Release, Released};

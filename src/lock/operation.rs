@@ -13,15 +13,12 @@ pub(super) use sealed::Sealed;
 
 /// One thing to be done at a server, as a machine without sockets and clocks.
 ///
-/// Whoever drives it does what [`Step`] says: sends what [`prepare`](Self::prepare) wrote, hands
-/// the replies to [`interpret`](Self::interpret) or tells [`interrupted`](Self::interrupted) that
-/// there are none.
+/// Whoever drives it sends what [`prepare`](Self::prepare) wrote, hands the replies to
+/// [`interpret`](Self::interpret) or tells [`interrupted`](Self::interrupted) that there are none,
+/// and goes on as the [`Step`] says that it gets for that.
 pub trait Operation: Sealed {
     /// What comes of it.
     type Outcome;
-
-    /// What to do first.
-    fn begin(&mut self, now: Now) -> Step<Self::Outcome>;
 
     /// Writes the requests of the next flight.
     ///

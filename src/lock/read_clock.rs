@@ -27,10 +27,6 @@ impl Sealed for ReadClock<'_> {}
 impl Operation for ReadClock<'_> {
     type Outcome = Result<(), Failure>;
 
-    fn begin(&mut self, _now: Now) -> Step<Self::Outcome> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,

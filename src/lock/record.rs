@@ -3,6 +3,7 @@
 use super::name::{escape, unescape};
 use crate::wire::parse_u64;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -94,11 +95,11 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// Who asks for locks: the part of a record that stays the same.
+/// Who asks for locks: the part of a record that stays the same. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Owner {
     /// ` <pid> <host> <label>`, escaped.
-    tail: Vec<u8>,
+    tail: Arc<[u8]>,
 }
 
 impl Owner {
@@ -119,7 +120,7 @@ impl Owner {
             };
             tail.extend_from_slice(&escaped);
         }
-        Self { tail }
+        Self { tail: tail.into() }
     }
 }
 

@@ -9,7 +9,7 @@ use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::name::LockKeys;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
-use super::record::{Nonce, is_ours};
+use super::proof::Proof;
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 
@@ -36,13 +36,13 @@ pub enum Released {
 /// Removes the record of one attempt, and only that.
 ///
 /// The request names the CAS unique. Where that has changed, or is not known, a look at the lock
-/// finds it beside our nonce. Nothing is sent to another incarnation than the one that granted:
+/// finds it beside the proof that the item is ours. Nothing is sent to another incarnation than the one that granted:
 /// there, the same CAS unique may be somebody else's.
 #[derive(Debug)]
 pub struct Release<'a> {
     keys: &'a LockKeys,
     incarnation: Incarnation,
-    nonce: Nonce,
+    proof: Proof,
     cas: Option<u64>,
     /// When to stop trying to reach the server.
     give_up: Moment,
@@ -64,7 +64,7 @@ impl<'a> Release<'a> {
         Self {
             keys,
             incarnation: grant.incarnation,
-            nonce: grant.nonce,
+            proof: grant.proof,
             cas: Some(cas),
             give_up,
             unanswered: false,
@@ -81,7 +81,7 @@ impl<'a> Release<'a> {
         Self {
             keys,
             incarnation: leftover.incarnation,
-            nonce: leftover.nonce,
+            proof: leftover.proof,
             cas: None,
             give_up,
             unanswered: false,
@@ -118,10 +118,6 @@ impl Sealed for Release<'_> {}
 
 impl Operation for Release<'_> {
     type Outcome = Released;
-
-    fn begin(&mut self, _now: Now) -> Step<Released> {
-        Step::Send
-    }
 
     fn prepare(
         &mut self,
@@ -167,7 +163,7 @@ impl Operation for Release<'_> {
         Ok(match read_lock(replies, server.capabilities.dialect)? {
             Err(failure) => Step::Done(Released::Failed(failure)),
             Ok(LockItem::Free) => self.gone(LossReason::Vanished, received),
-            Ok(LockItem::Held { value, cas, .. }) if is_ours(value, self.nonce) => {
+            Ok(LockItem::Held { value, cas, .. }) if self.proof.is_of(value, cas) => {
                 self.cas = Some(cas);
                 Step::Send
             }

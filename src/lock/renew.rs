@@ -3,14 +3,16 @@
 use super::grant::Grant;
 use super::incarnation::ServerView;
 use super::items::{
-    Compared, Failure, LockItem, push_renewal, read_compared, read_lock, read_sentinel,
+    Compared, Failure, LockItem, push_lean_renewal, push_renewal, read_compared, read_lock,
+    read_sentinel,
 };
 use super::lease::Lease;
 use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::name::{LockKeys, Namespace};
 use super::operation::{Interruption, Operation, Sealed, Step};
-use super::record::is_ours;
+use super::proof::Proof;
+use super::record::Record;
 use crate::wire::{DecodeError, Flight, Replies};
 
 /// How often a renewal is repeated because the record had another CAS unique than was thought:
@@ -42,7 +44,7 @@ pub enum Renewed {
 /// The request names the CAS unique, so it never touches a record of another; a look at the lock
 /// goes with it, because an answer of "changed" may only mean that an earlier renewal was carried
 /// out and its answer lost. Then the record still bears our nonce, and the renewal is repeated
-/// with the CAS unique found. Nothing is sent to another incarnation than the one that granted.
+/// with the CAS unique found (or, without a record, one of our tokens as the CAS unique). Nothing is sent to another incarnation than the one that granted.
 #[derive(Debug)]
 pub struct Renew<'a> {
     namespace: &'a Namespace,
@@ -83,10 +85,6 @@ impl Sealed for Renew<'_> {}
 impl Operation for Renew<'_> {
     type Outcome = Renewed;
 
-    fn begin(&mut self, _now: Now) -> Step<Renewed> {
-        Step::Send
-    }
-
     fn prepare(
         &mut self,
         server: &ServerView,
@@ -101,9 +99,18 @@ impl Operation for Renew<'_> {
             .expiry(self.lease, now)
             .map_err(|error| Renewed::Failed(Failure::Lease(error)))?;
         let dialect = server.capabilities.dialect;
-        let record = self.grant.record.as_bytes();
-        let about = (self.namespace, self.keys);
-        push_renewal(flight, dialect, about, record, self.cas, expiry);
+        match self.grant.proof {
+            Proof::Nonce(_) => {
+                let record = self.grant.record();
+                let record = record.as_ref().map_or(&b""[..], Record::as_bytes);
+                let about = (self.namespace, self.keys);
+                push_renewal(flight, dialect, about, record, self.cas, expiry);
+            }
+            Proof::Token(token) => {
+                let cas = (self.cas, token.after(self.cas));
+                push_lean_renewal(flight, dialect, self.keys, cas, expiry);
+            }
+        }
         self.sent = Some((now.moment, expiry));
         Ok(())
     }
@@ -119,7 +126,9 @@ impl Operation for Renew<'_> {
         let item = read_lock(replies, server.capabilities.dialect)?;
         // Only for the server's second. An absent sentinel is the next acquirer's business: our
         // record is proof that this lock was not forgotten.
-        let _ = read_sentinel(replies, server, sent, received)?;
+        if matches!(self.grant.proof, Proof::Nonce(_)) {
+            let _ = read_sentinel(replies, server, sent, received)?;
+        }
         let Some((sent, expiry)) = self.sent.take() else {
             return Err(DecodeError::UnexpectedReply);
         };
@@ -128,7 +137,7 @@ impl Operation for Renew<'_> {
             Ok(LockItem::Free) => {
                 return Ok(Step::Done(Renewed::Lost(LossReason::Vanished)));
             }
-            Ok(LockItem::Held { value, cas, .. }) => (cas, is_ours(value, self.grant.nonce)),
+            Ok(LockItem::Held { value, cas, .. }) => (cas, self.grant.proof.is_of(value, cas)),
         };
         if !ours {
             return Ok(Step::Done(Renewed::Lost(LossReason::TakenOver)));

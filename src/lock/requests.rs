@@ -14,6 +14,8 @@ pub(super) struct LockRequests {
     /// What mostly follows `add`: looks at the lock, draws a token and looks at the sentinel.
     /// Open: the seed of a new counter.
     pub(super) look_draw_read: Prepared<1>,
+    /// Makes an item without a record where there is none. Open: the expiry, the CAS unique.
+    pub(super) lean: Prepared<2>,
     /// Open: the CAS unique.
     pub(super) release: Prepared<1>,
     /// Sets the expiry. Open: the CAS unique, the expiry.
@@ -23,6 +25,12 @@ pub(super) struct LockRequests {
 impl LockRequests {
     pub(super) fn new(lock: Key<'_>, fence: Key<'_>, sentinel: Key<'_>) -> Self {
         const LOOK: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnCas, Flag::ReturnValue];
+        const LEAN: &[Flag<'static>] = &[
+            Flag::Vivify(0),
+            Flag::ExplicitCas(0),
+            Flag::ReturnTtl,
+            Flag::ReturnCas,
+        ];
         const RELEASE: &[Flag<'static>] = &[Flag::CompareCas(0)];
         // The flag `E` could keep the CAS unique. Then a renewal that is carried out late, behind a
         // later one, would still name the right one, and set the expiry back.
@@ -39,6 +47,10 @@ impl LockRequests {
             key: lock,
             flags: Flags::list(LOOK),
         };
+        let lean = Request::MetaGet {
+            key: lock,
+            flags: Flags::list(LEAN),
+        };
         let delete = |flags| Request::MetaDelete {
             key: lock,
             flags: Flags::list(flags),
@@ -53,12 +65,13 @@ impl LockRequests {
         };
         // Each key stands in it twice or more, with some 15 bytes around it.
         let keys = lock.as_bytes().len().max(fence.as_bytes().len()) + sentinel.as_bytes().len();
-        let mut room = BytesMut::with_capacity(6 * (keys + 16));
+        let mut room = BytesMut::with_capacity(7 * (keys + 16));
         let room = &mut room;
         Self {
             add: PreparedStore::new(&add, room).expect("an `add` with an answer"),
             look: prepared(&[look], [], room),
             look_draw_read: prepared(&[look, draw, read], [b'J'], room),
+            lean: prepared(&[lean], [b'N', b'E'], room),
             release: prepared(&[delete(RELEASE)], [b'C'], room),
             renew: prepared(&[delete(RENEW)], [b'C', b'T'], room),
         }

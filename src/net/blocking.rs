@@ -172,16 +172,21 @@ impl Connection {
         &mut self.buffers.flight
     }
 
-    /// Sends the flight and reads all its replies, within `limit`.
+    /// Sends the flight and reads all its replies, within `limit`; `elapsed` tells how much of
+    /// that is over.
     ///
     /// # Errors
     /// [`NetError::sent`] tells whether the server may have seen any of it. The connection is of
     /// no further use then.
-    pub(crate) fn exchange(&mut self, limit: Duration) -> Result<Replies<'_>, NetError> {
+    pub(crate) fn exchange(
+        &mut self,
+        limit: Duration,
+        elapsed: impl Fn() -> Duration,
+    ) -> Result<Replies<'_>, NetError> {
         self.dirty = true;
         self.set_limit(limit)
             .map_err(|error| NetError::unsent(NetCause::Io(error)))?;
-        self.run(limit).map_err(NetError::sent)?;
+        self.run(limit, elapsed).map_err(NetError::sent)?;
         self.dirty = false;
         Ok(self.buffers.replies())
     }
@@ -194,35 +199,32 @@ impl Connection {
         Ok(())
     }
 
-    fn run(&mut self, limit: Duration) -> Result<(), NetCause> {
+    fn run(&mut self, limit: Duration, elapsed: impl Fn() -> Duration) -> Result<(), NetCause> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetCause::Timeout(limit),
             _ => NetCause::Io(error),
         };
-        let deadline = Instant::now() + limit;
-        let mut chunk = [0; 4096];
         if let Err(error) = self.stream.write_all(self.buffers.flight.bytes()) {
             let cause = failed(error);
             if matches!(cause, NetCause::Timeout(_)) {
                 return Err(cause);
             }
             // What the server said before it hung up tells more than that it did.
-            return Err(match (cause, self.stream.read(&mut chunk)) {
-                (NetCause::Io(error), Ok(read)) => {
-                    NetCause::last_word(&chunk[..read]).unwrap_or(NetCause::Io(error))
+            return Err(match self.stream.read(self.buffers.room()) {
+                Ok(read) => {
+                    self.buffers.received(read);
+                    self.buffers.last_word().unwrap_or(cause)
                 }
                 // An alert of TLS.
-                (NetCause::Io(_), Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    NetCause::Io(error)
-                }
-                (cause, _) => cause,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => NetCause::Io(error),
+                Err(_) => cause,
             });
         }
         loop {
-            match self.stream.read(&mut chunk) {
+            match self.stream.read(self.buffers.room()) {
                 Ok(0) => return Err(self.buffers.closed()),
                 Ok(read) => {
-                    self.buffers.input.extend_from_slice(&chunk[..read]);
+                    self.buffers.received(read);
                     if self.buffers.is_complete()? {
                         return Ok(());
                     }
@@ -232,7 +234,7 @@ impl Connection {
             }
             // The limit of the socket is one per read; a server that sends a byte now and then is
             // held to the same limit for all of them.
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(elapsed());
             if left.is_zero() {
                 return Err(NetCause::Timeout(limit));
             }

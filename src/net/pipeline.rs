@@ -331,6 +331,13 @@ impl Pipeline {
         }
     }
 
+    /// The flight whose replies come next, whether or not its caller is still there.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Ticket> {
+        let waits = self.ended.is_none() && self.answered < self.slots.len();
+        waits.then(|| Ticket(self.first + self.answered as u64))
+    }
+
     /// Whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would take it
     /// back.
     #[must_use]

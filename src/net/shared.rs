@@ -7,6 +7,10 @@
 //!
 //! Who gets which reply is for [`Pipeline`] to say.
 
+mod quiet;
+
+pub(crate) use quiet::Subject;
+
 use super::error::{NetCause, NetError};
 use super::pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};
 use crate::wire::{DecodeError, Flight, Limits, Replies};
@@ -15,6 +19,7 @@ use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
+use quiet::Quiet;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
@@ -30,6 +35,9 @@ const MOST_FLIGHTS: usize = 4096;
 
 /// How much is read at once: the replies to some hundred flights.
 const READ: usize = 16 * 1024;
+
+/// How many looks at a connection there are in the time that a server may keep a flight waiting.
+pub(crate) const LOOKS: u32 = 8;
 
 /// A connection that carries the flights of many callers.
 pub(crate) struct SharedConnection<S> {
@@ -56,10 +64,15 @@ struct State<S> {
     waiting: VecDeque<(Ticket, Waker)>,
     /// Those for whom there was no room.
     crowd: Vec<Waker>,
+    /// Flights that nobody waits for.
+    quiet: Quiet,
     /// The stream takes no more bytes for now. The driver waits for it to take some.
     blocked: bool,
     /// Why the connection ended, where the pipeline does not know.
     end: Option<End>,
+    /// The flight that was due at the last [look](SharedConnection::watch), and at how many before
+    /// that.
+    due: (Option<Ticket>, u32),
 }
 
 /// Why a connection ended, for each of those who were under way.
@@ -89,8 +102,10 @@ impl<S> SharedConnection<S> {
                 driver: None,
                 waiting: VecDeque::new(),
                 crowd: Vec::new(),
+                quiet: Quiet::default(),
                 blocked: false,
                 end: None,
+                due: (None, 0),
             }),
             patience,
         }
@@ -104,20 +119,38 @@ impl<S> SharedConnection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
-    /// Whether flights can still be sent, as far as is known. Costs no system call.
-    pub(crate) fn is_alive(&self) -> bool {
+    /// Whether it is known that no flight can be sent any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().pipeline.ended().is_some()
+    }
+
+    /// Ends the connection if a flight has been under way for longer than the patience, and says
+    /// whether any is under way. To be called [`LOOKS`] times in every patience for as long as that
+    /// is so: one clock for all instead of a timer for each, which would cost more than what it
+    /// guards.
+    pub(crate) fn watch(&self) -> bool {
         let mut state = self.state();
-        if state.driver.is_none() {
-            // Nobody listens now; the server may have closed the connection meanwhile.
-            state.read(&mut Context::from_waker(Waker::noop()), None);
+        state.look();
+        let due = state.pipeline.next_due();
+        let (before, looks) = state.due;
+        let looks = if due.is_some() && due == before {
+            looks + 1
+        } else {
+            0
+        };
+        state.due = (due, looks);
+        if looks > LOOKS {
+            state.fail(End::Timeout(self.patience));
+            return false;
         }
-        state.pipeline.ended().is_none()
+        due.is_some()
     }
 
     /// Sends the flight that `write` fills, behind those of others.
     ///
-    /// `write` is called once, when there is room for the flight. Its error is handed through, and
-    /// nothing is sent then.
+    /// `write` is called once, when there is room for the flight, and told whether that had to be
+    /// waited for. Its error is handed through, and nothing is sent then. With `look`, it is seen
+    /// first whether the server has closed the connection while nobody listened.
     ///
     /// # Errors
     /// The connection has ended, or there was no room within `limit`; nothing was sent.
@@ -126,11 +159,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// Nothing is sent before this is over, but for what others send.
     pub(crate) async fn begin<E>(
         &self,
+        look: bool,
         limit: Duration,
-        write: impl FnOnce(&mut Flight) -> Result<(), E>,
+        write: impl FnOnce(&mut Flight, bool) -> Result<(), E>,
     ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
         let mut write = Some(write);
-        // There nearly always is room, and then no timer is set.
+        {
+            let mut state = self.state();
+            if look {
+                state.look();
+            }
+            // There nearly always is room.
+            if !state.pipeline.is_full() {
+                if let Some(write) = write.take() {
+                    return self.submit(&mut state, |flight| write(flight, false));
+                }
+            }
+        }
         let begun = timeout(limit, poll_fn(|cx| self.poll_begin(cx, &mut write)));
         begun.await.unwrap_or_else(|_| {
             if limit >= self.patience {
@@ -143,13 +188,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     fn poll_begin<E>(
         &self,
         cx: &mut Context<'_>,
-        write: &mut Option<impl FnOnce(&mut Flight) -> Result<(), E>>,
+        write: &mut Option<impl FnOnce(&mut Flight, bool) -> Result<(), E>>,
     ) -> Poll<Result<Result<InFlight<'_, S>, E>, NetError>> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.pipeline.is_full() {
             // All of them may have been given up, so that nobody reads.
-            state.read(&mut Context::from_waker(Waker::noop()), None);
+            state.look();
             state.call_driver();
             if state.pipeline.is_full() && state.pipeline.ended().is_none() {
                 if !state.crowd.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -158,17 +203,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
                 return Poll::Pending;
             }
         }
+        match write.take() {
+            Some(write) => Poll::Ready(self.submit(state, |flight| write(flight, true))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn submit<E>(
+        &self,
+        state: &mut State<S>,
+        write: impl FnOnce(&mut Flight) -> Result<(), E>,
+    ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
         if state.pipeline.ended().is_some() {
-            return Poll::Ready(Err(NetError::unsent(state.cause())));
+            return Err(NetError::unsent(state.cause()));
         }
         state.flight.clear();
-        let Some(write) = write.take() else {
-            return Poll::Pending;
-        };
         if let Err(error) = write(&mut state.flight) {
-            return Poll::Ready(Ok(Err(error)));
+            return Ok(Err(error));
         }
-        Poll::Ready(match state.pipeline.submit(&state.flight) {
+        match state.pipeline.submit(&state.flight) {
             Ok(ticket) => Ok(Ok(InFlight {
                 connection: self,
                 ticket,
@@ -178,13 +231,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             Err(SubmitError::Ended | SubmitError::Full | SubmitError::Unanswerable) => {
                 Err(NetError::unsent(NetCause::Closed))
             }
-        })
+        }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
     /// Waits for the replies, up to `limit`, and hands them to `read`. Where the limit is the
-    /// whole patience that there is with a server, its passing ends the connection.
+    /// whole patience that there is with a server, its passing ends the connection. Without a limit
+    /// [`SharedConnection::watch`] sees to that.
     ///
     /// # Errors
     /// [`NetError::sent`] tells whether the server may have seen any of the flight. What `read`
@@ -195,10 +249,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
     /// be carried out, and its replies reach nobody. Other callers notice nothing.
     pub(crate) async fn replies<T>(
         mut self,
-        limit: Duration,
+        limit: Option<Duration>,
         read: impl FnOnce(&mut Replies<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, NetError> {
         let mut read = Some(read);
+        let Some(limit) = limit else {
+            return poll_fn(|cx| self.poll(cx, &mut read)).await;
+        };
         let answered = timeout(limit, poll_fn(|cx| self.poll(cx, &mut read))).await;
         answered.unwrap_or_else(|_| {
             let mut state = self.connection.state();
@@ -222,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
         let mut guard = self.connection.state();
         let state = &mut *guard;
         if state.pipeline.is_unsent(self.ticket) {
-            if !self.yielded && state.pipeline.len() > 1 {
+            if !self.yielded && state.pipeline.len() - state.quiet.len() > 1 {
                 // Where one comes, others are about to. They get one turn to add theirs.
                 self.yielded = true;
                 cx.waker().wake_by_ref();
@@ -353,6 +410,7 @@ impl<S> State<S> {
     }
 
     fn wake_all(&mut self) {
+        self.settle_quiet();
         self.call_driver();
         self.waiting.drain(..).for_each(|(_, waker)| waker.wake());
         self.crowd.drain(..).for_each(Waker::wake);
@@ -404,6 +462,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
     }
 
+    /// Takes in what came while nobody listened, such as the end of the stream.
+    fn look(&mut self) {
+        if self.driver.is_none() {
+            self.read(&mut Context::from_waker(Waker::noop()), None);
+        }
+    }
+
     /// Reads what is there, until the flight of `until` is over.
     fn read(&mut self, cx: &mut Context<'_>, until: Option<Ticket>) {
         while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
@@ -416,7 +481,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                     return self.wake_all();
                 }
                 Poll::Ready(Ok(())) => match self.pipeline.received(buffer.filled()) {
-                    Ok(_) => self.wake_answered(),
+                    Ok(_) => {
+                        self.settle_quiet();
+                        self.wake_answered();
+                    }
                     Err(_) => return self.wake_all(),
                 },
             }

@@ -43,7 +43,15 @@ impl Flight {
     ///
     /// Behind requests with `q` there must be a `mn`; until it, all replies count as theirs.
     pub fn push(&mut self, request: &Request<'_>) {
-        request.encode(&mut self.bytes);
+        self.push_here(request);
+    }
+
+    /// As [`push`](Self::push), compiled into the caller, who knows which request it is and then
+    /// has no code for the others.
+    #[expect(clippy::inline_always, reason = "that is what it is for")]
+    #[inline(always)]
+    pub(crate) fn push_here(&mut self, request: &Request<'_>) {
+        request.encode_here(&mut self.bytes);
         self.foreign |= request.grammar() != Grammar::Replies;
         if request.is_quiet() {
             self.quiet = true;

@@ -1,8 +1,7 @@
 //! Requests that are sent again and again, written once but for the numbers in them.
 
-use super::flags::Flags;
 use super::number::{put_i64, put_u64};
-use super::request::{Request, Store, StoreVerb, put_block};
+use super::request::{Request, Store, StoreVerb, put_block, put_verb};
 use bytes::{Bytes, BytesMut};
 
 /// Requests of the meta protocol, without values, whose text is kept with gaps for the numbers of
@@ -44,26 +43,20 @@ impl<const GAPS: usize> Prepared<GAPS> {
         letters: [u8; GAPS],
         text: &mut BytesMut,
     ) -> Option<[usize; GAPS]> {
-        let none = Flags::list(&[]);
         let mut open = letters.iter().peekable();
         let mut gaps = [0; GAPS];
         let mut next_gap = gaps.iter_mut();
         for request in requests {
-            let (bare, flags) = match *request {
-                Request::MetaGet { key, flags } => (Request::MetaGet { key, flags: none }, flags),
-                Request::MetaDelete { key, flags } => {
-                    (Request::MetaDelete { key, flags: none }, flags)
-                }
-                Request::MetaArithmetic { key, flags } => {
-                    (Request::MetaArithmetic { key, flags: none }, flags)
-                }
+            let (verb, key, flags) = match request {
+                Request::MetaGet { key, flags } => (b"mg ", key, flags),
+                Request::MetaDelete { key, flags } => (b"md ", key, flags),
+                Request::MetaArithmetic { key, flags } => (b"ma ", key, flags),
                 _ => return None,
             };
             if flags.are_quiet() {
                 return None;
             }
-            bare.encode(text);
-            text.truncate(text.len() - b"\r\n".len());
+            put_verb(text, verb, *key);
             for flag in flags.iter() {
                 let start = text.len();
                 flag.encode(text);
@@ -142,6 +135,7 @@ impl PreparedStore {
 #[cfg(test)]
 mod tests {
     use super::super::flag::{Flag, Mode, Opaque};
+    use super::super::flags::Flags;
     use super::super::flight::Flight;
     use super::super::key::Key;
     use super::super::request::Shape;

@@ -4,7 +4,7 @@ use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, nanos, secs};
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Acquired, Failure, HolderRecord, LossReason, Patience, Pause, Refusal, Release,
+    Acquire, Acquired, Failure, HolderRecord, LossReason, Patience, Pause, Proof, Refusal, Release,
     Released, Request,
 };
 
@@ -67,8 +67,11 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         let grant = run.granted();
         assert_eq!(lock, "memlatch:lock:invoices/42");
         assert_eq!(grant.expiry, expiry);
-        assert_eq!(grant.nonce, nonce(1));
-        assert_eq!(grant.record.as_bytes(), record.as_bytes());
+        assert_eq!(grant.proof, Proof::Nonce(nonce(1)));
+        assert_eq!(
+            grant.record().expect("a record").as_bytes(),
+            record.as_bytes()
+        );
         assert_eq!(grant.sent, world.clients[0].moment(sent));
         let until = world.clients[0].moment(sent + secs(10.0));
         assert_eq!(
@@ -81,7 +84,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         let item = world.server.item(world.now, lock.as_bytes());
         let item = item.expect("the record stands").clone();
         assert_eq!((item.cas, item.expiry), (grant.cas, Some(expiry)));
-        assert_eq!(acquire.leftover().map(|left| left.nonce), None);
+        assert_eq!(acquire.leftover().map(|left| left.proof), None);
     }
 }
 
@@ -405,7 +408,7 @@ fn a_lost_answer_to_a_record_that_was_forgotten_since_still_counts_from_the_firs
         let grant = world
             .run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)))
             .granted();
-        assert_eq!(grant.nonce, nonce(1));
+        assert_eq!(grant.proof, Proof::Nonce(nonce(1)));
         assert_eq!(grant.sent, world.clients[0].moment(first));
         assert_eq!(grant.expiry, rule(EPOCH + 1000, first, first, 10_000));
         let item = world.server.item(world.now, names.lock().as_bytes());
@@ -474,7 +477,7 @@ fn an_attempt_older_than_its_lease_is_not_repeated() {
         let sent = run.flights[2].sent;
         let grant = run.granted();
         assert_eq!(grant.sent, world.clients[0].moment(sent));
-        assert_eq!(grant.nonce, nonce(1).next());
+        assert_eq!(grant.proof, Proof::Nonce(nonce(1).next()));
     }
 }
 
@@ -504,7 +507,11 @@ fn a_lost_attempt_that_runs_before_the_next_one_is_not_taken_for_it() {
         let End::Done(Acquired::Granted(grant)) = end else {
             panic!("{kind:?}: {end:?}");
         };
-        assert_ne!(grant.nonce, nonce(1), "{kind:?}: the first lease was over");
+        assert_ne!(
+            grant.proof,
+            Proof::Nonce(nonce(1)),
+            "{kind:?}: the first lease was over"
+        );
         assert!(grant.expiry > first_expiry);
         // The ghost of the first attempt was recognised, and not waited for.
         assert!(
@@ -571,7 +578,7 @@ fn a_silent_server_is_given_up_and_what_may_stand_there_is_named() {
                 "{spent:?}"
             );
             let leftover = acquire.leftover().expect("something was sent");
-            assert_eq!(leftover.nonce, nonce(1));
+            assert_eq!(leftover.proof, Proof::Nonce(nonce(1)));
             let until = world.clients[0].moment(began + secs(10.0));
             assert!(
                 leftover.moot_after >= until,
@@ -648,7 +655,10 @@ fn what_was_sent_once_stays_in_doubt_although_later_tries_never_left() {
             matches!(run.end, End::GaveUp { unknown: true }),
             "{kind:?}: {run:?}"
         );
-        assert_eq!(acquire.leftover().map(|left| left.nonce), Some(nonce(1)));
+        assert_eq!(
+            acquire.leftover().map(|left| left.proof),
+            Some(Proof::Nonce(nonce(1)))
+        );
         assert!(world.record(&names).is_some());
     }
 }
@@ -779,7 +789,7 @@ fn an_attempt_does_not_follow_to_another_run_of_the_server() {
             world.clients[0].moment(sent),
             "nothing is left of the first"
         );
-        assert_ne!(grant.nonce, nonce(1), "{kind:?}");
+        assert_ne!(grant.proof, Proof::Nonce(nonce(1)), "{kind:?}");
     }
 }
 

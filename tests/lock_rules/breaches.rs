@@ -473,7 +473,10 @@ fn a_late_record_of_ours_is_recognised_by_the_one_who_waits() {
         let grant = run.granted();
         let believed = world.clients[0].true_time(grant.valid_until);
         let item = world.server.item(believed - 1, names.lock().as_bytes());
-        assert_eq!(item.expect("stands").value, grant.record.as_bytes());
+        assert_eq!(
+            item.expect("stands").value,
+            grant.record().expect("a record").as_bytes()
+        );
     }
 }
 

@@ -10,9 +10,9 @@ use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Acquired, Failure, Grant, Handshake, Interruption, Lease, Moment, Nonce, Now,
-    Operation, Patience, ReadClock, Release, Released, Renew, Renewed, Request, ServerView, Step,
-    is_ours,
+    Acquired, Acquisition, Failure, Grant, Handshake, Interruption, Lease, Moment, Nonce, Now,
+    Operation, Patience, Proof, ReadClock, Release, Released, Renew, Renewed, Request, ServerView,
+    Step,
 };
 use memlatch::wire::{DecodeError, Flight, Replies};
 
@@ -93,6 +93,11 @@ impl Weather {
         ..Self::FAIR
     };
 
+    fn forgets(&self) -> bool {
+        let forgetful = [Fault::Restart, Fault::Flush];
+        self.fault_kinds.iter().any(|kind| forgetful.contains(kind))
+    }
+
     fn most_drift(&self) -> i64 {
         i64::try_from(self.drift).expect("at most one hundredth")
     }
@@ -104,14 +109,13 @@ impl Weather {
 enum Activity<'a> {
     Nothing,
     Watching(ReadClock<'a>),
-    Acquiring(Acquire<'a>),
+    Acquiring(Acquisition<'a>),
     Renewing(Renew<'a>),
     Releasing(Release<'a>),
 }
 
 /// What comes of a step of any activity.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is short-lived")]
 enum Outcome {
     Watched(Result<(), Failure>),
     Acquired(Acquired),
@@ -154,10 +158,6 @@ fn rewrap<T>(step: Step<T>, wrap: impl FnOnce(T) -> Outcome) -> Step<Outcome> {
 }
 
 impl Activity<'_> {
-    fn begin(&mut self, now: Now) -> Step<Outcome> {
-        dispatch!(self, |op, wrap| rewrap(op.begin(now), wrap))
-    }
-
     #[expect(
         clippy::result_large_err,
         reason = "the outcome of an operation is no error"
@@ -223,7 +223,7 @@ struct Actor<'a> {
     /// The true time at which it stops believing.
     believes_until: Time,
     /// The attempt it believes in, and the true time at which that was first sent or last renewed.
-    nonce: Nonce,
+    proof: Proof,
     asked_at: Time,
 }
 
@@ -271,6 +271,8 @@ struct History<'a> {
     flights: u64,
     attempts: u64,
     grants: u64,
+    /// Those without a record.
+    lean_grants: u64,
     renewals: u64,
     last_token: u64,
     /// When the server last forgot something that it should not.
@@ -295,6 +297,7 @@ impl<'a> History<'a> {
             flights: 0,
             attempts: 0,
             grants: 0,
+            lean_grants: 0,
             renewals: 0,
             last_token: 0,
             forgot: 0,
@@ -316,7 +319,7 @@ impl<'a> History<'a> {
                 held: None,
                 lease: Lease::new(Duration::from_nanos(length)).expect("in range"),
                 believes_until: 0,
-                nonce: Nonce::from_random([0; 16]),
+                proof: Proof::Nonce(Nonce::from_random([0; 16])),
                 asked_at: 0,
             });
             let first = history.seconds(0.0, 1.0);
@@ -435,12 +438,8 @@ impl<'a> History<'a> {
                 return;
             };
             self.actors[id].activity = activity;
-            let now = self.actors[id].client.now(self.now);
-            let step = self.actors[id].activity.begin(now);
-            self.follow(id, step);
-        } else {
-            self.send(id);
         }
+        self.send(id);
     }
 
     fn choose(&mut self, id: usize) -> Option<Activity<'a>> {
@@ -483,13 +482,17 @@ impl<'a> History<'a> {
             _ => Patience::Forever,
         };
         let longest = Duration::from_secs_f64(self.weather.leases.1);
+        // Without a record nobody asks whether a server has forgotten one.
+        let lean = !self.weather.forgets() && self.dice.within(0..3) == 0;
         let request = Request {
-            memory: Some(Lease::new(longest).expect("in range")),
+            memory: (!lean).then(|| Lease::new(longest).expect("in range")),
+            lean,
+            fencing: !lean,
             patience,
             ..names.request(self.actors[id].lease)
         };
         let nonce = Nonce::from_random(number.to_be_bytes());
-        Some(Activity::Acquiring(Acquire::new(request, nonce)))
+        Some(Activity::Acquiring(Acquisition::new(request, nonce)))
     }
 
     fn rest(&mut self, id: usize) {
@@ -535,8 +538,7 @@ impl<'a> History<'a> {
                 let give_up = now.moment.after(Duration::from_secs(1));
                 let release = Release::of_leftover(&self.names.keys, &leftover, give_up);
                 self.actors[id].activity = Activity::Releasing(release);
-                let step = self.actors[id].activity.begin(now);
-                self.follow(id, step);
+                self.send(id);
             }
             _ => self.rest(id),
         }
@@ -546,14 +548,17 @@ impl<'a> History<'a> {
         match outcome {
             Outcome::Acquired(Acquired::Granted(grant)) => {
                 self.grants += 1;
-                let token = grant.token.expect("asked for");
-                if token <= self.last_token {
-                    self.fail(&format!(
-                        "client {id} got {token} after {}",
-                        self.last_token
-                    ));
+                let lean = grant.record().is_none();
+                self.lean_grants += u64::from(lean);
+                if let Some(token) = grant.token {
+                    if token <= self.last_token {
+                        self.fail(&format!(
+                            "client {id} got {token} after {}",
+                            self.last_token
+                        ));
+                    }
+                    self.last_token = token;
                 }
-                self.last_token = token;
                 let lease = self.actors[id].lease;
                 let leave = self.seconds(0.0, 3.0 * lease.duration().as_secs_f64());
                 self.actors[id].held = Some(Held {
@@ -622,7 +627,7 @@ impl<'a> History<'a> {
             }
         }
         self.actors[id].believes_until = until;
-        self.actors[id].nonce = held.grant.nonce;
+        self.actors[id].proof = held.grant.proof;
         self.actors[id].asked_at = self.actors[id].client.true_time(held.sent);
         if until > self.now {
             self.plan(until - 1 - self.now, Event::Check { client: id, until });
@@ -637,14 +642,14 @@ impl<'a> History<'a> {
     /// The server keeps a record for as long as its holder believes in it.
     fn check(&mut self, id: usize, until: Time) {
         let actor = &self.actors[id];
-        let nonce = actor.nonce;
+        let proof = actor.proof;
         if actor.believes_until != until || self.forgot >= actor.asked_at {
             return;
         }
         let item = self
             .server
             .item(self.now, self.names.keys.lock().as_bytes());
-        if !item.is_some_and(|item| is_ours(&item.value, nonce)) {
+        if !item.is_some_and(|item| proof.is_of(&item.value, item.cas)) {
             self.fail(&format!("client {id} believes in a record that is gone"));
         }
     }
@@ -788,18 +793,23 @@ fn thoroughness() -> u64 {
 /// Lives through as many histories as the weather has, with each kind of server.
 fn live_through(weather: &Weather) {
     let names = Names::new("L");
-    let (mut grants, mut renewals) = (0, 0);
+    let (mut grants, mut lean_grants, mut renewals) = (0, 0, 0);
     for kind in Kind::ALL {
         for seed in 0..weather.histories * thoroughness() {
             let mut history = History::new(weather, kind, seed, &names);
             history.run();
             grants += history.grants;
+            lean_grants += history.lean_grants;
             renewals += history.renewals;
         }
     }
     // Histories in which nothing happens show nothing.
     let least = weather.histories * 3 * 3;
     assert!(grants >= least, "only {grants} grants");
+    assert!(
+        weather.forgets() || lean_grants >= weather.histories,
+        "only {lean_grants} grants without a record"
+    );
     assert!(renewals >= weather.histories, "only {renewals} renewals");
 }
 

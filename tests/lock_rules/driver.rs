@@ -366,7 +366,7 @@ impl World {
     ) -> Run<O::Outcome> {
         let mut flights = Vec::new();
         let mut pauses = Vec::new();
-        let mut step = operation.begin(self.clients[client].now(self.now));
+        let mut step = Step::Send;
         let end = loop {
             step = match step {
                 Step::Done(outcome) => break End::Done(outcome),
@@ -574,6 +574,8 @@ impl Names {
             owner: &self.owner,
             lease,
             fencing: true,
+            tell_holder: true,
+            lean: false,
             memory: Some(lease),
             patience: Patience::Once,
             tolerance: Duration::from_secs(1),

@@ -3,7 +3,9 @@
 use super::driver::{End, Fate, Names, World, lease, nonce};
 use super::server::{Kind, SECOND, secs};
 use core::time::Duration;
-use memlatch::lock::{Acquire, Acquired, Failure, Grant, Patience, Release, Released, Request};
+use memlatch::lock::{
+    Acquire, Acquired, Failure, Grant, Patience, Proof, Release, Released, Request,
+};
 
 /// Has `client` acquire the lock and give it back.
 fn turn(world: &mut World, client: usize, names: &Names, number: u64) -> Grant {
@@ -230,7 +232,7 @@ fn tokens_rise_when_the_answer_to_a_raising_is_lost() {
                 .granted();
             assert!(grant.token > Some(born), "{kind:?}: {:?}", grant.token);
             assert_eq!(grant.sent, world.clients[0].moment(began), "{kind:?}");
-            assert_eq!(grant.nonce, nonce(1), "{kind:?}");
+            assert_eq!(grant.proof, Proof::Nonce(nonce(1)), "{kind:?}");
         }
     }
 }

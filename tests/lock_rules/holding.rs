@@ -43,7 +43,8 @@ fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
         let expiry = second + 13;
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         let (lock, sentinel, cas) = (names.lock(), names.sentinel(), grant.cas);
-        let record = core::str::from_utf8(grant.record.as_bytes()).expect("text");
+        let record = grant.record().expect("a record");
+        let record = core::str::from_utf8(record.as_bytes()).expect("text");
         let expected = match kind {
             // Without `E`: the CAS unique must change, or a late renewal would still fit.
             Kind::Meta | Kind::MetaWithoutE => {
@@ -60,7 +61,7 @@ fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
         let item = world.server.item(world.now, lock.as_bytes());
         let item = item.expect("stands").clone();
         assert_eq!(item.expiry, Some(expiry));
-        assert_eq!(item.value, grant.record.as_bytes());
+        assert_eq!(item.value, grant.record().expect("a record").as_bytes());
         // The new CAS unique must be the one that is reported.
         assert_ne!(item.cas, grant.cas);
         let (client, until) = (&world.clients[0], sent + secs(10.0));
@@ -376,7 +377,11 @@ fn a_release_that_runs_late_does_not_hit_the_next_holder() {
         // The fake panics when a client changes what another has stored.
         world.wait(Duration::from_secs(3));
         let record = world.record(&names).expect("the next holder's");
-        assert_eq!(record.as_bytes(), next.record.as_bytes(), "{kind:?}");
+        assert_eq!(
+            record.as_bytes(),
+            next.record().expect("a record").as_bytes(),
+            "{kind:?}"
+        );
     }
 }
 
@@ -422,8 +427,8 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
         let left = grant.expiry - world.server.second(world.now);
         let left = u32::try_from(left).expect("small");
         let expected = Inspected::Held {
-            holder: HolderRecord::parse(grant.record.as_bytes()),
-            value: grant.record.as_bytes().into(),
+            holder: HolderRecord::parse(grant.record().expect("a record").as_bytes()),
+            value: grant.record().expect("a record").as_bytes().into(),
             cas: grant.cas,
             left: (kind != Kind::Classic).then_some(TimeLeft::Seconds(left)),
             last_token: grant.token,

@@ -449,8 +449,16 @@ impl FakeServer {
         }
         match words[0] {
             "mg" => {
-                let harmless = flags.iter().all(|flag| matches!(*flag, "t" | "c" | "v"));
-                assert!(harmless, "the rules must never send {words:?}");
+                let harmless = |flag: &&str| matches!(*flag, "t" | "c" | "v");
+                let known = match flags {
+                    // With a CAS unique that no server gives by itself.
+                    [n, e, rest @ ..] if n.starts_with('N') => {
+                        let chosen = e.strip_prefix('E').map(unique);
+                        rest == ["t", "c"] && chosen.is_some_and(|cas| cas >> 63 == 1)
+                    }
+                    flags => flags.iter().all(harmless),
+                };
+                assert!(known, "the rules must never send {words:?}");
             }
             "md" => assert!(argument('C').is_some(), "unconditional: {words:?}"),
             _ => {}
@@ -466,7 +474,20 @@ impl FakeServer {
         let key = words[1].as_bytes();
         self.drop_dead(key);
         match words[0] {
-            "mg" => self.meta_get(key, flags, out),
+            "mg" => {
+                if let Some(ttl) = argument('N').filter(|_| !self.items.contains_key(key)) {
+                    if self.memory_full {
+                        out.extend_from_slice(b"EN\r\n");
+                        return;
+                    }
+                    assert_eq!(self.kind, Kind::Meta, "no `E` there: {words:?}");
+                    self.store(key, b"", number(ttl), by);
+                    if let Some(item) = self.items.get_mut(key) {
+                        item.cas = argument('E').map(unique).expect("checked above");
+                    }
+                }
+                self.meta_get(key, flags, out);
+            }
             "md" => {
                 let compare = unique(argument('C').expect("checked above"));
                 let explicit = argument('E').map(unique);
@@ -539,7 +560,10 @@ impl FakeServer {
             match *flag {
                 "t" => match item.expiry {
                     None => head.push_str(" t-1"),
-                    Some(expiry) => head.push_str(&format!(" t{}", expiry - second)),
+                    Some(expiry) => {
+                        let left = i128::from(expiry) - i128::from(second);
+                        head.push_str(&format!(" t{left}"));
+                    }
                 },
                 "c" => head.push_str(&format!(" c{}", item.cas)),
                 _ => {}

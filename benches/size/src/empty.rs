@@ -1,0 +1,3 @@
+//! What the standard library takes by itself.
+
+fn main() {}

@@ -1,0 +1,109 @@
+//! What shows that the item of a lock is ours.
+
+use super::record::{Nonce, is_ours};
+
+/// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The nonce at the start of the record.
+    Nonce(Nonce),
+    /// The CAS unique of an item without a record.
+    Token(LeanToken),
+}
+
+impl Proof {
+    /// Whether an item with this value and this CAS unique is ours.
+    #[must_use]
+    pub fn is_of(self, value: &[u8], cas: u64) -> bool {
+        match self {
+            Self::Nonce(nonce) => is_ours(value, nonce),
+            Self::Token(token) => token.is_of(cas),
+        }
+    }
+}
+
+/// How many of a token's bits count the CAS uniques that its holder gives the item.
+const COUNT: u64 = 0xff;
+
+/// No server counts so far, so that no CAS unique of its own making is a token.
+const TOP: u64 = 1 << 63;
+
+/// A CAS unique that a holder without a record chooses: 55 random bits that stay, and 8 that count.
+///
+/// Every request that changes the item gives it the next one. Had it the same one all the time, a
+/// renewal that is carried out late, behind a later one, would set the expiry back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeanToken(u64);
+
+impl LeanToken {
+    /// A token from a nonce that nobody else has.
+    #[must_use]
+    pub const fn new(nonce: Nonce) -> Self {
+        // The finalizer of MurmurHash3: nonces of one client differ in few bits only.
+        let mut bits = nonce.seed();
+        bits ^= bits >> 33;
+        bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        bits ^= bits >> 33;
+        bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        bits ^= bits >> 33;
+        Self((bits | TOP) & !COUNT)
+    }
+
+    /// The first CAS unique.
+    pub(super) const fn first(self) -> u64 {
+        self.0
+    }
+
+    /// The CAS unique that follows this one.
+    pub(super) const fn after(self, cas: u64) -> u64 {
+        self.0 | cas.wrapping_add(1) & COUNT
+    }
+
+    /// Whether this CAS unique is one of those.
+    #[must_use]
+    pub const fn is_of(self, cas: u64) -> bool {
+        cas & !COUNT == self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+
+    #[test]
+    fn tokens_are_told_apart_and_from_those_of_servers() {
+        let mut firsts = BTreeSet::new();
+        for number in 0..1000u128 {
+            let nonce = (0xfeed_u128 << 96) + (number << 32);
+            let token = LeanToken::new(Nonce::from_random(nonce.to_be_bytes()));
+            assert!(token.first() >= TOP);
+            assert!(!token.is_of(token.first() & !TOP));
+            assert!(firsts.insert(token.first()));
+            for other in &firsts {
+                assert_eq!(token.is_of(*other), *other == token.first());
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_counts_and_stays_what_it_is() {
+        let token = LeanToken::new(Nonce::from_random([7; 16]));
+        let mut cas = token.first();
+        let mut seen = BTreeSet::new();
+        for _ in 0..=COUNT {
+            assert!(token.is_of(cas) && seen.insert(cas));
+            cas = token.after(cas);
+        }
+        assert_eq!(cas, token.first());
+    }
+
+    #[test]
+    fn a_record_is_no_proof_for_a_token_nor_a_token_for_a_record() {
+        let nonce = Nonce::from_random([7; 16]);
+        let token = LeanToken::new(nonce);
+        assert!(Proof::Token(token).is_of(b"", token.first()));
+        assert!(!Proof::Nonce(nonce).is_of(b"", token.first()));
+        assert!(!Proof::Token(token).is_of(b"m1 0707", 7));
+    }
+}

@@ -1,0 +1,228 @@
+//! Flights that nobody waits for.
+//!
+//! They travel with the next write, and their replies are looked at when they come by. Only what
+//! was not carried out, or may not have been, is kept for somebody to come and ask.
+
+use super::{Fate, SharedConnection, State, Ticket};
+use crate::wire::{Flight, MetaStatus, Replies, Reply};
+use core::any::Any;
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::vec::Vec;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What a flight was about, for those who are told that it came to nothing.
+pub(crate) type Subject = Arc<dyn Any + Send + Sync>;
+
+/// Flights that nobody waits for, oldest first, and what came of them.
+#[derive(Default)]
+pub(super) struct Quiet {
+    flights: VecDeque<(Ticket, Subject)>,
+    undone: Vec<Subject>,
+}
+
+impl Quiet {
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
+    /// Puts a flight of one request behind all others, to be sent with the next write or by
+    /// [`send_quiet`](Self::send_quiet). Gives its subject back where that is not possible.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub(crate) fn begin_quiet(
+        &self,
+        subject: Subject,
+        write: impl FnOnce(&mut Flight) -> bool,
+    ) -> Result<(), Subject> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.pipeline.is_full() || state.pipeline.ended().is_some() {
+            return Err(subject);
+        }
+        state.flight.clear();
+        if !write(&mut state.flight) {
+            return Err(subject);
+        }
+        match state.pipeline.submit(&state.flight) {
+            Ok(ticket) => {
+                state.quiet.flights.push_back((ticket, subject));
+                Ok(())
+            }
+            Err(_) => Err(subject),
+        }
+    }
+
+    /// Sends what is still to be sent, if nobody else does.
+    ///
+    /// # Cancel safety
+    /// What is left is sent with the next write.
+    pub(crate) async fn send_quiet(&self) {
+        poll_fn(|cx| self.poll_send_quiet(cx)).await;
+    }
+
+    /// One attempt at [`send_quiet`](Self::send_quiet).
+    pub(crate) fn poll_send_quiet(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.blocked && state.driver.is_some() {
+            // It goes on as soon as the stream takes more.
+            return Poll::Ready(());
+        }
+        state.flush(cx);
+        match state.blocked {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+
+    /// The subjects of flights that were not carried out, or may not have been.
+    pub(crate) fn undone(&self) -> Vec<Subject> {
+        core::mem::take(&mut self.state().quiet.undone)
+    }
+}
+
+impl<S> State<S> {
+    /// Takes in what came of flights that nobody waits for.
+    pub(super) fn settle_quiet(&mut self) {
+        while let Some((ticket, _)) = self.quiet.flights.front() {
+            let ticket = *ticket;
+            let done = match self.pipeline.fate(ticket) {
+                Fate::Pending => return,
+                Fate::Answered(mut replies) => was_done(&mut replies),
+                Fate::NotSent | Fate::Unknown => false,
+            };
+            self.pipeline.abandon(ticket);
+            let subject = self.quiet.flights.pop_front();
+            if !done {
+                self.quiet
+                    .undone
+                    .extend(subject.map(|(_, subject)| subject));
+            }
+        }
+    }
+}
+
+/// Whether the server says that it did what it was asked to.
+fn was_done(replies: &mut Replies<'_>) -> bool {
+    match replies.next_reply() {
+        Ok(Reply::Stored) => true,
+        Ok(Reply::Meta(meta)) => meta.status == MetaStatus::Done,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::LIMIT;
+    use super::*;
+    use crate::wire::{Limits, Request};
+    use core::task::Waker;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    fn connection() -> (SharedConnection<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(1024);
+        (SharedConnection::new(ours, Limits::LOCK, LIMIT), theirs)
+    }
+
+    fn begin(connection: &SharedConnection<DuplexStream>, number: u8) {
+        let begun = connection.begin_quiet(Arc::new(number), |flight| {
+            flight.push(&Request::MetaNoop);
+            true
+        });
+        assert!(begun.is_ok());
+    }
+
+    fn undone(connection: &SharedConnection<DuplexStream>) -> Vec<u8> {
+        let subjects = connection.undone().into_iter();
+        let numbers = subjects.map(Subject::downcast::<u8>);
+        numbers.map(|number| *number.expect("a number")).collect()
+    }
+
+    #[tokio::test]
+    async fn it_travels_with_the_next_write_and_nobody_waits_for_it() {
+        let (connection, mut server) = connection();
+        begin(&connection, 1);
+        let mut bytes = [0; 64];
+        let nothing = core::pin::pin!(server.read(&mut bytes));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(nothing.poll(cx).is_pending(), "not by itself");
+        let asked = connection.begin(false, LIMIT, |flight, _| {
+            flight.push(&Request::Version);
+            Ok::<(), ()>(())
+        });
+        let flight = asked.await.expect("room").expect("written");
+        let answer = flight.replies(Some(LIMIT), |replies| {
+            let reply = replies.next_reply()?;
+            Ok(matches!(reply, Reply::Version(b"7")))
+        });
+        let serve = async {
+            let length = server.read(&mut bytes).await.expect("bytes");
+            assert_eq!(&bytes[..length], b"mn\r\nversion\r\n");
+            server
+                .write_all(b"MN\r\nVERSION 7\r\n")
+                .await
+                .expect("room");
+        };
+        let (answer, ()) = tokio::join!(answer, serve);
+        assert!(answer.expect("an answer"), "each has its own");
+        assert_eq!(
+            undone(&connection),
+            [1],
+            "`MN` does not say that it was done"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_not_done_is_told() {
+        let (connection, mut server) = connection();
+        for (number, answer) in [(1, &b"HD\r\n"[..]), (2, b"NF\r\n"), (3, b"EX\r\n")] {
+            let begun = connection.begin_quiet(Arc::new(number as u8), |flight| {
+                let key = crate::wire::Key::new(b"k").expect("plain");
+                flight.push(&Request::MetaDelete {
+                    key,
+                    flags: crate::wire::Flags::list(&[]),
+                });
+                true
+            });
+            assert!(begun.is_ok());
+            connection.send_quiet().await;
+            let mut bytes = [0; 64];
+            let length = server.read(&mut bytes).await.expect("bytes");
+            assert_eq!(&bytes[..length], b"md k\r\n");
+            server.write_all(answer).await.expect("room");
+            assert!(!connection.watch(), "all is answered");
+        }
+        assert_eq!(undone(&connection), [2, 3]);
+        assert_eq!(undone(&connection), []);
+        // Sent and not answered, and not even sent.
+        begin(&connection, 4);
+        connection.send_quiet().await;
+        begin(&connection, 5);
+        drop(server);
+        connection.watch();
+        assert_eq!(undone(&connection), [4, 5]);
+        let refused = connection.begin_quiet(Arc::new(6u8), |_| true);
+        assert!(refused.is_err(), "the connection has ended");
+    }
+
+    #[tokio::test]
+    async fn where_the_stream_is_full_it_goes_on_later() {
+        let (ours, mut server) = duplex(3);
+        let connection = SharedConnection::new(ours, Limits::LOCK, LIMIT);
+        begin(&connection, 1);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(connection.poll_send_quiet(cx).is_pending());
+        let read = async {
+            let mut bytes = [0; 4];
+            server.read_exact(&mut bytes).await.expect("bytes");
+            assert_eq!(&bytes, b"mn\r\n");
+        };
+        tokio::join!(connection.send_quiet(), read);
+    }
+}

@@ -1,0 +1,249 @@
+//! Locks without a record.
+
+use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
+use super::server::{EPOCH, Kind, SECOND, secs};
+use core::time::Duration;
+use memlatch::lock::{
+    Acquire, Acquired, Acquisition, Failure, Grant, Inspect, Inspected, LeanToken, LossReason,
+    Patience, Proof, Release, Released, Renew, Renewed, Request,
+};
+
+fn request(names: &Names) -> Request<'_> {
+    Request {
+        fencing: false,
+        memory: None,
+        lean: true,
+        ..names.request(lease(10_000))
+    }
+}
+
+fn acquire(names: &Names, number: u64) -> Acquisition<'_> {
+    Acquisition::new(request(names), nonce(number))
+}
+
+fn held(kind: Kind) -> (World, Names, Grant) {
+    let names = Names::new("L");
+    let mut world = World::new(kind);
+    let grant = world.run(&mut acquire(&names, 1)).granted();
+    (world, names, grant)
+}
+
+fn renew(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<Renewed> {
+    let mut renew = Renew::new(&names.namespace, &names.keys, grant, lease(10_000), cas);
+    world.run(&mut renew)
+}
+
+fn release(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<Released> {
+    let give_up = world.clients[0].moment(world.now + SECOND);
+    world.run(&mut Release::new(&names.keys, grant, cas, give_up))
+}
+
+fn token(number: u64) -> LeanToken {
+    LeanToken::new(nonce(number))
+}
+
+fn cas_of(world: &mut World, names: &Names) -> Option<u64> {
+    let item = world.server.item(world.now, names.lock().as_bytes());
+    item.map(|item| item.cas)
+}
+
+#[test]
+fn each_step_is_one_flight_that_looks_as_the_design_says() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    let lock = names.lock();
+    let sent = world.now;
+    let run = world.run(&mut acquire(&names, 1));
+    let bytes: Vec<_> = run
+        .flights
+        .iter()
+        .map(|flown| flown.bytes.clone())
+        .collect();
+    let grant = run.granted();
+    let (cas, expiry) = (grant.cas, EPOCH + 1000 + 13);
+    assert_eq!(cas >> 63, 1, "no server's own");
+    assert_eq!(bytes, [format!("mg {lock} N{expiry} E{cas} t c\r\n")]);
+    assert_eq!(grant.proof, Proof::Token(token(1)));
+    assert_eq!((grant.token, grant.record().is_none()), (None, true));
+    assert_eq!(
+        grant.valid_until,
+        world.clients[0].moment(sent + secs(10.0))
+    );
+    let item = world.server.item(world.now, lock.as_bytes());
+    let item = item.expect("it stands");
+    assert_eq!((&*item.value, item.cas), (&b""[..], cas));
+
+    world.wait(Duration::from_secs(3));
+    let run = renew(&mut world, &names, &grant, cas);
+    let (next, expiry) = (cas + 1, expiry + 3);
+    assert_eq!(
+        run.flights[0].bytes,
+        format!("md {lock} C{cas} E{next} I T{expiry}\r\nmg {lock} t c v\r\n")
+    );
+    assert!(
+        matches!(run.outcome(), Renewed::Yes { cas, expiry: until, .. } if (cas, until) == (next, expiry))
+    );
+
+    let run = release(&mut world, &names, &grant, next);
+    assert_eq!(run.flights[0].bytes, format!("md {lock} C{next}\r\n"));
+    assert_eq!(run.outcome(), Released::Yes);
+    assert_eq!(cas_of(&mut world, &names), None);
+}
+
+#[test]
+fn servers_that_cannot_do_it_get_a_record() {
+    for kind in [Kind::MetaWithoutE, Kind::Classic] {
+        let (mut world, names, grant) = held(kind);
+        let record = grant.record().expect("a record");
+        let stored = world.record(&names).expect("it stands");
+        assert_eq!(record.as_bytes(), stored.as_bytes(), "{kind:?}");
+        assert_eq!(grant.token, None);
+        let cas = grant.cas;
+        assert_eq!(
+            release(&mut world, &names, &grant, cas).outcome(),
+            Released::Yes
+        );
+    }
+}
+
+#[test]
+fn with_and_without_a_record_they_keep_each_other_out() {
+    let (mut world, names, grant) = held(Kind::Meta);
+    let ordinary = Request {
+        memory: None,
+        ..names.request(lease(10_000))
+    };
+    let run = world.run_as(1, &mut Acquire::new(ordinary, nonce(7)));
+    assert!(matches!(run.outcome(), Acquired::Refused(refusal) if refusal.holder.is_none()));
+    let seen = world.run_as(1, &mut Inspect::new(&names.keys)).outcome();
+    assert!(
+        matches!(seen, Inspected::Held { holder: None, cas, .. } if cas == grant.cas),
+        "{seen:?}"
+    );
+    let run = world.run_as(1, &mut acquire(&names, 8));
+    assert!(matches!(run.outcome(), Acquired::Refused(_)));
+    release(&mut world, &names, &grant, grant.cas);
+
+    world.other_holds(&names, 20);
+    let run = world.run(&mut acquire(&names, 2));
+    assert!(matches!(run.outcome(), Acquired::Refused(refusal) if refusal.left.is_some()));
+    assert_eq!(world.record(&names).as_deref(), Some(OTHER));
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_and_counts_from_the_first_time() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    let first = world.now;
+    world.fates.push_back(Fate::Mute);
+    let run = world.run(&mut acquire(&names, 1));
+    assert_eq!(run.flights.len(), 2);
+    assert_eq!(run.flights[0].bytes, run.flights[1].bytes);
+    assert_eq!(run.granted().sent, world.clients[0].moment(first));
+}
+
+#[test]
+fn what_an_earlier_attempt_left_is_taken_back() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    world.patience = Duration::from_millis(100);
+    // It is carried out when its twin has been refused, and the holder is gone.
+    world
+        .fates
+        .push_back(Fate::Late(Duration::from_millis(900)));
+    world.other_holds(&names, 20);
+    let lock = names.lock().into_bytes();
+    let gone = world.now + secs(0.85);
+    world.at(gone, move |server, _| server.evict(&lock));
+    let patient = Request {
+        patience: Patience::Until(world.clients[0].moment(world.now + secs(5.0))),
+        ..request(&names)
+    };
+    let grant = world
+        .run(&mut Acquisition::new(patient, nonce(1)))
+        .granted();
+    assert_eq!(cas_of(&mut world, &names), Some(grant.cas));
+    assert!(token(1).is_of(grant.cas));
+    let item = world.server.item(world.now, names.lock().as_bytes());
+    assert_eq!(item.expect("stands").expiry, Some(grant.expiry));
+}
+
+#[test]
+fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    let late = Duration::from_millis(2500);
+    world
+        .fates
+        .push_back(Fate::Slow(Duration::from_millis(1), late));
+    let short = Request {
+        lease: lease(2000),
+        ..request(&names)
+    };
+    let mut acquire = Acquisition::new(short, nonce(1));
+    let run = world.run(&mut acquire);
+    assert!(matches!(run.end, End::GaveUp { unknown: false }), "{run:?}");
+    assert_eq!(cas_of(&mut world, &names), None);
+    assert!(acquire.leftover().is_none());
+}
+
+#[test]
+fn what_is_left_over_can_be_taken_back() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    world.fates.extend(core::iter::repeat_n(Fate::Mute, 40));
+    let mut acquire = acquire(&names, 1);
+    let run = world.run(&mut acquire);
+    assert!(matches!(run.end, End::GaveUp { unknown: true }), "{run:?}");
+    world.fates.clear();
+    assert!(cas_of(&mut world, &names).is_some());
+    let leftover = acquire.leftover().expect("it was sent");
+    let give_up = world.clients[0].moment(world.now + SECOND);
+    let mut release = Release::of_leftover(&names.keys, &leftover, give_up);
+    assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+    assert_eq!(cas_of(&mut world, &names), None);
+}
+
+#[test]
+fn a_renewal_whose_answer_was_lost_is_not_a_loss() {
+    let (mut world, names, grant) = held(Kind::Meta);
+    world.fates.push_back(Fate::Mute);
+    let run = renew(&mut world, &names, &grant, grant.cas);
+    assert!(matches!(run.end, End::GaveUp { unknown: true }));
+    // The item has the next one by now.
+    assert_eq!(cas_of(&mut world, &names), Some(grant.cas + 1));
+    let renewed = renew(&mut world, &names, &grant, grant.cas).outcome();
+    assert!(matches!(renewed, Renewed::Yes { cas, .. } if cas == grant.cas + 2));
+    let released = release(&mut world, &names, &grant, grant.cas + 1).outcome();
+    assert_eq!(released, Released::Yes, "also with one that is out of date");
+}
+
+#[test]
+fn a_loss_is_told_with_its_reason() {
+    for (evict, reason) in [(true, LossReason::Vanished), (false, LossReason::TakenOver)] {
+        let (mut world, names, grant) = held(Kind::Meta);
+        world.server.evict(names.lock().as_bytes());
+        if !evict {
+            world.run_as(1, &mut acquire(&names, 8)).granted();
+        }
+        let renewed = renew(&mut world, &names, &grant, grant.cas).outcome();
+        assert_eq!(renewed, Renewed::Lost(reason));
+        let released = release(&mut world, &names, &grant, grant.cas).outcome();
+        assert_eq!(released, Released::AlreadyLost(reason));
+    }
+}
+
+#[test]
+fn a_server_without_memory_is_named() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    world.server.memory_full = true;
+    let run = world.run(&mut acquire(&names, 1));
+    assert_eq!(run.failed(), Failure::OutOfMemory);
+}
