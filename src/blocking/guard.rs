@@ -169,9 +169,16 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        if self.spent {
-            return;
+        if !self.spent {
+            self.give_back();
         }
+        self.shared.core.site.registry.vacate(self.index);
+    }
+}
+
+impl LockGuard {
+    /// What a guard that is dropped leaves to be done.
+    fn give_back(&self) {
         // From here on no renewal is begun; one that is under way is waited for by the release.
         let now = clock::now();
         let (over, kept) = self.end(now.moment);

@@ -16,8 +16,21 @@ use std::sync::Arc;
 use std::vec::Vec;
 use tokio::task::JoinSet;
 
-/// Does the work of the registry until the client is gone and nothing is left to be given back.
+/// When the keeper has gone, nothing can be acquired any more: nobody would renew it.
+struct Keeping(Arc<Core>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.site.registry.abandon();
+        self.0.closed.notify_waiters();
+    }
+}
+
+/// Does the work of the registry until the client is gone and nothing is left to be given back, or
+/// until the runtime ends.
 pub(super) async fn run(core: Arc<Core>) {
+    let keeping = Keeping(core);
+    let core = &keeping.0;
     let mut tasks = JoinSet::new();
     let mut calibration = Calibration::new(clock::moment());
     let mut watch = Watch::new(&core);
@@ -31,11 +44,11 @@ pub(super) async fn run(core: Arc<Core>) {
         let mut until = match core.site.registry.next(now) {
             Task::Exit => return,
             Task::Job(job) => {
-                tasks.spawn(do_job(Arc::clone(&core), job));
+                tasks.spawn(do_job(Arc::clone(core), job));
                 continue;
             }
             Task::Renew(batch) => {
-                tasks.spawn(renew(Arc::clone(&core), batch));
+                tasks.spawn(renew(Arc::clone(core), batch));
                 continue;
             }
             Task::Sleep { until } => until,
@@ -46,7 +59,7 @@ pub(super) async fn run(core: Arc<Core>) {
         if let Some(due) = calibration.due(&core.site, now) {
             if due <= now {
                 calibration.begin(now);
-                tasks.spawn(calibrate(Arc::clone(&core)));
+                tasks.spawn(calibrate(Arc::clone(core)));
                 continue;
             }
             until = until.min(due);

@@ -71,6 +71,9 @@ impl Drop for Shared {
 /// are held and gives back those whose guards were dropped. The task ends when the last clone and
 /// the last guard are gone.
 ///
+/// It lives on the runtime that the client was built on. When that ends, what is held runs out with
+/// its lease, and nothing can be acquired any more ([`Closed`](crate::ErrorKind::Closed)).
+///
 /// # Example
 /// ```no_run
 /// # async fn example() -> Result<(), memlatch::LockError> {

@@ -70,7 +70,7 @@ pub enum ErrorKind {
     Authentication,
     /// The lock is not held any more, or not for as long as was asked for.
     Lost,
-    /// The client was shut down.
+    /// The client was shut down, or the runtime has ended on which its keeper lived.
     Closed,
 }
 
@@ -189,7 +189,7 @@ impl fmt::Display for LockError {
                 f,
                 "the lock is certain for another {remaining:.1?} only, not for {wanted:.1?}"
             )?,
-            Cause::Closed => f.write_str("the client was shut down")?,
+            Cause::Closed => f.write_str("the client was shut down, or its keeper has ended")?,
         }
         if let Some(server) = &self.0.server {
             write!(f, " [{server}]")?;

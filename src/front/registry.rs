@@ -25,8 +25,10 @@ pub(crate) struct Registry<L> {
 #[derive(Debug)]
 struct Inner<L> {
     entries: Vec<Entry<L>>,
-    /// The entries that keep nothing.
+    /// The entries whose guards are gone.
     free: Vec<usize>,
+    /// How many entries keep a lock.
+    kept: usize,
     jobs: VecDeque<Job<L>>,
     /// Jobs and renewals that were handed out and are not done.
     running: usize,
@@ -85,6 +87,7 @@ impl<L: AsRef<Held>> Registry<L> {
             inner: Mutex::new(Inner {
                 entries: Vec::new(),
                 free: Vec::new(),
+                kept: 0,
                 jobs: VecDeque::new(),
                 running: 0,
                 next_look: NEVER,
@@ -104,13 +107,14 @@ impl<L: AsRef<Held>> Registry<L> {
         if self.is_closed() {
             return Err(lock);
         }
+        inner.kept += 1;
         let due = Some(due);
         let (index, lock) = match inner.free.pop() {
             Some(index) => {
                 let entry = &mut inner.entries[index];
                 match Arc::get_mut(&mut entry.lock) {
                     Some(place) => *place = lock,
-                    // Its guard is still around.
+                    // Its guard is just going, or something of it is still under way.
                     None => entry.lock = Arc::new(lock),
                 }
                 entry.kept = true;
@@ -142,9 +146,14 @@ impl<L: AsRef<Held>> Registry<L> {
         if kept {
             entry.kept = false;
             entry.due = None;
-            inner.free.push(index);
+            inner.kept -= 1;
         }
         kept
+    }
+
+    /// The guard of the lock that was put here is gone: the entry is for the next one.
+    pub(crate) fn vacate(&self, index: usize) {
+        self.inner().free.push(index);
     }
 
     /// Leaves work for the keeper, which must be woken.
@@ -172,8 +181,7 @@ impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn close(&self) -> Vec<Arc<L>> {
         let mut inner = self.inner();
         self.closed.store(true, Ordering::Release);
-        inner.free.clear();
-        // Nothing comes any more, but guards know their places.
+        inner.kept = 0;
         let mut locks = Vec::new();
         for entry in &mut inner.entries {
             if core::mem::take(&mut entry.kept) {
@@ -181,8 +189,6 @@ impl<L: AsRef<Held>> Registry<L> {
                 locks.push(Arc::clone(&entry.lock));
             }
         }
-        let places = inner.entries.len();
-        inner.free.extend(0..places);
         for lock in &locks {
             // Before the release can be sent: whoever holds the guard must not believe in it.
             lock.as_ref().as_ref().end(LossReason::Released);
@@ -211,8 +217,7 @@ impl<L: AsRef<Held>> Registry<L> {
     /// Whether no lock is in keeping.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_empty(&self) -> bool {
-        let inner = self.inner();
-        inner.entries.len() == inner.free.len()
+        self.inner().kept == 0
     }
 
     /// Every lock in keeping.

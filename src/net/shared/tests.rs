@@ -1,6 +1,8 @@
 //! Callers that come, wait and go in any order, over a stream that takes and gives bytes as it
 //! likes. A caller is polled when it was woken, so that a wake-up that is missing hangs the test.
 
+mod ends;
+
 use super::*;
 use crate::wire::{Flag, Flags, Key, MetaStatus, Reply, ReplyFlag, Request, RequestDecoder};
 use bytes::{Buf, BytesMut};
@@ -25,6 +27,8 @@ struct Peer {
     arrived: BytesMut,
     answers: BytesMut,
     closed: bool,
+    /// Closed in such a way that reading fails.
+    reset: bool,
     /// The numbers asked for by whole requests, in order.
     asked: Vec<u64>,
     reader: Option<Waker>,
@@ -91,6 +95,9 @@ impl AsyncRead for Wire {
         let mut peer = self.peer();
         let length = peer.gives.min(peer.answers.len()).min(buffer.remaining());
         if length == 0 {
+            if peer.reset {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
             if peer.closed {
                 return Poll::Ready(Ok(()));
             }
