@@ -33,7 +33,7 @@ pub(super) async fn run(core: Arc<Core>) {
     let core = &keeping.0;
     let mut tasks = JoinSet::new();
     let mut calibration = Calibration::new(clock::moment());
-    let mut watch = Watch::new(&core);
+    let mut watch = Watch::new(core);
     loop {
         if core.quiet.swap(false, Ordering::AcqRel) {
             for seat in core.site.connections.send_quiet() {
@@ -53,7 +53,7 @@ pub(super) async fn run(core: Arc<Core>) {
             }
             Task::Sleep { until } => until,
         };
-        if let Some(look) = watch.look(&core, now) {
+        if let Some(look) = watch.look(core, now) {
             until = until.min(look);
         }
         if let Some(due) = calibration.due(&core.site, now) {
