@@ -40,6 +40,7 @@
 //! |---|---|
 //! | `tokio` (default) | the async front |
 //! | `blocking` | the blocking front, without tokio |
+//! | `tls` | TLS for both fronts: `memcacheds://` |
 //! | `server` | the embedded server, for tests and demos |
 //! | `cli` | the `memlatch` command |
 #![no_std]

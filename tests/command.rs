@@ -5,6 +5,10 @@
 #[path = "support/memcached.rs"]
 mod memcached;
 
+#[cfg(feature = "tls")]
+#[path = "support/certificates.rs"]
+mod certificates;
+
 #[path = "command/child.rs"]
 mod child;
 #[path = "command/conflict.rs"]
@@ -15,6 +19,8 @@ mod demo;
 mod loss;
 #[path = "command/refusals.rs"]
 mod refusals;
+#[path = "command/secrets.rs"]
+mod secrets;
 #[path = "command/serve.rs"]
 mod serve;
 #[path = "command/status.rs"]

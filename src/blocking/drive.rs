@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
-use crate::lock::{Handshake, Interruption, Moment, Now, Operation, Step};
+use crate::lock::{Interruption, Moment, Now, Operation, Step};
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
@@ -83,7 +83,7 @@ impl Core {
 
     /// A connection on which the handshake has been made: one that was used before, if there is.
     pub(super) fn connect(&self, bound: Bound, now: &mut Now) -> Result<Checkout<'_>, Unconnected> {
-        while let Some(seat) = self.site.connections.take() {
+        while let Some(mut seat) = self.site.connections.take() {
             if seat.is_fresh(now.moment) || seat.connection.is_reusable() {
                 return Ok(Checkout {
                     core: self,
@@ -99,20 +99,18 @@ impl Core {
     /// Opens a connection and makes the handshake.
     pub(super) fn open(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
         let settings = &self.site.settings;
-        let patience = settings.connect_timeout;
         let mut connection = bound
-            .limit(patience, clock::moment())
-            .and_then(|limit| Connection::dial(&settings.address, limit, patience))
+            .limit(settings.connect_timeout, clock::moment())
+            .and_then(|limit| Connection::dial(&settings.address, &settings.dialing, limit))
             .map_err(Unconnected::Net)?;
-        let mut handshake = Handshake::new(&settings.namespace, settings.dialect);
+        let mut handshake = settings.handshake();
         loop {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
                 .limit(settings.operation_timeout, now.moment)
                 .and_then(|limit| connection.exchange(limit, || clock::moment().since(now.moment)))
-                // Of the caller's request, nothing has been sent.
-                .map_err(|error| Unconnected::Net(NetError::unsent(error.cause)))?;
+                .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
                 .interpret(&mut replies, now.moment, clock::moment())
                 .map_err(|error| Unconnected::Net(NetError::unsent(NetCause::unexpected(error))))?;

@@ -135,7 +135,8 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to a server: `memcached://host:port`, `unix:///path`, or `host:port`.
+    /// Connects to a server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the
+    /// feature `tls`), `unix:///path`, or `host:port`.
     ///
     /// # Errors
     /// The address cannot be used, the server cannot be reached within a second (looking up a

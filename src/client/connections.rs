@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::front::{Clear, Seat, Unconnected, clock, within};
-use crate::lock::{Handshake, LockKeys, Moment};
+use crate::lock::{LockKeys, Moment};
 use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
@@ -45,7 +45,7 @@ pub(super) struct Place {
 struct Rest {
     failures: u32,
     /// Until when, and why.
-    pause: Option<(Moment, NetError)>,
+    pause: Option<(Moment, Unconnected)>,
 }
 
 impl Connections {
@@ -141,22 +141,21 @@ impl Place {
 
 impl Rest {
     /// The error of who comes too soon after a failure.
-    fn check(&self, now: Moment) -> Result<(), NetError> {
+    fn check(&self, now: Moment) -> Result<(), Unconnected> {
         match &self.pause {
-            Some((until, error)) if now < *until => Err(NetError::unsent(error.cause.again())),
+            Some((until, why)) if now < *until => Err(why.again()),
             _ => Ok(()),
         }
     }
 
     /// Connecting failed. Many clients of one server must not come back at the same instant.
-    fn begin(&mut self, now: Moment, error: &NetError, random: u64) {
+    fn begin(&mut self, now: Moment, why: &Unconnected, random: u64) {
         let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10));
         let rest = rest.min(LONGEST_REST);
         self.failures += 1;
         let half = rest / 2;
         let jitter = Duration::from_nanos(random % half.as_nanos() as u64);
-        let error = NetError::unsent(error.cause.again());
-        self.pause = Some((now.after(half + jitter), error));
+        self.pause = Some((now.after(half + jitter), why.again()));
     }
 }
 
@@ -185,14 +184,15 @@ impl Core {
         if let Some(seat) = usable(place) {
             return Ok(seat);
         }
-        rest.check(clock::moment()).map_err(Unconnected::Net)?;
+        rest.check(clock::moment())?;
         let opened = self.open(until).await;
-        if let Err(Unconnected::Net(error)) = &opened {
-            let now = clock::moment();
-            let random = self.site.connections.hasher.hash_one(now);
-            rest.begin(now, error, random);
-        } else {
-            *rest = Rest::default();
+        match &opened {
+            Err(why) if why.calls_for_rest() => {
+                let now = clock::moment();
+                let random = self.site.connections.hasher.hash_one(now);
+                rest.begin(now, why, random);
+            }
+            _ => *rest = Rest::default(),
         }
         let seat = Arc::new(opened?);
         self.site.connections.set(place, Some(Arc::clone(&seat)));
@@ -203,13 +203,11 @@ impl Core {
     async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
         let limit = within(settings.connect_timeout, until, clock::moment());
-        let stream = Stream::dial(&settings.address, limit)
+        let stream = Stream::dial(&settings.address, &settings.dialing, limit)
             .await
             .map_err(Unconnected::Net)?;
         let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
-        let mut handshake = Handshake::new(&settings.namespace, settings.dialect);
-        // Of the caller's own request, nothing has been sent.
-        let unsent = |error: NetError| Unconnected::Net(NetError::unsent(error.cause));
+        let mut handshake = settings.handshake();
         loop {
             let now = clock::now();
             let limit = within(settings.operation_timeout, until, now.moment);
@@ -217,13 +215,13 @@ impl Core {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
             });
-            let Ok(flight) = begun.await.map_err(unsent)?;
-            let answer = flight
-                .replies(Some(limit), |replies| {
-                    handshake.interpret(replies, now.moment, clock::moment())
-                })
-                .await
-                .map_err(unsent)?;
+            let begun = begun.await;
+            let Ok(flight) = begun.map_err(|error| Unconnected::greeting(&handshake, error))?;
+            let answer = flight.replies(Some(limit), |replies| {
+                handshake.interpret(replies, now.moment, clock::moment())
+            });
+            let answer = answer.await;
+            let answer = answer.map_err(|error| Unconnected::greeting(&handshake, error))?;
             match answer {
                 None => {}
                 Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
@@ -245,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_down_is_left_alone_for_a_moment_and_no_longer() {
-        let error = NetError::unsent(NetCause::Closed);
+        let error = Unconnected::Net(NetError::unsent(NetCause::Closed));
         let mut rest = Rest::default();
         let mut now = Moment::from_nanos(5_000_000_000);
         assert!(rest.check(now).is_ok());
@@ -258,10 +256,10 @@ mod tests {
             );
             assert!(matches!(
                 rest.check(now),
-                Err(NetError {
+                Err(Unconnected::Net(NetError {
                     sent: false,
                     cause: NetCause::Closed
-                })
+                }))
             ));
             let (until, _) = rest.pause.as_ref().expect("a pause");
             let pause = until.since(now);

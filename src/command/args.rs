@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::duration;
+use super::secrets::Secrets;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
@@ -29,7 +30,7 @@ pub(super) struct Args {
 /// Options of every subcommand.
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
-    /// The server: memcached://HOST:PORT, unix:///PATH, or HOST:PORT
+    /// The server: memcached://HOST:PORT, memcacheds://HOST:PORT (TLS), unix:///PATH, or HOST:PORT
     /// [default: memcached://127.0.0.1:11211]
     #[arg(long, global = true, value_name = "URL", env = "MEMLATCH_SERVER")]
     pub(super) server: Option<String>,
@@ -48,6 +49,9 @@ pub(super) struct Global {
         value_parser = switch
     )]
     pub(super) restart_guard: Option<bool>,
+
+    #[command(flatten)]
+    pub(super) secrets: Secrets,
 
     /// Say on stderr what is done; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]

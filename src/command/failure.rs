@@ -62,10 +62,14 @@ impl Failure {
 
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
-        let code = match error.kind() {
-            ErrorKind::InvalidInput => code::USAGE,
-            _ => code::UNAVAILABLE,
-        };
-        Self::new(code, error.to_string())
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::InvalidInput => Self::new(code::USAGE, text),
+            ErrorKind::Authentication => Self::new(
+                code::UNAVAILABLE,
+                format!("{text}; --auth-file names a file with them"),
+            ),
+            _ => Self::new(code::UNAVAILABLE, text),
+        }
     }
 }

@@ -8,6 +8,7 @@ mod failure;
 mod output;
 mod race;
 mod run;
+mod secrets;
 mod serve;
 mod server;
 mod signals;

@@ -23,7 +23,7 @@ pub(super) async fn run(global: &Global, options: Run, voice: Voice) -> Result<u
     let job = Job::new(global, options, voice)?;
     let mut signals = Signals::listen(&FORWARDED)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
-    let connecting = server::builder(global).build();
+    let connecting = server::builder(global)?.build();
     let client = match race(connecting, signals.ending()).await {
         First::A(client) => client?,
         First::B(signal) => return Ok(code::of_signal(signal as i32)),

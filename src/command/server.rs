@@ -2,16 +2,18 @@
 
 use super::args::{DEFAULT_SERVER, Global};
 use super::failure::Failure;
+use super::secrets;
 use memlatch::lock::{LockKeys, Namespace};
 use memlatch::net::Address;
 use memlatch::{Builder, Client};
 
 /// A client as the options describe it.
-pub(super) fn builder(global: &Global) -> Builder<Client> {
-    Client::builder()
+pub(super) fn builder(global: &Global) -> Result<Builder<Client>, Failure> {
+    let builder = Client::builder()
         .server(global.named_server().unwrap_or(DEFAULT_SERVER))
         .prefix(global.prefix())
-        .restart_guard(global.restart_guard())
+        .restart_guard(global.restart_guard());
+    secrets::apply(global, builder)
 }
 
 /// The keys of a lock. Finds mistakes in the address, the prefix and the name before anything is

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) async fn status(global: &Global, options: Status) -> Result<u8, Failure> {
     let name = options.name;
     let keys = server::check(global, &name)?;
-    let client = server::builder(global).build().await?;
+    let client = server::builder(global)?.build().await?;
     let holder = client.holder(&name).await?;
     let text = if options.json {
         format!("{}\n", object(&name, holder.as_ref(), &client.server()))

@@ -65,6 +65,9 @@ pub enum ErrorKind {
     Unknown,
     /// The server answers but cannot serve locks as it is.
     Unsuitable,
+    /// The server wants a user and a password, and none were given or it does not accept those
+    /// that were.
+    Authentication,
     /// The lock is not held any more, or not for as long as was asked for.
     Lost,
     /// The client was shut down, or the runtime has ended on which its keeper lived.
@@ -101,6 +104,9 @@ impl LockError {
             Cause::YoungMemory { .. } => ErrorKind::YoungMemory,
             Cause::Unavailable(_) => ErrorKind::Unavailable,
             Cause::Unknown(_) => ErrorKind::Unknown,
+            Cause::Server(Failure::AuthenticationRequired | Failure::AuthenticationRefused) => {
+                ErrorKind::Authentication
+            }
             Cause::Server(_) => ErrorKind::Unsuitable,
             Cause::Lost(_) | Cause::TooShort { .. } => ErrorKind::Lost,
             Cause::Closed => ErrorKind::Closed,

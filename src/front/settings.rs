@@ -1,12 +1,19 @@
 //! What a client is told when it is built.
 
 use super::error::{Cause, LockError};
-use crate::lock::{DEFAULT_PREFIX, Dialect, Lease, MAX_LEASE, Namespace, Owner};
+use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
 use crate::net::Address;
+use crate::net::dial::Dialing;
+#[cfg(feature = "tls")]
+use crate::net::tls::{Tls, TlsOptions};
+use crate::wire::{CredentialsError, OwnedCredentials};
 use core::fmt;
 use core::marker::PhantomData;
+use core::net::IpAddr;
 use core::time::Duration;
 use std::borrow::ToOwned;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
 
@@ -38,6 +45,9 @@ pub struct Builder<F> {
     connect_timeout: Duration,
     operation_timeout: Duration,
     dialect: Option<Dialect>,
+    credentials: Option<Result<OwnedCredentials, CredentialsError>>,
+    #[cfg(feature = "tls")]
+    tls: TlsOptions,
     front: PhantomData<fn() -> F>,
 }
 
@@ -54,11 +64,19 @@ impl<F> Builder<F> {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             dialect: None,
+            credentials: None,
+            #[cfg(feature = "tls")]
+            tls: TlsOptions::default(),
             front: PhantomData,
         }
     }
 
-    /// The server: `memcached://host:port`, `unix:///path`, or `host:port`.
+    /// The server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
+    /// `tls`), `unix:///path`, or `host:port`.
+    ///
+    /// With `memcacheds://`, nothing ever goes out unencrypted, and the server must have a
+    /// certificate for the host that is named here, by one of the authorities that the system
+    /// trusts or of those in a [CA file](Self::tls_ca_file). TLS 1.2 and 1.3 are spoken.
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.servers.push(address.into());
@@ -146,6 +164,80 @@ impl<F> Builder<F> {
         self
     }
 
+    /// The user and the password for a server that wants them (`-Y`, memcached 1.5.15 and later).
+    /// They are sent first on every connection. Each has 1 to 256 bytes, none of them a space or a
+    /// control byte; the user has no colon in it.
+    ///
+    /// Neither is ever part of an error, of `Debug` or of what is logged. On the wire they are
+    /// readable to whoever listens, unless the connection is by TLS; that is logged as a warning where
+    /// the server is not on this machine. A server that wants none is
+    /// sent them as well, as a value that has expired already, which nobody can read.
+    ///
+    /// A server that does not accept them, or wants some where none are given, is told by
+    /// [`ErrorKind::Authentication`](crate::ErrorKind::Authentication).
+    #[must_use]
+    pub fn auth(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        let (user, password) = (user.into(), password.into());
+        self.credentials = Some(OwnedCredentials::new(
+            user.into_bytes(),
+            password.into_bytes(),
+        ));
+        self
+    }
+
+    /// The authorities (CAs) that the server's certificate may come from, as a file in PEM. They
+    /// stand in place of those that the operating system trusts.
+    ///
+    /// Like all files that are named here, it is read once, when the client is built. This and
+    /// the other settings for TLS are refused for a server that is not at `memcacheds://`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.ca_file = Some(file.into());
+        self
+    }
+
+    /// The certificate by which this client shows who it is, and its private key, as files in
+    /// PEM. For servers that want one (`-o ssl_verify_mode`).
+    ///
+    /// The first file holds the certificate, and behind it those that lead to the authority that
+    /// the server trusts. The key must not be encrypted.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.tls.client_certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// The DNS name or IP address that the server's certificate must be for, where that is not
+    /// the host that is connected to: in a tunnel, or by an address without a name.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
+    }
+
+    /// How TLS is spoken with this server, if it is.
+    #[cfg(feature = "tls")]
+    fn tls(&self, address: &Address) -> Result<Option<Tls>, LockError> {
+        let setting = |error| LockError::new(Cause::Setting(error));
+        match address {
+            Address::Tls { host, .. } => Tls::new(&self.tls, host)
+                .map(Some)
+                .map_err(|why| setting(SettingError::Tls(why))),
+            _ if self.tls == TlsOptions::default() => Ok(None),
+            plain => Err(setting(SettingError::TlsWithout(plain.clone()))),
+        }
+    }
+
     pub(crate) fn validate(self, connections: ConnectionCount) -> Result<Settings, LockError> {
         let setting = |error: SettingError| LockError::new(Cause::Setting(error));
         let address = match &self.servers[..] {
@@ -186,10 +278,24 @@ impl<F> Builder<F> {
             let most = connections.most;
             return Err(setting(SettingError::Connections { count, most }));
         }
+        let dialing = Dialing::new(self.operation_timeout, self.default_lease);
+        #[cfg(feature = "tls")]
+        let dialing = Dialing {
+            tls: self.tls(&address)?,
+            ..dialing
+        };
+        let credentials = self.credentials.transpose();
+        let credentials = credentials.map_err(|error| setting(SettingError::Credentials(error)))?;
+        if let (Address::Tcp { host, .. }, Some(_)) = (&address, &credentials) {
+            if !is_here(host) {
+                tracing::warn!(server = %address, "the password goes over the network unencrypted");
+            }
+        }
         let namespace =
             Namespace::new(&self.prefix).map_err(|error| LockError::new(Cause::Name(error)))?;
         Ok(Settings {
             address,
+            dialing,
             namespace,
             owner: Owner::new(&host_name(), std::process::id(), &self.label),
             default_lease,
@@ -199,6 +305,7 @@ impl<F> Builder<F> {
             connect_timeout: self.connect_timeout,
             operation_timeout: self.operation_timeout,
             dialect: self.dialect,
+            credentials,
         })
     }
 }
@@ -221,6 +328,13 @@ pub(crate) enum SettingError {
         count: usize,
         most: usize,
     },
+    Credentials(CredentialsError),
+    /// What about TLS cannot be used.
+    #[cfg(feature = "tls")]
+    Tls(String),
+    /// There are settings for TLS, and the address is without.
+    #[cfg(feature = "tls")]
+    TlsWithout(Address),
     /// The system gives no random numbers.
     Random(getrandom::Error),
     /// The system has no thread to spare.
@@ -254,6 +368,19 @@ impl fmt::Display for SettingError {
             Self::Connections { count, most } => {
                 write!(f, "connections is {count}; it must be from 1 to {most}")
             }
+            Self::Credentials(error) => write!(
+                f,
+                "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
+                 user without a colon"
+            ),
+            #[cfg(feature = "tls")]
+            Self::Tls(why) => f.write_str(why),
+            #[cfg(feature = "tls")]
+            Self::TlsWithout(plain) => write!(
+                f,
+                "there are settings for TLS, but `{plain}` is spoken to without; write \
+                 memcacheds://host:port, or leave them out"
+            ),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             #[cfg(feature = "blocking")]
             Self::Thread(error) => write!(f, "the keeper thread cannot be started: {error}"),
@@ -265,6 +392,7 @@ impl fmt::Display for SettingError {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) address: Address,
+    pub(crate) dialing: Dialing,
     pub(crate) namespace: Namespace,
     pub(crate) owner: Owner,
     pub(crate) default_lease: Lease,
@@ -274,12 +402,28 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) dialect: Option<Dialect>,
+    pub(crate) credentials: Option<OwnedCredentials>,
 }
 
 impl Settings {
+    /// The first exchange on a new connection.
+    pub(crate) fn handshake(&self) -> Handshake<'_> {
+        let credentials = self.credentials.as_ref();
+        Handshake::new(&self.namespace, self.dialect)
+            .authenticate(credentials.map(OwnedCredentials::as_credentials))
+    }
+
     pub(crate) fn owner_labelled(&self, label: &str) -> Owner {
         Owner::new(&host_name(), std::process::id(), label)
     }
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_here(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(unix)]
@@ -324,10 +468,26 @@ mod tests {
             ),
             (builder().connect_timeout(Duration::MAX), "connect_timeout"),
             (builder().prefix("a b"), "prefix"),
+            (builder().auth("user", "pass word"), "spaces"),
+            (builder().auth("us:er", "password"), "colon"),
+            (builder().auth("user", ""), "empty"),
         ] {
             let error = builder.validate(MANY).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         }
         assert!(builder().validate(MANY).is_ok());
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for (host, here) in [
+            ("localhost", true),
+            ("127.0.0.9", true),
+            ("::1", true),
+            ("10.0.0.1", false),
+            ("cache.example", false),
+        ] {
+            assert_eq!(is_here(host), here, "{host}");
+        }
     }
 }

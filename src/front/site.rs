@@ -5,7 +5,9 @@ use super::error::{Cause, LockError};
 use super::held::Held;
 use super::registry::Registry;
 use super::settings::{SettingError, Settings};
-use crate::lock::{Failure, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView};
+use crate::lock::{
+    Failure, Handshake, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView,
+};
 use crate::net::{NetCause, NetError};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -72,6 +74,39 @@ pub(crate) trait Clear {
 pub(crate) enum Unconnected {
     Net(NetError),
     Unsuitable(Failure),
+}
+
+impl Unconnected {
+    /// The same for somebody else.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Net(error) => Self::Net(NetError::unsent(error.cause.again())),
+            Self::Unsuitable(failure) => Self::Unsuitable(failure.clone()),
+        }
+    }
+
+    /// What a failed exchange of a handshake means. Of the caller's own request, nothing has been
+    /// sent.
+    pub(crate) fn greeting(handshake: &Handshake<'_>, error: NetError) -> Self {
+        match error.cause {
+            NetCause::Unauthenticated => Self::Unsuitable(Failure::AuthenticationRequired),
+            cause if handshake.is_secret() => Self::Net(NetError::unsent(cause.discreet())),
+            cause => Self::Net(NetError::unsent(cause)),
+        }
+    }
+
+    /// Whether trying again soon is of no use, and a burden to the server.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn calls_for_rest(&self) -> bool {
+        matches!(
+            self,
+            Self::Net(_)
+                | Self::Unsuitable(
+                    Failure::AuthenticationRequired | Failure::AuthenticationRefused
+                )
+        )
+    }
 }
 
 /// One server: settings, the connections `C`, what is known of it, and the locks `L` held there.

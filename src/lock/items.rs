@@ -41,6 +41,10 @@ pub enum Failure {
     NoStats,
     /// The server has no connection to spare.
     TooManyConnections,
+    /// The server wants a user and a password (`-Y`), and none were given.
+    AuthenticationRequired,
+    /// The server does not accept the user and the password.
+    AuthenticationRefused,
     /// An item under one of our keys is not ours: somebody else uses the prefix.
     ForeignItem,
     /// Items vanish as soon as they are stored.
@@ -69,6 +73,13 @@ impl fmt::Display for Failure {
             Self::TooManyConnections => f.write_str(
                 "the server has no connection to spare; raise its limit (-c) or close some",
             ),
+            Self::AuthenticationRequired => {
+                f.write_str("the server wants a user and a password (-Y), and none were given")
+            }
+            Self::AuthenticationRefused => f.write_str(
+                "the server does not accept the user and the password that were given; they must \
+                 be a line user:password of its file (-Y)",
+            ),
             Self::ForeignItem => f.write_str(
                 "an item under this prefix was not stored by a lock client; choose another prefix",
             ),
@@ -90,6 +101,10 @@ impl Failure {
             Self::OutOfMemory
         } else if error.is_too_many_connections() {
             Self::TooManyConnections
+        } else if error.is_unauthenticated() {
+            Self::AuthenticationRequired
+        } else if error.is_authentication_failure() {
+            Self::AuthenticationRefused
         } else {
             Self::Refused(error.to_string())
         }

@@ -9,14 +9,22 @@ use std::string::String;
 /// memcached's port where none is given.
 pub const DEFAULT_PORT: u16 = 11211;
 
-/// Where a server is: `memcached://host:port`, `unix:///path`, or `host:port` alone.
+/// Where a server is: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
+/// `tls`), `unix:///path`, or `host:port` alone.
 ///
-/// The port may be left out (11211). IPv6 addresses stand in brackets when a port follows.
+/// The port may be left out (11211, with TLS as well). IPv6 addresses stand in brackets when a port follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
     /// TCP.
     Tcp {
+        /// A name or an IP address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// TLS over TCP, and nothing else.
+    Tls {
         /// A name or an IP address.
         host: String,
         /// The port.
@@ -46,13 +54,14 @@ impl FromStr for Address {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
-        if text.starts_with("memcacheds://") {
-            return Err(fail("TLS is not built in"));
-        }
-        let rest = match text.split_once("://") {
-            Some(("memcached", rest)) => rest,
+        let (encrypted, rest) = match text.split_once("://") {
+            Some(("memcached", rest)) => (false, rest),
+            Some(("memcacheds", _)) if !cfg!(feature = "tls") => {
+                return Err(fail("TLS is not built in; enable the feature `tls`"));
+            }
+            Some(("memcacheds", rest)) => (true, rest),
             Some(_) => return Err(fail("the scheme is unknown")),
-            None => text,
+            None => (false, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('@') {
@@ -83,21 +92,26 @@ impl FromStr for Address {
                 Ok(port) => port,
             },
         };
-        Ok(Self::Tcp {
-            host: host.to_owned(),
-            port,
+        let host = host.to_owned();
+        Ok(if encrypted {
+            Self::Tls { host, port }
+        } else {
+            Self::Tcp { host, port }
         })
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => {
-                write!(f, "memcached://[{host}]:{port}")
-            }
-            Self::Tcp { host, port } => write!(f, "memcached://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        let (scheme, host, port) = match self {
+            Self::Tcp { host, port } => ("memcached", host, port),
+            Self::Tls { host, port } => ("memcacheds", host, port),
+            Self::Unix(path) => return write!(f, "unix://{}", path.display()),
+        };
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
         }
     }
 }
@@ -113,7 +127,7 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no server address: {}; write memcached://host:port or unix:///path",
+            "`{}` is no server address: {}; write memcached://host:port, memcacheds://host:port for TLS, or unix:///path",
             self.address, self.why
         )
     }
@@ -159,7 +173,6 @@ mod tests {
             ("memcached://h:65536", "not a number from 1 to 65535"),
             ("memcached://h:1/x", "nothing may follow"),
             ("redis://h:1", "the scheme is unknown"),
-            ("memcacheds://h:1", "TLS is not built in"),
             ("unix://run/mc.sock", "an absolute path"),
             ("h:1\r\nflush_all", "control characters"),
             ("user:secret@h:1", "do not belong into the address"),
@@ -168,6 +181,28 @@ mod tests {
             let error = text.parse::<Address>().expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");
             assert!(error.contains("memcached://host:port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_with_tls_need_it_built_in() {
+        for (text, shown) in [
+            (
+                "memcacheds://cache.example",
+                "memcacheds://cache.example:11211",
+            ),
+            ("memcacheds://[::1]:11214/", "memcacheds://[::1]:11214"),
+        ] {
+            let parsed = text.parse::<Address>();
+            if cfg!(feature = "tls") {
+                let address = parsed.expect(text);
+                assert!(matches!(address, Address::Tls { .. }));
+                assert_eq!(address.to_string(), shown);
+                assert_eq!(shown.parse(), Ok(address));
+            } else {
+                let error = parsed.expect_err(text).to_string();
+                assert!(error.contains("enable the feature `tls`"), "{error}");
+            }
         }
     }
 }

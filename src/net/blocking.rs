@@ -2,9 +2,12 @@
 
 use super::address::Address;
 use super::buffers::Buffers;
-use super::dial::tune;
+use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::BlockingTls;
 use crate::wire::{Flight, Replies};
+use core::net::SocketAddr;
 use core::time::Duration;
 #[cfg(unix)]
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -17,6 +20,8 @@ use std::time::Instant;
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(BlockingTls),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -25,6 +30,11 @@ impl Stream {
     /// Limits each read and each write.
     fn set_timeout(&self, limit: Duration) -> io::Result<()> {
         match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                stream.socket().set_read_timeout(Some(limit))?;
+                stream.socket().set_write_timeout(Some(limit))
+            }
             Self::Tcp(stream) => {
                 stream.set_read_timeout(Some(limit))?;
                 stream.set_write_timeout(Some(limit))
@@ -39,7 +49,7 @@ impl Stream {
 
     /// Whether there is nothing to be read: neither unasked bytes nor the end.
     #[cfg(unix)]
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         use rustix::io::Errno;
         use rustix::net::{RecvFlags, recv};
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -47,19 +57,26 @@ impl Stream {
         let peeked = match self {
             Self::Tcp(stream) => recv(stream, &mut byte, flags),
             Self::Unix(stream) => recv(stream, &mut byte, flags),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                return stream
+                    .is_quiet(|socket| recv(socket, &mut [0], flags) != Err(Errno::AGAIN));
+            }
         };
         matches!(peeked, Err(Errno::AGAIN))
     }
 
     /// Cannot be told without waiting: the next exchange finds out.
     #[cfg(not(unix))]
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         true
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read(buffer),
             #[cfg(unix)]
             Self::Unix(stream) => stream.read(buffer),
         }
@@ -68,6 +85,8 @@ impl Stream {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write_all(bytes),
             #[cfg(unix)]
             Self::Unix(stream) => stream.write_all(bytes),
         }
@@ -88,44 +107,38 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, within `limit`. A name that must be looked up may take longer: the system's
-    /// resolver knows no limit. `patience` is for acknowledgements, see [`tune`].
+    /// resolver knows no limit.
     pub(crate) fn dial(
         address: &Address,
+        dialing: &Dialing,
         limit: Duration,
-        patience: Duration,
     ) -> Result<Self, NetError> {
         Ok(Self {
-            stream: Self::open(address, limit, patience)?,
+            stream: Self::open(address, dialing, limit)?,
             buffers: Buffers::new(),
             limit: Duration::ZERO,
             dirty: false,
         })
     }
 
-    fn open(address: &Address, limit: Duration, patience: Duration) -> Result<Stream, NetError> {
+    fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Stream, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
         match address {
             Address::Tcp { host, port } => {
                 let deadline = Instant::now() + limit;
-                let mut last = NetError::unsent(NetCause::NoAddress);
-                for address in (host.as_str(), *port).to_socket_addrs().map_err(failed)? {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(NetError::unsent(NetCause::Timeout(limit)));
-                    }
-                    match TcpStream::connect_timeout(&address, left) {
-                        Ok(stream) => {
-                            tune(&stream, patience).map_err(failed)?;
-                            return Ok(Stream::Tcp(stream));
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                            last = NetError::unsent(NetCause::Timeout(limit));
-                        }
-                        Err(error) => last = failed(error),
-                    }
-                }
-                Err(last)
+                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
+                Ok(Stream::Tcp(stream))
             }
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port } => {
+                let deadline = Instant::now() + limit;
+                let tls = dialing.tls().map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
+                let stream = BlockingTls::connect(stream, tls, limit, deadline);
+                Ok(Stream::Tls(stream.map_err(failed)?))
+            }
+            #[cfg(not(feature = "tls"))]
+            Address::Tls { .. } => Err(failed(io::ErrorKind::Unsupported.into())),
             #[cfg(unix)]
             Address::Unix(path) => {
                 let connect = || {
@@ -144,7 +157,7 @@ impl Connection {
 
     /// Whether the connection can carry another flight: the last one is over, and the server has
     /// neither closed it nor said anything unasked. Costs a system call.
-    pub(crate) fn is_reusable(&self) -> bool {
+    pub(crate) fn is_reusable(&mut self) -> bool {
         !self.dirty && self.stream.is_quiet()
     }
 
@@ -191,20 +204,33 @@ impl Connection {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetCause::Timeout(limit),
             _ => NetCause::Io(error),
         };
-        self.stream
-            .write_all(self.buffers.flight.bytes())
-            .map_err(failed)?;
-        loop {
-            let read = match self.stream.read(self.buffers.room()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(failed)?,
-            };
-            if read == 0 {
-                return Err(self.buffers.closed());
+        if let Err(error) = self.stream.write_all(self.buffers.flight.bytes()) {
+            let cause = failed(error);
+            if matches!(cause, NetCause::Timeout(_)) {
+                return Err(cause);
             }
-            self.buffers.received(read);
-            if self.buffers.is_complete()? {
-                return Ok(());
+            // What the server said before it hung up tells more than that it did.
+            return Err(match self.stream.read(self.buffers.room()) {
+                Ok(read) => {
+                    self.buffers.received(read);
+                    self.buffers.last_word().unwrap_or(cause)
+                }
+                // An alert of TLS.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => NetCause::Io(error),
+                Err(_) => cause,
+            });
+        }
+        loop {
+            match self.stream.read(self.buffers.room()) {
+                Ok(0) => return Err(self.buffers.closed()),
+                Ok(read) => {
+                    self.buffers.received(read);
+                    if self.buffers.is_complete()? {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
             // The limit of the socket is one per read; a server that sends a byte now and then is
             // held to the same limit for all of them.
@@ -214,5 +240,57 @@ impl Connection {
             }
             self.set_limit(left).map_err(failed)?;
         }
+    }
+}
+
+fn open_tcp(
+    host: &str,
+    port: u16,
+    dialing: &Dialing,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let failed = |error| NetError::unsent(NetCause::Connect(error));
+    let found = (host, port).to_socket_addrs();
+    let stream = reach(found.map_err(failed)?, limit, deadline)?;
+    dialing.tune(&stream).map_err(failed)?;
+    Ok(stream)
+}
+
+/// A connection to the first of the addresses that can be reached.
+fn reach(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let mut candidates = Candidates::new(addresses, limit);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (address, share) = candidates.next(left)?;
+        // A wait of no time at all is none that the system knows.
+        match TcpStream::connect_timeout(&address, share.max(Duration::from_micros(1))) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => candidates.failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::tests::HalfDead;
+    use super::*;
+
+    #[test]
+    fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let half = HalfDead::new();
+        let limit = Duration::from_secs(4);
+        let deadline = Instant::now() + limit;
+        let stream = reach([half.dead, half.alive], limit, deadline);
+        let peer = stream.expect("the second one is alive").peer_addr();
+        assert_eq!(peer.expect("an address"), half.alive);
+        let limit = Duration::from_millis(200);
+        let error = reach([half.dead], limit, Instant::now() + limit);
+        let error = error.expect_err("it is dead");
+        assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
     }
 }

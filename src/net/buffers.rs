@@ -2,7 +2,6 @@
 
 use super::error::NetCause;
 use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies};
-use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
@@ -11,9 +10,6 @@ const FIRST_INPUT: usize = 4096;
 
 /// The most that is kept of one flight's replies. The largest is that to `stats`: about 3 kB.
 const MOST_INPUT: usize = 64 * 1024;
-
-/// How much of a strange answer is shown.
-const SHOWN: usize = 60;
 
 /// Buffers that are reused from flight to flight.
 #[derive(Debug)]
@@ -83,11 +79,12 @@ impl Buffers {
     }
 
     fn strange(&self, error: DecodeError) -> NetCause {
-        let start = &self.input()[..self.filled.min(SHOWN)];
-        NetCause::Decode {
-            error,
-            start: start.escape_ascii().to_string(),
-        }
+        NetCause::strange(error, self.input())
+    }
+
+    /// What the server says to all requests at once, if it does.
+    pub(crate) fn last_word(&self) -> Option<NetCause> {
+        NetCause::last_word(self.input())
     }
 
     /// The replies, once complete.

@@ -1,28 +1,223 @@
-//! Socket options that every TCP connection gets.
+//! How connections are made: for how long each address of a name is tried, and the socket options
+//! that every connection gets.
 
+use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use core::net::SocketAddr;
 use core::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::vec::Vec;
 
 /// Idle time before the first keepalive probe, and between two of them.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Sets what a connection for small, urgent exchanges needs: no delay for small writes, an early
-/// notice when the peer has gone, and no waiting for acknowledgements beyond `patience`.
-pub(crate) fn tune<'s, S>(stream: &'s S, patience: Duration) -> io::Result<()>
-where
-    SockRef<'s>: From<&'s S>,
-{
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
-    )?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1))))?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = patience;
-    Ok(())
+/// No peer is given up for want of an acknowledgement sooner than this: it may put one off for up
+/// to 200 ms.
+const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How many addresses of a name are tried.
+const MOST_ADDRESSES: usize = 16;
+
+/// How connections are made, besides where to.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialing {
+    /// How long bytes may go without an acknowledgement before the connection counts as dead.
+    pub(crate) patience: Duration,
+    /// For addresses that want it.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Dialing {
+    /// For exchanges with this limit, about leases of this length. Where the network swallows what
+    /// is sent, that is known early enough for another try within the lease, unless that is
+    /// shorter than half a second.
+    pub(crate) fn new(operation_timeout: Duration, lease: Duration) -> Self {
+        Self {
+            patience: operation_timeout.min(lease / 2).max(LEAST_PATIENCE),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// How TLS is to be spoken with an address that wants it. There is no other way to such a one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> io::Result<&Tls> {
+        self.tls.as_ref().ok_or(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sets what a connection for small, urgent exchanges needs: no delay for small writes, an
+    /// early notice when the peer has gone, and no waiting for acknowledgements beyond the
+    /// patience.
+    pub(crate) fn tune<'s, S>(&self, stream: &'s S) -> io::Result<()>
+    where
+        SockRef<'s>: From<&'s S>,
+    {
+        let socket = SockRef::from(stream);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(KEEPALIVE)
+                .with_interval(KEEPALIVE),
+        )?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket.set_tcp_user_timeout(Some(self.patience))?;
+        Ok(())
+    }
+}
+
+/// The addresses of a name that are to be tried, one after the other, each for its share of the
+/// time: one that swallows everything must not use up that of the next.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// The next one comes last.
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+    /// Why the last one was none.
+    failure: NetError,
+}
+
+impl Candidates {
+    pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>, limit: Duration) -> Self {
+        let mut addresses: Vec<_> = addresses.into_iter().take(MOST_ADDRESSES).collect();
+        addresses.reverse();
+        Self {
+            addresses,
+            limit,
+            failure: NetError::unsent(NetCause::NoAddress),
+        }
+    }
+
+    /// The next one and for how long to try it, when `left` is left of the limit.
+    ///
+    /// # Errors
+    /// Why none could be reached.
+    pub(crate) fn next(&mut self, left: Duration) -> Result<(SocketAddr, Duration), NetError> {
+        let count = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        match self.addresses.pop() {
+            Some(_) if left.is_zero() => Err(NetError::unsent(NetCause::Timeout(self.limit))),
+            Some(address) => Ok((address, left / count)),
+            None => Err(core::mem::replace(
+                &mut self.failure,
+                NetError::unsent(NetCause::NoAddress),
+            )),
+        }
+    }
+
+    /// The one that [`next`](Self::next) gave could not be reached.
+    pub(crate) fn failed(&mut self, error: io::Error) {
+        self.failure = NetError::unsent(match error.kind() {
+            io::ErrorKind::TimedOut => NetCause::Timeout(self.limit),
+            _ => NetCause::Connect(error),
+        });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+    use socket2::{Domain, Socket, Type};
+    use std::net::{TcpListener, TcpStream};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 11211))
+    }
+
+    /// Two addresses with the same port: one swallows all attempts to connect, the other is alive.
+    pub(crate) struct HalfDead {
+        pub(crate) dead: SocketAddr,
+        pub(crate) alive: SocketAddr,
+        _listeners: (Socket, TcpListener),
+        _queue: Vec<Socket>,
+    }
+
+    impl HalfDead {
+        pub(crate) fn new() -> Self {
+            // Nobody accepts, and the queue is full: the system drops whatever comes then.
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            socket.bind(&any.into()).expect("a free port");
+            socket.listen(0).expect("a queue");
+            let dead = socket.local_addr().expect("an address");
+            let dead = dead.as_socket().expect("an address of IP");
+            let mut queue = Vec::new();
+            for _ in 0..3 {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                client.set_nonblocking(true).expect("a socket option");
+                let _ = client.connect(&dead.into());
+                queue.push(client);
+            }
+            assert!(
+                TcpStream::connect_timeout(&dead, SECOND / 5).is_err(),
+                "it was to be dead"
+            );
+            let alive = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), dead.port()));
+            let listener = TcpListener::bind(alive).expect("the other address is free");
+            Self {
+                dead,
+                alive,
+                _listeners: (socket, listener),
+                _queue: queue,
+            }
+        }
+    }
+
+    #[test]
+    fn each_address_has_its_share_of_the_time() {
+        let mut candidates = Candidates::new([1, 2, 3].map(address), SECOND * 3);
+        let next = candidates.next(SECOND * 3).ok();
+        assert_eq!(next, Some((address(1), SECOND)));
+        // What the first did not need is for the others.
+        candidates.failed(io::ErrorKind::ConnectionRefused.into());
+        let next = candidates.next(SECOND * 3).ok();
+        assert_eq!(next, Some((address(2), SECOND * 3 / 2)));
+        candidates.failed(io::ErrorKind::TimedOut.into());
+        let next = candidates.next(SECOND).ok();
+        assert_eq!(next, Some((address(3), SECOND)));
+        candidates.failed(io::ErrorKind::ConnectionRefused.into());
+        let error = candidates.next(SECOND).expect_err("that was the last");
+        assert!(matches!(error.cause, NetCause::Connect(_)), "{error:?}");
+    }
+
+    #[test]
+    fn nothing_is_tried_when_the_time_is_over() {
+        let mut candidates = Candidates::new([1, 2].map(address), SECOND);
+        let error = candidates.next(Duration::ZERO).expect_err("no time");
+        assert!(matches!(error.cause, NetCause::Timeout(SECOND)));
+        let error = Candidates::new([], SECOND).next(SECOND).expect_err("none");
+        assert!(matches!(error.cause, NetCause::NoAddress));
+        let mut many = Candidates::new((0..=255).map(address), SECOND);
+        let (_, share) = many.next(SECOND * 16).expect("some");
+        assert_eq!(share, SECOND);
+    }
+
+    #[test]
+    fn acknowledgements_are_not_waited_for_until_the_lease_is_over() {
+        let patience = |operation, lease| Dialing::new(operation, lease).patience;
+        assert_eq!(patience(SECOND, SECOND * 10), SECOND);
+        assert_eq!(patience(SECOND * 60, SECOND * 10), SECOND * 5);
+        assert_eq!(patience(SECOND, SECOND), SECOND / 2);
+        assert_eq!(patience(SECOND, SECOND / 10), LEAST_PATIENCE);
+        assert_eq!(patience(SECOND / 100, SECOND), LEAST_PATIENCE);
+    }
+
+    #[test]
+    fn a_connection_has_its_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).expect("a connection");
+        let dialing = Dialing::new(SECOND, SECOND * 10);
+        dialing.tune(&stream).expect("socket options");
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("an option"));
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(SECOND));
+    }
 }

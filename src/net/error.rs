@@ -1,6 +1,6 @@
 //! How an exchange can fail.
 
-use crate::wire::DecodeError;
+use crate::wire::{DecodeError, Limits, Reply, ReplyDecoder};
 use core::fmt;
 use core::time::Duration;
 use std::io;
@@ -38,7 +38,14 @@ pub enum NetCause {
     },
     /// The server sent more than was asked for.
     TooMuch,
+    /// The server has no connection to spare.
+    TooManyConnections,
+    /// The server does nothing before it is told a user and a password.
+    Unauthenticated,
 }
+
+/// How much of a strange answer is shown.
+const SHOWN: usize = 60;
 
 impl NetCause {
     /// The same for somebody else.
@@ -56,6 +63,43 @@ impl NetCause {
                 start: start.clone(),
             },
             Self::TooMuch => Self::TooMuch,
+            Self::TooManyConnections => Self::TooManyConnections,
+            Self::Unauthenticated => Self::Unauthenticated,
+        }
+    }
+
+    /// What is wrong with an answer that starts like this.
+    pub(crate) fn strange(error: DecodeError, answer: &[u8]) -> Self {
+        Self::last_word(answer).unwrap_or_else(|| {
+            let start = &answer[..answer.len().min(SHOWN)];
+            Self::Decode {
+                error,
+                start: start.escape_ascii().to_string(),
+            }
+        })
+    }
+
+    /// What a server says to all requests at once, asked or unasked.
+    pub(crate) fn last_word(answer: &[u8]) -> Option<Self> {
+        match ReplyDecoder::new(Limits::LOCK).decode(answer) {
+            Ok(Some((Reply::Error(error), _))) if error.is_too_many_connections() => {
+                Some(Self::TooManyConnections)
+            }
+            Ok(Some((Reply::Error(error), _))) if error.is_unauthenticated() => {
+                Some(Self::Unauthenticated)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same without anything that the other side may have echoed.
+    pub(crate) fn discreet(self) -> Self {
+        match self {
+            Self::Decode { error, .. } => Self::Decode {
+                error,
+                start: "(not shown: a password was sent)".to_string(),
+            },
+            other => other,
         }
     }
 
@@ -91,6 +135,12 @@ impl fmt::Display for NetError {
                 "not an answer of memcached's: {error}; it starts with \"{start}\""
             ),
             NetCause::TooMuch => f.write_str("the server sent more than was asked for"),
+            NetCause::TooManyConnections => f.write_str(
+                "the server has no connection to spare; raise its limit (-c) or close some",
+            ),
+            NetCause::Unauthenticated => {
+                f.write_str("the server wants a user and a password (-Y) first")
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod blocking;
 #[cfg(feature = "blocking")]
 mod buffers;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-mod dial;
+pub(crate) mod dial;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 mod error;
 mod pipeline;
@@ -18,6 +18,8 @@ pub(crate) mod pool;
 pub(crate) mod shared;
 #[cfg(feature = "tokio")]
 pub(crate) mod stream;
+#[cfg(all(feature = "tls", any(feature = "tokio", feature = "blocking")))]
+pub(crate) mod tls;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 #[cfg(any(feature = "tokio", feature = "blocking"))]

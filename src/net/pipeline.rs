@@ -108,7 +108,6 @@ struct Slot {
 /// The driver writes [`outgoing`](Self::outgoing), says how much was taken
 /// ([`sent`](Self::sent)), hands in what it read ([`received`](Self::received)), and says when the
 /// stream is over ([`end`](Self::end)). In what order is up to it and the network.
-#[derive(Debug)]
 pub struct Pipeline {
     limits: Limits,
     most: usize,
@@ -127,6 +126,19 @@ pub struct Pipeline {
     /// Slots to be used again, with their memory.
     spare: Vec<Slot>,
     ended: Option<PipelineEnd>,
+}
+
+/// Does not show what is to be sent: a password may be among it.
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("flights", &self.slots.len())
+            .field("answered", &self.answered)
+            .field("unsent", &self.outgoing.len())
+            .field("undecoded", &self.input.len())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Pipeline {

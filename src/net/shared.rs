@@ -39,9 +39,6 @@ const READ: usize = 16 * 1024;
 /// How many looks at a connection there are in the time that a server may keep a flight waiting.
 pub(crate) const LOOKS: u32 = 8;
 
-/// How much of a strange answer is shown.
-const SHOWN: usize = 60;
-
 /// A connection that carries the flights of many callers.
 pub(crate) struct SharedConnection<S> {
     state: Mutex<State<S>>,
@@ -432,7 +429,9 @@ impl<S> State<S> {
             (Some(End::Io(kind, text)), _) => NetCause::Io(io::Error::new(*kind, text.clone())),
             (Some(End::Timeout(limit)), _) => NetCause::Timeout(*limit),
             (None, Some(PipelineEnd::Decode(error))) => self.strange(error),
-            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => NetCause::TooMuch,
+            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => {
+                NetCause::last_word(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
+            }
             // What stands there may be half a line that tells who is at the other end.
             (None, _) if !self.pipeline.undecoded().is_empty() => {
                 self.strange(DecodeError::UnknownReply)
@@ -442,12 +441,7 @@ impl<S> State<S> {
     }
 
     fn strange(&self, error: DecodeError) -> NetCause {
-        let start = self.pipeline.undecoded();
-        let start = &start[..start.len().min(SHOWN)];
-        NetCause::Decode {
-            error,
-            start: start.escape_ascii().to_string(),
-        }
+        NetCause::strange(error, self.pipeline.undecoded())
     }
 }
 
@@ -462,13 +456,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                     self.blocked = true;
                     return;
                 }
-                Poll::Ready(Ok(0)) => return self.fail_io(&io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(0)) => return self.fail_write(&io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(length)) => self.pipeline.sent(length),
-                Poll::Ready(Err(error)) => return self.fail_io(&error),
+                Poll::Ready(Err(error)) => return self.fail_write(&error),
             }
         }
-        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
-            self.fail_io(&error);
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            // A stream that encrypts may have taken everything and still hold some of it.
+            Poll::Pending => self.blocked = true,
+            Poll::Ready(Err(error)) => self.fail_write(&error),
         }
     }
 
@@ -499,6 +496,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                 },
             }
         }
+    }
+
+    /// What the server said before it hung up tells more than that it did.
+    fn fail_write(&mut self, error: &io::Error) {
+        self.read(&mut Context::from_waker(Waker::noop()), None);
+        self.fail_io(error);
     }
 
     fn fail_io(&mut self, error: &io::Error) {

@@ -1,8 +1,11 @@
-//! Streams of the async front: TCP and Unix sockets alike.
+//! Streams of the async front: TCP, TLS and Unix sockets alike.
 
 use super::address::Address;
-use super::dial::tune;
+use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
+#[cfg(feature = "tls")]
+use super::tls::AsyncTls;
+use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -11,12 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A stream to a server.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(AsyncTls<TcpStream>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -26,26 +31,78 @@ impl Stream {
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
-    pub(crate) async fn dial(address: &Address, limit: Duration) -> Result<Self, NetError> {
-        match timeout(limit, Self::open(address, limit)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(NetError::unsent(NetCause::Connect(error))),
-            Err(_) => Err(NetError::unsent(NetCause::Timeout(limit))),
-        }
+    pub(crate) async fn dial(
+        address: &Address,
+        dialing: &Dialing,
+        limit: Duration,
+    ) -> Result<Self, NetError> {
+        let deadline = Instant::now() + limit;
+        // The inner limits are looked at first: they tell better what it was that took too long.
+        timeout_at(deadline, Self::open(address, dialing, limit, deadline))
+            .await
+            .unwrap_or(Err(NetError::unsent(NetCause::Timeout(limit))))
     }
 
-    async fn open(address: &Address, limit: Duration) -> io::Result<Self> {
+    async fn open(
+        address: &Address,
+        dialing: &Dialing,
+        limit: Duration,
+        deadline: Instant,
+    ) -> Result<Self, NetError> {
+        let failed = |error| NetError::unsent(NetCause::Connect(error));
         match address {
             Address::Tcp { host, port } => {
-                // Tries the addresses of the name one after the other.
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                tune(&stream, limit)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
                 Ok(Self::Tcp(stream))
             }
+            #[cfg(feature = "tls")]
+            Address::Tls { host, port } => {
+                let tls = dialing.tls().map_err(failed)?;
+                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
+                let stream = AsyncTls::connect(stream, tls, limit, deadline).await;
+                Ok(Self::Tls(stream.map_err(failed)?))
+            }
+            #[cfg(not(feature = "tls"))]
+            Address::Tls { .. } => Err(failed(io::ErrorKind::Unsupported.into())),
             #[cfg(unix)]
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(failed)?;
+                Ok(Self::Unix(stream))
+            }
             #[cfg(not(unix))]
-            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Address::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+        }
+    }
+}
+
+async fn open_tcp(
+    host: &str,
+    port: u16,
+    dialing: &Dialing,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let failed = |error| NetError::unsent(NetCause::Connect(error));
+    let found = tokio::net::lookup_host((host, port)).await;
+    let stream = reach(found.map_err(failed)?, limit, deadline).await?;
+    dialing.tune(&stream).map_err(failed)?;
+    Ok(stream)
+}
+
+/// A connection to the first of the addresses that can be reached.
+async fn reach(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, NetError> {
+    let mut candidates = Candidates::new(addresses, limit);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (address, share) = candidates.next(left)?;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => candidates.failed(error),
+            Err(_) => candidates.failed(io::ErrorKind::TimedOut.into()),
         }
     }
 }
@@ -58,6 +115,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
@@ -72,6 +131,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -80,6 +141,8 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -88,8 +151,30 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(unix)]
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::tests::HalfDead;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let half = HalfDead::new();
+        let limit = Duration::from_secs(4);
+        let deadline = Instant::now() + limit;
+        let stream = reach([half.dead, half.alive], limit, deadline).await;
+        let peer = stream.expect("the second one is alive").peer_addr();
+        assert_eq!(peer.expect("an address"), half.alive);
+        let limit = Duration::from_millis(200);
+        let error = reach([half.dead], limit, Instant::now() + limit).await;
+        let error = error.expect_err("it is dead");
+        assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
     }
 }

@@ -148,7 +148,7 @@ impl Engine {
             }
             Request::Watch(streams) => return Flow::Watch(streams),
             // Only clients have it; what arrives of it is a `set`.
-            Request::Authenticate(_) => {}
+            Request::Authenticate { .. } => {}
             Request::Quit => return Flow::Close,
             Request::Shutdown { .. } if self.settings.shutdown_command => return Flow::Shutdown,
             Request::Shutdown { .. } => NO_SHUTDOWN.encode(out),

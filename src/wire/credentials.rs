@@ -1,8 +1,14 @@
 //! ASCII authentication: a `set` whose value is a user and a password.
 
+use super::key::Key;
 use super::number::put_u64;
+use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::fmt;
+
+/// An expiry that has passed on every server: 1970-01-31, the first second that memcached does not
+/// take for a relative time. Proxies that refuse `-1` let it pass.
+const LONG_PAST: &[u8] = b" 0 2592001 ";
 
 /// The longest user or password, in bytes. The server's own file of accounts has no longer lines.
 pub const MAX_CREDENTIAL_LENGTH: usize = 256;
@@ -58,9 +64,13 @@ impl<'a> Credentials<'a> {
         self.user == user && self.password == password
     }
 
-    /// Appends the request. The server looks at neither the key nor the two numbers behind it.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
-        out.extend_from_slice(b"set auth 0 0 ");
+    /// Appends the request. A server that wants credentials looks at neither the key nor the two
+    /// numbers behind it. One that wants none stores them like any value, and with an expiry that
+    /// has passed, nobody can read them there.
+    pub(super) fn encode(&self, key: Key<'_>, out: &mut BytesMut) {
+        out.extend_from_slice(b"set ");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(LONG_PAST);
         put_u64(out, (self.user.len() + 1 + self.password.len()) as u64);
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.user);
@@ -72,6 +82,39 @@ impl<'a> Credentials<'a> {
 impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+/// [`Credentials`] that are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnedCredentials {
+    user: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl OwnedCredentials {
+    /// Checks both and keeps them, as [`Credentials::new`] does.
+    ///
+    /// # Errors
+    /// Says what is wrong, without showing any of it.
+    pub fn new(user: Vec<u8>, password: Vec<u8>) -> Result<Self, CredentialsError> {
+        Credentials::new(&user, &password)?;
+        Ok(Self { user, password })
+    }
+
+    /// The credentials.
+    #[must_use]
+    pub fn as_credentials(&self) -> Credentials<'_> {
+        Credentials {
+            user: &self.user,
+            password: &self.password,
+        }
+    }
+}
+
+impl fmt::Debug for OwnedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_credentials().fmt(f)
     }
 }
 
@@ -108,8 +151,9 @@ mod tests {
     fn what_is_sent_is_what_the_server_finds() {
         let credentials = Credentials::new(b"user", b"pa:ss").expect("plain");
         let mut out = BytesMut::new();
-        credentials.encode(&mut out);
-        assert_eq!(&out[..], b"set auth 0 0 10\r\nuser pa:ss");
+        let key = Key::new(b"any").expect("plain");
+        credentials.encode(key, &mut out);
+        assert_eq!(&out[..], b"set any 0 2592001 10\r\nuser pa:ss");
         assert_eq!(Credentials::from_value(b"user pa:ss"), Some(credentials));
         assert!(credentials.are(b"user", b"pa:ss"));
         assert!(!credentials.are(b"user", b"pa"));
@@ -120,7 +164,9 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let credentials = Credentials::new(b"alice", b"sesame").expect("plain");
-        let shown = format!("{credentials:?} {credentials:#?}");
+        let owned = OwnedCredentials::new(b"alice".to_vec(), b"sesame".to_vec()).expect("plain");
+        assert_eq!(owned.as_credentials(), credentials);
+        let shown = format!("{credentials:?} {credentials:#?} {owned:?}");
         assert!(
             !shown.contains("alice") && !shown.contains("sesame"),
             "{shown}"

@@ -4,11 +4,12 @@ use super::prepared::{Prepared, PreparedStore};
 use super::request::{Grammar, Request, Shape};
 use alloc::vec::Vec;
 use bytes::BytesMut;
+use core::fmt;
 
 /// Requests that travel together, and what replies they will have.
 ///
 /// One flight is one write and one round trip.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Flight {
     bytes: BytesMut,
     shapes: Vec<Shape>,
@@ -19,6 +20,16 @@ pub struct Flight {
     quiet: bool,
     /// A request has been pushed whose answer is in another grammar than that of replies.
     foreign: bool,
+}
+
+/// Does not show the bytes: a password may be among them.
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight")
+            .field("bytes", &self.bytes.len())
+            .field("shapes", &self.shapes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Flight {

@@ -99,6 +99,12 @@ impl ReplyDecoder {
                     let place = match reply {
                         Reply::Stat { .. } => Place::Within,
                         Reply::Noop => Place::Noop,
+                        Reply::Error(error)
+                            if error.is_unauthenticated() || error.is_too_many_connections() =>
+                        {
+                            // It stands for all answers: nobody shall wait for others.
+                            return Err(DecodeError::UnexpectedReply);
+                        }
                         _ => Place::Last,
                     };
                     return Ok(Some((place, start)));
@@ -193,6 +199,9 @@ impl FlightDecoder {
     ///
     /// Flags of meta replies are not looked at: what is wrong with them is found out by
     /// [`Replies`].
+    ///
+    /// A server that wants credentials first, or has no connection to spare, answers all requests
+    /// with one error: that is a [`DecodeError::UnexpectedReply`] here.
     ///
     /// # Errors
     /// See [`DecodeError`]; the stream cannot be used any further.
@@ -508,5 +517,31 @@ mod tests {
             decoder.advance(&[Shape::One], b"STAT pid 1\r\n"),
             Err(DecodeError::UnexpectedReply)
         );
+    }
+
+    #[test]
+    fn one_error_may_stand_for_the_answers_to_all_requests() {
+        for line in [
+            "CLIENT_ERROR unauthenticated\r\n",
+            "ERROR Too many open connections\r\n",
+        ] {
+            for shapes in [&[Shape::One][..], &[Shape::One, Shape::UntilEnd]] {
+                let mut decoder = FlightDecoder::new(LIMITS);
+                assert_eq!(
+                    decoder.advance(shapes, line.as_bytes()),
+                    Err(DecodeError::UnexpectedReply)
+                );
+            }
+            // Where it is one of many lines, it is a line like others.
+            let (reply, length) = ReplyDecoder::new(LIMITS)
+                .decode(line.as_bytes())
+                .expect("a reply")
+                .expect("a whole one");
+            assert!(matches!(reply, Reply::Error(_)));
+            assert_eq!(length, line.len());
+        }
+        let mut decoder = FlightDecoder::new(LIMITS);
+        let others = b"CLIENT_ERROR bad data chunk\r\n";
+        assert_eq!(decoder.advance(&[Shape::One, Shape::One], others), Ok(None));
     }
 }

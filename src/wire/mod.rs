@@ -31,7 +31,7 @@ mod watch;
 pub use admin::{
     Automove, ClassIds, CrawlerCommand, Decimal, LruCommand, LruMode, SlabClasses, SlabsCommand,
 };
-pub use credentials::{Credentials, CredentialsError, MAX_CREDENTIAL_LENGTH};
+pub use credentials::{Credentials, CredentialsError, MAX_CREDENTIAL_LENGTH, OwnedCredentials};
 pub use dump::{DumpLine, DumpedItem, DumpedKey, MetadumpDecoder, MgdumpDecoder};
 pub use error::DecodeError;
 pub use flag::{Flag, FlagError, MAX_OPAQUE_LENGTH, Mode, Opaque};

@@ -192,6 +192,20 @@ impl ErrorReply<'_> {
     pub fn is_too_many_connections(&self) -> bool {
         self.blame == Blame::Command && self.text == b"Too many open connections"
     }
+
+    /// Whether the server carries out nothing before it is told a user and a password
+    /// ([`Request::Authenticate`](super::Request::Authenticate)). Of requests that arrive together,
+    /// it answers one only.
+    #[must_use]
+    pub fn is_unauthenticated(&self) -> bool {
+        self.blame == Blame::Client && self.text == b"unauthenticated"
+    }
+
+    /// Whether the server did not accept a user and a password.
+    #[must_use]
+    pub fn is_authentication_failure(&self) -> bool {
+        self.blame == Blame::Client && self.text == b"authentication failure"
+    }
 }
 
 impl fmt::Display for ErrorReply<'_> {
@@ -576,6 +590,10 @@ mod tests {
         assert!(!error(b"SERVER_ERROR out of").is_out_of_memory());
         assert!(error(b"ERROR Too many open connections").is_too_many_connections());
         assert!(!error(b"ERROR").is_too_many_connections());
+        assert!(error(b"CLIENT_ERROR unauthenticated").is_unauthenticated());
+        assert!(!error(b"SERVER_ERROR unauthenticated").is_unauthenticated());
+        assert!(error(b"CLIENT_ERROR authentication failure").is_authentication_failure());
+        assert!(!error(b"CLIENT_ERROR unauthenticated").is_authentication_failure());
         for line in [
             "ERROR: shutdown not enabled",
             "SERVER_ERROR: shutdown not enabled",

@@ -175,7 +175,15 @@ pub enum Request<'a> {
     /// The `set` that a server with accounts (`-Y`, 1.5.15 and later) wants first. Answered by
     /// `STORED` when they are right. Whoever reads it gets a [`Request::Store`]; what it is for is
     /// known to the connection alone, see [`Credentials::from_value`].
-    Authenticate(Credentials<'a>),
+    ///
+    /// A server that wants no credentials drops what is stored under the key, and nothing else: the
+    /// value is written as one that has expired already.
+    Authenticate {
+        /// Any key to which nothing is stored.
+        key: Key<'a>,
+        /// Who asks to be let in.
+        credentials: Credentials<'a>,
+    },
 }
 
 /// A classic storage request.
@@ -405,7 +413,7 @@ impl Request<'_> {
                 streams.encode(out);
             }
             Self::RefreshCerts => out.extend_from_slice(b"refresh_certs"),
-            Self::Authenticate(credentials) => credentials.encode(out),
+            Self::Authenticate { key, credentials } => credentials.encode(*key, out),
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -453,7 +461,7 @@ impl Request<'_> {
             | Self::Version
             | Self::Slabs(SlabsCommand::Reassign { .. })
             | Self::RefreshCerts
-            | Self::Authenticate(_) => Some(Shape::One),
+            | Self::Authenticate { .. } => Some(Shape::One),
             Self::LruCrawler(_) if self.grammar() == Grammar::Replies => Some(Shape::One),
             Self::LruCrawler(_) | Self::Watch(_) | Self::Quit | Self::Shutdown { .. } => None,
         }

@@ -95,11 +95,10 @@ fn greeted_by(time: &str, uptime: &str) {
             };
             handshake.prepare(now, &mut flight);
             let head = match number {
-                0 => format!("VERSION 1.6.45\r\nNF\r\n{sentinel}END\r\n"),
+                0 => format!("VERSION 1.6.45\r\nEN\r\nNF\r\n{sentinel}END\r\n"),
                 _ => "STORED\r\nVALUE s 0 1 8\r\n1\r\nEND\r\n".to_owned(),
             };
-            let tail = if number == 0 { "MN\r\n" } else { "" };
-            let reply = format!("{head}{stats}{counters}{tail}");
+            let reply = format!("{head}{stats}{counters}");
             let mut replies = whole(&flight, reply.as_bytes());
             match handshake.interpret(&mut replies, moment(number), moment(number)) {
                 Ok(None) => {}

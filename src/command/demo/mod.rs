@@ -14,7 +14,7 @@ use super::server;
 use super::signals::{ENDING, Signals};
 use arena::Arena;
 use core::time::Duration;
-use memlatch::Client;
+use memlatch::{Builder, Client};
 use report::{Phase, Report};
 use std::ffi::OsString;
 use std::io;
@@ -51,12 +51,7 @@ async fn both_phases(global: &Global, options: &Demo) -> Result<u8, Failure> {
     server::check(global, &lock)?;
     // Whatever is wrong with the server is better said once than by every worker, and a server
     // that must be waited for is not to be waited for during the measurement.
-    let client = Client::builder()
-        .server(&place.url)
-        .prefix(global.prefix())
-        .restart_guard(place.guard)
-        .build()
-        .await?;
+    let client = place.builder(global)?.build().await?;
     let _ = client.lock(&lock).acquire().await?.release().await?;
 
     let paint = Paint::for_stdout();
@@ -129,9 +124,28 @@ impl Place {
         )))
     }
 
+    fn builder(&self, global: &Global) -> Result<Builder<Client>, Failure> {
+        if !self.is_own() {
+            return server::builder(global);
+        }
+        Ok(Client::builder()
+            .server(&self.url)
+            .prefix(global.prefix())
+            .restart_guard(self.guard))
+    }
+
+    #[cfg(feature = "server")]
+    fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    #[cfg(not(feature = "server"))]
+    fn is_own(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
-        #[cfg(feature = "server")]
-        if self.own.is_some() {
+        if self.is_own() {
             return format!("{}, embedded in this process", self.url);
         }
         self.url.clone()
@@ -206,6 +220,14 @@ impl Crew<'_> {
             ),
         ] {
             words.extend([OsString::from(name), value]);
+        }
+        // What is meant for another server is not for our own.
+        let (secrets, variables) = self.global.secrets.words();
+        if !self.place.is_own() {
+            words.extend(secrets);
+        }
+        for variable in variables {
+            command.env_remove(variable);
         }
         if let Some(lock) = lock {
             words.extend(["--lock".into(), lock.into()]);

@@ -25,7 +25,7 @@ pub(in crate::command) async fn worker(
     let filing = |error: io::Error| Failure::system("cannot use the counter", &error);
     let mut desk = Desk::open(&options.folder).map_err(filing)?;
     let client = match options.lock {
-        Some(_) => Some(server::builder(global).build().await?),
+        Some(_) => Some(server::builder(global)?.build().await?),
         None => None,
     };
     output::print("ready\n")?;

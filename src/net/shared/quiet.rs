@@ -75,10 +75,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             return Poll::Ready(());
         }
         state.flush(cx);
-        match state.blocked {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
+        if state.blocked {
+            // Whoever reads for all is woken when the stream takes more, once it has asked itself.
+            state.call_driver();
+            return Poll::Pending;
         }
+        Poll::Ready(())
     }
 
     /// The subjects of flights that were not carried out, or may not have been.

@@ -21,6 +21,9 @@ struct Peer {
     /// How many bytes it still takes, and gives.
     takes: usize,
     gives: usize,
+    /// What was taken by a stream that keeps bytes to itself until it is flushed, as one that
+    /// encrypts does; `None` for a stream that has no such place.
+    held: Option<BytesMut>,
     arrived: BytesMut,
     answers: BytesMut,
     closed: bool,
@@ -51,6 +54,17 @@ impl Peer {
             }
             self.arrived.advance(length);
         }
+    }
+
+    /// Lets go of what is held, as far as the other end takes it. Returns whether that is all.
+    fn let_go(&mut self) -> bool {
+        let Some(held) = &mut self.held else {
+            return true;
+        };
+        let length = self.takes.min(held.len());
+        self.takes -= length;
+        self.arrived.extend_from_slice(&held.split_to(length));
+        self.held.as_ref().is_none_or(BytesMut::is_empty)
     }
 
     fn wake(&mut self) {
@@ -107,18 +121,36 @@ impl AsyncWrite for Wire {
         if peer.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let length = peer.takes.min(bytes.len());
+        peer.let_go();
+        let length = match &peer.held {
+            Some(held) => HELD - held.len(),
+            None => peer.takes,
+        };
+        let length = length.min(bytes.len());
         if length == 0 {
             peer.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        peer.takes -= length;
-        peer.arrived.extend_from_slice(&bytes[..length]);
+        match &mut peer.held {
+            Some(held) => held.extend_from_slice(&bytes[..length]),
+            None => {
+                peer.takes -= length;
+                peer.arrived.extend_from_slice(&bytes[..length]);
+            }
+        }
+        if !peer.let_go() {
+            peer.writer = Some(cx.waker().clone());
+        }
         Poll::Ready(Ok(length))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut peer = self.peer();
+        if peer.let_go() {
+            return Poll::Ready(Ok(()));
+        }
+        peer.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -127,6 +159,9 @@ impl AsyncWrite for Wire {
 }
 
 type Connection = SharedConnection<Wire>;
+
+/// How much is held back at most.
+const HELD: usize = 50;
 
 /// As many bytes as are ever written.
 const MUCH: usize = 1 << 40;
@@ -332,8 +367,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, max_shrink_iters: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn everybody_who_stays_gets_the_own_reply(acts in prop::collection::vec(act(), 0..60)) {
+    fn everybody_who_stays_gets_the_own_reply(
+        holds in any::<bool>(),
+        acts in prop::collection::vec(act(), 0..60),
+    ) {
         with_connection(|connection, wire| {
+            wire.peer().held = holds.then(BytesMut::new);
             let mut crowd = Crowd::new(connection, wire);
             for act in &acts {
                 play(&mut crowd, act);
@@ -354,10 +393,12 @@ proptest! {
 
     #[test]
     fn when_the_stream_ends_everybody_learns_whether_it_was_sent(
+        holds in any::<bool>(),
         acts in prop::collection::vec(act(), 0..40),
         later in prop::collection::vec(act(), 0..10),
     ) {
         with_connection(|connection, wire| {
+            wire.peer().held = holds.then(BytesMut::new);
             let mut crowd = Crowd::new(connection, wire);
             for act in &acts {
                 play(&mut crowd, act);
@@ -418,6 +459,37 @@ fn the_driver_may_go_at_any_poll() {
             crowd.settle();
             let answers: Vec<_> = crowd.results.values().flatten().copied().collect();
             assert_eq!(answers, [1, 2], "after {polls} polls");
+        });
+    }
+}
+
+/// A stream that encrypts takes bytes before it can send them. Whoever reads for all sees to it
+/// that they leave.
+#[test]
+fn what_the_stream_took_and_holds_leaves_when_there_is_room() {
+    for goes in [false, true] {
+        with_connection(|connection, wire| {
+            wire.peer().held = Some(BytesMut::new());
+            let mut crowd = Crowd::new(connection, wire);
+            wire.peer().takes = MUCH;
+            crowd.come();
+            crowd.poll(0);
+            wire.peer().takes = 0;
+            crowd.come();
+            crowd.run();
+            assert_eq!(wire.peer().arrived, "mg 0 k\r\n");
+            assert!(connection.state().pipeline.outgoing().is_empty());
+            if goes {
+                crowd.go(1);
+            }
+            {
+                let mut peer = wire.peer();
+                peer.takes = MUCH;
+                let writer = peer.writer.take();
+                writer.expect("somebody waits for room").wake();
+            }
+            crowd.run();
+            assert_eq!(wire.peer().arrived, "mg 0 k\r\nmg 1 k\r\n");
         });
     }
 }

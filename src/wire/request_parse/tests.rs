@@ -698,13 +698,16 @@ fn class_numbers_are_told_from_other_words() {
 #[test]
 fn a_user_and_a_password_arrive_as_the_value_of_a_set() {
     let credentials = Credentials::new(b"user", b"pass").expect("plain");
-    let bytes = encoded(&Request::Authenticate(credentials));
+    let key = Key::new(b"any").expect("plain");
+    let bytes = encoded(&Request::Authenticate { key, credentials });
     let outcome = RequestDecoder::new(LIMITS).decode(&bytes);
     let Ok(Some((Request::Store(store), length))) = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!((store.verb, length), (StoreVerb::Set, bytes.len()));
     assert_eq!(Credentials::from_value(store.value), Some(credentials));
+    // A server without accounts keeps it for nobody.
+    assert_eq!(store.exptime, 2_592_001);
 }
 
 #[test]
