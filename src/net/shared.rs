@@ -62,6 +62,8 @@ struct State<S> {
     driver: Option<(Ticket, Waker)>,
     /// The others, by age. Who has not been polled yet is not among them.
     waiting: VecDeque<(Ticket, Waker)>,
+    /// Who sends in its next turn what all have written until then.
+    gatherer: Option<Ticket>,
     /// Those for whom there was no room.
     crowd: Vec<Waker>,
     /// Flights that nobody waits for.
@@ -100,6 +102,7 @@ impl<S> SharedConnection<S> {
                 flight: Flight::new(),
                 input: vec![0; READ].into_boxed_slice(),
                 driver: None,
+                gatherer: None,
                 waiting: VecDeque::new(),
                 crowd: Vec::new(),
                 quiet: Quiet::default(),
@@ -285,17 +288,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
     ) -> Poll<Result<T, NetError>> {
         let mut guard = self.connection.state();
         let state = &mut *guard;
-        if state.pipeline.is_unsent(self.ticket) {
-            if !self.yielded && state.pipeline.len() - state.quiet.len() > 1 {
-                // Where one comes, others are about to. They get one turn to add theirs.
-                self.yielded = true;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if !state.blocked {
-                state.flush(cx);
-                if state.blocked {
-                    state.call_driver();
+        if !state.blocked && !state.pipeline.outgoing().is_empty() {
+            let others = state.pipeline.len() - state.quiet.len() > 1;
+            match state.gatherer {
+                Some(gatherer) if gatherer != self.ticket => {}
+                None if others && !self.yielded && state.pipeline.is_unsent(self.ticket) => {
+                    // Where one comes, others are about to. They get one turn to add theirs.
+                    self.yielded = true;
+                    state.gatherer = Some(self.ticket);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                _ => {
+                    state.gatherer = None;
+                    state.flush(cx);
+                    if state.blocked {
+                        state.call_driver();
+                    }
                 }
             }
         }
@@ -358,6 +367,9 @@ impl<S> State<S> {
 
     /// Keeps the waker of one that waits.
     fn wait(&mut self, ticket: Ticket, waker: &Waker) {
+        if self.waiting.back().is_none_or(|(last, _)| *last < ticket) {
+            return self.waiting.push_back((ticket, waker.clone()));
+        }
         match self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
             Ok(place) => self.waiting[place].1.clone_from(waker),
             Err(place) => self.waiting.insert(place, (ticket, waker.clone())),
@@ -365,6 +377,13 @@ impl<S> State<S> {
     }
 
     fn forget(&mut self, ticket: Ticket) {
+        if self
+            .waiting
+            .front()
+            .is_none_or(|(first, _)| *first > ticket)
+        {
+            return;
+        }
         if let Ok(place) = self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
             self.waiting.remove(place);
         }
@@ -377,8 +396,12 @@ impl<S> State<S> {
         if self.driver.as_ref().is_some_and(|(who, _)| *who == ticket) {
             self.driver = None;
         }
-        if self.driver.is_none() {
-            // Somebody must read for those who stay.
+        let gathered = self.gatherer == Some(ticket);
+        if gathered {
+            self.gatherer = None;
+        }
+        if self.driver.is_none() || gathered {
+            // Somebody must read for those who stay, or send what they have written.
             if let Some((_, waker)) = self.waiting.front() {
                 waker.wake_by_ref();
             }
