@@ -1,7 +1,7 @@
 //! Renewing a lock that is held.
 
 use super::grant::Grant;
-use super::incarnation::ServerView;
+use super::incarnation::{Dialect, ServerView};
 use super::items::{
     Compared, Failure, LockItem, push_lean_renewal, push_renewal, read_compared, read_lock,
     read_sentinel,
@@ -101,7 +101,11 @@ impl Operation for Renew<'_> {
         let dialect = server.capabilities.dialect;
         match self.grant.proof {
             Proof::Nonce(_) => {
-                let record = self.grant.record();
+                // The meta dialect leaves the record as it is.
+                let record = match dialect {
+                    Dialect::Classic => self.grant.record(),
+                    Dialect::Meta => None,
+                };
                 let record = record.as_ref().map_or(&b""[..], Record::as_bytes);
                 let about = (self.namespace, self.keys);
                 push_renewal(flight, dialect, about, record, self.cas, expiry);
