@@ -2,17 +2,31 @@
 
 use crate::lock::{Moment, Nonce, Now};
 use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The present.
 pub(crate) fn now() -> Now {
-    let unix_seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     Now {
         moment: moment(),
-        unix_seconds,
+        unix_seconds: unix_seconds(),
     }
+}
+
+/// The wall clock's second, a timer tick late at most.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn unix_seconds() -> u64 {
+    // Every flight asks for it, and whole seconds are all that is wanted: the coarse clock does not
+    // read the hardware.
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    u64::try_from(time.tv_sec).unwrap_or(0)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The present instant, on a clock that goes on while the machine is suspended.
