@@ -86,7 +86,8 @@ impl Connections {
             busy |= look(&seat);
         }
         let mut retired = self.retired();
-        retired.retain(|seat| look(seat));
+        // Who still has it at hand may be about to send something.
+        retired.retain(|seat| look(seat) | (Arc::strong_count(seat) > 1));
         busy || !retired.is_empty()
     }
 
@@ -113,7 +114,9 @@ impl Connections {
     /// Puts a connection into a place. What is under way on the one that was there goes on.
     fn set(&self, place: &Place, seat: Option<Arc<SharedSeat>>) {
         let old = core::mem::replace(&mut *place.current(), seat);
-        self.retired().extend(old);
+        let used =
+            |seat: &Arc<SharedSeat>| Arc::strong_count(seat) > 1 || seat.connection.is_busy();
+        self.retired().extend(old.filter(used));
     }
 
     fn retired(&self) -> MutexGuard<'_, Vec<Arc<SharedSeat>>> {

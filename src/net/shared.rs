@@ -127,6 +127,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         self.state().pipeline.ended().is_some()
     }
 
+    /// Whether anything is under way, or is still to be asked about.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.state();
+        state.pipeline.next_due().is_some() || !state.quiet.is_settled()
+    }
+
     /// Ends the connection.
     pub(crate) fn close(&self) {
         let mut state = self.state();

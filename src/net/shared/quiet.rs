@@ -28,6 +28,11 @@ impl Quiet {
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }
+
+    /// Whether nothing is under way or left to be told.
+    pub(super) fn is_settled(&self) -> bool {
+        self.flights.is_empty() && self.undone.is_empty()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
