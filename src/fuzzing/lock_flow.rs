@@ -142,6 +142,9 @@ struct World<'a> {
     attempted: Vec<u8>,
     /// When each record was first sent, by the nonce in it.
     attempts: Vec<(Vec<u8>, Moment)>,
+    /// The token of the flight under way, and of the last one that was answered: what is sent with
+    /// it next is another attempt.
+    lean: (Option<Vec<u8>>, Option<Vec<u8>>),
     /// A request that removes something was sent, answered or not.
     removing: bool,
 }
@@ -167,6 +170,7 @@ impl<'a> World<'a> {
             answer: Vec::new(),
             attempted: Vec::new(),
             attempts: Vec::new(),
+            lean: (None, None),
             removing: false,
         }
     }
@@ -316,7 +320,10 @@ impl<'a> World<'a> {
                 operation.interpret(view, &mut replies, now.moment, self.now)
             });
             step = match interpreted {
-                Some(Ok(step)) => step,
+                Some(Ok(step)) => {
+                    self.lean.1 = self.lean.0.take();
+                    step
+                }
                 Some(Err(_)) | None => {
                     let now = self.unix();
                     operation.interrupted(Interruption::Unanswered, now)
@@ -330,6 +337,7 @@ impl<'a> World<'a> {
     /// there, or are not what replies can be.
     fn exchange(&mut self, flight: &wire::Flight) -> Option<usize> {
         self.last_sent = self.now;
+        self.lean.0 = None;
         self.flight = flight.bytes().into();
         self.answer.clear();
         let mut rest = flight.bytes();
@@ -373,6 +381,10 @@ impl<'a> World<'a> {
         if let wire::Request::MetaGet { flags, .. } = request {
             if let Some(cas) = chosen(*flags) {
                 let name: Vec<u8> = format!("{cas}").into_bytes();
+                if self.lean.1.take().as_ref() == Some(&name) {
+                    self.attempts.retain(|attempt| attempt.0 != name);
+                }
+                self.lean.0 = Some(name.clone());
                 if !self.attempts.iter().any(|attempt| attempt.0 == name) {
                     self.attempts.push((name, self.now));
                 }

@@ -28,6 +28,9 @@ struct Attempt {
     open: bool,
     /// The same, before the flight that is under way.
     open_before: bool,
+    /// A request that names the CAS unique may still be carried out, so the next attempt gets
+    /// another.
+    echoes: bool,
 }
 
 /// Acquires a lock without a record.
@@ -88,14 +91,19 @@ impl<'a> LeanAcquire<'a> {
         if let Some(attempt) = open {
             return Ok(attempt);
         }
-        let last = self.attempt.map(|attempt| attempt.cas);
+        let cas = match self.attempt {
+            None => self.token.first(),
+            Some(attempt) if attempt.echoes => self.token.after(attempt.cas),
+            Some(attempt) => attempt.cas,
+        };
         Ok(Attempt {
-            cas: last.map_or(self.token.first(), |last| self.token.after(last)),
+            cas,
             expiry: server.clock.expiry(lease, now).map_err(Failure::Lease)?,
             incarnation: server.incarnation,
             sent: now.moment,
             open: false,
             open_before: false,
+            echoes: false,
         })
     }
 
@@ -103,6 +111,9 @@ impl<'a> LeanAcquire<'a> {
         self.undone += 1;
         if self.undone > UNDONE {
             return Step::Done(Acquired::Failed(Failure::ForgottenAtOnce));
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.echoes = true;
         }
         self.undo = Some(cas);
         Step::Send
@@ -232,9 +243,11 @@ impl Operation for LeanAcquire<'_> {
 
     fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Acquired> {
         let prepared = core::mem::take(&mut self.prepared);
-        if how == Interruption::NotSent && prepared && self.undo.is_none() {
-            if let Some(attempt) = &mut self.attempt {
-                attempt.open = attempt.open_before;
+        if let Some(attempt) = self.attempt.as_mut().filter(|_| self.undo.is_none()) {
+            match how {
+                Interruption::NotSent if prepared => attempt.open = attempt.open_before,
+                Interruption::NotSent => {}
+                Interruption::Unanswered => attempt.echoes = true,
             }
         }
         let unknown = self.leftover().is_some();

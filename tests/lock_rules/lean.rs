@@ -247,3 +247,44 @@ fn a_server_without_memory_is_named() {
     let run = world.run(&mut acquire(&names, 1));
     assert_eq!(run.failed(), Failure::OutOfMemory);
 }
+
+#[test]
+fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.connect(0).expect("a server");
+    world.other_holds(&names, 3000);
+    let lock = names.lock().into_bytes();
+    let gone = world.now + secs(200.0);
+    world.at(gone, move |server, _| server.evict(&lock));
+    let patient = Request {
+        patience: Patience::Forever,
+        ..request(&names)
+    };
+    // More looks than there are tokens; the answer to one is lost.
+    world
+        .fates
+        .extend(core::iter::repeat_n(Fate::Answered, 100));
+    world.fates.push_back(Fate::Mute);
+    let run = world.run(&mut Acquisition::new(patient, nonce(1)));
+    let tokens: Vec<_> = run
+        .flights
+        .iter()
+        .filter_map(|flown| {
+            flown
+                .bytes
+                .split(' ')
+                .find_map(|word| word.strip_prefix('E'))
+        })
+        .map(|token| token.parse::<u64>().expect("a number"))
+        .collect();
+    assert!(tokens.len() > 300, "only {} looks", tokens.len());
+    let first = token(1);
+    let (before, after) = tokens.split_at(102);
+    assert!(before.iter().all(|token| *token == before[0]));
+    assert!(after.iter().all(|token| *token == before[0] + 1));
+    let sent = run.flights.last().expect("one").sent;
+    let grant = run.granted();
+    assert!(first.is_of(grant.cas) && grant.cas == after[0]);
+    assert_eq!(grant.sent, world.clients[0].moment(sent));
+}
