@@ -69,6 +69,11 @@ mod tests {
         // A server whose seconds go back, so that what is known of its clock stays stale.
         ("lock_flow", b"m a v\nstats bogus\r\nshutdown now\r\n"),
         ("lock_flow", b"mD\rEN\nn a C99\x01\x00\x00\x03 q\r&\nmn\x0e"),
+        // A lock without a record on a server that is spoken to in the classic dialect.
+        (
+            "lock_flow",
+            b"N2147483644 S\xff\xff\xff\xff\xff\xff\xff\x03F\n",
+        ),
     ];
 
     /// How many made-up inputs each target gets.

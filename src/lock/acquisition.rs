@@ -2,7 +2,7 @@
 
 use super::acquire::Acquire;
 use super::grant::{Acquired, Leftover, Request};
-use super::incarnation::ServerView;
+use super::incarnation::{Dialect, ServerView};
 use super::lean_acquire::LeanAcquire;
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Sealed, Step};
@@ -67,7 +67,8 @@ impl Operation for Acquisition<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), Acquired> {
-        if !server.capabilities.explicit_cas {
+        let capabilities = server.capabilities;
+        if !capabilities.explicit_cas || capabilities.dialect != Dialect::Meta {
             // What a lean attempt may have left was at another server, which is no more.
             if let Some((request, nonce)) = self.lean.take() {
                 self.way = Way::Full(Acquire::new(request, nonce));
