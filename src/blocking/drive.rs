@@ -80,10 +80,16 @@ impl Clear for Pool<Seat<Link>> {
 }
 
 impl Core {
-    /// Takes a connection back for later use.
+    /// Takes a connection back for later use. Where enough are waiting it is closed, once what it
+    /// was sent ahead is answered: that is done, as a rule, and need not be done once more.
     pub(super) fn give_back(&self, seat: Seat<Link>) {
         if self.site.with_view(seat.incarnation, |_| ()).is_some() {
-            self.site.connections.put(seat);
+            if let Some(mut seat) = self.site.connections.put(seat) {
+                let limit = self.site.settings.operation_timeout;
+                let began = clock::moment();
+                let elapsed = || clock::moment().since(began);
+                seat.connection.settle(limit, elapsed);
+            }
         }
     }
 

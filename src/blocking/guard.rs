@@ -168,7 +168,8 @@ impl LockGuard {
     /// the lock frees itself with its lease.
     ///
     /// Where no idle connection can take the request, or the last renewal is not answered, the
-    /// release is left to the keeper, as by a drop that finds no answer.
+    /// release is left to the keeper, as by a drop that finds no answer. Where more connections are
+    /// idle than are kept, this one's answer is waited for, for at most the operation timeout.
     pub fn release_quietly(mut self) {
         let now = clock::now();
         self.spent = true;

@@ -32,12 +32,14 @@ impl<C> Pool<C> {
         Some(idle.remove(place))
     }
 
-    /// Keeps a connection for later, or closes it where enough are waiting.
-    pub(crate) fn put(&self, connection: C) {
+    /// Keeps a connection for later, or gives it back where enough are waiting.
+    pub(crate) fn put(&self, connection: C) -> Option<C> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.most {
             idle.push(connection);
+            return None;
         }
+        Some(connection)
     }
 
     /// Closes all of them.
