@@ -71,6 +71,11 @@ fn a_blocking_pair() {
             0,
             "dropped"
         );
+        assert_eq!(
+            count(|| lock.acquire().expect("it becomes free").release_quietly()),
+            0,
+            "released quietly"
+        );
     }
 }
 
@@ -141,6 +146,15 @@ fn an_async_pair() {
             Box::pin(pair) as Boxed
         };
         assert_eq!(count(&pair), 0);
+        let quiet = || {
+            let lock = lock.clone();
+            let quiet = async move {
+                let guard = lock.acquire().await.expect("it becomes free");
+                guard.release_quietly();
+            };
+            Box::pin(quiet) as Boxed
+        };
+        assert_eq!(count(&quiet), 0, "released quietly");
     }
     let holder = connect().expect("a server that answers");
     let lock = client.lock("contended");

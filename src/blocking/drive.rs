@@ -1,9 +1,8 @@
 //! Operations, driven over connections: the one loop behind every call of the blocking front.
 
-use super::Core;
+use super::{Core, Link};
 use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
 use crate::lock::{Interruption, Moment, Now, Operation, Step};
-use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
@@ -24,7 +23,7 @@ pub(super) enum Bound {
 }
 
 impl Bound {
-    fn limit(self, limit: Duration, now: Moment) -> Result<Duration, NetError> {
+    pub(super) fn limit(self, limit: Duration, now: Moment) -> Result<Duration, NetError> {
         match self {
             Self::Open => Ok(limit),
             Self::Patience(until) => Ok(within(limit, Some(until), now)),
@@ -49,7 +48,7 @@ pub(super) fn sleep(until: Moment) -> Result<(), LockError> {
 /// A connection for one exchange. Dropping it gives it back if it is still of use.
 pub(super) struct Checkout<'a> {
     core: &'a Core,
-    seat: Option<Seat<Connection>>,
+    seat: Option<Seat<Link>>,
 }
 
 impl Drop for Checkout<'_> {
@@ -60,35 +59,46 @@ impl Drop for Checkout<'_> {
     }
 }
 
-impl Checkout<'_> {
+impl<'a> Checkout<'a> {
+    pub(super) const fn new(core: &'a Core, seat: Seat<Link>) -> Self {
+        Self {
+            core,
+            seat: Some(seat),
+        }
+    }
+
     /// The connection. There is one from the making of the checkout to its drop.
-    pub(super) fn seat(&mut self) -> Result<&mut Seat<Connection>, NetError> {
+    pub(super) fn seat(&mut self) -> Result<&mut Seat<Link>, NetError> {
         self.seat.as_mut().ok_or(NetError::unsent(NetCause::Closed))
     }
 }
 
-impl Clear for Pool<Seat<Connection>> {
+impl Clear for Pool<Seat<Link>> {
     fn clear(&self) {
         self.close_all();
     }
 }
 
 impl Core {
-    /// Takes a connection back for later use.
-    fn give_back(&self, seat: Seat<Connection>) {
+    /// Takes a connection back for later use. Where enough are waiting it is closed, once what it
+    /// was sent ahead is answered: that is done, as a rule, and need not be done once more.
+    pub(super) fn give_back(&self, seat: Seat<Link>) {
         if self.site.with_view(seat.incarnation, |_| ()).is_some() {
-            self.site.connections.put(seat);
+            if let Some(mut seat) = self.site.connections.put(seat) {
+                let limit = self.site.settings.operation_timeout;
+                let began = clock::moment();
+                let elapsed = || clock::moment().since(began);
+                seat.connection.settle(limit, elapsed);
+            }
         }
     }
 
     /// A connection on which the handshake has been made: one that was used before, if there is.
     pub(super) fn connect(&self, bound: Bound, now: &mut Now) -> Result<Checkout<'_>, Unconnected> {
+        let until = now.moment.after(self.site.settings.operation_timeout);
         while let Some(mut seat) = self.site.connections.take() {
-            if seat.is_fresh(now.moment) || seat.connection.is_reusable() {
-                return Ok(Checkout {
-                    core: self,
-                    seat: Some(seat),
-                });
+            if seat.is_fresh(now.moment) || self.is_reusable(&mut seat, until, bound, now) {
+                return Ok(Checkout::new(self, seat));
             }
         }
         let checkout = self.open(bound)?;
@@ -96,12 +106,35 @@ impl Core {
         Ok(checkout)
     }
 
+    /// Whether a connection that was not used for a moment can be. What it was sent ahead is
+    /// answered first: until then nothing can be said unasked.
+    fn is_reusable(
+        &self,
+        seat: &mut Seat<Link>,
+        until: Moment,
+        bound: Bound,
+        now: &mut Now,
+    ) -> bool {
+        if seat.connection.has_ahead() {
+            let began = now.moment;
+            let settled = bound.limit(until.since(began), began).is_ok_and(|limit| {
+                let elapsed = || clock::moment().since(began);
+                seat.connection.settle(limit, elapsed)
+            });
+            *now = clock::now();
+            if !settled {
+                return false;
+            }
+        }
+        seat.connection.is_reusable()
+    }
+
     /// Opens a connection and makes the handshake.
     pub(super) fn open(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
         let settings = &self.site.settings;
         let mut connection = bound
             .limit(settings.connect_timeout, clock::moment())
-            .and_then(|limit| Connection::dial(&settings.address, &settings.dialing, limit))
+            .and_then(|limit| Link::dial(&settings.address, &settings.dialing, limit))
             .map_err(Unconnected::Net)?;
         let mut handshake = settings.handshake();
         loop {
@@ -122,10 +155,7 @@ impl Core {
                     for lock in self.site.learn(view) {
                         lock.changed.give();
                     }
-                    return Ok(Checkout {
-                        core: self,
-                        seat: Some(Seat::new(connection, incarnation)),
-                    });
+                    return Ok(Checkout::new(self, Seat::new(connection, incarnation)));
                 }
             }
         }

@@ -156,6 +156,33 @@ impl LockGuard {
         outcome
     }
 
+    /// Gives the lock back without waiting for the answer: the request is sent at once, and the
+    /// answer is read with that to the next request on the same connection, such as the next
+    /// acquisition.
+    ///
+    /// The lock may not be free yet when this returns, and whether it was held to the end is not
+    /// told. Where the answer is not that it was released, or none comes, the keeper releases it
+    /// once more and logs what comes of that;
+    /// [`Client::quiet_failures`](super::Client::quiet_failures) counts those. It is noticed when
+    /// the connection is used again, or at a [shutdown](super::Client::shutdown); without either,
+    /// the lock frees itself with its lease.
+    ///
+    /// Where no idle connection can take the request, or the last renewal is not answered, the
+    /// release is left to the keeper, as by a drop that finds no answer. Where more connections are
+    /// idle than are kept, this one's answer is waited for, for at most the operation timeout.
+    pub fn release_quietly(mut self) {
+        let now = clock::now();
+        self.spent = true;
+        let (over, _) = self.end(now.moment);
+        if over.is_some() {
+            return;
+        }
+        let core = &self.shared.core;
+        if !core.release_quietly(&self.lock, now) {
+            core.leave_release(&self.lock);
+        }
+    }
+
     /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
     /// kept, so that nobody else gives it back.
     fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
@@ -248,7 +275,7 @@ impl Core {
     }
 
     /// Leaves the release to the keeper, which goes on trying.
-    fn leave_release(&self, lock: &Arc<HeldLock>) {
+    pub(super) fn leave_release(&self, lock: &Arc<HeldLock>) {
         self.site.registry.push(Job::Release(Arc::clone(lock)));
         self.wake.give();
     }

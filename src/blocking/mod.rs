@@ -23,6 +23,7 @@ mod drive;
 mod guard;
 mod keeper;
 mod lock;
+mod quiet;
 mod signal;
 
 pub use guard::LockGuard;
@@ -36,8 +37,10 @@ use crate::lock::Inspect;
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use drive::Bound;
+use quiet::QuietRelease;
 use signal::Signal;
 use std::string::String;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,16 +60,21 @@ impl AsRef<Held> for HeldLock {
     }
 }
 
+/// A connection, and what may have been sent ahead on it.
+type Link = Connection<QuietRelease>;
+
 /// What the client, its guards and its keeper share.
 #[derive(Debug)]
 struct Core {
-    site: Site<Pool<Seat<Connection>>, HeldLock>,
+    site: Site<Pool<Seat<Link>>, HeldLock>,
     /// The keeper has something to do.
     wake: Signal,
     /// The keeper has done something.
     done: Signal,
     /// The client was shut down.
     closing: Signal,
+    /// How many quiet releases came to nothing.
+    quiet_failures: AtomicU64,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -188,8 +196,9 @@ impl Client {
     /// acquisitions that wait for others, and later ones, fail with
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
-    /// Returns whether everything was given back. What was not runs out with its lease, unless
-    /// the keeper still reaches the server before.
+    /// Returns whether everything was given back, [quiet releases](LockGuard::release_quietly)
+    /// included. What was not runs out with its lease, unless the keeper still reaches the server
+    /// before.
     pub fn shutdown(&self, limit: Duration) -> bool {
         let core = self.core();
         let until = clock::moment().after(limit);
@@ -198,6 +207,7 @@ impl Client {
         }
         core.closing.give();
         core.wake.give();
+        core.settle_quiet(until);
         let drained = loop {
             let seen = core.done.seen();
             if core.site.registry.is_drained() {
@@ -210,6 +220,13 @@ impl Client {
         };
         core.site.connections.clear();
         drained
+    }
+
+    /// How many [quiet releases](LockGuard::release_quietly) were refused or not answered, as far
+    /// as is known by now. Each is followed by a release that is waited for, in the background.
+    #[must_use]
+    pub fn quiet_failures(&self) -> u64 {
+        self.core().quiet_failures.load(Ordering::Relaxed)
     }
 
     /// The address of the server.
@@ -240,6 +257,7 @@ impl Builder<Client> {
             wake: Signal::default(),
             done: Signal::default(),
             closing: Signal::default(),
+            quiet_failures: AtomicU64::new(0),
         });
         match core.open(Bound::Open) {
             Ok(checkout) => drop(checkout),

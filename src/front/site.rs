@@ -38,7 +38,7 @@ const FRESH: Duration = Duration::from_millis(10);
 pub(crate) struct Seat<C> {
     pub(crate) connection: C,
     pub(crate) incarnation: Incarnation,
-    /// When it was last answered on, in nanoseconds of the clock.
+    /// When it was last answered on or found alive, in nanoseconds of the clock.
     answered: AtomicU64,
 }
 
@@ -51,12 +51,12 @@ impl<C> Seat<C> {
         }
     }
 
-    /// An answer has come on it.
+    /// An answer has come on it, or it was seen to be there still.
     pub(crate) fn answered(&self, now: Moment) {
         self.answered.store(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// Whether an answer has come on it a moment ago.
+    /// Whether that was a moment ago.
     pub(crate) fn is_fresh(&self, now: Moment) -> bool {
         let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
         now.since(answered) < FRESH

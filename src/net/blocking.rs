@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::buffers::Buffers;
+pub(crate) use super::buffers::Subject;
 use super::dial::{Candidates, Dialing};
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
@@ -93,11 +94,11 @@ impl Stream {
     }
 }
 
-/// A connection that carries one flight at a time.
+/// A connection that carries one flight at a time, and one ahead of it that nobody waits for.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<T> {
     stream: Stream,
-    buffers: Buffers,
+    buffers: Buffers<T>,
     /// What reads and writes are limited to at present, to spare the calls that set it. Nothing
     /// before the first exchange.
     limit: Duration,
@@ -105,7 +106,7 @@ pub(crate) struct Connection {
     dirty: bool,
 }
 
-impl Connection {
+impl<T: Subject> Connection<T> {
     /// Connects, within `limit`. A name that must be looked up may take longer: the system's
     /// resolver knows no limit.
     pub(crate) fn dial(
@@ -113,12 +114,16 @@ impl Connection {
         dialing: &Dialing,
         limit: Duration,
     ) -> Result<Self, NetError> {
-        Ok(Self {
-            stream: Self::open(address, dialing, limit)?,
+        Self::open(address, dialing, limit).map(Self::over)
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self {
+            stream,
             buffers: Buffers::new(),
             limit: Duration::ZERO,
             dirty: false,
-        })
+        }
     }
 
     fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Stream, NetError> {
@@ -156,7 +161,8 @@ impl Connection {
     }
 
     /// Whether the connection can carry another flight: the last one is over, and the server has
-    /// neither closed it nor said anything unasked. Costs a system call.
+    /// neither closed it nor said anything unasked. Costs a system call. What was sent ahead is to
+    /// be [settled](Self::settle) first.
     pub(crate) fn is_reusable(&mut self) -> bool {
         !self.dirty && self.stream.is_quiet()
     }
@@ -164,6 +170,42 @@ impl Connection {
     /// Whether a flight was begun and not ended.
     pub(crate) const fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// Whether a flight sent ahead is not answered yet.
+    pub(crate) const fn has_ahead(&self) -> bool {
+        self.buffers.has_ahead()
+    }
+
+    /// Sends the flight, of one request with one reply, and leaves the reply to be read before
+    /// those to the next flight. Returns whether that went well: if not, the connection is of no
+    /// further use. Not for a connection that [has one](Self::has_ahead) already.
+    pub(crate) fn send_ahead(&mut self, limit: Duration, subject: impl FnOnce() -> T) -> bool {
+        self.dirty = true;
+        let sent = self
+            .set_limit(limit)
+            .and_then(|()| self.stream.write_all(self.buffers.flight.bytes()));
+        if sent.is_ok() {
+            self.buffers.sent_ahead(subject());
+            self.dirty = false;
+        }
+        sent.is_ok()
+    }
+
+    /// Reads the reply to the flight sent ahead, if there is one, within `limit`. Returns whether
+    /// that went well: if not, the connection is of no further use.
+    pub(crate) fn settle(&mut self, limit: Duration, elapsed: impl Fn() -> Duration) -> bool {
+        if !self.has_ahead() {
+            return true;
+        }
+        self.dirty = true;
+        self.buffers.clear();
+        if limit.is_zero() || self.set_limit(limit).is_err() {
+            return false;
+        }
+        let settled = self.read_until(Buffers::is_settled, limit, elapsed);
+        self.dirty = settled.is_err();
+        !self.dirty
     }
 
     /// The flight to be filled for the next exchange.
@@ -200,12 +242,8 @@ impl Connection {
     }
 
     fn run(&mut self, limit: Duration, elapsed: impl Fn() -> Duration) -> Result<(), NetCause> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetCause::Timeout(limit),
-            _ => NetCause::Io(error),
-        };
         if let Err(error) = self.stream.write_all(self.buffers.flight.bytes()) {
-            let cause = failed(error);
+            let cause = failed(error, limit);
             if matches!(cause, NetCause::Timeout(_)) {
                 return Err(cause);
             }
@@ -220,26 +258,46 @@ impl Connection {
                 Err(_) => cause,
             });
         }
+        self.read_until(Buffers::is_complete, limit, elapsed)
+    }
+
+    /// Reads until all is there, within `limit`.
+    fn read_until(
+        &mut self,
+        mut is_there: impl FnMut(&mut Buffers<T>) -> Result<bool, NetCause>,
+        limit: Duration,
+        elapsed: impl Fn() -> Duration,
+    ) -> Result<(), NetCause> {
         loop {
             match self.stream.read(self.buffers.room()) {
                 Ok(0) => return Err(self.buffers.closed()),
                 Ok(read) => {
                     self.buffers.received(read);
-                    if self.buffers.is_complete()? {
+                    if is_there(&mut self.buffers)? {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed(error, limit)),
             }
             // The limit of the socket is one per read; a server that sends a byte now and then is
-            // held to the same limit for all of them.
+            // held to the same limit for all of them. Not so strictly that replies which come
+            // close behind each other cost the system calls that set it.
             let left = limit.saturating_sub(elapsed());
             if left.is_zero() {
                 return Err(NetCause::Timeout(limit));
             }
-            self.set_limit(left).map_err(failed)?;
+            if left + limit / 64 < self.limit {
+                self.set_limit(left).map_err(NetCause::Io)?;
+            }
         }
+    }
+}
+
+fn failed(error: io::Error, limit: Duration) -> NetCause {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetCause::Timeout(limit),
+        _ => NetCause::Io(error),
     }
 }
 
@@ -276,21 +334,4 @@ fn reach(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::dial::tests::HalfDead;
-    use super::*;
-
-    #[test]
-    fn an_address_that_swallows_everything_leaves_time_for_the_next() {
-        let half = HalfDead::new();
-        let limit = Duration::from_secs(4);
-        let deadline = Instant::now() + limit;
-        let stream = reach([half.dead, half.alive], limit, deadline);
-        let peer = stream.expect("the second one is alive").peer_addr();
-        assert_eq!(peer.expect("an address"), half.alive);
-        let limit = Duration::from_millis(200);
-        let error = reach([half.dead], limit, Instant::now() + limit);
-        let error = error.expect_err("it is dead");
-        assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
-    }
-}
+mod tests;

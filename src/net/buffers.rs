@@ -1,7 +1,9 @@
-//! What goes out and what comes in on one connection, for one flight at a time.
+//! What goes out and what comes in on one connection, for one flight at a time and at most one that
+//! was sent ahead of it.
 
 use super::error::NetCause;
-use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies};
+use super::verdict::was_done;
+use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, Shape};
 use std::vec;
 use std::vec::Vec;
 
@@ -11,31 +13,52 @@ const FIRST_INPUT: usize = 4096;
 /// The most that is kept of one flight's replies. The largest is that to `stats`: about 3 kB.
 const MOST_INPUT: usize = 64 * 1024;
 
+/// What a flight was about that was sent ahead. Wherever the server did not do what it was asked
+/// to, or may not have, it is dropped without a word: no way that a connection can end is missed.
+pub(crate) trait Subject {
+    /// The server says that it did it.
+    fn done(self);
+}
+
+/// A flight of one request with one reply, which nobody waits for.
+#[derive(Debug)]
+struct Ahead<T> {
+    subject: T,
+    decoder: FlightDecoder,
+}
+
 /// Buffers that are reused from flight to flight.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub(crate) struct Buffers<T> {
     pub(crate) flight: Flight,
+    /// What was sent before the flight and is answered before it.
+    ahead: Option<Ahead<T>>,
     /// What came, and room for more. Initialised once, so that no flight has to.
     input: Vec<u8>,
     /// How much came: `filled` <= `input.len()`.
     filled: usize,
+    /// Where the replies to the flight start, behind that to the one ahead: `start` <= `filled`.
+    start: usize,
     decoder: FlightDecoder,
 }
 
-impl Buffers {
+impl<T: Subject> Buffers<T> {
     pub(crate) fn new() -> Self {
         Self {
             flight: Flight::new(),
+            ahead: None,
             input: vec![0; FIRST_INPUT],
             filled: 0,
+            start: 0,
             decoder: FlightDecoder::new(Limits::LOCK),
         }
     }
 
-    /// Empties everything for the next flight.
+    /// Empties everything for the next flight. One that was sent ahead is still to be answered.
     pub(crate) fn clear(&mut self) {
         self.flight.clear();
         self.filled = 0;
+        self.start = 0;
         self.decoder = FlightDecoder::new(Limits::LOCK);
     }
 
@@ -52,17 +75,65 @@ impl Buffers {
         self.filled += length;
     }
 
+    /// What came for the flight.
     fn input(&self) -> &[u8] {
-        &self.input[..self.filled]
+        &self.input[self.start..self.filled]
+    }
+
+    /// The flight was sent, and nobody waits for it. Its reply comes before those to the next.
+    pub(crate) fn sent_ahead(&mut self, subject: T) {
+        self.ahead = Some(Ahead {
+            subject,
+            decoder: FlightDecoder::new(Limits::LOCK),
+        });
+    }
+
+    /// Whether a flight sent ahead is not answered yet.
+    pub(crate) const fn has_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// Whether the reply to the flight sent ahead is there and nothing else, after more input has
+    /// arrived. To be asked where no other flight was sent.
+    pub(crate) fn is_settled(&mut self) -> Result<bool, NetCause> {
+        let settled = self.take_ahead()?;
+        if settled && self.start < self.filled {
+            return Err(NetCause::TooMuch);
+        }
+        Ok(settled)
+    }
+
+    /// Takes in the reply to the flight sent ahead. Returns whether it is there. How much a server
+    /// may send in its place is bounded by the limits of one reply.
+    fn take_ahead(&mut self) -> Result<bool, NetCause> {
+        let Some(ahead) = &mut self.ahead else {
+            return Ok(true);
+        };
+        let input = &self.input[..self.filled];
+        match ahead.decoder.advance(&[Shape::One], input) {
+            Ok(Some(length)) => {
+                let done = was_done(&mut Replies::new(&input[..length]));
+                self.start = length;
+                if let Some(ahead) = self.ahead.take().filter(|_| done) {
+                    ahead.subject.done();
+                }
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => Err(self.strange(error)),
+        }
     }
 
     /// Whether all replies are there, after more input has arrived.
     pub(crate) fn is_complete(&mut self) -> Result<bool, NetCause> {
-        let input = &self.input[..self.filled];
+        if self.ahead.is_some() && !self.take_ahead()? {
+            return Ok(false);
+        }
+        let input = &self.input[self.start..self.filled];
         match self.decoder.advance(self.flight.shapes(), input) {
-            Ok(Some(length)) if length == self.filled => Ok(true),
+            Ok(Some(length)) if length == input.len() => Ok(true),
             Ok(Some(_)) => Err(NetCause::TooMuch),
-            Ok(None) if self.filled > MOST_INPUT => Err(NetCause::TooMuch),
+            Ok(None) if input.len() > MOST_INPUT => Err(NetCause::TooMuch),
             Ok(None) => Ok(false),
             Err(error) => Err(self.strange(error)),
         }
@@ -83,7 +154,10 @@ impl Buffers {
     }
 
     /// What the server says to all requests at once, if it does.
-    pub(crate) fn last_word(&self) -> Option<NetCause> {
+    pub(crate) fn last_word(&mut self) -> Option<NetCause> {
+        if let Err(cause) = self.take_ahead() {
+            return Some(cause);
+        }
         NetCause::last_word(self.input())
     }
 

@@ -20,6 +20,8 @@ pub(crate) mod shared;
 pub(crate) mod stream;
 #[cfg(all(feature = "tls", any(feature = "tokio", feature = "blocking")))]
 pub(crate) mod tls;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod verdict;
 
 pub use address::{Address, AddressError, DEFAULT_PORT};
 #[cfg(any(feature = "tokio", feature = "blocking"))]

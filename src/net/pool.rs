@@ -25,12 +25,21 @@ impl<C> Pool<C> {
             .pop()
     }
 
-    /// Keeps a connection for later, or closes it where enough are waiting.
-    pub(crate) fn put(&self, connection: C) {
+    /// The one used last of those that are so.
+    pub(crate) fn take_where(&self, is_so: impl FnMut(&C) -> bool) -> Option<C> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = idle.iter().rposition(is_so)?;
+        Some(idle.remove(place))
+    }
+
+    /// Keeps a connection for later, or gives it back where enough are waiting.
+    pub(crate) fn put(&self, connection: C) -> Option<C> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.most {
             idle.push(connection);
+            return None;
         }
+        Some(connection)
     }
 
     /// Closes all of them.

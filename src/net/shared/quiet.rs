@@ -4,7 +4,8 @@
 //! was not carried out, or may not have been, is kept for somebody to come and ask.
 
 use super::{Fate, SharedConnection, State, Ticket};
-use crate::wire::{Flight, MetaStatus, Replies, Reply};
+use crate::net::verdict::was_done;
+use crate::wire::Flight;
 use core::any::Any;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
@@ -115,20 +116,11 @@ impl<S> State<S> {
     }
 }
 
-/// Whether the server says that it did what it was asked to.
-fn was_done(replies: &mut Replies<'_>) -> bool {
-    match replies.next_reply() {
-        Ok(Reply::Stored) => true,
-        Ok(Reply::Meta(meta)) => meta.status == MetaStatus::Done,
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::LIMIT;
     use super::*;
-    use crate::wire::{Limits, Request};
+    use crate::wire::{Limits, Reply, Request};
     use core::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

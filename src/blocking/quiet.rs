@@ -1,0 +1,106 @@
+//! Releases that nobody waits for.
+//!
+//! They are sent ahead of whatever the connection carries next, see
+//! [`Connection::send_ahead`](crate::net::blocking::Connection::send_ahead).
+
+use super::drive::{Bound, Checkout};
+use super::{Core, HeldLock};
+use crate::front::clock;
+use crate::lock::{Moment, Now, Operation, Release};
+use crate::net::blocking::Subject;
+use core::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// A release that was sent and is not answered yet. Dropped before it is known to be done, it is
+/// left to the keeper.
+///
+/// Behind a restart of the server, which closes all connections, the keeper sends nothing: what was
+/// held is gone. Behind the end of the client there is no keeper, and no need for one: the request
+/// is with the system, which sends it whatever becomes of this process.
+#[derive(Debug)]
+pub(super) struct QuietRelease {
+    /// The connection belongs to it.
+    core: Weak<Core>,
+    lock: Option<Arc<HeldLock>>,
+}
+
+impl Subject for QuietRelease {
+    fn done(mut self) {
+        self.lock = None;
+    }
+}
+
+impl Drop for QuietRelease {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else {
+            return;
+        };
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        core.quiet_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            name = %lock.held.name,
+            "a quiet release came to nothing; releasing once more"
+        );
+        core.leave_release(&lock);
+    }
+}
+
+impl Core {
+    /// Sends the release of a lock that was ended, and does not wait for the answer. Returns
+    /// whether it was sent.
+    pub(super) fn release_quietly(self: &Arc<Self>, lock: &Arc<HeldLock>, now: Now) -> bool {
+        let held = &lock.held;
+        let cas = {
+            let state = held.state();
+            // The CAS unique may be another by now, and a refusal would be noticed late.
+            if state.renewing || state.silent {
+                return false;
+            }
+            state.cas
+        };
+        let connections = &self.site.connections;
+        let Some(mut seat) = connections.take_where(|seat| !seat.connection.has_ahead()) else {
+            return false;
+        };
+        if !seat.is_fresh(now.moment) {
+            if !seat.connection.is_reusable() {
+                return false;
+            }
+            // So that who comes next need not read the answer before it asks.
+            seat.answered(now.moment);
+        }
+        let incarnation = seat.incarnation;
+        let mut checkout = Checkout::new(self, seat);
+        let Ok(seat) = checkout.seat() else {
+            return false;
+        };
+        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let flight = seat.connection.next_flight();
+        let prepared = self.site.with_view(incarnation, |view| {
+            release.prepare(view, now, flight).is_ok()
+        });
+        prepared == Some(true)
+            && seat
+                .connection
+                .send_ahead(self.site.settings.operation_timeout, || QuietRelease {
+                    core: Arc::downgrade(self),
+                    lock: Some(Arc::clone(lock)),
+                })
+    }
+
+    /// Reads what is still to be answered on idle connections, by `until`: what came to nothing is
+    /// the keeper's then.
+    pub(super) fn settle_quiet(&self, until: Moment) {
+        let connections = &self.site.connections;
+        while let Some(mut seat) = connections.take_where(|seat| seat.connection.has_ahead()) {
+            let now = clock::moment();
+            let limit = Bound::Deadline(until).limit(self.site.settings.operation_timeout, now);
+            let elapsed = || clock::moment().since(now);
+            if limit.is_ok_and(|limit| seat.connection.settle(limit, elapsed)) {
+                self.give_back(seat);
+            }
+        }
+    }
+}

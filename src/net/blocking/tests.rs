@@ -1,0 +1,274 @@
+//! One connection, and scripted peers.
+
+use super::*;
+use crate::net::dial::tests::HalfDead;
+use crate::wire::{Flags, Key, Reply, Request};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::vec::Vec;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What was told of flights sent ahead, and whether they were done.
+type Told = Arc<Mutex<Vec<(u8, bool)>>>;
+
+#[derive(Debug)]
+struct Numbered {
+    number: u8,
+    done: bool,
+    told: Told,
+}
+
+impl Subject for Numbered {
+    fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        let mut told = self.told.lock().expect("nobody panicked");
+        told.push((self.number, self.done));
+    }
+}
+
+/// A connection, and who is at the other end.
+struct Scene {
+    connection: Connection<Numbered>,
+    peer: TcpStream,
+    told: Told,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).expect("it listens");
+        let (peer, _) = listener.accept().expect("somebody connects");
+        peer.set_nodelay(true).expect("a socket");
+        Self {
+            connection: Connection::over(Stream::Tcp(stream)),
+            peer,
+            told: Told::default(),
+        }
+    }
+
+    fn send_ahead(&mut self, number: u8) {
+        let key = Key::new(b"k").expect("plain");
+        self.connection.next_flight().push(&Request::MetaDelete {
+            key,
+            flags: Flags::list(&[]),
+        });
+        let told = Arc::clone(&self.told);
+        let sent = self.connection.send_ahead(LIMIT, || Numbered {
+            number,
+            done: false,
+            told,
+        });
+        assert!(sent && self.connection.has_ahead());
+        assert!(!self.connection.is_dirty());
+    }
+
+    fn says(&mut self, answer: &[u8]) {
+        self.peer.write_all(answer).expect("room");
+    }
+
+    /// Asks for the version, which is 7.
+    fn ask(&mut self) -> Result<(), NetError> {
+        self.connection.next_flight().push(&Request::Version);
+        let mut replies = self.connection.exchange(LIMIT, || Duration::ZERO)?;
+        let reply = replies.next_reply().expect("a reply");
+        assert!(matches!(reply, Reply::Version(b"7")), "{reply:?}");
+        Ok(())
+    }
+
+    fn settle(&mut self, limit: Duration) -> bool {
+        let began = Instant::now();
+        self.connection.settle(limit, || began.elapsed())
+    }
+
+    #[track_caller]
+    fn was_told(&self, expected: &[(u8, bool)]) {
+        let told = self.told.lock().expect("nobody panicked");
+        assert_eq!(*told, expected);
+    }
+
+    /// Waits until what was sent has arrived.
+    #[cfg(unix)]
+    fn arrived(&mut self) {
+        let began = Instant::now();
+        while self.connection.stream.is_quiet() {
+            assert!(began.elapsed() < LIMIT);
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn what_was_sent_ahead_is_answered_with_the_next_flight() {
+    let mut scene = Scene::new();
+    scene.send_ahead(1);
+    // Before anybody reads: the request did not wait for the next one.
+    let mut bytes = [0; 64];
+    scene.peer.read_exact(&mut bytes[..6]).expect("bytes");
+    assert_eq!(&bytes[..6], b"md k\r\n");
+    scene.says(b"HD\r\nVERSION 7\r\n");
+    scene.ask().expect("answered");
+    scene.was_told(&[(1, true)]);
+    assert!(!scene.connection.has_ahead() && !scene.connection.is_dirty());
+    scene.says(b"VERSION 7\r\n");
+    scene.ask().expect("nothing is left over");
+    // The answer of the classic protocol.
+    scene.send_ahead(2);
+    scene.says(b"STORED\r\nVERSION 7\r\n");
+    scene.ask().expect("answered");
+    scene.was_told(&[(1, true), (2, true)]);
+}
+
+#[test]
+fn answers_may_come_in_pieces() {
+    let mut scene = Scene::new();
+    scene.send_ahead(1);
+    let mut peer = scene.peer.try_clone().expect("a socket");
+    let speak = thread::spawn(move || {
+        for byte in b"HD\r\nVERSION 7\r\n" {
+            peer.write_all(&[*byte]).expect("room");
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    scene.ask().expect("answered");
+    scene.was_told(&[(1, true)]);
+    speak.join().expect("no panic");
+}
+
+#[test]
+fn what_was_not_done_is_dropped_and_the_connection_goes_on() {
+    let mut scene = Scene::new();
+    let answers: [&[u8]; 6] = [
+        b"NF\r\n",
+        b"EX\r\n",
+        b"NOT_FOUND\r\n",
+        b"EXISTS\r\n",
+        b"SERVER_ERROR out of memory\r\n",
+        b"VA 1\r\nx\r\n",
+    ];
+    let mut expected = Vec::new();
+    for (number, answer) in (0..).zip(answers) {
+        scene.send_ahead(number);
+        scene.says(&[answer, b"VERSION 7\r\n"].concat());
+        scene.ask().expect("answered");
+        expected.push((number, false));
+        scene.was_told(&expected);
+    }
+}
+
+#[test]
+fn a_stream_that_ends_leaves_it_undone() {
+    // Nobody has asked anything else.
+    let mut scene = Scene::new();
+    scene.send_ahead(1);
+    scene.was_told(&[]);
+    let Scene {
+        connection, told, ..
+    } = scene;
+    drop(connection);
+    assert_eq!(*told.lock().expect("nobody panicked"), [(1, false)]);
+    // Before the answer, amid of it, and behind it.
+    let said: [(&[u8], bool); 3] = [(b"", false), (b"HD", false), (b"HD\r\n", true)];
+    for (said, done) in said {
+        let mut scene = Scene::new();
+        scene.send_ahead(1);
+        scene.says(said);
+        scene
+            .peer
+            .shutdown(std::net::Shutdown::Write)
+            .expect("a socket");
+        let error = scene.ask().expect_err("no answer");
+        assert!(error.sent && scene.connection.is_dirty(), "{error}");
+        // Of what was asked, nothing has come.
+        let closed = matches!(error.cause, NetCause::Closed);
+        assert_eq!(closed, said != b"HD", "{error}");
+        drop(scene.connection);
+        let told = scene.told.lock().expect("nobody panicked");
+        assert_eq!(*told, [(1, done)]);
+    }
+}
+
+#[test]
+fn a_last_word_stands_for_both_answers() {
+    let mut scene = Scene::new();
+    scene.send_ahead(1);
+    scene.says(b"ERROR Too many open connections\r\n");
+    let error = scene.ask().expect_err("refused");
+    assert!(
+        matches!(error.cause, NetCause::TooManyConnections),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_cannot_be_sent_ahead_has_no_subject() {
+    let mut scene = Scene::new();
+    let Stream::Tcp(stream) = &scene.connection.stream else {
+        unreachable!("it is one");
+    };
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("a socket");
+    scene.connection.next_flight().push(&Request::Version);
+    let sent = scene.connection.send_ahead(LIMIT, || unreachable!());
+    assert!(!sent && !scene.connection.has_ahead() && scene.connection.is_dirty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_connection_that_rests_is_settled_before_it_is_looked_at() {
+    let mut scene = Scene::new();
+    assert!(scene.settle(LIMIT), "there is nothing");
+    scene.send_ahead(1);
+    scene.says(b"HD\r\n");
+    scene.arrived();
+    assert!(!scene.connection.is_reusable(), "it looks like a surprise");
+    assert!(scene.settle(LIMIT) && scene.connection.is_reusable());
+    scene.was_told(&[(1, true)]);
+    scene.says(b"VERSION 7\r\n");
+    scene.ask().expect("nothing is left over");
+    // Unasked bytes are no less strange behind it.
+    scene.send_ahead(2);
+    scene.says(b"NF\r\nmore");
+    scene.arrived();
+    let settled = scene.settle(LIMIT);
+    assert!(!settled || !scene.connection.is_reusable());
+    scene.was_told(&[(1, true), (2, false)]);
+}
+
+#[test]
+fn a_silent_server_is_waited_for_no_longer_than_told() {
+    for said in [&b""[..], b"H"] {
+        let mut scene = Scene::new();
+        scene.send_ahead(1);
+        scene.says(said);
+        let began = Instant::now();
+        assert!(!scene.settle(Duration::from_millis(30)));
+        assert!(began.elapsed() < LIMIT && scene.connection.is_dirty());
+        assert!(scene.connection.has_ahead());
+    }
+    let mut scene = Scene::new();
+    scene.send_ahead(1);
+    assert!(!scene.settle(Duration::ZERO), "no time at all");
+}
+
+#[test]
+fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+    let half = HalfDead::new();
+    let limit = Duration::from_secs(4);
+    let deadline = Instant::now() + limit;
+    let stream = reach([half.dead, half.alive], limit, deadline);
+    let peer = stream.expect("the second one is alive").peer_addr();
+    assert_eq!(peer.expect("an address"), half.alive);
+    let limit = Duration::from_millis(200);
+    let error = reach([half.dead], limit, Instant::now() + limit);
+    let error = error.expect_err("it is dead");
+    assert!(matches!(error.cause, NetCause::Timeout(_)), "{error}");
+}
