@@ -271,7 +271,11 @@ impl Core {
         };
         let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
-        self.site.released(released.map_err(about)?).map_err(about)
+        let released = released.map_err(about)?;
+        if self.site.await_echo(held) {
+            self.wake.give();
+        }
+        self.site.released(released).map_err(about)
     }
 
     /// Leaves the release to the keeper, which goes on trying.

@@ -82,7 +82,10 @@ impl Keeper<'_> {
                 let cas = lock.held.state().cas;
                 let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
                 match self.drive(&mut release) {
-                    Ok(outcome) => tracing::debug!(name = %lock.held.name, ?outcome, "released"),
+                    Ok(outcome) => {
+                        tracing::debug!(name = %lock.held.name, ?outcome, "released");
+                        self.core.site.await_echo(&lock.held);
+                    }
                     Err(error) => {
                         let name = &lock.held.name;
                         tracing::warn!(%name, %error, "a lock could not be given back");

@@ -55,7 +55,7 @@ impl Core {
         let cas = {
             let state = held.state();
             // The CAS unique may be another by now, and a refusal would be noticed late.
-            if state.renewing || state.silent {
+            if state.renewing || state.silent || held.grant.echoes {
                 return false;
             }
             state.cas

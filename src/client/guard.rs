@@ -176,7 +176,8 @@ impl LockGuard {
                 core.quiet.store(true, Ordering::Release);
                 core.watched();
             }
-            // A renewal is under way, or there is no connection: what takes time is the keeper's.
+            // There is no connection, a renewal is under way, or an earlier request may come late:
+            // what takes time is the keeper's.
             Err(lock) => core.site.registry.push(Job::Release(lock)),
         }
         core.wake.notify_one();
@@ -225,7 +226,7 @@ impl super::Core {
         let held = &lock.held;
         let cas = {
             let state = held.state();
-            if state.renewing {
+            if state.renewing || held.grant.echoes {
                 return Err(Arc::clone(lock));
             }
             state.cas
@@ -272,6 +273,9 @@ impl super::Core {
             .drive(&mut release, Some(&held.keys), now, Bound::Open)
             .await
             .map_err(about)?;
+        if self.site.await_echo(held) {
+            self.wake.notify_one();
+        }
         self.site.released(released).map_err(about)
     }
 }

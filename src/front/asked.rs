@@ -159,6 +159,20 @@ impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// A lock was released. Leaves it to the keeper, which must be woken then, to look for what a
+    /// request that was not answered may bring back.
+    pub(crate) fn await_echo(&self, held: &Held) -> bool {
+        let Some(leftover) = held.grant.echo() else {
+            return false;
+        };
+        self.registry.push(Job::Undo {
+            name: Arc::clone(&held.name),
+            keys: held.keys.clone(),
+            leftover,
+        });
+        true
+    }
+
     /// What came of a release, to the user.
     pub(crate) fn released(&self, released: Released) -> Result<ReleaseOutcome, LockError> {
         match released {

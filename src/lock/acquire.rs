@@ -40,6 +40,8 @@ struct Attempt {
     open: bool,
     /// The same, before the flight that is under way.
     open_before: bool,
+    /// It was sent and not answered at least once, and may be carried out late.
+    echoes: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -223,6 +225,7 @@ impl<'a> Acquire<'a> {
                 sent: now.moment,
                 open: false,
                 open_before: false,
+                echoes: false,
             }));
         }
         self.attempt.as_mut().ok_or(Failure::ForgottenAtOnce)
@@ -285,6 +288,7 @@ impl<'a> Acquire<'a> {
             token: None,
             expiry: attempt.expiry,
             sent: attempt.sent,
+            echoes: attempt.echoes,
             valid_until: self.request.lease.valid_until(attempt.sent),
         };
         if let Some(kept) = server.clock.kept_until(grant.expiry, received) {
@@ -531,6 +535,11 @@ impl Operation for Acquire<'_> {
             (Stage::Attempt, Interruption::NotSent) if prepared => {
                 if let Some(attempt) = &mut self.attempt {
                     attempt.open = attempt.open_before;
+                }
+            }
+            (Stage::Attempt, Interruption::Unanswered) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.echoes = true;
                 }
             }
             (Stage::Found(founding), _) => *founding = Founding::new(),

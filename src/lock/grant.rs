@@ -70,11 +70,24 @@ pub struct Grant {
     pub expiry: u64,
     /// The instant before the request was sent.
     pub sent: Moment,
+    /// A request for it was sent and not answered: it may still be carried out, and be found
+    /// behind the release.
+    pub echoes: bool,
     /// Until when the holder may believe in it.
     pub valid_until: Moment,
 }
 
 impl Grant {
+    /// What may stand at the server behind the release, to be taken back.
+    #[must_use]
+    pub fn echo(&self) -> Option<Leftover> {
+        self.echoes.then(|| Leftover {
+            incarnation: self.incarnation,
+            proof: self.proof,
+            moot_after: self.lease.valid_until(self.sent),
+        })
+    }
+
     /// The record as stored; `None` when there is none, see [`Request::lean`].
     #[must_use]
     pub fn record(&self) -> Option<Record> {

@@ -166,6 +166,7 @@ impl<'a> LeanAcquire<'a> {
             token: None,
             expiry: attempt.expiry,
             sent: attempt.sent,
+            echoes: attempt.echoes,
             valid_until,
         })))
     }

@@ -5,8 +5,8 @@ use super::driver::{Client, End, Fate, Names, World, lease, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, nanos, secs};
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Acquired, Lease, Patience, ReadClock, Release, Renew, Renewed, Request,
-    SENTINEL_EXPIRY,
+    Acquire, Acquired, Acquisition, Lease, Patience, ReadClock, Release, Released, Renew, Renewed,
+    Request, SENTINEL_EXPIRY,
 };
 
 fn patient(names: &Names, length: Lease) -> Request<'_> {
@@ -562,5 +562,49 @@ fn taking_back_ends_by_its_deadline() {
                 Duration::from_nanos(world.now - end)
             );
         }
+    }
+}
+
+/// The first request is carried out when its repetition was granted, and the lock released: it must
+/// not stay taken by nobody for a whole lease.
+#[test]
+fn a_request_that_comes_back_behind_the_release_is_taken_back() {
+    for (kind, lean) in [
+        (Kind::Meta, true),
+        (Kind::Meta, false),
+        (Kind::MetaWithoutE, false),
+        (Kind::Classic, false),
+    ] {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        world.patience = Duration::from_millis(100);
+        let request = || Request {
+            fencing: !lean,
+            memory: None,
+            lean,
+            ..names.request(lease(10_000))
+        };
+        let answered = world.run(&mut Acquisition::new(request(), nonce(1)));
+        let answered = answered.granted();
+        assert!(answered.echo().is_none(), "nothing was lost");
+        let give_up = world.clients[0].moment(world.now + SECOND);
+        let mut release = Release::new(&names.keys, &answered, answered.cas, give_up);
+        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+
+        world
+            .fates
+            .push_back(Fate::Late(Duration::from_millis(350)));
+        let grant = world.run(&mut Acquisition::new(request(), nonce(2)));
+        let grant = grant.granted();
+        let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
+        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+        let echo = grant.echo().expect("an answer was lost");
+        let give_up = world.clients[0].moment(world.now + 5 * SECOND);
+        let mut look = Release::of_leftover(&names.keys, &echo, give_up);
+        let looked = world.run(&mut look);
+        assert_eq!(looked.outcome(), Released::Yes, "{kind:?}, lean {lean}");
+        let key = names.keys.lock().as_bytes();
+        assert!(world.server.item(world.now, key).is_none(), "{kind:?}");
     }
 }
