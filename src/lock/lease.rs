@@ -29,6 +29,11 @@ pub(super) fn drift_over(duration: Duration) -> Duration {
     duration / 99
 }
 
+/// The same in nanoseconds.
+pub(super) const fn drift_over_nanos(nanos: u64) -> u64 {
+    nanos / 99
+}
+
 /// How long a lock is to be held without being renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lease(Duration);
@@ -46,6 +51,11 @@ impl Lease {
             return Err(LeaseError::TooLong { lease: duration });
         }
         Ok(Self(duration))
+    }
+
+    /// Its length in nanoseconds, which the longest lease does not come near the end of.
+    pub(super) fn nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Checks that it is long enough for a lock without a record.

@@ -5,37 +5,39 @@
 //! to a second, by two when a tick falls across a second's edge, and by any amount when the
 //! process was stalled. It is never ahead. (Measured on 1.6.18, 1.6.38 and 1.6.45.)
 
-use super::lease::{Lease, LeaseError, drift_over};
+use super::lease::{Lease, LeaseError, drift_over_nanos};
 use super::moment::{Moment, Now};
 use core::time::Duration;
 
-const SECOND: i128 = 1_000_000_000;
+/// Nanoseconds in a second. All sums here are of nanoseconds in 64 bits, and saturate: servers count
+/// seconds in 32 bits, so that what is real does not come near the ends.
+const SECOND: i64 = 1_000_000_000;
 
 /// Two readings with a tick between them pin the clock down when they are this close.
-const PIN_GAP: Duration = Duration::from_millis(500);
+const PIN_GAP: u64 = 500_000_000;
 
 /// How far a reading may be behind the truth, besides its round trip, while the timer runs: the
 /// rest of its second, and [`RARE_ERROR`].
-const READING_ERROR: Duration = Duration::from_secs(2);
+const READING_ERROR: i64 = 2 * SECOND;
 
 /// The timer ticks every 1.0008 s. About every twenty minutes a tick comes just before the edge of
 /// a second and the next one just behind the edge after that, and for a second in between the
 /// server is that much more behind.
-const RARE_ERROR: Duration = Duration::from_secs(1);
+const RARE_ERROR: u64 = SECOND.unsigned_abs();
 
 /// By how much an expiry may rest on too low a bound: of its three spare seconds, one is the
 /// floor's.
-const BOUND_ERROR: Duration = Duration::from_secs(2);
+const BOUND_ERROR: u64 = 2 * SECOND.unsigned_abs();
 
 /// How wide the bounds may become before the clock is to be pinned down again. Below
 /// [`BOUND_ERROR`] by what a lease of ten seconds adds.
-const WIDEST: Duration = Duration::from_millis(1800);
+const WIDEST: u64 = 1_800_000_000;
 
 /// With clocks that agree this well, the wall clock may make an expiry later.
 const WALL_AGREEMENT: u64 = 5;
 
 /// A reading that is older than this is refreshed before a new lease is built on it.
-const STALE_AFTER: Duration = Duration::from_secs(30);
+const STALE_AFTER: u64 = 30 * SECOND.unsigned_abs();
 
 /// One observation: the server's second, read by a request sent and answered at these instants.
 #[derive(Debug, Clone, Copy)]
@@ -49,21 +51,21 @@ struct Reading {
 /// apart, so it gives way with time.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
-    nanos: i128,
+    nanos: i64,
     found: Moment,
 }
 
 impl Bound {
-    fn drift(self, now: Moment) -> i128 {
-        nanos(drift_over(now.since(self.found)))
+    fn drift(self, now: Moment) -> i64 {
+        signed(drift_over_nanos(elapsed(self.found, now)))
     }
 
-    fn as_lower(self, now: Moment) -> i128 {
-        self.nanos - self.drift(now)
+    fn as_lower(self, now: Moment) -> i64 {
+        self.nanos.saturating_sub(self.drift(now))
     }
 
-    fn as_upper(self, now: Moment) -> i128 {
-        self.nanos + self.drift(now)
+    fn as_upper(self, now: Moment) -> i64 {
+        self.nanos.saturating_add(self.drift(now))
     }
 }
 
@@ -100,14 +102,16 @@ impl ServerClock {
     pub fn observe(&mut self, second: u64, sent: Moment, received: Moment) {
         let now = received;
         let bound = |nanos| Bound { nanos, found: now };
-        let said = i128::from(second) * SECOND;
+        let said = signed(second).saturating_mul(SECOND);
         // Said at or before the answer's arrival, and true then.
-        let lower = said - instant(received);
+        let lower = said.saturating_sub(instant(received));
         let known = self.lower.map(|lower| lower.as_lower(now));
         if known.is_none_or(|known| lower >= known) {
             self.lower = Some(bound(lower));
         }
-        let assumed = said + nanos(READING_ERROR) - instant(sent);
+        let assumed = said
+            .saturating_add(READING_ERROR)
+            .saturating_sub(instant(sent));
         let known = self.assumed.map(|upper| upper.as_upper(now));
         // A bound below what the server has said since was found while it was stalled.
         if known.is_none_or(|known| assumed <= known || known < lower) {
@@ -117,9 +121,10 @@ impl ServerClock {
             if second < last.second || received < last.received {
                 return;
             }
-            let ticked = second > last.second && received.since(last.sent) <= PIN_GAP;
+            let ticked = second > last.second && elapsed(last.sent, received) <= PIN_GAP;
             // The tick came behind the earlier request, and before the second was over.
-            let pinned = said + SECOND - instant(last.sent);
+            let pinned = said.saturating_add(SECOND);
+            let pinned = pinned.saturating_sub(instant(last.sent));
             let known = self.pinned.map(|upper| upper.as_upper(now));
             if ticked && known.is_none_or(|known| pinned <= known) {
                 self.pinned = Some(bound(pinned));
@@ -140,18 +145,16 @@ impl ServerClock {
     }
 
     /// The bounds at `now`: lower, and upper where that is proven, else assumed.
-    fn bounds(&self, now: Moment) -> Option<(i128, i128)> {
+    fn bounds(&self, now: Moment) -> Option<(i64, i64)> {
         let lower = self.lower?.as_lower(now);
         let upper = self.pinned.or(self.assumed)?.as_upper(now);
         Some((lower, upper.max(lower)))
     }
 
-    /// How far apart the bounds are at `now`.
-    fn error(&self, now: Moment) -> Option<Duration> {
+    /// How far apart the bounds are at `now`, in nanoseconds.
+    fn error(&self, now: Moment) -> Option<u64> {
         let (lower, upper) = self.bounds(now)?;
-        Some(Duration::from_nanos(
-            u64::try_from(upper - lower).unwrap_or(u64::MAX),
-        ))
+        Some(upper.abs_diff(lower))
     }
 
     /// Whether the clock has been seen to tick between two close readings, which rules out that
@@ -173,20 +176,21 @@ impl ServerClock {
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
         self.last
-            .is_none_or(|last| now.since(last.received) > STALE_AFTER)
+            .is_none_or(|last| elapsed(last.received, now) > STALE_AFTER)
     }
 
     /// The server's time, in nanoseconds since 1970 in its own base: never more than the truth.
     /// `None` before the first reading.
     #[must_use]
     pub fn nanos_at_least(&self, now: Moment) -> Option<u64> {
-        u64::try_from(instant(now) + self.bounds(now)?.0).ok()
+        let nanos = instant(now).saturating_add(self.bounds(now)?.0);
+        u64::try_from(nanos).ok()
     }
 
     /// The server's second: never more than the truth. `None` before the first reading.
     #[must_use]
     pub fn second_at_least(&self, now: Moment) -> Option<u64> {
-        Some(self.nanos_at_least(now)? / SECOND.unsigned_abs() as u64)
+        Some(self.nanos_at_least(now)? / SECOND.unsigned_abs())
     }
 
     /// A second that the server's clock has not passed yet. `None` before the first reading.
@@ -194,8 +198,8 @@ impl ServerClock {
     /// Before the clock was seen to tick: unless the server is stalled.
     #[must_use]
     pub fn second_at_most(&self, now: Moment) -> Option<u64> {
-        let nanos = u64::try_from(instant(now) + self.bounds(now)?.1).ok()?;
-        Some(ceil_seconds(Duration::from_nanos(nanos)))
+        let nanos = instant(now).saturating_add(self.bounds(now)?.1);
+        Some(whole_seconds(u64::try_from(nanos).ok()?))
     }
 
     /// The absolute expiry for a lease that is asked for at `now`.
@@ -215,19 +219,20 @@ impl ServerClock {
             .ok_or(LeaseError::BeyondServerTime)?;
         // Not giving way: too late an expiry is no danger.
         let lower = lower.nanos;
-        let mut second = u64::try_from((instant(now.moment) + lower).div_euclid(SECOND))
-            .map_err(|_| LeaseError::BeyondServerTime)?;
+        let second = instant(now.moment).saturating_add(lower);
+        let second = u64::try_from(second.div_euclid(SECOND));
+        let mut second = second.map_err(|_| LeaseError::BeyondServerTime)?;
         if self.pinned.is_none() && now.unix_seconds.abs_diff(second) <= WALL_AGREEMENT {
             second = second.max(now.unix_seconds);
         }
-        let error = u64::try_from(upper - lower).unwrap_or(0);
-        let mut error = Duration::from_nanos(error) + drift_over(lease.duration());
+        let error = u64::try_from(upper.saturating_sub(lower)).unwrap_or(0);
+        let mut error = error.saturating_add(drift_over_nanos(lease.nanos()));
         if self.pinned.is_none() {
             // Rather than a later expiry always, an earlier end of belief then: see `kept_until`.
             error = error.saturating_sub(RARE_ERROR);
         }
-        let extra = ceil_seconds(error.saturating_sub(BOUND_ERROR));
-        let expiry = ceil_seconds(lease.duration())
+        let extra = whole_seconds(error.saturating_sub(BOUND_ERROR));
+        let expiry = whole_seconds(lease.nanos())
             .checked_add(second)
             .and_then(|expiry| expiry.checked_add(3 + extra))
             .filter(|expiry| i32::try_from(*expiry).is_ok());
@@ -240,21 +245,34 @@ impl ServerClock {
     #[must_use]
     pub fn kept_until(&self, expiry: u64, now: Moment) -> Option<Moment> {
         let (_, upper) = self.bounds(now)?;
-        let local = i128::from(expiry) * SECOND - upper;
-        let local = Moment::from_nanos(u64::try_from(local.max(0)).ok()?);
+        let local = signed(expiry).saturating_mul(SECOND).saturating_sub(upper);
+        let local = u64::try_from(local).unwrap_or(0);
         // Until then the clocks run further apart.
-        let ahead = local.since(now);
-        Some(now.after(ahead - drift_over(ahead).min(ahead)).min(local))
+        let ahead = local.saturating_sub(now.as_nanos());
+        let kept = now
+            .as_nanos()
+            .saturating_add(ahead - drift_over_nanos(ahead));
+        Some(Moment::from_nanos(kept.min(local)))
     }
 }
 
-/// Nanoseconds since the origin, with room for sums.
-fn instant(moment: Moment) -> i128 {
-    i128::from(moment.as_nanos())
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn nanos(duration: Duration) -> i128 {
-    i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX / 4)
+/// Nanoseconds since the origin.
+fn instant(moment: Moment) -> i64 {
+    signed(moment.as_nanos())
+}
+
+/// Nanoseconds between two instants; none if the second is not later.
+const fn elapsed(from: Moment, to: Moment) -> u64 {
+    to.as_nanos().saturating_sub(from.as_nanos())
+}
+
+/// Whole seconds, rounded up.
+const fn whole_seconds(nanos: u64) -> u64 {
+    nanos.div_ceil(SECOND.unsigned_abs())
 }
 
 /// Whole seconds, rounded up.
