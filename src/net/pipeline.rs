@@ -338,6 +338,13 @@ impl Pipeline {
         waits.then(|| Ticket(self.first + self.answered as u64))
     }
 
+    /// The flight that was submitted last, if there ever was one.
+    #[must_use]
+    pub fn last_submitted(&self) -> Option<Ticket> {
+        let submitted = self.first + self.slots.len() as u64;
+        submitted.checked_sub(1).map(Ticket)
+    }
+
     /// Whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would take it
     /// back.
     #[must_use]

@@ -72,9 +72,9 @@ struct State<S> {
     blocked: bool,
     /// Why the connection ended, where the pipeline does not know.
     end: Option<End>,
-    /// The flight that was due at the last [look](SharedConnection::watch), and at how many before
-    /// that.
-    due: (Option<Ticket>, u32),
+    /// The flights that were submitted last at each of the last [looks](SharedConnection::watch),
+    /// oldest first.
+    submitted: [Option<Ticket>; LOOKS as usize],
 }
 
 /// Why a connection ended, for each of those who were under way.
@@ -108,7 +108,7 @@ impl<S> SharedConnection<S> {
                 quiet: Quiet::default(),
                 blocked: false,
                 end: None,
-                due: (None, 0),
+                submitted: [None; LOOKS as usize],
             }),
             patience,
         }
@@ -148,14 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         let mut state = self.state();
         state.look();
         let due = state.pipeline.next_due();
-        let (before, looks) = state.due;
-        let looks = if due.is_some() && due == before {
-            looks + 1
-        } else {
-            0
-        };
-        state.due = (due, looks);
-        if looks > LOOKS {
+        // What was there at the oldest look kept is a whole patience old.
+        let old = state.submitted[0];
+        state.submitted.rotate_left(1);
+        state.submitted[LOOKS as usize - 1] = state.pipeline.last_submitted();
+        if due.is_some() && due <= old {
             state.fail(End::Timeout(self.patience));
             return false;
         }

@@ -118,6 +118,7 @@ impl<S> State<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LOOKS;
     use super::super::tests::LIMIT;
     use super::*;
     use crate::wire::{Limits, Reply, Request};
@@ -208,6 +209,40 @@ mod tests {
         assert_eq!(undone(&connection), [4, 5]);
         let refused = connection.begin_quiet(Arc::new(6u8), |_| true);
         assert!(refused.is_err(), "the connection has ended");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_longer_than_the_patience_ends_the_connection_though_others_are_answered()
+    {
+        let (connection, mut server) = connection();
+        // Of all that is asked before the first look, one is answered between any two.
+        let count = LOOKS as u8 + 4;
+        for number in 0..count {
+            begin(&connection, number);
+        }
+        connection.send_quiet().await;
+        for look in 0..LOOKS {
+            assert!(connection.watch(), "look {look} comes too early for that");
+            server.write_all(b"MN\r\n").await.expect("room");
+            // What comes later is younger.
+            begin(&connection, count);
+        }
+        assert!(!connection.has_ended());
+        assert!(!connection.watch());
+        assert!(connection.has_ended());
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_in_time_is_watched_for_ever() {
+        let (connection, mut server) = connection();
+        begin(&connection, 0);
+        for number in 1..LOOKS as u8 * 4 {
+            connection.send_quiet().await;
+            assert!(connection.watch(), "the last one is under way");
+            begin(&connection, number);
+            server.write_all(b"MN\r\n").await.expect("room");
+        }
+        assert!(!connection.has_ended());
     }
 
     #[tokio::test]
