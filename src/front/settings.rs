@@ -149,7 +149,7 @@ impl<F> Builder<F> {
     }
 
     /// How long one exchange with the server may take (default 1 s). When it is over, the fate
-    /// of the request is unknown.
+    /// of the request is unknown. The async client keeps to it within an eighth.
     #[must_use]
     pub fn operation_timeout(mut self, limit: Duration) -> Self {
         self.operation_timeout = limit;
