@@ -13,9 +13,9 @@
 
 #[path = "soak/book.rs"]
 mod book;
-#[path = "soak/cut.rs"]
+#[path = "support/cut.rs"]
 mod cut;
-#[path = "soak/dice.rs"]
+#[path = "support/dice.rs"]
 mod dice;
 #[path = "soak/faults.rs"]
 mod faults;

@@ -1,6 +1,12 @@
 //! The ways in which a caller goes before its call is over.
 
-use super::dice::Dice;
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file takes this module in as its own and uses a part of it"
+)]
+
+use crate::dice::Dice;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
@@ -9,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub enum Cut {
     Never,
     /// `tokio::time::timeout`.
     Timeout(Duration),
@@ -24,7 +30,7 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
+    pub fn draw(dice: &mut Dice) -> Self {
         let length = match dice.below(10) {
             0..6 => dice.micros(0..500),
             6..9 => dice.millis(0..20),
@@ -40,7 +46,7 @@ impl Cut {
     }
 
     /// What the future answers, if it is let.
-    pub(crate) async fn apply<F>(self, future: F) -> Option<F::Output>
+    pub async fn apply<F>(self, future: F) -> Option<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {

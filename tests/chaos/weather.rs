@@ -1,0 +1,245 @@
+//! What is done to the server, to the clients and to the way between them, and what ends it.
+
+use super::crew::{self, Worker};
+use super::dice::Dice;
+use super::history::event::{Fault, What};
+use super::history::recorder::{Recorder, now};
+use super::memcached::RealServer;
+use super::mode::Mode;
+use super::plan::{PROXIED, Post};
+use super::proxy::{Mood, Proxy};
+use super::wall_clock::WallClock;
+use core::cmp::Reverse;
+use core::time::Duration;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::thread::sleep;
+use std::time::Instant;
+
+/// How long the server is left alone behind a restart or a flush, so that something is held again.
+const REST: Duration = Duration::from_secs(25);
+
+/// When the server forgets for the first time: some locks have been held by then.
+const FIRST_LOSS: Duration = Duration::from_secs(2);
+
+/// What ends a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Remedy {
+    ContinueServer,
+    StartServer,
+    /// A process, by its number.
+    Continue(u32),
+    Calm(usize),
+    SetClock,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    Stopped,
+    Down,
+}
+
+/// All that faults are done to.
+#[derive(Debug)]
+pub(crate) struct Weather<'a> {
+    pub(crate) server: &'a mut RealServer,
+    pub(crate) crew: &'a mut Vec<Worker>,
+    pub(crate) proxies: &'a [Proxy],
+    pub(crate) clock: &'a mut WallClock,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) faults: &'a mut BTreeMap<&'static str, u64>,
+    /// The number of the next process.
+    pub(crate) next: &'a mut u32,
+    pub(crate) mode: Mode,
+}
+
+/// What goes on while a storm lasts.
+#[derive(Debug)]
+struct Storm {
+    state: State,
+    remedies: BinaryHeap<Reverse<(Instant, Remedy)>>,
+    /// When the server may forget everything again.
+    rested: Instant,
+}
+
+impl Weather<'_> {
+    /// Does one thing after the other for so long, and ends all of it. Says what went wrong with
+    /// the processes.
+    pub(crate) fn storm(&mut self, length: Duration) -> Vec<String> {
+        let began = Instant::now();
+        let end = began + length;
+        let mut storm = Storm {
+            state: State::Up,
+            remedies: BinaryHeap::new(),
+            rested: began + FIRST_LOSS.min(length / 4),
+        };
+        let mut wrong = Vec::new();
+        let mut next = began;
+        while wrong.is_empty() {
+            let remedy = storm.remedies.peek().map(|Reverse((at, _))| *at);
+            let at = remedy.map_or(next, |remedy| remedy.min(next));
+            if at >= end {
+                sleep(end.saturating_duration_since(Instant::now()));
+                break;
+            }
+            sleep(at.saturating_duration_since(Instant::now()));
+            if remedy == Some(at) {
+                if let Some(Reverse((_, remedy))) = storm.remedies.pop() {
+                    self.remedy(&mut storm, remedy);
+                }
+            } else {
+                self.fault(&mut storm);
+                next = Instant::now() + self.dice.millis(50..700);
+            }
+            for worker in self.crew.iter_mut() {
+                if let Some(status) = worker.ended() {
+                    let process = worker.post().process;
+                    wrong.push(format!("process {process} ended with {status}"));
+                }
+            }
+        }
+        while let Some(Reverse((_, remedy))) = storm.remedies.pop() {
+            self.remedy(&mut storm, remedy);
+        }
+        wrong
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.faults.entry(what).or_default() += 1;
+    }
+
+    fn write(&self, fault: Fault) {
+        self.recorder.write(now(), 0, 0, What::Server(fault));
+    }
+
+    /// Mostly short, seldom long.
+    fn length(&mut self) -> Duration {
+        if self.dice.chance(75) {
+            self.dice.millis(100..900)
+        } else {
+            self.dice.millis(900..6000)
+        }
+    }
+
+    fn fault(&mut self, storm: &mut Storm) {
+        let later = |length| Instant::now() + length;
+        let forgetful = !self.mode.is_flooded();
+        if forgetful && storm.state != State::Down && Instant::now() >= storm.rested {
+            storm.rested = later(REST);
+            return self.forget(storm);
+        }
+        match self.dice.below(100) {
+            0..12 => {
+                if storm.state == State::Up {
+                    let length = self.length();
+                    self.write(Fault::Stopped);
+                    self.server.stop_signal();
+                    storm.state = State::Stopped;
+                    storm.remedy(later(length), Remedy::ContinueServer);
+                    self.count("server stopped");
+                }
+            }
+            12..38 => {
+                let (at, length) = (crew::choose(self.crew, self.dice), self.length());
+                let worker = &mut self.crew[at];
+                if !worker.is_stopped() {
+                    worker.stop(self.recorder);
+                    let process = worker.post().process;
+                    storm.remedy(later(length), Remedy::Continue(process));
+                    self.count("client stopped");
+                }
+            }
+            38..50 => {
+                let at = crew::choose(self.crew, self.dice);
+                self.crew[at].kill(self.recorder);
+                let post = Post {
+                    process: *self.next,
+                    seed: self.dice.next(),
+                    ..self.crew[at].post().clone()
+                };
+                *self.next += 1;
+                self.crew[at] = Worker::start(post);
+                self.count("client killed");
+            }
+            50..56 => {
+                let hours = self.dice.below(7200) as i64 - 3600;
+                if self.clock.set(hours) {
+                    let longest = WallClock::LONGEST.as_millis() as u64;
+                    let length = self.dice.millis(100..longest);
+                    storm.remedy(later(length), Remedy::SetClock);
+                    self.count("wall clock set");
+                }
+            }
+            _ => {
+                let at = self.dice.below(PROXIED.len() as u64) as usize;
+                let proxy = &self.proxies[at];
+                let (mood, what) = match self.dice.below(10) {
+                    0..3 => (Mood::Slow(60), "delayed"),
+                    // Longer than anybody waits for an answer.
+                    3..5 => (Mood::Slow(2000), "delayed for long"),
+                    5..8 => (Mood::Split, "split"),
+                    8..9 => (Mood::Cut, "cut in mid-exchange"),
+                    _ => {
+                        proxy.cut_all();
+                        (Mood::Calm, "cut")
+                    }
+                };
+                proxy.be(mood);
+                let length = self.length();
+                storm.remedy(later(length), Remedy::Calm(at));
+                self.count(what);
+            }
+        }
+    }
+
+    /// The server is restarted or flushed.
+    fn forget(&mut self, storm: &mut Storm) {
+        if storm.state == State::Up && self.dice.chance(40) {
+            self.write(Fault::Forgetting);
+            self.server.flush_all();
+            self.write(Fault::Forgotten);
+            return self.count("server flushed");
+        }
+        // Now and then it is killed while it is stopped.
+        self.write(Fault::Forgetting);
+        self.server.kill();
+        storm.state = State::Down;
+        let down = self.dice.millis(0..1000);
+        storm.remedy(Instant::now() + down, Remedy::StartServer);
+        self.count("server restarted");
+    }
+
+    fn remedy(&mut self, storm: &mut Storm, remedy: Remedy) {
+        match remedy {
+            Remedy::ContinueServer => {
+                if storm.state == State::Stopped {
+                    self.server.continue_signal();
+                    storm.state = State::Up;
+                    self.write(Fault::Continued);
+                }
+            }
+            Remedy::StartServer => {
+                self.server.restart();
+                storm.state = State::Up;
+                self.write(Fault::Forgotten);
+            }
+            Remedy::Continue(process) => {
+                let stopped =
+                    |worker: &&mut Worker| worker.post().process == process && worker.is_stopped();
+                // It may have been killed meanwhile.
+                if let Some(worker) = self.crew.iter_mut().find(stopped) {
+                    worker.go_on(self.recorder);
+                }
+            }
+            Remedy::Calm(at) => self.proxies[at].be(Mood::Calm),
+            Remedy::SetClock => drop(self.clock.set(0)),
+        }
+    }
+}
+
+impl Storm {
+    fn remedy(&mut self, at: Instant, remedy: Remedy) {
+        self.remedies.push(Reverse((at, remedy)));
+    }
+}

@@ -1,0 +1,352 @@
+//! A process that wants locks, holds them for a while and gives them back in one of the ways there
+//! are, and writes down what it believes.
+
+use super::cut::Cut;
+use super::dice::Dice;
+use super::history::event::{NotGranted, Released, What};
+use super::history::recorder::{Recorder, deadline, nanos, now};
+use super::plan::{self, Post};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use memlatch::{Client, Dialect, LockError, LockGuard, ReleaseOutcome};
+use std::io::Read;
+use std::sync::Arc;
+use std::thread;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// Between two looks of the process at whether it runs, …
+const BEAT: Duration = Duration::from_millis(50);
+
+/// … and how far apart two may be before they are told.
+const LATE: Duration = Duration::from_millis(200);
+
+/// Runs until standard input ends.
+pub(crate) fn work(post: &Post) {
+    // Nobody else would end or continue this process if the driver were killed.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .expect("the system knows this signal");
+    let recorder = Arc::new(Recorder::create(&post.folder, post.process));
+    let (leave, left) = watch::channel(false);
+    thread::spawn(move || {
+        // Whatever happens to it, it is the end.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        leave.send_replace(true);
+    });
+    let over = Arc::new(AtomicBool::new(false));
+    let heart = {
+        let (recorder, over) = (Arc::clone(&recorder), Arc::clone(&over));
+        thread::spawn(move || beat(&recorder, &over))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(contend(post, &recorder, left));
+    over.store(true, Ordering::Relaxed);
+    heart.join().expect("the heart");
+    let ended = What::Process(super::history::event::Fate::Ended);
+    recorder.write(now(), 0, 0, ended);
+}
+
+/// Writes down when the process did not run, whatever the reason.
+fn beat(recorder: &Recorder, over: &AtomicBool) {
+    let mut last = now();
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(BEAT);
+        let present = now();
+        if present - last > nanos(LATE) {
+            recorder.write(present, 0, 0, What::Paused { since: last });
+        }
+        last = present;
+    }
+}
+
+async fn contend(post: &Post, recorder: &Arc<Recorder>, mut left: watch::Receiver<bool>) {
+    let Some(client) = connect(post, &mut left).await else {
+        return;
+    };
+    let holdings = Arc::new(AtomicU64::new(1));
+    let mut tasks = Vec::new();
+    for task in 0..plan::TASKS {
+        let contender = Contender {
+            client: client.clone(),
+            recorder: Arc::clone(recorder),
+            holdings: Arc::clone(&holdings),
+            dice: Dice::new(post.seed, u64::from(task) + 1),
+            cold: plan::cold(post.slot, task),
+            round: post.round,
+        };
+        tasks.push(tokio::spawn(contender.run(left.clone())));
+    }
+    for task in tasks {
+        task.await.expect("nothing panics");
+    }
+    // What is not given back in time runs out with its lease, which the driver waits for.
+    client.shutdown(Duration::from_secs(3)).await;
+}
+
+/// A client, as soon as there is a server. `None` when told to leave before.
+async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client> {
+    loop {
+        let mut builder = Client::builder()
+            .server(&post.url)
+            .prefix(plan::PREFIX)
+            .default_lease(plan::LONGEST)
+            .restart_guard(post.guard);
+        if post.slot == plan::CLASSIC {
+            builder = builder.dialect(Dialect::Classic);
+        }
+        tokio::select! {
+            built = builder.build() => match built {
+                Ok(client) => return Some(client),
+                Err(error) if error.is_unavailable() || error.is_unknown() => {}
+                Err(error) => panic!("{error}"),
+            },
+            _ = left.wait_for(|left| *left) => return None,
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Contender {
+    client: Client,
+    recorder: Arc<Recorder>,
+    /// The number of the next acquisition of this process.
+    holdings: Arc<AtomicU64>,
+    dice: Dice,
+    cold: Vec<u32>,
+    round: u32,
+}
+
+/// An acquisition that is under way. Dropped, it was cancelled.
+struct Asking {
+    recorder: Arc<Recorder>,
+    key: u32,
+    number: u64,
+    answered: bool,
+}
+
+impl Asking {
+    fn write(&mut self, answer: NotGranted) {
+        self.answered = true;
+        let what = What::NotGranted(answer);
+        self.recorder.write(now(), self.key, self.number, what);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.write(NotGranted::Cancelled);
+        }
+    }
+}
+
+/// A guard, and what was written down about it last. Dropped, it is given back.
+struct Holding {
+    recorder: Arc<Recorder>,
+    key: u32,
+    number: u64,
+    guard: Option<LockGuard>,
+    until: u64,
+}
+
+impl Holding {
+    fn begin(mut asking: Asking, guard: LockGuard) -> Self {
+        asking.answered = true;
+        let (at, until) = deadline(|| guard.remaining());
+        let token = guard.fencing_token();
+        let what = What::Granted { token, until };
+        asking.recorder.write(at, asking.key, asking.number, what);
+        Self {
+            recorder: Arc::clone(&asking.recorder),
+            key: asking.key,
+            number: asking.number,
+            guard: Some(guard),
+            until,
+        }
+    }
+
+    fn guard(&self) -> &LockGuard {
+        self.guard.as_ref().expect("not given back yet")
+    }
+
+    fn write(&self, at: u64, what: What) {
+        self.recorder.write(at, self.key, self.number, what);
+    }
+
+    /// Writes down a deadline that has moved.
+    fn look(&mut self) {
+        let (at, until) = deadline(|| self.guard().remaining());
+        // A guard that is not valid any more is about to tell why.
+        if until > at && until.abs_diff(self.until) > 100_000 {
+            self.write(at, What::Until(until));
+            self.until = until;
+        }
+    }
+
+    /// Holds the lock for so long, or until it is lost.
+    async fn hold(&mut self, length: Duration, lease: Duration) {
+        let end = tokio::time::Instant::now() + length;
+        let look = (lease / 8).max(Duration::from_millis(15));
+        loop {
+            let next = end.min(tokio::time::Instant::now() + look);
+            tokio::select! {
+                biased;
+                reason = self.guard().lost() => {
+                    let (at, until) = deadline(|| self.guard().remaining());
+                    return self.write(at, What::Lost { reason, until });
+                }
+                () = tokio::time::sleep_until(next) => self.look(),
+            }
+            if next == end {
+                return;
+            }
+        }
+    }
+
+    /// Writes down that it is given back, and lets go of the guard.
+    fn end(&mut self, dropped: bool) -> Option<LockGuard> {
+        let guard = self.guard.take()?;
+        let (at, until) = deadline(|| guard.remaining());
+        self.write(at, What::Release { until, dropped });
+        Some(guard)
+    }
+
+    async fn release(mut self, cut: Cut) {
+        let Some(guard) = self.end(false) else {
+            return;
+        };
+        let releasing = async move { guard.release().await };
+        let outcome = match cut.apply(releasing).await {
+            None => Released::Cancelled,
+            Some(Ok(ReleaseOutcome::Released)) => Released::Freed,
+            Some(Ok(ReleaseOutcome::AlreadyLost { reason })) => Released::AlreadyLost(reason),
+            Some(Err(error)) => Released::Failed(format!("{:?}", error.kind())),
+        };
+        self.write(now(), What::Released(outcome));
+    }
+
+    fn release_quietly(mut self) {
+        if let Some(guard) = self.end(true) {
+            guard.release_quietly();
+        }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        drop(self.end(true));
+    }
+}
+
+impl Contender {
+    async fn run(mut self, mut left: watch::Receiver<bool>) {
+        tokio::select! {
+            // What it is doing is dropped then.
+            _ = left.wait_for(|left| *left) => {}
+            () = async {
+                loop {
+                    sleep(self.dice.millis(0..400)).await;
+                    self.round().await;
+                }
+            } => {}
+        }
+    }
+
+    /// One name, wanted once.
+    async fn round(&mut self) {
+        let key = if self.dice.chance(12) {
+            plan::hot(self.dice.next())
+        } else {
+            self.cold[self.dice.below(self.cold.len() as u64) as usize]
+        };
+        let lease = plan::lease(key);
+        let Some(mut holding) = self.acquire(key, lease).await else {
+            return;
+        };
+        let longest = u64::try_from(lease.as_micros()).expect("short");
+        let length = match self.dice.below(100) {
+            0..15 => Duration::ZERO,
+            15..80 => self.dice.micros(0..5000),
+            80..95 => self.dice.micros(0..longest / 2),
+            _ => self.dice.micros(0..longest * 3 / 2),
+        };
+        holding.hold(length, lease).await;
+        match self.dice.below(100) {
+            0..55 => holding.release(Cut::Never).await,
+            55..65 => holding.release(Cut::draw(&mut self.dice)).await,
+            65..75 => holding.release_quietly(),
+            _ => drop(holding),
+        }
+    }
+
+    async fn acquire(&mut self, key: u32, lease: Duration) -> Option<Holding> {
+        let lock = self.client.lock(plan::name(self.round, key)).lease(lease);
+        let cut = if self.dice.chance(15) {
+            Cut::draw(&mut self.dice)
+        } else {
+            Cut::Never
+        };
+        let number = self.holdings.fetch_add(1, Ordering::Relaxed);
+        let begin = |limit: Option<Duration>| {
+            let limit = limit.map(nanos);
+            self.recorder
+                .write(now(), key, number, What::Begin { limit });
+            Asking {
+                recorder: Arc::clone(&self.recorder),
+                key,
+                number,
+                answered: false,
+            }
+        };
+        let (mut asking, granted) = match self.dice.below(10) {
+            0..4 => {
+                let asking = begin(Some(Duration::ZERO));
+                let tried = cut.apply(async move { lock.try_acquire().await }).await;
+                (asking, tried.map(Result::transpose))
+            }
+            4..7 => {
+                let most = if self.dice.chance(80) { 300 } else { 3000 };
+                let limit = self.dice.millis(0..most);
+                let asking = begin(Some(limit));
+                let waited = async move { lock.acquire_timeout(limit).await };
+                (asking, cut.apply(waited).await.map(Some))
+            }
+            _ => {
+                // Nobody waits for ever: some names are not free for seconds.
+                let cut = match cut {
+                    Cut::Never | Cut::AtPoll(_) | Cut::AtWake(_) => {
+                        Cut::Timeout(self.dice.millis(50..2000))
+                    }
+                    cut => cut,
+                };
+                let asking = begin(None);
+                let acquired = cut.apply(async move { lock.acquire().await }).await;
+                (asking, acquired.map(Some))
+            }
+        };
+        match granted {
+            // Dropped, it says so.
+            None => None,
+            Some(None) => {
+                asking.write(NotGranted::Refused);
+                None
+            }
+            Some(Some(Ok(guard))) => Some(Holding::begin(asking, guard)),
+            Some(Some(Err(error))) => {
+                asking.write(failure(&error));
+                None
+            }
+        }
+    }
+}
+
+fn failure(error: &LockError) -> NotGranted {
+    if error.is_timeout() {
+        NotGranted::Timeout
+    } else {
+        NotGranted::Failed(format!("{:?}", error.kind()))
+    }
+}

@@ -1,0 +1,317 @@
+//! The rules, each looked at for the whole history. `n` events cost `n log n`.
+
+use super::event::{Instant, NotGranted, Released};
+use super::holdings::{Attempt, History};
+use super::report::Report;
+use super::violation::{Violation, Who};
+use core::time::Duration;
+use memlatch::LossReason;
+use std::collections::BTreeMap;
+
+/// What is expected of a history.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whether two may believe in a lock at once. Then each time is counted, and must be caught by
+    /// the fencing token.
+    pub overlaps: bool,
+    /// Whether a lock may be lost early though the server has not forgotten everything.
+    pub evictions: bool,
+    /// How long one exchange with the server may take.
+    pub operation_timeout: Duration,
+    /// What a machine that is busy may take on top of any time limit.
+    pub slack: Duration,
+}
+
+impl Rules {
+    /// A server that forgets nothing but everything at once, and a guard that waits then.
+    pub const STRICT: Self = Self {
+        overlaps: false,
+        evictions: false,
+        operation_timeout: Duration::from_secs(1),
+        slack: Duration::from_secs(2),
+    };
+}
+
+/// Looks for broken rules.
+pub fn check(history: &History, rules: &Rules) -> Report {
+    let mut checker = Checker {
+        history,
+        rules,
+        report: Report::default(),
+    };
+    for attempt in &history.attempts {
+        checker.count(attempt);
+        checker.returned_in_time(attempt);
+        if attempt.granted.is_some() {
+            checker.told(attempt);
+            checker.explained(attempt);
+        }
+    }
+    let of_keys = history.attempts.chunk_by(|one, other| one.key == other.key);
+    for attempts in of_keys {
+        let mut holdings: Vec<Holding<'_>> = attempts
+            .iter()
+            .filter_map(|attempt| {
+                let who = attempt.who(history.end_of(attempt.process));
+                let (from, to) = who.believed?;
+                Some(Holding {
+                    attempt,
+                    who,
+                    from,
+                    to,
+                    refused: 0,
+                })
+            })
+            .collect();
+        holdings.sort_unstable_by_key(|one| (one.from, one.who.process, one.who.holding));
+        checker.write_to_resource(&mut holdings);
+        checker.one_at_a_time(&holdings);
+        checker.tokens_rise(&holdings);
+        checker.freed_their_own(&holdings);
+    }
+    checker.report
+}
+
+struct Checker<'h> {
+    history: &'h History,
+    rules: &'h Rules,
+    report: Report,
+}
+
+/// One that was believed in.
+struct Holding<'h> {
+    attempt: &'h Attempt,
+    who: Who,
+    from: Instant,
+    to: Instant,
+    /// How many of its writes the resource refused.
+    refused: u64,
+}
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Checker<'_> {
+    fn violation(&mut self, violation: Violation) {
+        self.report.violations.push(violation);
+    }
+
+    fn who(&self, attempt: &Attempt) -> Who {
+        attempt.who(self.history.end_of(attempt.process))
+    }
+
+    /// How long the process of an attempt ran between two instants.
+    fn ran(&self, attempt: &Attempt, from: Instant, to: Instant) -> u64 {
+        self.history.ran(attempt.process, from, to)
+    }
+
+    /// The end of the process, or of the history.
+    fn end(&self, attempt: &Attempt) -> Instant {
+        let end = self.history.end_of(attempt.process);
+        end.unwrap_or(self.history.over)
+    }
+
+    fn count(&mut self, attempt: &Attempt) {
+        let who = self.who(attempt);
+        let report = &mut self.report;
+        match (&attempt.granted, &attempt.refused) {
+            (Some(_), _) if who.believed.is_none() => report.late += 1,
+            (Some(_), _) => report.holdings += 1,
+            (None, Some((_, why))) => {
+                let what = match why {
+                    NotGranted::Refused => "refused",
+                    NotGranted::Timeout => "timeout",
+                    NotGranted::Cancelled => "cancelled",
+                    NotGranted::Failed(kind) => kind,
+                };
+                *report.refusals.entry(what.to_owned()).or_default() += 1;
+            }
+            (None, None) => {}
+        }
+        if let Some(loss) = attempt.lost.first() {
+            *report.losses.entry(loss.reason.as_str()).or_default() += 1;
+        }
+        let how = match (&attempt.release, &attempt.released) {
+            (Some(release), None) if release.dropped => "dropped",
+            (_, Some((_, outcome))) => match outcome {
+                Released::Freed => "freed",
+                Released::AlreadyLost(reason) => reason.as_str(),
+                Released::Cancelled => "cancelled",
+                Released::Failed(kind) => kind,
+            },
+            _ => return,
+        };
+        *report.releases.entry(how.to_owned()).or_default() += 1;
+    }
+
+    /// Every acquisition was answered within its limit and one operation timeout.
+    fn returned_in_time(&mut self, attempt: &Attempt) {
+        let Some(limit) = attempt.limit else {
+            return;
+        };
+        let returned = attempt.returned().unwrap_or(self.end(attempt));
+        let ran = self.ran(attempt, attempt.asked, returned);
+        let over = ran.saturating_sub(limit);
+        self.report.latest_return = self.report.latest_return.max(over);
+        if over > nanos(self.rules.operation_timeout + self.rules.slack) {
+            let who = self.who(attempt);
+            self.violation(Violation::TooLong { who, limit, ran });
+        }
+    }
+
+    /// Every loss was told, in time, once, and to nobody who had given the lock back.
+    fn told(&mut self, attempt: &Attempt) {
+        let who = self.who(attempt);
+        let slack = nanos(self.rules.slack);
+        let until = attempt.granted.map_or(0, |grant| grant.until);
+        if attempt.lost.len() > 1 {
+            let times = attempt.lost.len();
+            self.violation(Violation::ToldTwice { who, times });
+        }
+        let Some(loss) = attempt.lost.first() else {
+            // Whoever gives back what is over is told then at the latest.
+            let end = attempt.release.map(|release| release.at);
+            let ran = self.ran(attempt, until, end.unwrap_or(self.end(attempt)));
+            self.report.latest_loss = self.report.latest_loss.max(ran);
+            if ran > slack {
+                self.violation(Violation::NotTold { who, ran });
+            }
+            return;
+        };
+        let released_before = attempt.release.is_some_and(|release| release.at < loss.at);
+        if released_before || loss.reason == LossReason::Released {
+            self.violation(Violation::LostAfterRelease { who });
+            return;
+        }
+        let ran = self.ran(attempt, until, loss.at);
+        self.report.latest_loss = self.report.latest_loss.max(ran);
+        if ran > slack {
+            self.violation(Violation::ToldLate { who, ran });
+        }
+        if loss.until > loss.at {
+            self.violation(Violation::LostButValid { who });
+        }
+        if matches!(attempt.released, Some((_, Released::Freed))) {
+            self.violation(Violation::FreedAfterLoss { who });
+        }
+    }
+
+    /// What is lost before its deadline was forgotten by the server.
+    fn explained(&mut self, attempt: &Attempt) {
+        let until = attempt.granted.map_or(0, |grant| grant.until);
+        let told = match (attempt.lost.first(), &attempt.released) {
+            (Some(loss), _) => Some((loss.at, loss.reason)),
+            (None, Some((at, Released::AlreadyLost(reason)))) => Some((*at, *reason)),
+            _ => None,
+        };
+        let Some((at, reason)) = told else {
+            return;
+        };
+        // That its time is over is known from its deadline, which a better reading of the server's
+        // clock may have moved nearer.
+        let takes_another = matches!(
+            reason,
+            LossReason::TakenOver | LossReason::Vanished | LossReason::ServerRestarted
+        );
+        let restarted = reason == LossReason::ServerRestarted;
+        let excused = self.rules.evictions || self.history.forgot(attempt.asked, at);
+        if takes_another && (at < until || restarted) && !excused {
+            let who = self.who(attempt);
+            self.violation(Violation::Unexplained { who, reason });
+        }
+    }
+
+    /// A resource that takes no write with a token below the highest it has seen. Everybody writes
+    /// when a belief begins, and once more at its end.
+    fn write_to_resource(&mut self, holdings: &mut [Holding<'_>]) {
+        let mut writes: Vec<(Instant, usize)> = Vec::with_capacity(2 * holdings.len());
+        for (at, holding) in holdings.iter().enumerate() {
+            writes.push((holding.from, at));
+            writes.push((holding.to - 1, at));
+        }
+        writes.sort_unstable();
+        let mut highest = 0;
+        for (_, at) in writes {
+            let holding = &mut holdings[at];
+            // Who has no token is let through by a resource that knows of none.
+            let Some(token) = holding.who.token else {
+                continue;
+            };
+            if token < highest {
+                holding.refused += 1;
+                self.report.refused_writes += 1;
+            }
+            highest = highest.max(token);
+        }
+    }
+
+    /// No two believe in a lock at once. For each holding, the one before it that was believed in
+    /// for longest is looked at.
+    fn one_at_a_time(&mut self, holdings: &[Holding<'_>]) {
+        let mut last: Option<&Holding<'_>> = None;
+        for holding in holdings {
+            if let Some(before) = last.filter(|before| holding.from < before.to) {
+                self.report.overlaps += 1;
+                let (first, second) = (before.who, holding.who);
+                if before.refused > 0 || holding.refused > 0 {
+                    self.report.caught += 1;
+                } else {
+                    self.violation(Violation::NotCaught { first, second });
+                }
+                if !self.rules.overlaps {
+                    self.violation(Violation::Overlap { first, second });
+                }
+            }
+            if last.is_none_or(|before| before.to < holding.to) {
+                last = Some(holding);
+            }
+        }
+    }
+
+    /// Who holds a lock behind another has a higher token, and nobody has that of another.
+    fn tokens_rise(&mut self, holdings: &[Holding<'_>]) {
+        let mut seen: BTreeMap<u64, Who> = BTreeMap::new();
+        for holding in holdings {
+            let Some(token) = holding.who.token else {
+                continue;
+            };
+            if let Some(first) = seen.insert(token, holding.who) {
+                let second = holding.who;
+                self.violation(Violation::TokenTwice { first, second });
+            }
+        }
+        let mut ended: Vec<&Holding<'_>> = holdings.iter().collect();
+        ended.sort_unstable_by_key(|one| one.to);
+        let mut ended = ended.into_iter().peekable();
+        let mut highest: Option<Who> = None;
+        for holding in holdings {
+            while let Some(over) = ended.next_if(|one| one.to <= holding.from) {
+                if highest.is_none_or(|who| who.token < over.who.token) {
+                    highest = Some(over.who);
+                }
+            }
+            if let Some(earlier) = highest {
+                if holding.who.token < earlier.token {
+                    let later = holding.who;
+                    self.violation(Violation::TokenFell { earlier, later });
+                }
+            }
+        }
+    }
+
+    /// A release that says that the lock was held to the end means that nobody had it in between.
+    fn freed_their_own(&mut self, holdings: &[Holding<'_>]) {
+        for pair in holdings.windows(2) {
+            let (holding, next) = (&pair[0], &pair[1]);
+            let freed = matches!(holding.attempt.released, Some((_, Released::Freed)));
+            let Some(release) = holding.attempt.release.filter(|_| freed) else {
+                continue;
+            };
+            if next.from < release.at {
+                let (who, other) = (holding.who, next.who);
+                self.violation(Violation::FreedUnderAnother { who, other });
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What was found in a history.
+
+use super::violation::Violation;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Acquisitions that came to a holding.
+    pub holdings: u64,
+    /// Those that were over before anybody could believe in them.
+    pub late: u64,
+    /// What came of the others.
+    pub refusals: BTreeMap<String, u64>,
+    pub losses: BTreeMap<&'static str, u64>,
+    pub releases: BTreeMap<String, u64>,
+    /// Holdings that began while another was believed in.
+    pub overlaps: u64,
+    /// Those in which a resource that checks the token refuses one of the two.
+    pub caught: u64,
+    /// Writes that such a resource refused.
+    pub refused_writes: u64,
+    /// The longest time by which a loss was told behind its deadline, and by which an acquisition
+    /// returned behind its limit, while the process ran.
+    pub latest_loss: u64,
+    pub latest_return: u64,
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// Takes in what was found in another part of the history.
+    pub fn add(&mut self, other: Self) {
+        fn sum<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+            for (what, count) in from {
+                *into.entry(what).or_default() += count;
+            }
+        }
+        self.holdings += other.holdings;
+        self.late += other.late;
+        sum(&mut self.refusals, other.refusals);
+        sum(&mut self.losses, other.losses);
+        sum(&mut self.releases, other.releases);
+        self.overlaps += other.overlaps;
+        self.caught += other.caught;
+        self.refused_writes += other.refused_writes;
+        self.latest_loss = self.latest_loss.max(other.latest_loss);
+        self.latest_return = self.latest_return.max(other.latest_return);
+        self.violations.extend(other.violations);
+    }
+}
