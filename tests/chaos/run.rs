@@ -27,6 +27,9 @@ use std::time::Instant;
 /// The longest that a history grows before it is judged and thrown away.
 const ROUND: Duration = Duration::from_secs(90);
 
+/// How long it may take until the first lock is granted.
+const BEGIN: Duration = Duration::from_secs(30);
+
 /// How long processes may take to leave.
 const LEAVE: Duration = Duration::from_secs(30);
 
@@ -123,6 +126,10 @@ impl Driver {
             .mode
             .is_flooded()
             .then(|| Flood::start(self.server.address()));
+        let mut wrong = Vec::new();
+        if !self.has_begun() {
+            wrong.push(format!("nothing was granted within {BEGIN:?}"));
+        }
         let mut weather = Weather {
             server: &mut self.server,
             crew: &mut crew,
@@ -134,7 +141,7 @@ impl Driver {
             next: &mut self.next,
             mode: self.mode,
         };
-        let mut wrong = weather.storm(length);
+        wrong.extend(weather.storm(length));
         drop(flood);
         wrong.extend(crew::dismiss(&mut crew, &recorder, LEAVE));
         let left = self.left(round);
@@ -149,6 +156,22 @@ impl Driver {
         }
         self.outcome.report.add(report);
         self.outcome.stormed += length;
+    }
+
+    /// Waits until something is granted: the first processes on a server wait for the longest lease.
+    fn has_begun(&self) -> bool {
+        let granted = |path: &Path| {
+            fs::read_to_string(path).is_ok_and(|history| history.contains(" granted "))
+        };
+        let began = Instant::now();
+        while began.elapsed() < BEGIN {
+            let files = fs::read_dir(&self.folder).expect("the folder is there");
+            if files.flatten().any(|file| granted(&file.path())) {
+                return true;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        false
     }
 
     fn post(&mut self, round: u32, slot: u32) -> Post {

@@ -225,14 +225,15 @@ impl Checker<'_> {
     /// A resource that takes no write with a token below the highest it has seen. Everybody writes
     /// when a belief begins, and once more at its end.
     fn write_to_resource(&mut self, holdings: &mut [Holding<'_>]) {
-        let mut writes: Vec<(Instant, usize)> = Vec::with_capacity(2 * holdings.len());
+        let mut writes = Vec::with_capacity(2 * holdings.len());
         for (at, holding) in holdings.iter().enumerate() {
-            writes.push((holding.from, at));
-            writes.push((holding.to - 1, at));
+            // At one instant, those who begin are first.
+            writes.push((holding.from, false, at));
+            writes.push((holding.to - 1, true, at));
         }
         writes.sort_unstable();
         let mut highest = 0;
-        for (_, at) in writes {
+        for (_, _, at) in writes {
             let holding = &mut holdings[at];
             // Who has no token is let through by a resource that knows of none.
             let Some(token) = holding.who.token else {
