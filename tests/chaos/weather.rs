@@ -15,8 +15,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::thread::sleep;
 use std::time::Instant;
 
-/// How long the server is left alone behind a restart or a flush, so that something is held again.
+/// How long the server is left alone behind a restart or a flush, so that something is held again:
+/// the guard waits first.
 const REST: Duration = Duration::from_secs(25);
+const REST_WITHOUT_GUARD: Duration = Duration::from_secs(4);
 
 /// When the server forgets for the first time: some locks have been held by then.
 const FIRST_LOSS: Duration = Duration::from_secs(2);
@@ -126,7 +128,8 @@ impl Weather<'_> {
         let later = |length| Instant::now() + length;
         let forgetful = !self.mode.is_flooded();
         if forgetful && storm.state != State::Down && Instant::now() >= storm.rested {
-            storm.rested = later(REST);
+            let guarded = self.mode.restart_guard();
+            storm.rested = later(if guarded { REST } else { REST_WITHOUT_GUARD });
             return self.forget(storm);
         }
         match self.dice.below(100) {

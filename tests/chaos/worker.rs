@@ -269,8 +269,8 @@ impl Contender {
         let longest = u64::try_from(lease.as_micros()).expect("short");
         let length = match self.dice.below(100) {
             0..15 => Duration::ZERO,
-            15..80 => self.dice.micros(0..5000),
-            80..95 => self.dice.micros(0..longest / 2),
+            15..75 => self.dice.micros(0..5000),
+            75..93 => self.dice.micros(0..longest / 2),
             _ => self.dice.micros(0..longest * 3 / 2),
         };
         holding.hold(length, lease).await;
