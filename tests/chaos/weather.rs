@@ -180,7 +180,7 @@ impl Weather<'_> {
                 let (mood, what) = match self.dice.below(10) {
                     0..3 => (Mood::Slow(60), "delayed"),
                     // Longer than anybody waits for an answer.
-                    3..5 => (Mood::Slow(2000), "delayed for long"),
+                    3..5 => (Mood::Slow(5000), "delayed for long"),
                     5..8 => (Mood::Split, "split"),
                     8..9 => (Mood::Cut, "cut in mid-exchange"),
                     _ => {
