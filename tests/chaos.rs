@@ -223,6 +223,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
                 report.caught, report.refused_writes
             ),
         ),
+        ("tokens fallen", report.fallen.to_string()),
         ("violations", report.violations.len().to_string()),
     ] {
         say(format_args!("{what:>15}  {text}"));
@@ -233,7 +234,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
     say(format_args!(
         "{{\"version\":\"{}\",\"mode\":\"{mode}\",\"seed\":{seed},\"seconds\":{seconds},\
          \"holdings\":{},\"late\":{},\"faults\":{},\"losses\":{},\"evicted\":{evicted},\
-         \"overlaps\":{},\"caught\":{},\"violations\":{}}}",
+         \"overlaps\":{},\"caught\":{},\"fallen\":{},\"violations\":{}}}",
         binary.version,
         report.holdings,
         report.late,
@@ -241,6 +242,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
         json(losses()),
         report.overlaps,
         report.caught,
+        report.fallen,
         report.violations.len()
     ));
 }

@@ -54,6 +54,7 @@ impl Mode {
         Rules {
             overlaps: matches!(self, Self::Eviction | Self::RestartWithoutGuard),
             evictions: self == Self::Eviction,
+            counters: self.is_flooded(),
             ..Rules::STRICT
         }
     }

@@ -115,9 +115,9 @@ impl Weather<'_> {
         self.recorder.write(now(), 0, 0, What::Server(fault));
     }
 
-    /// Mostly short, seldom long.
-    fn length(&mut self) -> Duration {
-        if self.dice.chance(75) {
+    /// Short in so many percent of all cases, and long in the others.
+    fn length(&mut self, short: u64) -> Duration {
+        if self.dice.chance(short) {
             self.dice.millis(100..900)
         } else {
             self.dice.millis(900..6000)
@@ -135,7 +135,7 @@ impl Weather<'_> {
         match self.dice.below(100) {
             0..12 => {
                 if storm.state == State::Up {
-                    let length = self.length();
+                    let length = self.length(75);
                     self.write(Fault::Stopped);
                     self.server.stop_signal();
                     storm.state = State::Stopped;
@@ -144,14 +144,8 @@ impl Weather<'_> {
                 }
             }
             12..38 => {
-                let (at, length) = (crew::choose(self.crew, self.dice), self.length());
-                let worker = &mut self.crew[at];
-                if !worker.is_stopped() {
-                    worker.stop(self.recorder);
-                    let process = worker.post().process;
-                    storm.remedy(later(length), Remedy::Continue(process));
-                    self.count("client stopped");
-                }
+                let (at, length) = (crew::choose(self.crew, self.dice), self.length(60));
+                self.stop(storm, at, length);
             }
             38..50 => {
                 let at = crew::choose(self.crew, self.dice);
@@ -189,15 +183,32 @@ impl Weather<'_> {
                     }
                 };
                 proxy.be(mood);
-                let length = self.length();
+                let length = self.length(75);
                 storm.remedy(later(length), Remedy::Calm(at));
                 self.count(what);
             }
         }
     }
 
-    /// The server is restarted or flushed.
+    fn stop(&mut self, storm: &mut Storm, at: usize, length: Duration) {
+        let worker = &mut self.crew[at];
+        if !worker.is_stopped() {
+            worker.stop(self.recorder);
+            let process = worker.post().process;
+            storm.remedy(Instant::now() + length, Remedy::Continue(process));
+            self.count("client stopped");
+        }
+    }
+
+    /// The server is restarted or flushed. Often, some of those who hold locks then do not run for
+    /// long enough to be told, and believe to the end of their leases.
     fn forget(&mut self, storm: &mut Storm) {
+        if self.dice.chance(60) {
+            for at in 0..self.crew.len() / 2 {
+                let length = self.dice.millis(2000..6000);
+                self.stop(storm, at, length);
+            }
+        }
         if storm.state == State::Up && self.dice.chance(40) {
             self.write(Fault::Forgetting);
             self.server.flush_all();

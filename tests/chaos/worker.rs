@@ -109,6 +109,10 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
     }
 }
 
+/// How long a call may take that tries once, but for one operation timeout: whoever finds no answer
+/// is kept for another one, and may have to connect twice.
+const TRY: Duration = Duration::from_secs(3);
+
 struct Contender {
     client: Client,
     recorder: Arc<Recorder>,
@@ -215,17 +219,19 @@ impl Holding {
     }
 
     async fn release(mut self, cut: Cut) {
-        let Some(guard) = self.end(false) else {
-            return;
+        let (recorder, key, number) = (Arc::clone(&self.recorder), self.key, self.number);
+        // Nothing comes between the look at the guard and the release.
+        let releasing = async move {
+            let guard = self.end(false).expect("not given back yet");
+            guard.release().await
         };
-        let releasing = async move { guard.release().await };
         let outcome = match cut.apply(releasing).await {
             None => Released::Cancelled,
             Some(Ok(ReleaseOutcome::Released)) => Released::Freed,
             Some(Ok(ReleaseOutcome::AlreadyLost { reason })) => Released::AlreadyLost(reason),
             Some(Err(error)) => Released::Failed(format!("{:?}", error.kind())),
         };
-        self.write(now(), What::Released(outcome));
+        recorder.write(now(), key, number, What::Released(outcome));
     }
 
     fn release_quietly(mut self) {
@@ -303,7 +309,7 @@ impl Contender {
         };
         let (mut asking, granted) = match self.dice.below(10) {
             0..4 => {
-                let asking = begin(Some(Duration::ZERO));
+                let asking = begin(Some(TRY));
                 let tried = cut.apply(async move { lock.try_acquire().await }).await;
                 (asking, tried.map(Result::transpose))
             }

@@ -19,6 +19,8 @@ pub struct Report {
     pub caught: u64,
     /// Writes that such a resource refused.
     pub refused_writes: u64,
+    /// Holdings with a lower token than one that was over before they began.
+    pub fallen: u64,
     /// The longest time by which a loss was told behind its deadline, and by which an acquisition
     /// returned behind its limit, while the process ran.
     pub latest_loss: u64,
@@ -42,6 +44,7 @@ impl Report {
         self.overlaps += other.overlaps;
         self.caught += other.caught;
         self.refused_writes += other.refused_writes;
+        self.fallen += other.fallen;
         self.latest_loss = self.latest_loss.max(other.latest_loss);
         self.latest_return = self.latest_return.max(other.latest_return);
         self.violations.extend(other.violations);

@@ -39,7 +39,8 @@ pub enum Violation {
     LostButValid { who: Who },
     /// The holder was told of a loss behind its own release.
     LostAfterRelease { who: Who },
-    /// The holder was told of a loss, and the release said that it had been held to the end.
+    /// The holder was told of a loss, or its guard was not valid any more, and the release said
+    /// that the lock had been held to the end.
     FreedAfterLoss { who: Who },
     /// A lock was lost before its deadline, and the server had forgotten nothing.
     Unexplained { who: Who, reason: LossReason },
