@@ -7,6 +7,7 @@
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
+//! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
@@ -44,3 +45,5 @@ mod lean;
 mod memory;
 #[path = "lock_rules/server.rs"]
 mod server;
+#[path = "lock_rules/verifying.rs"]
+mod verifying;

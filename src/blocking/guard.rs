@@ -25,8 +25,8 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
     index: usize,
     /// The release has been taken care of.
     spent: bool,

@@ -21,6 +21,7 @@
 
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 mod quiet;

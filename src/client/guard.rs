@@ -28,8 +28,8 @@ const STRETCH: Duration = Duration::from_secs(1);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
     index: usize,
     /// The release has been taken care of.
     spent: bool,

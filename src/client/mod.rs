@@ -3,6 +3,7 @@
 mod connections;
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 

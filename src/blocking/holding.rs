@@ -1,0 +1,36 @@
+//! What can be asked of a lock while it is held.
+
+use super::LockGuard;
+use super::drive::{Bound, sleep};
+use crate::front::{LockError, clock};
+use crate::lock::Verify;
+
+impl LockGuard {
+    /// Asks the server whether the lock is still held: one round trip, which changes nothing.
+    ///
+    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
+    /// evicted, flushed or deleted. Before a step that must not be done twice this is the way to
+    /// know sooner. The answer is as old as its way back, so it does not take the place of the
+    /// [fencing token](Self::fencing_token).
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
+    /// not answer within the operation timeout
+    /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
+    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    pub fn verify(&self) -> Result<(), LockError> {
+        let held = &self.lock.held;
+        let now = clock::now();
+        held.check_held(now.moment)?;
+        let core = &self.shared.core;
+        let mut verify = Verify::new(&held.keys, &held.grant);
+        let driven = core.drive(&mut verify, now, Bound::Open, sleep);
+        let verified = driven.map_err(|error| error.about(&held.name))?;
+        let result = core.site.verified(held, verified, clock::moment());
+        if result.is_err() {
+            self.lock.changed.give();
+        }
+        result
+    }
+}
