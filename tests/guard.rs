@@ -20,6 +20,9 @@ use memlatch::{Builder, Dialect, ErrorKind, LockError, LossReason};
 /// Far longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
 
+/// Long enough for nothing to be lost on a busy machine.
+const LEASE: Duration = Duration::from_secs(10);
+
 /// A server of each version, and the dialect to speak with it.
 struct Site {
     server: RealServer,

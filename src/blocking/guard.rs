@@ -27,7 +27,7 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 pub struct LockGuard {
     pub(super) shared: Arc<Shared>,
     pub(super) lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }

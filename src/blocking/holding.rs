@@ -4,8 +4,35 @@ use super::LockGuard;
 use super::drive::{Bound, sleep};
 use crate::front::{LockError, clock};
 use crate::lock::Verify;
+use core::time::Duration;
 
 impl LockGuard {
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    pub fn renew(&self) -> Result<Duration, LockError> {
+        let held = &self.lock.held;
+        let core = &self.shared.core;
+        held.check_held(clock::moment())?;
+        let before = core.site.ask_for_renewal(self.index, &self.lock);
+        core.wake.give();
+        loop {
+            let seen = self.lock.changed.seen();
+            let now = clock::moment();
+            if let Some(result) = core.site.renewed_since(held, before, now) {
+                return result;
+            }
+            self.lock.changed.wait(seen, held.valid_until());
+        }
+    }
+
     /// Asks the server whether the lock is still held: one round trip, which changes nothing.
     ///
     /// A guard finds out by its next renewal, a third of the lease later at most, that a record was

@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 /// The longest sleep at a stretch for whoever waits for the end of a lease.
-const STRETCH: Duration = Duration::from_secs(1);
+pub(super) const STRETCH: Duration = Duration::from_secs(1);
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -30,7 +30,7 @@ const STRETCH: Duration = Duration::from_secs(1);
 pub struct LockGuard {
     pub(super) shared: Arc<Shared>,
     pub(super) lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }

@@ -2,10 +2,66 @@
 
 use super::LockGuard;
 use super::drive::Bound;
+use super::guard::STRETCH;
 use crate::front::{LockError, clock};
 use crate::lock::Verify;
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
+use core::task::Poll;
+use core::time::Duration;
+use tokio::sync::futures::Notified;
+
+/// Waits for news of a lock, for at most so long and never for long at a stretch: the timer stands
+/// still while the machine is suspended, the lease does not.
+async fn news(mut changed: Pin<&mut Notified<'_>>, length: Duration) {
+    let mut over = pin!(tokio::time::sleep(length.min(STRETCH)));
+    poll_fn(|cx| {
+        if changed.as_mut().poll(cx).is_ready() || over.as_mut().poll(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
 
 impl LockGuard {
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the renewal, which is the keeper's, and leaves nothing
+    /// behind.
+    pub async fn renew(&self) -> Result<Duration, LockError> {
+        let held = &self.lock.held;
+        let core = &self.shared.core;
+        held.check_held(clock::moment())?;
+        let mut before = None;
+        loop {
+            let mut changed = pin!(self.lock.changed.notified());
+            // Registered before looking, so that no change between the two goes unnoticed.
+            changed.as_mut().enable();
+            let before = *before.get_or_insert_with(|| {
+                let before = core.site.ask_for_renewal(self.index, &self.lock);
+                core.wake.notify_one();
+                before
+            });
+            let now = clock::moment();
+            if let Some(result) = core.site.renewed_since(held, before, now) {
+                return result;
+            }
+            news(changed, held.remaining(now)).await;
+        }
+    }
+
     /// Asks the server whether the lock is still held: one round trip, which changes nothing.
     ///
     /// A guard finds out by its next renewal, a third of the lease later at most, that a record was

@@ -1,9 +1,11 @@
 //! A lock that is held: what its guard and its keeper share.
 
 use super::error::{Cause, LockError};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Renewed};
+use super::site::Unconnected;
+use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::boxed::Box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a release found.
@@ -45,6 +47,19 @@ pub(crate) struct State {
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
     pub(crate) silent: bool,
+    /// How many renewals are over.
+    pub(crate) renewals: u64,
+    /// Why the last one came to nothing.
+    pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+/// Why a renewal came to nothing, though the lock was not lost by it.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The server did not do it.
+    Refused(Failure),
+    /// The server was not reached, or did not answer.
+    Silent(Unconnected),
 }
 
 impl Held {
@@ -60,6 +75,8 @@ impl Held {
                 over: None,
                 renewing: false,
                 silent: false,
+                renewals: 0,
+                trouble: None,
             }),
             grant,
         }
@@ -151,12 +168,22 @@ impl Held {
         Some(state.cas)
     }
 
-    /// Takes in what came of the renewal; `None` is no answer. Returns the reason when the lock
-    /// was lost by it.
-    pub(crate) fn end_renewal(&self, renewed: Option<&Renewed>) -> Option<LossReason> {
+    /// Takes in what came of the renewal; `None` is no answer, for the reason `silence` if that is
+    /// known. Returns the reason when the lock was lost by it.
+    pub(crate) fn end_renewal(
+        &self,
+        renewed: Option<&Renewed>,
+        silence: Option<&Unconnected>,
+    ) -> Option<LossReason> {
         let mut state = self.state();
         state.renewing = false;
         state.silent = renewed.is_none();
+        state.trouble = match (renewed, silence) {
+            (Some(Renewed::Failed(failure)), _) => Some(Trouble::Refused(failure.clone())),
+            (None, Some(silence)) => Some(Trouble::Silent(silence.again())),
+            _ => None,
+        }
+        .map(Box::new);
         match renewed {
             Some(Renewed::Yes {
                 cas,

@@ -1,9 +1,12 @@
 //! What is asked of a lock while it is held, in both fronts.
 
 use super::error::{Cause, LockError};
-use super::held::Held;
-use super::site::Site;
+use super::held::{Held, Trouble};
+use super::site::{Site, Unconnected};
 use crate::lock::{LossReason, Moment, Verified};
+use crate::net::NetError;
+use core::time::Duration;
+use std::sync::Arc;
 
 impl Held {
     /// The error of a lock that is not held any more.
@@ -21,6 +24,57 @@ impl Held {
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Makes the renewal of a lock due at once, for the keeper, which must be woken. Returns what
+    /// [`renewed_since`](Self::renewed_since) wants to know.
+    ///
+    /// The keeper does it, so that whoever asked may go away at any time: a renewal that is begun
+    /// must be ended, because releases wait for that.
+    pub(crate) fn ask_for_renewal(&self, index: usize, lock: &Arc<L>) -> u64 {
+        let before = (**lock).as_ref().state().renewals;
+        self.registry.hasten(index, lock);
+        before
+    }
+
+    /// What came of the renewal that was asked for, or was under way then: what remains now, or
+    /// why it came to nothing. `None` when that is not known yet.
+    pub(crate) fn renewed_since(
+        &self,
+        held: &Held,
+        before: u64,
+        now: Moment,
+    ) -> Option<Result<Duration, LockError>> {
+        if let Err(error) = held.check_held(now) {
+            return Some(Err(error));
+        }
+        let state = held.state();
+        if state.renewals == before {
+            // Nobody renews it any more.
+            let closed = self.registry.is_closed();
+            return closed.then(|| Err(LockError::new(Cause::Closed).about(&held.name)));
+        }
+        let Some(trouble) = state.trouble.as_deref() else {
+            return Some(match state.silent {
+                false => Ok(held.remaining(now)),
+                true => Err(self.given_up(true, None).about(&held.name)),
+            });
+        };
+        let cause = match trouble {
+            Trouble::Refused(failure) => Cause::Server(failure.clone()),
+            Trouble::Silent(Unconnected::Unsuitable(failure)) => Cause::Server(failure.clone()),
+            Trouble::Silent(Unconnected::Net(error)) => {
+                let again = NetError {
+                    sent: error.sent,
+                    cause: error.cause.again(),
+                };
+                match error.sent {
+                    true => Cause::Unknown(again),
+                    false => Cause::Unavailable(again),
+                }
+            }
+        };
+        Some(Err(self.error(cause).about(&held.name)))
+    }
+
     /// What a look at a lock that is held has found, to the user. Ends the lock if it is lost;
     /// whoever waits for news of it is to be told then.
     pub(crate) fn verified(

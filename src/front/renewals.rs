@@ -1,7 +1,7 @@
 //! Renewals that are due together, as one flight.
 
 use super::held::Held;
-use super::site::Site;
+use super::site::{Site, Unconnected};
 use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
@@ -14,6 +14,8 @@ pub(crate) struct Renewals<'a> {
     pending: Vec<(usize, Renew<'a>)>,
     /// What came of those that are over, by their place in the batch.
     over: Vec<(usize, Renewed)>,
+    /// Why the others have no answer.
+    silence: Option<Unconnected>,
 }
 
 impl<'a> Renewals<'a> {
@@ -32,6 +34,7 @@ impl<'a> Renewals<'a> {
         Self {
             pending: begun.collect(),
             over: Vec::new(),
+            silence: None,
         }
     }
 
@@ -87,23 +90,32 @@ impl<'a> Renewals<'a> {
         Ok(())
     }
 
-    /// What came of each; those without an answer are missing.
-    pub(crate) fn outcomes(&self) -> &[(usize, Renewed)] {
-        &self.over
+    /// Those that are not over are not answered, for this reason.
+    pub(crate) fn interrupted(&mut self, why: Unconnected) {
+        self.silence = Some(why);
+    }
+
+    /// What came of the renewal at this place of the batch; an error is no answer.
+    pub(crate) fn outcome(&self, place: usize) -> Result<&Renewed, Option<&Unconnected>> {
+        let over = self.over.iter().find(|(over, _)| *over == place);
+        over.map(|(_, renewed)| renewed)
+            .ok_or(self.silence.as_ref())
     }
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
-    /// Takes in what came of a lock's renewal (`None` is no answer), and sees to the next one.
+    /// Takes in what came of a lock's renewal (an error is no answer), and sees to the next one.
     pub(crate) fn renewed(
         &self,
         index: usize,
         lock: &Arc<L>,
-        outcome: Option<&Renewed>,
+        outcome: Result<&Renewed, Option<&Unconnected>>,
         now: Moment,
     ) {
         let held = lock.as_ref().as_ref();
-        if let Some(reason) = held.end_renewal(outcome) {
+        let silence = outcome.err().flatten();
+        let outcome = outcome.ok();
+        if let Some(reason) = held.end_renewal(outcome, silence) {
             tracing::warn!(name = %held.name, %reason, "lock lost");
         }
         if let Some(Renewed::Failed(failure)) = outcome {
@@ -123,5 +135,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             }
         };
         self.registry.reschedule(index, lock, due);
+        // Behind that: whoever found a renewal under way waits for this number to rise.
+        held.state().renewals += 1;
     }
 }
