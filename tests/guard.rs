@@ -4,15 +4,19 @@
 //! |---|---|
 //! | `futures` | the async front |
 //! | `threads` | the blocking front |
+//! | `limits` | for how long a lock is held at most and at least, in both |
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 #[path = "guard/futures.rs"]
 mod futures;
+#[path = "guard/limits.rs"]
+mod limits;
 #[path = "support/memcached.rs"]
 mod memcached;
 #[path = "guard/threads.rs"]
 mod threads;
 
+use core::fmt::Debug;
 use core::time::Duration;
 use memcached::RealServer;
 use memlatch::{Builder, Dialect, ErrorKind, LockError, LossReason};
@@ -71,6 +75,17 @@ fn lost(error: &LockError, reason: LossReason) {
     assert!(text.contains(&reason.to_string()), "{text}");
 }
 
-fn millis(millis: u64) -> Duration {
+const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[track_caller]
+fn fails<T: Debug>(result: Result<T, LockError>, kind: ErrorKind, part: &str) {
+    let error = result.expect_err(part);
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(part), "no `{part}`: {error}");
 }

@@ -187,8 +187,11 @@ impl LockGuard {
     /// kept, so that nobody else gives it back.
     fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        let kept = registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (kept, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.give();
+        }
         self.lock.changed.give();
         (over, kept)
     }

@@ -11,7 +11,8 @@ impl LockGuard {
     ///
     /// The keeper does that by itself, every third of the lease. Before a step that takes long,
     /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
-    /// under way, that one is waited for.
+    /// under way, that one is waited for. Where the lock is to end before
+    /// ([`max_hold`](super::Lock::max_hold)), nothing is sent.
     ///
     /// # Errors
     /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
@@ -20,7 +21,11 @@ impl LockGuard {
     pub fn renew(&self) -> Result<Duration, LockError> {
         let held = &self.lock.held;
         let core = &self.shared.core;
-        held.check_held(clock::moment())?;
+        let now = clock::moment();
+        held.check_held(now)?;
+        if held.is_final() {
+            return Ok(held.remaining(now));
+        }
         let before = core.site.ask_for_renewal(self.index, &self.lock);
         core.wake.give();
         loop {

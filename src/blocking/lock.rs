@@ -4,7 +4,7 @@ use super::drive::Bound;
 use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
 use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
 use core::time::Duration;
@@ -48,6 +48,21 @@ impl Lock {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.wish.lease = Some(lease);
+        self
+    }
+
+    /// For how long at most the lock is held (default: for ever): however often it is renewed, it
+    /// is over so long after the request for it was sent. Against programs that hang and hold it all
+    /// the while.
+    ///
+    /// No guard [remains](LockGuard::remaining) valid beyond that. At that instant
+    /// [`lost`](LockGuard::lost) says [`Expired`](LossReason::Expired), and the keeper releases the
+    /// lock, so that others need not wait for the end of its lease.
+    ///
+    /// It may be shorter than the lease. 0 is refused by whatever would acquire.
+    #[must_use]
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.wish.max_hold = Some(limit);
         self
     }
 
@@ -161,9 +176,10 @@ impl Lock {
     }
 
     fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
-        let due = lease.renew_at(grant.sent);
+        let held = self.wish.hold(keys, lease, grant);
+        let due = held.due(held.grant.sent);
         let lock = HeldLock {
-            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
+            held,
             changed: Signal::default(),
         };
         let core = self.core();

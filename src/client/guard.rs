@@ -186,8 +186,11 @@ impl LockGuard {
     /// Stops the keeping. The reason if the lock was over before.
     fn end(&self, now: Moment) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (_, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.notify_one();
+        }
         self.lock.changed.notify_waiters();
         over
     }

@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
     pub(crate) lean: bool,
+    /// For how long at most it is held.
+    pub(crate) max_hold: Option<Duration>,
 }
 
 impl Wish {
@@ -37,6 +39,7 @@ impl Wish {
             owner: None,
             fencing: true,
             lean: false,
+            max_hold: None,
         }
     }
 
@@ -64,12 +67,22 @@ impl Wish {
                 .check_lean()
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
         }
+        if self.max_hold == Some(Duration::ZERO) {
+            let cause =
+                "max_hold is 0, so the lock would be over before it is held; it must be more";
+            return Err(LockError::new(Cause::Setting(cause.into())).about(&self.name));
+        }
         Ok(Asked {
             site,
             wish: self,
             keys,
             lease,
         })
+    }
+
+    /// What was granted, to be taken into keeping.
+    pub(crate) fn hold(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Held {
+        Held::new(Arc::clone(&self.name), keys, lease, grant).for_at_most(self.max_hold)
     }
 }
 

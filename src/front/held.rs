@@ -31,8 +31,13 @@ pub(crate) struct Held {
     /// Until when it is certain, in nanoseconds of the clock. Written under `state`; read
     /// without, because that is what a guard asks most often.
     valid_until: AtomicU64,
+    /// The instant at which it is over, however often it is renewed.
+    ends: Moment,
     state: Mutex<State>,
 }
+
+/// Later than everything.
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
 
 /// What changes while a lock is held.
 #[derive(Debug)]
@@ -47,6 +52,9 @@ pub(crate) struct State {
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
     pub(crate) silent: bool,
+    /// It is over because it was held for as long as it may be: the record is still there, and is
+    /// to be released.
+    pub(crate) owed: bool,
     /// How many renewals are over.
     pub(crate) renewals: u64,
     /// Why the last one came to nothing.
@@ -69,17 +77,49 @@ impl Held {
             keys,
             lease,
             valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
+            ends: NEVER,
             state: Mutex::new(State {
                 cas: grant.cas,
                 expiry: grant.expiry,
                 over: None,
                 renewing: false,
                 silent: false,
+                owed: false,
                 renewals: 0,
                 trouble: None,
             }),
             grant,
         }
+    }
+
+    /// The same, to be over so long after it was asked for.
+    pub(crate) fn for_at_most(mut self, max_hold: Option<Duration>) -> Self {
+        if let Some(length) = max_hold {
+            self.ends = self.grant.sent.after(length);
+            self.valid_until
+                .fetch_min(self.ends.as_nanos(), Ordering::AcqRel);
+        }
+        self
+    }
+
+    /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not
+    /// make that any later.
+    pub(crate) fn due(&self, sent: Moment) -> Moment {
+        if self.is_final() {
+            self.ends
+        } else {
+            self.lease.renew_at(sent)
+        }
+    }
+
+    /// Whether it lasts for as long as it may: there is nothing to be gained by a renewal.
+    pub(crate) fn is_final(&self) -> bool {
+        self.valid_until() == self.ends
+    }
+
+    /// Whether it was left to its keeping to release it. Says it once.
+    pub(crate) fn take_owed(&self) -> bool {
+        core::mem::take(&mut self.state().owed)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -105,8 +145,9 @@ impl Held {
 
     fn look_at_time(&self, state: &mut State, now: Moment) {
         if state.over.is_none() && now >= self.valid_until() {
+            state.owed = self.is_final();
             // A renewal that is under way at the end was not answered in time either.
-            let reason = if state.silent || state.renewing {
+            let reason = if !state.owed && (state.silent || state.renewing) {
                 LossReason::Unreachable
             } else {
                 LossReason::Expired
@@ -195,6 +236,7 @@ impl Held {
                 state.cas = *cas;
                 state.expiry = *expiry;
                 if state.over.is_none() {
+                    let valid_until = self.ends.min(*valid_until);
                     self.valid_until
                         .store(valid_until.as_nanos(), Ordering::Release);
                 }

@@ -1,6 +1,7 @@
 //! Renewals that are due together, as one flight.
 
 use super::held::Held;
+use super::registry::Job;
 use super::site::{Site, Unconnected};
 use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
 use crate::wire::{DecodeError, Flight, Replies};
@@ -104,6 +105,18 @@ impl<'a> Renewals<'a> {
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Ends the keeping of a lock that is over. Where it was left to the keeper to release it,
+    /// that is a job now, and the keeper must be woken. Returns whether it was kept, and whether
+    /// there is such a job.
+    pub(crate) fn unkeep(&self, index: usize, lock: &Arc<L>) -> (bool, bool) {
+        let kept = self.registry.remove(index, lock);
+        let owed = kept && lock.as_ref().as_ref().take_owed();
+        if owed {
+            self.registry.push(Job::Release(Arc::clone(lock)));
+        }
+        (kept, owed)
+    }
+
     /// Takes in what came of a lock's renewal (an error is no answer), and sees to the next one.
     pub(crate) fn renewed(
         &self,
@@ -122,11 +135,11 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             tracing::warn!(name = %held.name, %failure, "a renewal failed");
         }
         if held.over(now).is_some() {
-            self.registry.remove(index, lock);
+            self.unkeep(index, lock);
             return;
         }
         let due = match outcome {
-            Some(Renewed::Yes { sent, .. }) => held.lease.renew_at(*sent),
+            Some(Renewed::Yes { sent, .. }) => held.due(*sent),
             _ => {
                 tracing::debug!(name = %held.name, remaining = ?held.remaining(now), "not renewed");
                 // Soon, but not so often that a server in trouble is kept busy by it.
