@@ -7,6 +7,7 @@
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
+//! | `min_hold` | names that stay taken behind a release |
 //! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
 //! | `lean` | locks without a record |
@@ -43,6 +44,8 @@ mod hostile;
 mod lean;
 #[path = "lock_rules/memory.rs"]
 mod memory;
+#[path = "lock_rules/min_hold.rs"]
+mod min_hold;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/verifying.rs"]

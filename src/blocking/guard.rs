@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Release};
+use crate::lock::{LossReason, Moment, Now};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -272,7 +272,7 @@ impl Core {
             lock.changed.wait(seen, deadline);
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
+        let mut release = held.releasing(cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
         let released = released.map_err(about)?;
         if self.site.await_echo(held) {

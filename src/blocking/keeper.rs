@@ -81,7 +81,7 @@ impl Keeper<'_> {
                 let give_up = release_until(lock.held.lease.valid_until(now), now);
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
-                let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
+                let mut release = lock.held.releasing(cas, give_up);
                 match self.drive(&mut release) {
                     Ok(outcome) => {
                         tracing::debug!(name = %lock.held.name, ?outcome, "released");

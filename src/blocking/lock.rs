@@ -66,6 +66,26 @@ impl Lock {
         self
     }
 
+    /// For how long the name stays taken at least, though the lock is released earlier (default: not
+    /// at all): for jobs that every machine starts at the same time of day, so that one which is
+    /// done before another machine's clock gets there is not done twice. Choose more than the clocks
+    /// differ by.
+    ///
+    /// It counts from when the lock is acquired. On a release, a drop or a quiet release before that,
+    /// the holder is done with the lock as always; what is left at the server says for how much
+    /// longer the name is taken, and goes by itself: at the latest 5 s after that, because memcached
+    /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
+    /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
+    ///
+    /// At most 30 days, and not together with [`lean`](Self::lean): either is refused by whatever
+    /// would acquire. A release needs a little memory of the server for it, and fails where there is
+    /// none (`-M`).
+    #[must_use]
+    pub fn min_hold(mut self, length: Duration) -> Self {
+        self.wish.min_hold = Some(length);
+        self
+    }
+
     /// What the holder is called in the record, for people (default: the client's label). At most
     /// 64 bytes are kept.
     #[must_use]

@@ -4,7 +4,7 @@ use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Operation, Release};
+use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
 use core::fmt;
 use core::pin::pin;
@@ -238,7 +238,7 @@ impl super::Core {
         let Some(seat) = place.get() else {
             return Err(Arc::clone(lock));
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let mut release = held.releasing(cas, now.moment);
         let begun = seat
             .connection
             .begin_quiet(Arc::clone(lock) as Subject, |flight| {
@@ -270,7 +270,7 @@ impl super::Core {
             changed.await;
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
+        let mut release = held.releasing(cas, give_up);
         let about = |error: LockError| error.about(&held.name);
         let released = self
             .drive(&mut release, Some(&held.keys), now, Bound::Open)

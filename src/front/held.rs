@@ -2,7 +2,7 @@
 
 use super::error::{Cause, LockError};
 use super::site::Unconnected;
-use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Renewed};
+use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Release, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::boxed::Box;
@@ -33,6 +33,8 @@ pub(crate) struct Held {
     valid_until: AtomicU64,
     /// The instant at which it is over, however often it is renewed.
     ends: Moment,
+    /// Until when the name stays taken behind an earlier release.
+    stays: Option<Moment>,
     state: Mutex<State>,
 }
 
@@ -78,6 +80,7 @@ impl Held {
             lease,
             valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
             ends: NEVER,
+            stays: None,
             state: Mutex::new(State {
                 cas: grant.cas,
                 expiry: grant.expiry,
@@ -100,6 +103,28 @@ impl Held {
                 .fetch_min(self.ends.as_nanos(), Ordering::AcqRel);
         }
         self
+    }
+
+    /// The same, whose name stays taken for so long from now on, though it is released earlier.
+    ///
+    /// Not from when it was asked for: nobody can have seen it acquired before it was.
+    pub(crate) fn for_at_least(mut self, min_hold: Option<Duration>, now: Moment) -> Self {
+        self.stays = min_hold.map(|length| now.after(length));
+        self
+    }
+
+    /// Whether its name stays taken behind a release.
+    pub(crate) fn stays(&self, now: Moment) -> bool {
+        self.stays.is_some_and(|until| until > now)
+    }
+
+    /// Its release, with this CAS unique, to be tried until `give_up`.
+    pub(crate) fn releasing(&self, cas: u64, give_up: Moment) -> Release<'_> {
+        let release = Release::new(&self.keys, &self.grant, cas, give_up);
+        match self.stays {
+            Some(until) => release.keeping(&self.grant, until),
+            None => release,
+        }
     }
 
     /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not

@@ -152,3 +152,125 @@ async fn a_longest_hold_of_nothing_is_refused() {
     let lock = blocking_client(&site).lock("a").max_hold(millis(0));
     fails(lock.acquire(), ErrorKind::InvalidInput, part);
 }
+
+/// How a guard goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Released,
+    Dropped,
+    Quiet,
+    ShutDown,
+}
+
+const WAYS: [Way; 4] = [Way::Released, Way::Dropped, Way::Quiet, Way::ShutDown];
+
+/// Longer than it takes to look, and to be told.
+const STAYS: core::time::Duration = millis(1500);
+
+#[tokio::test]
+async fn a_name_stays_taken_behind_an_early_release() {
+    let mut cases = tokio::task::JoinSet::new();
+    for site in Site::all() {
+        cases.spawn(async move {
+            let two = client(&site).await;
+            for way in WAYS {
+                let one = client(&site).await;
+                let lock = one.lock("a").label("early").min_hold(STAYS);
+                let guard = lock.acquire().await.expect("free");
+                let acquired = Instant::now();
+                match way {
+                    Way::Released => {
+                        let outcome = guard.release().await.expect("answered");
+                        assert_eq!(outcome, ReleaseOutcome::Released);
+                    }
+                    Way::Dropped => drop(guard),
+                    Way::Quiet => guard.release_quietly(),
+                    Way::ShutDown => {
+                        assert!(one.shutdown(LONG).await);
+                        assert_eq!(guard.lost().await, LossReason::Released);
+                    }
+                }
+                let holder = two.holder("a").await.expect("answered");
+                assert_eq!(holder.expect("taken").label, "early", "{way:?}");
+                let next = two.lock("a").acquire_timeout(SOON).await;
+                let waited = acquired.elapsed();
+                drop(next.expect("free in the end"));
+                assert!(waited >= STAYS, "{way:?}: {waited:?}");
+                assert_eq!(one.quiet_failures(), 0);
+                // The drop is the keeper's to finish.
+                assert!(one.shutdown(LONG).await);
+            }
+            assert!(two.shutdown(LONG).await);
+        });
+    }
+    cases.join_all().await;
+}
+
+#[test]
+fn a_name_stays_taken_behind_an_early_release_in_the_blocking_front() {
+    let case = |site: Site| {
+        let two = blocking_client(&site);
+        for way in WAYS {
+            let one = blocking_client(&site);
+            let lock = one.lock("a").label("early").min_hold(STAYS);
+            let guard = lock.acquire().expect("free");
+            let acquired = Instant::now();
+            match way {
+                Way::Released => {
+                    let outcome = guard.release().expect("answered");
+                    assert_eq!(outcome, ReleaseOutcome::Released);
+                }
+                Way::Dropped => drop(guard),
+                Way::Quiet => guard.release_quietly(),
+                Way::ShutDown => {
+                    assert!(one.shutdown(LONG));
+                    assert_eq!(guard.lost(), LossReason::Released);
+                }
+            }
+            let holder = two.holder("a").expect("answered");
+            assert_eq!(holder.expect("taken").label, "early", "{way:?}");
+            let next = two.lock("a").acquire_timeout(SOON);
+            let waited = acquired.elapsed();
+            drop(next.expect("free in the end"));
+            assert!(waited >= STAYS, "{way:?}: {waited:?}");
+            assert!(one.shutdown(LONG));
+            assert_eq!(one.quiet_failures(), 0);
+        }
+    };
+    thread::scope(|scope| {
+        for site in Site::all() {
+            scope.spawn(|| case(site));
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_lock_that_was_held_for_long_enough_is_free_at_once() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let lock = one.lock("a").lease(LONG).min_hold(millis(100));
+        let guard = lock.acquire().await.expect("free");
+        tokio::time::sleep(millis(150)).await;
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+        let next = two.lock("a").try_acquire().await.expect("answered");
+        drop(next.expect("free"));
+    }
+}
+
+#[tokio::test]
+async fn shortest_holds_that_cannot_be_had_are_refused() {
+    let site = Site::all().pop().expect("a server");
+    let one = client(&site).await;
+    let two = blocking_client(&site);
+    let input = ErrorKind::InvalidInput;
+    let lock = one.lock("a").lean().min_hold(STAYS);
+    fails(lock.acquire().await, input, "lean");
+    let lock = two.lock("a").lean().min_hold(STAYS);
+    fails(lock.acquire(), input, "lean");
+    let long = seconds(31 * 86_400);
+    let lock = one.lock("a").min_hold(long);
+    fails(lock.try_acquire().await, input, "30 days");
+    let lock = two.lock("a").min_hold(long);
+    fails(lock.try_acquire(), input, "30 days");
+}
