@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `futures` | the async front |
 //! | `threads` | the blocking front |
+//! | `danger` | warnings ahead of the end, and what a guard knows of itself, in both |
 //! | `limits` | for how long a lock is held at most and at least, in both |
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
+#[path = "guard/danger.rs"]
+mod danger;
 #[path = "guard/futures.rs"]
 mod futures;
 #[path = "guard/limits.rs"]

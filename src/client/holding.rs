@@ -3,12 +3,13 @@
 use super::LockGuard;
 use super::drive::Bound;
 use super::guard::STRETCH;
-use crate::front::{LockError, clock};
+use crate::front::{Holder, LockError, clock};
 use crate::lock::Verify;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
+use std::string::String;
 use tokio::sync::futures::Notified;
 
 /// Waits for news of a lock, for at most so long and never for long at a stretch: the timer stands
@@ -26,6 +27,54 @@ async fn news(mut changed: Pin<&mut Notified<'_>>, length: Duration) {
 }
 
 impl LockGuard {
+    /// What the holder is called in the record, see [`Lock::label`](crate::Lock::label).
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.lock.held.grant.owner.label()
+    }
+
+    /// The lease: how long the lock outlives a holder that dies.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lock.held.lease.duration()
+    }
+
+    /// Who holds the lock, as others see it ([`Client::holder`](crate::Client::holder)) for as long as
+    /// it is held: what its own record says. Asks nobody.
+    ///
+    /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
+    /// [without a record](crate::Lock::lean) says nothing about its holder.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        let core = &self.shared.core;
+        core.site.holder_of(&self.lock.held, clock::moment())
+    }
+
+    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
+    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
+    /// over.
+    ///
+    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
+    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
+    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// already.
+    ///
+    /// # Cancel safety
+    /// Safe to drop and to call again.
+    pub async fn danger(&self, margin: Duration) -> Duration {
+        let held = &self.lock.held;
+        loop {
+            let mut changed = pin!(self.lock.changed.notified());
+            // Registered before looking, so that no change between the two goes unnoticed.
+            changed.as_mut().enable();
+            let remaining = held.remaining(clock::moment());
+            if remaining <= margin {
+                return remaining;
+            }
+            news(changed, remaining - margin).await;
+        }
+    }
+
     /// Renews the lock now, and returns for how long it is certain then.
     ///
     /// The keeper does that by itself, every third of the lease. Before a step that takes long,

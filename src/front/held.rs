@@ -57,6 +57,8 @@ pub(crate) struct State {
     /// It is over because it was held for as long as it may be: the record is still there, and is
     /// to be released.
     pub(crate) owed: bool,
+    /// It was told that the end is near, and no renewal was answered since.
+    pub(crate) warned: bool,
     /// How many renewals are over.
     pub(crate) renewals: u64,
     /// Why the last one came to nothing.
@@ -88,6 +90,7 @@ impl Held {
                 renewing: false,
                 silent: false,
                 owed: false,
+                warned: false,
                 renewals: 0,
                 trouble: None,
             }),
@@ -260,6 +263,7 @@ impl Held {
                 // Also when the guard has ended it meanwhile: its release needs to know.
                 state.cas = *cas;
                 state.expiry = *expiry;
+                state.warned = false;
                 if state.over.is_none() {
                     let valid_until = self.ends.min(*valid_until);
                     self.valid_until
@@ -273,6 +277,16 @@ impl Held {
             }
             Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
         }
+    }
+
+    /// Whether it is to be told now that the end is near: the last renewal was not answered, and less
+    /// than half of the lease remains. Says so once, until a renewal is answered again.
+    pub(crate) fn is_to_be_warned_of(&self, now: Moment) -> bool {
+        let mut state = self.state();
+        let near = self.remaining(now) < self.lease.duration() / 2;
+        let first = state.silent && near && state.over.is_none() && !state.warned;
+        state.warned |= first;
+        first
     }
 
     /// Takes in that the server keeps the record only until `kept`.

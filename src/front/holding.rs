@@ -2,9 +2,11 @@
 
 use super::error::{Cause, LockError};
 use super::held::{Held, Trouble};
+use super::holder::Holder;
 use super::site::{Site, Unconnected};
-use crate::lock::{LossReason, Moment, Verified};
+use crate::lock::{HolderRecord, LossReason, Moment, Verified};
 use crate::net::NetError;
+use crate::wire::TimeLeft;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -73,6 +75,27 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             }
         };
         Some(Err(self.error(cause).about(&held.name)))
+    }
+
+    /// The holder of a lock that is held, as others see it. Asks nobody.
+    pub(crate) fn holder_of(&self, held: &Held, now: Moment) -> Holder {
+        let grant = &held.grant;
+        let (cas, expiry) = {
+            let state = held.state();
+            (state.cas, state.expiry)
+        };
+        let second = self
+            .with_view(grant.incarnation, |view| view.clock.second_at_least(now))
+            .flatten();
+        let left = second.map(|second| expiry.saturating_sub(second));
+        let left = left.and_then(|left| u32::try_from(left).ok());
+        let record = grant.record();
+        let record = record.and_then(|record| HolderRecord::parse(record.as_bytes()));
+        Holder {
+            last_token: grant.token,
+            cas,
+            ..Holder::seen(record, left.map(TimeLeft::Seconds), second)
+        }
     }
 
     /// What a look at a lock that is held has found, to the user. Ends the lock if it is lost;

@@ -141,7 +141,16 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         let due = match outcome {
             Some(Renewed::Yes { sent, .. }) => held.due(*sent),
             _ => {
-                tracing::debug!(name = %held.name, remaining = ?held.remaining(now), "not renewed");
+                let remaining = held.remaining(now);
+                tracing::debug!(name = %held.name, ?remaining, "not renewed");
+                if held.is_to_be_warned_of(now) {
+                    tracing::warn!(
+                        name = %held.name,
+                        server = %self.settings.address,
+                        ?remaining,
+                        "renewals are not answered; the lock is lost if that goes on"
+                    );
+                }
                 // Soon, but not so often that a server in trouble is kept busy by it.
                 let pause = (held.lease.duration() / 10).min(Duration::from_millis(500));
                 now.after(pause.min(held.remaining(now)))
