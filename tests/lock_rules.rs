@@ -3,6 +3,7 @@
 //! | module | what it tests |
 //! |---|---|
 //! | `acquiring` | trying, waiting, lost answers, what is left over |
+//! | `takeover` | following a holder that is dead, or that hands its lock on |
 //! | `memory` | servers that have forgotten: restarts, flushes, evictions |
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
@@ -48,5 +49,7 @@ mod memory;
 mod min_hold;
 #[path = "lock_rules/server.rs"]
 mod server;
+#[path = "lock_rules/takeover.rs"]
+mod takeover;
 #[path = "lock_rules/verifying.rs"]
 mod verifying;

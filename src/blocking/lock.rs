@@ -43,8 +43,9 @@ impl Lock {
     /// otherwise). While the holder lives, its keeper renews the lease every third of it.
     ///
     /// From 100 ms to 30 days; anything else is reported by the first call that would acquire.
-    /// Until takeover by observation exists, the name is free again 2 to 5 s after the lease of a
-    /// dead holder, because memcached counts whole seconds.
+    /// Who waits takes the lock over as soon as it has seen the record unchanged for this long, and
+    /// 2 % of it; who comes later and does not wait finds it taken for up to 5 s more, because
+    /// memcached counts whole seconds.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.wish.lease = Some(lease);
