@@ -8,6 +8,8 @@
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
+//! | `min_hold` | names that stay taken behind a release |
+//! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
@@ -43,7 +45,11 @@ mod hostile;
 mod lean;
 #[path = "lock_rules/memory.rs"]
 mod memory;
+#[path = "lock_rules/min_hold.rs"]
+mod min_hold;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/takeover.rs"]
 mod takeover;
+#[path = "lock_rules/verifying.rs"]
+mod verifying;

@@ -67,6 +67,11 @@ impl<'a> Checkout<'a> {
         }
     }
 
+    /// Closes the connection: it is of no use any more.
+    pub(super) fn close(&mut self) {
+        self.seat = None;
+    }
+
     /// The connection. There is one from the making of the checkout to its drop.
     pub(super) fn seat(&mut self) -> Result<&mut Seat<Link>, NetError> {
         self.seat.as_mut().ok_or(NetError::unsent(NetCause::Closed))
@@ -252,7 +257,7 @@ impl Core {
             }
             Some(Err(error)) => {
                 // Whatever it was, the next bytes are not to be trusted either.
-                checkout.seat = None;
+                checkout.close();
                 Err(Unconnected::Net(NetError::sent(NetCause::unexpected(
                     error,
                 ))))

@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
 use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Release};
+use crate::lock::{LossReason, Moment, Now};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }
@@ -196,8 +196,11 @@ impl LockGuard {
     /// kept, so that nobody else gives it back.
     fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        let kept = registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (kept, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.give();
+        }
         self.lock.changed.give();
         (over, kept)
     }
@@ -262,7 +265,7 @@ impl Core {
     /// this returns `false`, it is to be released.
     fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
         let registry = &self.site.registry;
-        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on() {
+        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
             return false;
         }
         registry.hands_on();
@@ -317,7 +320,7 @@ impl Core {
             lock.changed.wait(seen, deadline);
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
+        let mut release = held.releasing(cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
         self.freed(lock);
         let released = released.map_err(about)?;

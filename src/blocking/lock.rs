@@ -4,7 +4,7 @@ use super::acquire::Waiting;
 use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
 use crate::lock::{Grant, Lease, LockKeys, LossReason, Now, Patience};
 use core::fmt;
 use core::time::Duration;
@@ -49,6 +49,41 @@ impl Lock {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.wish.lease = Some(lease);
+        self
+    }
+
+    /// For how long at most the lock is held (default: for ever): however often it is renewed, it
+    /// is over so long after the request for it was sent. Against programs that hang and hold it all
+    /// the while.
+    ///
+    /// No guard [remains](LockGuard::remaining) valid beyond that. At that instant
+    /// [`lost`](LockGuard::lost) says [`Expired`](LossReason::Expired), and the keeper releases the
+    /// lock, so that others need not wait for the end of its lease.
+    ///
+    /// It may be shorter than the lease. 0 is refused by whatever would acquire.
+    #[must_use]
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.wish.max_hold = Some(limit);
+        self
+    }
+
+    /// For how long the name stays taken at least, though the lock is released earlier (default: not
+    /// at all): for jobs that every machine starts at the same time of day, so that one which is
+    /// done before another machine's clock gets there is not done twice. Choose more than the clocks
+    /// differ by.
+    ///
+    /// It counts from when the lock is acquired. On a release, a drop or a quiet release before that,
+    /// the holder is done with the lock as always; what is left at the server says for how much
+    /// longer the name is taken, and goes by itself: at the latest 5 s after that, because memcached
+    /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
+    /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
+    ///
+    /// At most 30 days, and not together with [`lean`](Self::lean): either is refused by whatever
+    /// would acquire. A release needs a little memory of the server for it, and fails where there is
+    /// none (`-M`).
+    #[must_use]
+    pub fn min_hold(mut self, length: Duration) -> Self {
+        self.wish.min_hold = Some(length);
         self
     }
 
@@ -169,9 +204,10 @@ impl Lock {
         grant: Grant,
         waiting: Waiting<'_>,
     ) -> Result<LockGuard, LockError> {
-        let due = lease.renew_at(grant.sent);
+        let held = self.wish.hold(keys, lease, grant);
+        let due = held.due(held.grant.sent);
         let lock = HeldLock {
-            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
+            held,
             changed: Signal::default(),
         };
         let core = self.core();

@@ -22,6 +22,7 @@
 mod acquire;
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 mod quiet;

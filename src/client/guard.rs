@@ -4,7 +4,7 @@ use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Operation, Release};
+use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
 use core::fmt;
 use core::pin::pin;
@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 /// The longest sleep at a stretch for whoever waits for the end of a lease.
-const STRETCH: Duration = Duration::from_secs(1);
+pub(super) const STRETCH: Duration = Duration::from_secs(1);
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -28,9 +28,9 @@ const STRETCH: Duration = Duration::from_secs(1);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }
@@ -198,8 +198,11 @@ impl LockGuard {
     /// Stops the keeping. The reason if the lock was over before.
     fn end(&self, now: Moment) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (_, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.notify_one();
+        }
         self.lock.changed.notify_waiters();
         over
     }
@@ -249,7 +252,7 @@ impl super::Core {
         let Some(seat) = place.get() else {
             return Err(Arc::clone(lock));
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let mut release = held.releasing(cas, now.moment);
         let begun = seat
             .connection
             .begin_quiet(Arc::clone(lock) as Subject, |flight| {
@@ -265,7 +268,7 @@ impl super::Core {
     /// this returns `false`, it is to be released.
     fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
         let registry = &self.site.registry;
-        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on() {
+        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
             return false;
         }
         registry.hands_on();
@@ -322,10 +325,7 @@ impl super::Core {
             changed.await;
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
-        if held.handed_on() == HandedOn::Unclear {
-            release = release.behind_an_unanswered_request();
-        }
+        let mut release = held.releasing(cas, give_up);
         let about = |error: LockError| error.about(&held.name);
         let released = self.drive(&mut release, Some(&held.keys), now, Bound::Open);
         let released = released.await.map_err(about);

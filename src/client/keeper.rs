@@ -149,13 +149,17 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
         let now = clock::now();
         let until = now.moment.after(limit);
         let exchanged = core.exchange(&mut renewals, None, now, Some(until), limit);
-        if !matches!(exchanged.await, Ok(Ok(()))) {
-            break;
+        match exchanged.await {
+            Ok(Ok(())) => {}
+            Ok(Err(())) => break,
+            Err(why) => {
+                renewals.interrupted(why);
+                break;
+            }
         }
     }
     for (place, (index, lock)) in batch.iter().enumerate() {
-        let outcome = renewals.outcomes().iter().find(|(over, _)| *over == place);
-        let outcome = outcome.map(|(_, renewed)| renewed);
+        let outcome = renewals.outcome(place);
         if core.site.renewed(*index, lock, outcome, clock::moment()) {
             core.freed(lock);
         }

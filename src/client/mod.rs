@@ -4,6 +4,7 @@ mod acquire;
 mod connections;
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 

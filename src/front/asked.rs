@@ -6,10 +6,11 @@ use super::error::{Cause, LockError};
 use super::held::{HandedOn, Held, ReleaseOutcome};
 use super::holder::Holder;
 use super::registry::Job;
+use super::settings::SettingError;
 use super::site::Site;
 use crate::lock::{
-    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError,
-    Namespace, Owner, Patience, Released, Request,
+    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, MAX_LEASE, Moment,
+    NameError, Namespace, Owner, Patience, Released, Request,
 };
 use core::time::Duration;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) struct Wish {
     pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
     pub(crate) lean: bool,
+    /// For how long at most it is held.
+    pub(crate) max_hold: Option<Duration>,
+    /// For how long at least its name stays taken.
+    pub(crate) min_hold: Option<Duration>,
 }
 
 impl Wish {
@@ -37,6 +42,8 @@ impl Wish {
             owner: None,
             fencing: true,
             lean: false,
+            max_hold: None,
+            min_hold: None,
         }
     }
 
@@ -64,12 +71,40 @@ impl Wish {
                 .check_lean()
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
         }
+        if let Some(error) = self.wrong_hold() {
+            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+        }
         Ok(Asked {
             site,
             wish: self,
             keys,
             lease,
         })
+    }
+
+    /// What is wrong with the limits of how long it is held.
+    fn wrong_hold(&self) -> Option<SettingError> {
+        if self.max_hold == Some(Duration::ZERO) {
+            let text =
+                "max_hold is 0, so the lock would be over before it is held; it must be more";
+            return Some(text.into());
+        }
+        let length = self.min_hold?;
+        if self.lean {
+            let text = "min_hold needs a record to say it with, and a lean lock has none; leave out \
+                        one of the two";
+            return Some(text.into());
+        }
+        (length > MAX_LEASE).then_some(SettingError::MinHold { length })
+    }
+
+    /// What was granted, to be taken into keeping.
+    pub(crate) fn hold(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Held {
+        let held = Held::new(Arc::clone(&self.name), keys, lease, grant).for_at_most(self.max_hold);
+        match self.min_hold {
+            None => held,
+            some => held.for_at_least(some, clock::moment()),
+        }
     }
 }
 
@@ -213,6 +248,10 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     /// A lock was released. Leaves it to the keeper, which must be woken then, to look for what a
     /// request that was not answered may bring back.
     pub(crate) fn await_echo(&self, held: &Held) -> bool {
+        if held.stays(clock::moment()) {
+            // What stands there is to stay, and keeps a late request out.
+            return false;
+        }
         let Some(leftover) = held.grant.echo() else {
             return false;
         };

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 mod error;
 mod held;
 mod holder;
+mod holding;
 mod queue;
 mod registry;
 mod renewals;

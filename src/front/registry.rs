@@ -184,6 +184,15 @@ impl<L: AsRef<Held>> Registry<L> {
         }
     }
 
+    /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
+    pub(crate) fn hasten(&self, index: usize, lock: &Arc<L>) {
+        let mut inner = self.inner();
+        let entry = &mut inner.entries[index];
+        if entry.kept && Arc::ptr_eq(&entry.lock, lock) && entry.due.is_some() {
+            entry.due = Some(Moment::from_nanos(0));
+        }
+    }
+
     /// A task that [`next`](Self::next) handed out is done.
     pub(crate) fn finished(&self) {
         self.inner().running -= 1;

@@ -300,6 +300,18 @@ pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKey
     }
 }
 
+/// Writes what puts another record in place of the one that has this CAS unique. The same in both
+/// dialects: the meta protocol's way to store deletes what it finds no memory to replace.
+pub(super) fn push_rest(
+    flight: &mut Flight,
+    keys: &LockKeys,
+    record: &[u8],
+    cas: u64,
+    expiry: u64,
+) {
+    push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry);
+}
+
 /// What came of a request that names a CAS unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Compared {

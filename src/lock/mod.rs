@@ -33,6 +33,7 @@ mod requests;
 mod sentinel;
 mod server_clock;
 mod stamina;
+mod verify;
 
 pub use acquire::Acquire;
 pub use acquisition::Acquisition;
@@ -57,3 +58,4 @@ pub use release::{Release, Released};
 pub use renew::{Renew, Renewed};
 pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
 pub use server_clock::ServerClock;
+pub use verify::{Verified, Verify};
