@@ -7,6 +7,7 @@
 
 mod acquire;
 mod acquisition;
+mod attempt;
 mod backoff;
 mod founding;
 mod grant;
@@ -16,9 +17,11 @@ mod inspect;
 mod items;
 mod lean_acquire;
 mod lease;
+mod legacy;
 mod loss;
 mod moment;
 mod name;
+mod observation;
 mod operation;
 mod proof;
 mod raising;
@@ -30,6 +33,7 @@ mod requests;
 mod sentinel;
 mod server_clock;
 mod stamina;
+mod verify;
 
 pub use acquire::Acquire;
 pub use acquisition::Acquisition;
@@ -54,3 +58,4 @@ pub use release::{Release, Released};
 pub use renew::{Renew, Renewed};
 pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
 pub use server_clock::ServerClock;
+pub use verify::{Verified, Verify};
