@@ -254,7 +254,7 @@ impl Contender {
             _ = left.wait_for(|left| *left) => {}
             () = async {
                 loop {
-                    sleep(self.dice.millis(0..400)).await;
+                    sleep(self.dice.millis(0..250)).await;
                     self.round().await;
                 }
             } => {}
