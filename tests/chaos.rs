@@ -224,6 +224,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
             ),
         ),
         ("tokens fallen", report.fallen.to_string()),
+        ("freed in error", report.claimed.to_string()),
         ("violations", report.violations.len().to_string()),
     ] {
         say(format_args!("{what:>15}  {text}"));
@@ -234,7 +235,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
     say(format_args!(
         "{{\"version\":\"{}\",\"mode\":\"{mode}\",\"seed\":{seed},\"seconds\":{seconds},\
          \"holdings\":{},\"late\":{},\"faults\":{},\"losses\":{},\"evicted\":{evicted},\
-         \"overlaps\":{},\"caught\":{},\"fallen\":{},\"violations\":{}}}",
+         \"overlaps\":{},\"caught\":{},\"fallen\":{},\"claimed\":{},\"violations\":{}}}",
         binary.version,
         report.holdings,
         report.late,
@@ -243,6 +244,7 @@ fn tell(binary: &Binary, mode: Mode, seed: u64, outcome: &Outcome) {
         report.overlaps,
         report.caught,
         report.fallen,
+        report.claimed,
         report.violations.len()
     ));
 }

@@ -21,6 +21,8 @@ pub struct Report {
     pub refused_writes: u64,
     /// Holdings with a lower token than one that was over before they began.
     pub fallen: u64,
+    /// Releases that said that the lock had been held to the end, and another had it in between.
+    pub claimed: u64,
     /// The longest time by which a loss was told behind its deadline, and by which an acquisition
     /// returned behind its limit, while the process ran.
     pub latest_loss: u64,
@@ -45,6 +47,7 @@ impl Report {
         self.caught += other.caught;
         self.refused_writes += other.refused_writes;
         self.fallen += other.fallen;
+        self.claimed += other.claimed;
         self.latest_loss = self.latest_loss.max(other.latest_loss);
         self.latest_return = self.latest_return.max(other.latest_return);
         self.violations.extend(other.violations);
