@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::guard::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, Job, LockError, Renewals, Task, Unconnected, clock};
+use crate::front::{Calibration, HandedOn, Job, LockError, Renewals, Task, Unconnected, clock};
 use crate::lock::{Moment, Operation, ReadClock, Release};
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
@@ -82,16 +82,21 @@ impl Keeper<'_> {
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
                 let mut release = lock.held.releasing(cas, give_up);
-                match self.drive(&mut release) {
+                let released = self.drive(&mut release);
+                match released.and_then(|released| self.core.site.released(released)) {
                     Ok(outcome) => {
                         tracing::debug!(name = %lock.held.name, ?outcome, "released");
                         self.core.site.await_echo(&lock.held);
+                        lock.held.settle(HandedOn::Settled(outcome));
                     }
                     Err(error) => {
                         let name = &lock.held.name;
                         tracing::warn!(%name, %error, "a lock could not be given back");
+                        lock.held.settle(HandedOn::Failed);
                     }
                 }
+                self.core.freed(lock);
+                lock.changed.give();
             }
             Job::Undo {
                 name,
@@ -148,7 +153,9 @@ impl Keeper<'_> {
         }
         for (place, (index, lock)) in batch.iter().enumerate() {
             let outcome = renewals.outcome(place);
-            site.renewed(*index, lock, outcome, clock::moment());
+            if site.renewed(*index, lock, outcome, clock::moment()) {
+                self.core.freed(lock);
+            }
             lock.changed.give();
         }
         site.correct_deadlines(clock::moment());

@@ -205,6 +205,7 @@ impl LockGuard {
         let verified = driven.await.map_err(|error| error.about(&held.name))?;
         let result = core.site.verified(held, verified, clock::moment());
         if result.is_err() {
+            core.freed(&self.lock);
             self.lock.changed.notify_waiters();
         }
         result

@@ -2,7 +2,7 @@
 
 use super::error::{Cause, LockError};
 use super::site::Unconnected;
-use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Release, Renewed};
+use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::boxed::Box;
@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
     pub(crate) silent: bool,
+    /// What became of it when it was handed on to another in this process.
+    handed_on: HandedOn,
     /// It is over because it was held for as long as it may be: the record is still there, and is
     /// to be released.
     pub(crate) owed: bool,
@@ -63,6 +65,19 @@ pub(crate) struct State {
     pub(crate) renewals: u64,
     /// Why the last one came to nothing.
     pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+/// What became of a lock that its holder has handed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    /// It was not, or nobody has heard of it yet.
+    #[default]
+    Open,
+    /// Nobody knows whether its record was replaced.
+    Unclear,
+    Settled(ReleaseOutcome),
+    /// Releasing it, because nobody wanted it, has failed.
+    Failed,
 }
 
 /// Why a renewal came to nothing, though the lock was not lost by it.
@@ -89,6 +104,7 @@ impl Held {
                 over: None,
                 renewing: false,
                 silent: false,
+                handed_on: HandedOn::Open,
                 owed: false,
                 warned: false,
                 renewals: 0,
@@ -123,7 +139,10 @@ impl Held {
 
     /// Its release, with this CAS unique, to be tried until `give_up`.
     pub(crate) fn releasing(&self, cas: u64, give_up: Moment) -> Release<'_> {
-        let release = Release::new(&self.keys, &self.grant, cas, give_up);
+        let mut release = Release::new(&self.keys, &self.grant, cas, give_up);
+        if self.handed_on() == HandedOn::Unclear {
+            release = release.behind_an_unanswered_request();
+        }
         match self.stays {
             Some(until) => release.keeping(&self.grant, until),
             None => release,
@@ -277,6 +296,23 @@ impl Held {
             }
             Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
         }
+    }
+
+    /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which
+    /// nobody wants to stay, and no request that may still bring it back.
+    pub(crate) fn can_be_handed_on(&self, now: Moment) -> bool {
+        let stays = self.stays.is_some_and(|until| now < until);
+        matches!(self.grant.proof, Proof::Nonce(_)) && !self.grant.echoes && !stays
+    }
+
+    /// What became of the lock when it was handed on.
+    pub(crate) fn handed_on(&self) -> HandedOn {
+        self.state().handed_on
+    }
+
+    /// Takes in what became of it.
+    pub(crate) fn settle(&self, how: HandedOn) {
+        self.state().handed_on = how;
     }
 
     /// Whether it is to be told now that the end is near: the last renewal was not answered, and less

@@ -118,13 +118,14 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// Takes in what came of a lock's renewal (an error is no answer), and sees to the next one.
+    /// Returns whether the lock is over.
     pub(crate) fn renewed(
         &self,
         index: usize,
         lock: &Arc<L>,
         outcome: Result<&Renewed, Option<&Unconnected>>,
         now: Moment,
-    ) {
+    ) -> bool {
         let held = lock.as_ref().as_ref();
         let silence = outcome.err().flatten();
         let outcome = outcome.ok();
@@ -136,7 +137,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         }
         if held.over(now).is_some() {
             self.unkeep(index, lock);
-            return;
+            return true;
         }
         let due = match outcome {
             Some(Renewed::Yes { sent, .. }) => held.due(*sent),
@@ -159,5 +160,6 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         self.registry.reschedule(index, lock, due);
         // Behind that: whoever found a renewal under way waits for this number to rise.
         held.state().renewals += 1;
+        false
     }
 }

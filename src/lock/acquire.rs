@@ -88,6 +88,8 @@ pub struct Acquire<'a> {
     calibrated: bool,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
+    /// Nothing is attempted any more.
+    looking_last: bool,
 }
 
 impl<'a> Acquire<'a> {
@@ -109,6 +111,7 @@ impl<'a> Acquire<'a> {
             foundings: 0,
             calibrated: false,
             prepared: false,
+            looking_last: false,
         }
     }
 
@@ -129,6 +132,16 @@ impl<'a> Acquire<'a> {
         self.replace = Some((grant.incarnation, cas));
         self.quick_retries = 0;
         self.stage = Stage::Attempt;
+    }
+
+    /// The caller's patience ends, and it is the turn of others: the next flight only looks at who
+    /// holds the lock, and the answer is a refusal even if nobody does. To be called while nothing
+    /// is under way, and not behind [`inherit`](Self::inherit).
+    pub fn look_last(&mut self) {
+        if self.leftover().is_none() {
+            self.looking_last = true;
+            self.stage = Stage::Look;
+        }
     }
 
     /// Whether the record that was handed on was still that holder's, when that has become clear.
@@ -275,6 +288,7 @@ impl<'a> Acquire<'a> {
                 self.close_attempt();
                 return Ok(match (item, stored) {
                     (LockItem::Held { value, cas, .. }, _) if self.is_earlier(value) => {
+                        self.legacy.settle(on, Ok(()));
                         self.undo(cas, AfterUndo::Retry)
                     }
                     (LockItem::Held { .. }, _) => self.held(on, item, received),
@@ -359,6 +373,7 @@ impl<'a> Acquire<'a> {
         }
         let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
         if self.is_earlier(value) && granted == Some(on) {
+            self.legacy.settle(on, Ok(()));
             return self.undo(cas, AfterUndo::Retry);
         }
         self.held(on, item, now)
@@ -394,7 +409,7 @@ impl Operation for Acquire<'_> {
         let dialect = server.capabilities.dialect;
         let keys = self.request.keys;
         self.prepared = true;
-        if matches!(self.stage, Stage::Look) {
+        if matches!(self.stage, Stage::Look) && !self.looking_last {
             if let Some(cas) = self.observation.ripe(server.incarnation, now.moment) {
                 self.replace = Some((server.incarnation, cas));
                 self.stage = Stage::Attempt;
@@ -468,7 +483,11 @@ impl Operation for Acquire<'_> {
             Stage::Attempt => self.interpret_attempt(server, replies, sent, received)?,
             Stage::Look => match read_lock(replies, dialect)? {
                 Err(failure) => self.fail(failure),
+                Ok(LockItem::Free) if self.looking_last => {
+                    Step::Done(Acquired::Refused(Refusal::NOBODY))
+                }
                 Ok(LockItem::Free) => {
+                    self.observation.free();
                     self.stage = Stage::Attempt;
                     Step::Send
                 }

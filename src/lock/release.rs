@@ -79,6 +79,14 @@ impl<'a> Release<'a> {
         }
     }
 
+    /// A request was sent that may have replaced the record, and was not answered: that it is not
+    /// there any more is no loss then.
+    #[must_use]
+    pub const fn behind_an_unanswered_request(mut self) -> Self {
+        self.unanswered = true;
+        self
+    }
+
     /// Leaves the name taken until then, for all who look, though nobody believes in the lock any
     /// more: in place of the record of `grant` comes one whose lease is the time until then. Whoever
     /// has watched a record for the lease that it states may take it over, so a later expiry alone
