@@ -74,7 +74,7 @@ pub mod wire;
 pub use client::{Client, Lock, LockGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub use front::{Builder, DEFAULT_LEASE, ErrorKind, Holder, LockError, ReleaseOutcome};
-pub use lock::{Dialect, LossReason};
+pub use lock::{Dialect, LockParts, LossReason, PartsError};
 
 // What the README shows is compiled with the other examples.
 #[cfg(all(doctest, feature = "tokio"))]

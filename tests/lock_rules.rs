@@ -9,6 +9,7 @@
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
 //! | `min_hold` | names that stay taken behind a release |
+//! | `parts` | a held lock as a line of text |
 //! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
 //! | `lean` | locks without a record |
@@ -47,6 +48,8 @@ mod lean;
 mod memory;
 #[path = "lock_rules/min_hold.rs"]
 mod min_hold;
+#[path = "lock_rules/parts.rs"]
+mod parts;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/takeover.rs"]

@@ -328,6 +328,11 @@ pub(crate) enum SettingError {
         count: usize,
         most: usize,
     },
+    /// The parts of a lock have another prefix than the client.
+    Prefix {
+        parts: String,
+        client: String,
+    },
     /// `min_hold` is longer than any lease.
     MinHold {
         length: Duration,
@@ -372,6 +377,11 @@ impl fmt::Display for SettingError {
             Self::Connections { count, most } => {
                 write!(f, "connections is {count}; it must be from 1 to {most}")
             }
+            Self::Prefix { parts, client } => write!(
+                f,
+                "the lock is held under the prefix `{parts}`, and this client has `{client}`; build \
+                 one with the same prefix"
+            ),
             Self::MinHold { length } => write!(
                 f,
                 "min_hold is {} s; it must be at most 30 days ({} s), as leases must",

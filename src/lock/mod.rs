@@ -23,6 +23,7 @@ mod moment;
 mod name;
 mod observation;
 mod operation;
+mod parts;
 mod proof;
 mod raising;
 mod read_clock;
@@ -51,6 +52,7 @@ pub use name::{
     DEFAULT_PREFIX, LockKeys, MAX_NAME_LENGTH, MAX_PREFIX_LENGTH, NameError, Namespace,
 };
 pub use operation::{Interruption, Operation, Pause, Step};
+pub use parts::{LockParts, PartsError};
 pub use proof::{LeanToken, Proof};
 pub use read_clock::ReadClock;
 pub use record::{HolderRecord, Nonce, Owner, Record, is_ours};
