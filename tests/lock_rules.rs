@@ -8,6 +8,7 @@
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
 //! | `fencing` | tokens |
+//! | `resource` | what a resource does with them |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
 //! | `hostile` | replies that no server should give |
@@ -42,5 +43,7 @@ mod hostile;
 mod lean;
 #[path = "lock_rules/memory.rs"]
 mod memory;
+#[path = "lock_rules/resource.rs"]
+mod resource;
 #[path = "lock_rules/server.rs"]
 mod server;

@@ -8,6 +8,7 @@
 mod acquire;
 mod acquisition;
 mod backoff;
+pub mod fencing;
 mod founding;
 mod grant;
 mod handshake;
