@@ -65,6 +65,8 @@ pub mod lock;
 #[cfg(feature = "std")]
 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
 pub mod net;
+#[cfg(seeded_bugs)]
+mod seeded;
 #[cfg(feature = "server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
 pub mod server;

@@ -92,6 +92,10 @@ impl Lease {
     /// lease in use is longer than this one: the lease, and what the clocks may disagree over it.
     #[must_use]
     pub fn memory_needed(self) -> Duration {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::MemoryWithoutDrift.planted() {
+            return self.0;
+        }
         self.0 + drift_over(self.0)
     }
 }
