@@ -3,6 +3,7 @@
 //! | module | what it tests |
 //! |---|---|
 //! | `acquiring` | trying, waiting, lost answers, what is left over |
+//! | `takeover` | following a holder that is dead, or that hands its lock on |
 //! | `memory` | servers that have forgotten: restarts, flushes, evictions |
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
@@ -47,3 +48,5 @@ mod memory;
 mod resource;
 #[path = "lock_rules/server.rs"]
 mod server;
+#[path = "lock_rules/takeover.rs"]
+mod takeover;

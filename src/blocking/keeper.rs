@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::guard::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, Job, LockError, Renewals, Task, clock};
+use crate::front::{Calibration, HandedOn, Job, LockError, Renewals, Task, clock};
 use crate::lock::{Moment, Operation, ReadClock, Release};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -81,16 +81,24 @@ impl Keeper<'_> {
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
                 let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
-                match self.drive(&mut release) {
+                if lock.held.handed_on() == HandedOn::Unclear {
+                    release = release.behind_an_unanswered_request();
+                }
+                let released = self.drive(&mut release);
+                match released.and_then(|released| self.core.site.released(released)) {
                     Ok(outcome) => {
                         tracing::debug!(name = %lock.held.name, ?outcome, "released");
                         self.core.site.await_echo(&lock.held);
+                        lock.held.settle(HandedOn::Settled(outcome));
                     }
                     Err(error) => {
                         let name = &lock.held.name;
                         tracing::warn!(%name, %error, "a lock could not be given back");
+                        lock.held.settle(HandedOn::Failed);
                     }
                 }
+                self.core.freed(lock);
+                lock.changed.give();
             }
             Job::Undo {
                 name,
@@ -143,7 +151,9 @@ impl Keeper<'_> {
         for (place, (index, lock)) in batch.iter().enumerate() {
             let outcome = renewals.outcomes().iter().find(|(over, _)| *over == place);
             let outcome = outcome.map(|(_, renewed)| renewed);
-            site.renewed(*index, lock, outcome, clock::moment());
+            if site.renewed(*index, lock, outcome, clock::moment()) {
+                self.core.freed(lock);
+            }
             lock.changed.give();
         }
         site.correct_deadlines(clock::moment());

@@ -3,7 +3,7 @@
 
 use super::clock;
 use super::error::{Cause, LockError};
-use super::held::{Held, ReleaseOutcome};
+use super::held::{HandedOn, Held, ReleaseOutcome};
 use super::holder::Holder;
 use super::registry::Job;
 use super::site::Site;
@@ -107,8 +107,14 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             name: &self.wish.name,
             keys: self.keys,
             acquire: Acquisition::new(request, self.site.nonces.draw()),
+            legacy: None,
             wake,
         }
+    }
+
+    /// Whether a holder in this process can hand the lock on to who asks.
+    pub(crate) fn inherits(&self) -> bool {
+        !self.wish.lean
     }
 
     /// What came of it, to the user: held, held by another, or an error.
@@ -142,23 +148,68 @@ pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     name: &'a Arc<str>,
     keys: &'a LockKeys,
     pub(crate) acquire: Acquisition<'a>,
+    /// What was handed on, until it is clear what became of it.
+    legacy: Option<Arc<L>>,
     wake: W,
+}
+
+impl<C, L: AsRef<Held>, W: Fn()> Acquiring<'_, C, L, W> {
+    /// The lock was handed on by its holder.
+    pub(crate) fn inherit(&mut self, lock: Arc<L>) {
+        let held: &Held = (*lock).as_ref();
+        let cas = held.state().cas;
+        self.acquire.inherit(&held.grant, cas);
+        self.legacy = Some(lock);
+    }
+
+    /// The one that was handed on, when it has become clear what became of it: its holder is to be
+    /// told then.
+    pub(crate) fn settle(&mut self) -> Option<Arc<L>> {
+        self.legacy.as_ref()?;
+        let how = self.acquire.take_settled()?;
+        let lock = self.legacy.take()?;
+        let held: &Held = (*lock).as_ref();
+        held.settle(HandedOn::Settled(match how {
+            Ok(()) => ReleaseOutcome::Released,
+            Err(reason) => ReleaseOutcome::AlreadyLost { reason },
+        }));
+        self.site.registry.settled();
+        Some(lock)
+    }
 }
 
 impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
     fn drop(&mut self) {
-        if let Some(leftover) = self.acquire.leftover() {
+        let leftover = self.acquire.leftover();
+        let left = leftover.is_some() || self.legacy.is_some();
+        if let Some(lock) = self.legacy.take() {
+            if leftover.is_some() {
+                let held: &Held = (*lock).as_ref();
+                held.settle(HandedOn::Unclear);
+            }
+            self.site.release_legacy(lock);
+        }
+        if let Some(leftover) = leftover {
             self.site.registry.push(Job::Undo {
                 name: Arc::clone(self.name),
                 keys: self.keys.clone(),
                 leftover,
             });
+        }
+        if left {
             (self.wake)();
         }
     }
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// A lock was handed on, and nobody takes it: leaves its release to the keeper, which must be
+    /// woken then.
+    pub(crate) fn release_legacy(&self, lock: Arc<L>) {
+        self.registry.push(Job::Release(lock));
+        self.registry.settled();
+    }
+
     /// A lock was released. Leaves it to the keeper, which must be woken then, to look for what a
     /// request that was not answered may bring back.
     pub(crate) fn await_echo(&self, held: &Held) -> bool {

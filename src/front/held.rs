@@ -1,7 +1,7 @@
 //! A lock that is held: what its guard and its keeper share.
 
 use super::error::{Cause, LockError};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Renewed};
+use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Proof, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,21 @@ pub(crate) struct State {
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
     pub(crate) silent: bool,
+    /// What became of it when it was handed on to another in this process.
+    handed_on: HandedOn,
+}
+
+/// What became of a lock that its holder has handed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    /// It was not, or nobody has heard of it yet.
+    #[default]
+    Open,
+    /// Nobody knows whether its record was replaced.
+    Unclear,
+    Settled(ReleaseOutcome),
+    /// Releasing it, because nobody wanted it, has failed.
+    Failed,
 }
 
 impl Held {
@@ -60,6 +75,7 @@ impl Held {
                 over: None,
                 renewing: false,
                 silent: false,
+                handed_on: HandedOn::Open,
             }),
             grant,
         }
@@ -183,6 +199,22 @@ impl Held {
             }
             Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
         }
+    }
+
+    /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, and
+    /// no request that may still bring it back.
+    pub(crate) fn can_be_handed_on(&self) -> bool {
+        matches!(self.grant.proof, Proof::Nonce(_)) && !self.grant.echoes
+    }
+
+    /// What became of the lock when it was handed on.
+    pub(crate) fn handed_on(&self) -> HandedOn {
+        self.state().handed_on
+    }
+
+    /// Takes in what became of it.
+    pub(crate) fn settle(&self, how: HandedOn) {
+        self.state().handed_on = how;
     }
 
     /// Takes in that the server keeps the record only until `kept`.

@@ -95,13 +95,14 @@ impl<'a> Renewals<'a> {
 
 impl<C, L: AsRef<Held>> Site<C, L> {
     /// Takes in what came of a lock's renewal (`None` is no answer), and sees to the next one.
+    /// Returns whether the lock is over.
     pub(crate) fn renewed(
         &self,
         index: usize,
         lock: &Arc<L>,
         outcome: Option<&Renewed>,
         now: Moment,
-    ) {
+    ) -> bool {
         let held = lock.as_ref().as_ref();
         if let Some(reason) = held.end_renewal(outcome) {
             tracing::warn!(name = %held.name, %reason, "lock lost");
@@ -111,7 +112,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         }
         if held.over(now).is_some() {
             self.registry.remove(index, lock);
-            return;
+            return true;
         }
         let due = match outcome {
             Some(Renewed::Yes { sent, .. }) => held.lease.renew_at(*sent),
@@ -123,5 +124,6 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             }
         };
         self.registry.reschedule(index, lock, due);
+        false
     }
 }

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod acquisition;
+mod attempt;
 mod backoff;
 pub mod fencing;
 mod founding;
@@ -17,9 +18,11 @@ mod inspect;
 mod items;
 mod lean_acquire;
 mod lease;
+mod legacy;
 mod loss;
 mod moment;
 mod name;
+mod observation;
 mod operation;
 mod proof;
 mod raising;

@@ -1,5 +1,6 @@
 //! The record: what the item of a held lock says.
 
+use super::lease::Lease;
 use super::name::{escape, unescape};
 use crate::wire::parse_u64;
 use alloc::string::String;
@@ -197,6 +198,13 @@ pub fn is_ours(value: &[u8], nonce: Nonce) -> bool {
 pub(super) fn nonce_of(value: &[u8]) -> Option<Nonce> {
     let rest = value.strip_prefix(LAYOUT)?.strip_prefix(b" ")?;
     Nonce::parse(rest.get(..32)?).filter(|_| rest.get(32) == Some(&b' '))
+}
+
+/// The lease that a stored value states, if it is a record and the lease can be one.
+pub(super) fn lease_of(value: &[u8]) -> Option<Lease> {
+    nonce_of(value)?;
+    let millis = parse_u64(value.split(|byte| *byte == b' ').nth(2)?)?;
+    Lease::new(Duration::from_millis(millis)).ok()
 }
 
 /// What a stored record says about its holder.

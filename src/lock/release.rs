@@ -75,6 +75,14 @@ impl<'a> Release<'a> {
         }
     }
 
+    /// A request was sent that may have replaced the record, and was not answered: that it is not
+    /// there any more is no loss then.
+    #[must_use]
+    pub const fn behind_an_unanswered_request(mut self) -> Self {
+        self.unanswered = true;
+        self
+    }
+
     /// Takes back what an abandoned acquisition may have left.
     #[must_use]
     pub const fn of_leftover(keys: &'a LockKeys, leftover: &Leftover, give_up: Moment) -> Self {
