@@ -63,6 +63,12 @@ bugs! {
     EarlyBirth,
     /// How long a memory must reach back does not count what clocks may run apart.
     MemoryWithoutDrift,
+    /// A lock is taken over after its lease, without what clocks may run apart.
+    WatchWithoutDrift,
+    /// A watch goes on over a restart of the server, where CAS uniques start anew.
+    WatchOutlivesRestart,
+    /// A watch goes on over a renewal.
+    WatchOutlivesRenewal,
     /// An acquisition that was not answered is not taken back.
     UnknownNotUndone,
     /// A CAS unique that a request on its way still names is used again, without a record.
