@@ -12,6 +12,7 @@
 //! | `parts` | a held lock as a line of text |
 //! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
+//! | `resource` | what a resource does with them |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
 //! | `hostile` | replies that no server should give |
@@ -50,6 +51,8 @@ mod memory;
 mod min_hold;
 #[path = "lock_rules/parts.rs"]
 mod parts;
+#[path = "lock_rules/resource.rs"]
+mod resource;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/takeover.rs"]

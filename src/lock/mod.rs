@@ -9,6 +9,7 @@ mod acquire;
 mod acquisition;
 mod attempt;
 mod backoff;
+pub mod fencing;
 mod founding;
 mod grant;
 mod handshake;
