@@ -30,6 +30,9 @@ mod requests;
 mod sentinel;
 mod server_clock;
 mod stamina;
+mod statistics;
+mod survey;
+mod temporary_lru;
 
 pub use acquire::Acquire;
 pub use acquisition::Acquisition;
@@ -53,4 +56,7 @@ pub use record::{HolderRecord, Nonce, Owner, Record, is_ours};
 pub use release::{Release, Released};
 pub use renew::{Renew, Renewed};
 pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
-pub use server_clock::ServerClock;
+pub use server_clock::{ServerClock, seconds_to_live};
+pub use statistics::{Flushed, GeneralStats, ItemStats, SettingStats};
+pub use survey::{LARGEST_ITEM, Survey, Surveyed, Surveyor};
+pub use temporary_lru::{EnableTemporaryLru, TemporaryLru};
