@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod diagnose;
 mod drive;
 mod guard;
 mod keeper;

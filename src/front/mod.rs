@@ -3,7 +3,9 @@
 
 mod asked;
 mod calibration;
+mod checks;
 pub(crate) mod clock;
+mod diagnosis;
 mod error;
 mod held;
 mod holder;
@@ -14,6 +16,8 @@ mod site;
 
 pub(crate) use asked::Wish;
 pub(crate) use calibration::Calibration;
+pub(crate) use diagnosis::surveyed;
+pub use diagnosis::{Check, Diagnosis, Verdict};
 pub(crate) use error::Cause;
 pub use error::{ErrorKind, LockError};
 pub(crate) use held::Held;
@@ -21,8 +25,8 @@ pub use held::ReleaseOutcome;
 pub use holder::Holder;
 pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;
-pub(crate) use settings::ConnectionCount;
 #[cfg(feature = "blocking")]
 pub(crate) use settings::SettingError;
 pub use settings::{Builder, DEFAULT_LEASE};
+pub(crate) use settings::{ConnectionCount, Settings};
 pub(crate) use site::{Clear, Seat, Site, Unconnected, within};
