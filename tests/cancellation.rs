@@ -10,7 +10,7 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, Dialect, LockGuard};
+use memlatch::{Builder, Client, Dialect, LockGuard, ReleaseOutcome};
 use peer::{LIMIT, Peer};
 use tokio::task::JoinSet;
 
@@ -104,8 +104,8 @@ async fn dropped_at<F: Future>(polls: usize, slow: Slow, future: F) -> Option<F:
     None
 }
 
-/// What may be done to a lock by its key: stored where there is none, looked at, and removed by
-/// its CAS unique.
+/// What may be done to a lock by its key: stored where there is none, looked at, and renewed or
+/// removed by its CAS unique.
 fn check_requests(peer: &Peer, what: &str) {
     for (requests, rest) in peer.seen() {
         assert!(
@@ -120,6 +120,7 @@ fn check_requests(peer: &Peer, what: &str) {
                 ["add" | "mg" | "gets", ..] => !request.contains(" T"),
                 ["md", _, cas, ..] => cas.starts_with('C'),
                 ["cas", _, "0", "2592001", "0", _] => true,
+                ["cas", _, "0", _, _, _, "m1", ..] => true,
                 _ => !request.contains("memlatch:lock:"),
             };
             assert!(sound, "{what}: {request}");
@@ -211,6 +212,71 @@ async fn release(dialect: Dialect, slow: Slow, polls: usize) -> bool {
 #[tokio::test]
 async fn a_release_is_finished_wherever_it_was_dropped() {
     at_every_poll(release).await;
+}
+
+/// How often the lock was renewed.
+fn renewals(peer: &Peer) -> usize {
+    let requests = peer.requests();
+    let is_one = |request: &&String| {
+        let words: Vec<_> = request.split_whitespace().collect();
+        matches!(
+            words[..],
+            ["md", "memlatch:lock:a", _, "I", ..]
+                | ["cas", "memlatch:lock:a", _, _, _, _, "m1", ..]
+        )
+    };
+    requests.iter().filter(is_one).count()
+}
+
+/// A renewal that was asked for and not waited for is made all the same, and a release finds it
+/// over.
+async fn renewal(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+    let peer = Peer::start();
+    let (client, guard) = held(&peer, dialect).await;
+    slow.begin(&peer);
+    let renewed = dropped_at(polls, slow, guard.renew()).await;
+    Slow::end(&peer);
+    let over = renewed.is_some();
+    if let Some(renewed) = renewed {
+        assert!(!renewed.expect("answered").is_zero(), "{what}");
+    }
+    assert!(guard.is_valid(), "{what}");
+    let released = guard.release().await.expect("answered");
+    assert_eq!(released, ReleaseOutcome::Released, "{what}");
+    let renewals = renewals(&peer);
+    assert!(renewals <= usize::from(polls > 0), "{what}");
+    assert!(!over || renewals == 1, "{what}");
+    check_free(&peer, &client, &what).await;
+    over
+}
+
+#[tokio::test]
+async fn a_renewal_leaves_nothing_behind_wherever_it_was_dropped() {
+    at_every_poll(renewal).await;
+}
+
+async fn verification(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+    let peer = Peer::start();
+    let (client, guard) = held(&peer, dialect).await;
+    slow.begin(&peer);
+    let verified = dropped_at(polls, slow, guard.verify()).await;
+    Slow::end(&peer);
+    let over = verified.is_some();
+    if let Some(verified) = verified {
+        verified.expect("answered");
+    }
+    guard.verify().await.expect("it is ours");
+    let released = guard.release().await.expect("answered");
+    assert_eq!(released, ReleaseOutcome::Released, "{what}");
+    check_free(&peer, &client, &what).await;
+    over
+}
+
+#[tokio::test]
+async fn a_lock_is_verified_by_whoever_asks_next() {
+    at_every_poll(verification).await;
 }
 
 #[tokio::test]

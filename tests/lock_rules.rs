@@ -3,10 +3,13 @@
 //! | module | what it tests |
 //! |---|---|
 //! | `acquiring` | trying, waiting, lost answers, what is left over |
+//! | `takeover` | following a holder that is dead, or that hands its lock on |
 //! | `memory` | servers that have forgotten: restarts, flushes, evictions |
 //! | `greeting` | the handshake |
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
+//! | `min_hold` | names that stay taken behind a release |
+//! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
@@ -42,5 +45,11 @@ mod hostile;
 mod lean;
 #[path = "lock_rules/memory.rs"]
 mod memory;
+#[path = "lock_rules/min_hold.rs"]
+mod min_hold;
 #[path = "lock_rules/server.rs"]
 mod server;
+#[path = "lock_rules/takeover.rs"]
+mod takeover;
+#[path = "lock_rules/verifying.rs"]
+mod verifying;

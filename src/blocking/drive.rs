@@ -67,6 +67,11 @@ impl<'a> Checkout<'a> {
         }
     }
 
+    /// Closes the connection: it is of no use any more.
+    pub(super) fn close(&mut self) {
+        self.seat = None;
+    }
+
     /// The connection. There is one from the making of the checkout to its drop.
     pub(super) fn seat(&mut self) -> Result<&mut Seat<Link>, NetError> {
         self.seat.as_mut().ok_or(NetError::unsent(NetCause::Closed))
@@ -153,6 +158,7 @@ impl Core {
                 Some(Ok(view)) => {
                     let incarnation = view.incarnation;
                     for lock in self.site.learn(view) {
+                        self.freed(&lock);
                         lock.changed.give();
                     }
                     return Ok(Checkout::new(self, Seat::new(connection, incarnation)));
@@ -172,24 +178,7 @@ impl Core {
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
         loop {
-            let step = match self.exchange(operation, now, bound) {
-                Ok(Ok(step)) => step,
-                Ok(Err(outcome)) => return Ok(outcome),
-                Err(Unconnected::Unsuitable(failure)) => {
-                    return Err(self.site.error(Cause::Server(failure)));
-                }
-                Err(Unconnected::Net(error)) => {
-                    tracing::debug!(server = %self.site.settings.address, %error, "no answer");
-                    let how = if error.sent {
-                        Interruption::Unanswered
-                    } else {
-                        Interruption::NotSent
-                    };
-                    failure = Some(error);
-                    operation.interrupted(how, clock::now())
-                }
-            };
-            match step {
+            match self.step(operation, now, bound, &mut failure)? {
                 Step::Send => {}
                 Step::Pause { until, why } => {
                     self.site.note_pause(why, until.since(clock::moment()));
@@ -199,6 +188,32 @@ impl Core {
                 Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
             }
             now = clock::now();
+        }
+    }
+
+    /// Sends the next flight of an operation and takes in what comes of it. Why there was no
+    /// answer, if there was none, is left in `failure`.
+    pub(super) fn step<O: Operation>(
+        &self,
+        operation: &mut O,
+        now: Now,
+        bound: Bound,
+        failure: &mut Option<NetError>,
+    ) -> Result<Step<O::Outcome>, LockError> {
+        match self.exchange(operation, now, bound) {
+            Ok(Ok(step)) => Ok(step),
+            Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
+            Err(Unconnected::Net(error)) => {
+                tracing::debug!(server = %self.site.settings.address, %error, "no answer");
+                let how = if error.sent {
+                    Interruption::Unanswered
+                } else {
+                    Interruption::NotSent
+                };
+                *failure = Some(error);
+                Ok(operation.interrupted(how, clock::now()))
+            }
         }
     }
 
@@ -242,7 +257,7 @@ impl Core {
             }
             Some(Err(error)) => {
                 // Whatever it was, the next bytes are not to be trusted either.
-                checkout.seat = None;
+                checkout.close();
                 Err(Unconnected::Net(NetError::sent(NetCause::unexpected(
                     error,
                 ))))

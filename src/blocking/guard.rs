@@ -2,8 +2,8 @@
 
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
-use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Release};
+use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
+use crate::lock::{LossReason, Moment, Now};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }
@@ -141,15 +141,18 @@ impl LockGuard {
         let now = clock::now();
         let valid_until = self.lock.held.valid_until();
         let (over, _) = self.end(now.moment);
+        self.spent = true;
+        let core = &self.shared.core;
         if let Some(reason) = over {
-            self.spent = true;
+            core.freed(&self.lock);
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
-        let core = &self.shared.core;
         let limit = RELEASE_LIMIT.max(core.site.settings.operation_timeout);
         let give_up = release_until(valid_until, now.moment).min(now.moment.after(limit));
+        if core.hand_on(&self.lock, now.moment) {
+            return core.handed_on(&self.lock, give_up);
+        }
         let outcome = core.release(&self.lock, now, give_up);
-        self.spent = true;
         if outcome.as_ref().is_err_and(may_succeed_later) {
             core.leave_release(&self.lock);
         }
@@ -174,11 +177,17 @@ impl LockGuard {
         let now = clock::now();
         self.spent = true;
         let (over, _) = self.end(now.moment);
+        let core = &self.shared.core;
         if over.is_some() {
+            core.freed(&self.lock);
             return;
         }
-        let core = &self.shared.core;
-        if !core.release_quietly(&self.lock, now) {
+        if core.hand_on(&self.lock, now.moment) {
+            return;
+        }
+        if core.release_quietly(&self.lock, now) {
+            core.freed(&self.lock);
+        } else {
             core.leave_release(&self.lock);
         }
     }
@@ -187,8 +196,11 @@ impl LockGuard {
     /// kept, so that nobody else gives it back.
     fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        let kept = registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (kept, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.give();
+        }
         self.lock.changed.give();
         (over, kept)
     }
@@ -215,10 +227,14 @@ impl LockGuard {
             Some(LossReason::Released) => kept,
             Some(_) => false,
         };
+        let core = &self.shared.core;
         if !ours {
+            core.freed(&self.lock);
             return;
         }
-        let core = &self.shared.core;
+        if over.is_none() && core.hand_on(&self.lock, now.moment) {
+            return;
+        }
         let deadline = now.moment.after(core.site.settings.operation_timeout);
         match core.release(&self.lock, now, deadline) {
             Ok(outcome) => tracing::debug!(name = %self.name(), ?outcome, "released"),
@@ -245,6 +261,41 @@ pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
 }
 
 impl Core {
+    /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
+    /// this returns `false`, it is to be released.
+    fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
+        let registry = &self.site.registry;
+        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
+            return false;
+        }
+        registry.hands_on();
+        let handed_on = self.queues.hand_on(&lock.held.keys, lock, now);
+        if !handed_on {
+            registry.settled();
+        }
+        handed_on
+    }
+
+    /// Waits until it is clear what became of a lock that was handed on.
+    fn handed_on(&self, lock: &HeldLock, give_up: Moment) -> Result<ReleaseOutcome, LockError> {
+        loop {
+            let seen = lock.changed.seen();
+            match lock.held.handed_on() {
+                HandedOn::Settled(outcome) => return Ok(outcome),
+                HandedOn::Open | HandedOn::Unclear if clock::moment() < give_up => {}
+                HandedOn::Open | HandedOn::Unclear | HandedOn::Failed => {
+                    return Err(self.site.given_up(true, None).about(&lock.held.name));
+                }
+            }
+            lock.changed.wait(seen, give_up);
+        }
+    }
+
+    /// Nobody in this process holds this lock any more: who waits for it may ask the server.
+    pub(super) fn freed(&self, lock: &HeldLock) {
+        self.queues.freed(&lock.held.keys);
+    }
+
     /// Removes the record of a lock that was ended, by `deadline` or not at all.
     fn release(
         &self,
@@ -269,8 +320,9 @@ impl Core {
             lock.changed.wait(seen, deadline);
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, deadline);
+        let mut release = held.releasing(cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
+        self.freed(lock);
         let released = released.map_err(about)?;
         if self.site.await_echo(held) {
             self.wake.give();

@@ -3,8 +3,9 @@
 use super::drive::{Bound, sleep};
 use super::guard::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, Job, LockError, Renewals, Task, clock};
+use crate::front::{Calibration, HandedOn, Job, LockError, Renewals, Task, Unconnected, clock};
 use crate::lock::{Moment, Operation, ReadClock, Release};
+use crate::net::{NetCause, NetError};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -80,17 +81,22 @@ impl Keeper<'_> {
                 let give_up = release_until(lock.held.lease.valid_until(now), now);
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
-                let mut release = Release::new(&lock.held.keys, &lock.held.grant, cas, give_up);
-                match self.drive(&mut release) {
+                let mut release = lock.held.releasing(cas, give_up);
+                let released = self.drive(&mut release);
+                match released.and_then(|released| self.core.site.released(released)) {
                     Ok(outcome) => {
                         tracing::debug!(name = %lock.held.name, ?outcome, "released");
                         self.core.site.await_echo(&lock.held);
+                        lock.held.settle(HandedOn::Settled(outcome));
                     }
                     Err(error) => {
                         let name = &lock.held.name;
                         tracing::warn!(%name, %error, "a lock could not be given back");
+                        lock.held.settle(HandedOn::Failed);
                     }
                 }
+                self.core.freed(lock);
+                lock.changed.give();
             }
             Job::Undo {
                 name,
@@ -136,14 +142,20 @@ impl Keeper<'_> {
         let mut renewals = Renewals::begin(batch, &site.settings.namespace, clock::moment());
         let limit = Renewals::limit(batch, site.settings.operation_timeout);
         while !renewals.is_over() {
-            if !self.exchange(&mut renewals, limit) {
-                break;
+            match self.exchange(&mut renewals, limit) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => {
+                    renewals.interrupted(why);
+                    break;
+                }
             }
         }
         for (place, (index, lock)) in batch.iter().enumerate() {
-            let outcome = renewals.outcomes().iter().find(|(over, _)| *over == place);
-            let outcome = outcome.map(|(_, renewed)| renewed);
-            site.renewed(*index, lock, outcome, clock::moment());
+            let outcome = renewals.outcome(place);
+            if site.renewed(*index, lock, outcome, clock::moment()) {
+                self.core.freed(lock);
+            }
             lock.changed.give();
         }
         site.correct_deadlines(clock::moment());
@@ -151,32 +163,35 @@ impl Keeper<'_> {
         self.core.done.give();
     }
 
-    /// One flight for all renewals. Returns whether it was answered.
-    fn exchange(&self, renewals: &mut Renewals<'_>, limit: Duration) -> bool {
+    /// One flight for all renewals. Returns whether there may be another.
+    fn exchange(&self, renewals: &mut Renewals<'_>, limit: Duration) -> Result<bool, Unconnected> {
         let site = &self.core.site;
         let mut now = clock::now();
         let until = now.moment.after(limit);
-        let connected = self.core.connect(Bound::Patience(until), &mut now);
-        let Ok(mut checkout) = connected else {
-            return false;
-        };
-        let Ok(seat) = checkout.seat() else {
-            return false;
-        };
+        let mut checkout = self.core.connect(Bound::Patience(until), &mut now)?;
+        let seat = checkout.seat().map_err(Unconnected::Net)?;
         let incarnation = seat.incarnation;
         let flight = seat.connection.next_flight();
         site.with_view(incarnation, |view| renewals.prepare(view, now, flight));
         if flight.is_empty() {
-            return renewals.is_over();
+            return Ok(renewals.is_over());
         }
         let elapsed = || clock::moment().since(now.moment);
-        let Ok(mut replies) = seat.connection.exchange(limit, elapsed) else {
-            return false;
-        };
+        let exchanged = seat.connection.exchange(limit, elapsed);
+        let mut replies = exchanged.map_err(Unconnected::Net)?;
         let received = clock::moment();
         let interpreted = site.with_view(incarnation, |view| {
             renewals.interpret(view, &mut replies, now.moment, received)
         });
-        matches!(interpreted, Some(Ok(())))
+        match interpreted {
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => {
+                // Whatever it was, the next bytes are not to be trusted either.
+                checkout.close();
+                let cause = NetCause::unexpected(error);
+                Err(Unconnected::Net(NetError::sent(cause)))
+            }
+            None => Err(Unconnected::Net(NetError::sent(NetCause::Closed))),
+        }
     }
 }

@@ -19,9 +19,11 @@
 //! # }
 //! ```
 
+mod acquire;
 mod diagnose;
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 mod quiet;
@@ -31,8 +33,8 @@ pub use guard::LockGuard;
 pub use lock::Lock;
 
 use crate::front::{
-    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Seat, SettingError, Site,
-    clock,
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Seat, SettingError,
+    Site, clock,
 };
 use crate::lock::Inspect;
 use crate::net::blocking::Connection;
@@ -68,6 +70,8 @@ type Link = Connection<QuietRelease>;
 #[derive(Debug)]
 struct Core {
     site: Site<Pool<Seat<Link>>, HeldLock>,
+    /// Those who wait for the same lock in this process.
+    queues: Queues<HeldLock, Signal>,
     /// The keeper has something to do.
     wake: Signal,
     /// The keeper has done something.
@@ -207,6 +211,7 @@ impl Client {
             lock.changed.give();
         }
         core.closing.give();
+        core.queues.tell_all();
         core.wake.give();
         core.settle_quiet(until);
         let drained = loop {
@@ -255,6 +260,7 @@ impl Builder<Client> {
         let connections = Pool::new(settings.connections);
         let core = Arc::new(Core {
             site: Site::new(settings, connections)?,
+            queues: Queues::new(),
             wake: Signal::default(),
             done: Signal::default(),
             closing: Signal::default(),

@@ -6,7 +6,7 @@
 use super::drive::{Bound, Checkout};
 use super::{Core, HeldLock};
 use crate::front::clock;
-use crate::lock::{Moment, Now, Operation, Release};
+use crate::lock::{Moment, Now, Operation};
 use crate::net::blocking::Subject;
 use core::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -76,7 +76,7 @@ impl Core {
         let Ok(seat) = checkout.seat() else {
             return false;
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let mut release = held.releasing(cas, now.moment);
         let flight = seat.connection.next_flight();
         let prepared = self.site.with_view(incarnation, |view| {
             release.prepare(view, now, flight).is_ok()

@@ -231,6 +231,7 @@ impl Core {
                 Some(Ok(view)) => {
                     let incarnation = view.incarnation;
                     for lock in self.site.learn(view) {
+                        self.freed(&lock);
                         lock.changed.notify_waiters();
                     }
                     return Ok(Seat::new(connection, incarnation));

@@ -8,22 +8,17 @@ use crate::net::shared::InFlight;
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::wire::{DecodeError, Flight, Replies};
-use core::future::poll_fn;
-use core::pin::pin;
 use core::sync::atomic::Ordering;
-use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
 use tokio::time::sleep;
 
-/// How long an operation may take, and who may end it.
+/// How long an operation may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bound {
     /// As long as it likes.
     Open,
-    /// As long as it likes; a shutdown of the client ends its pauses.
-    Shutdown,
-    /// Every wait for the server ends then; a shutdown of the client ends its pauses.
+    /// Every wait for the server ends then.
     Patience(Moment),
 }
 
@@ -31,7 +26,7 @@ impl Bound {
     const fn until(self) -> Option<Moment> {
         match self {
             Self::Patience(until) => Some(until),
-            Self::Open | Self::Shutdown => None,
+            Self::Open => None,
         }
     }
 }
@@ -102,34 +97,12 @@ impl Core {
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
         loop {
-            let most = self.site.settings.operation_timeout;
-            let exchanged = self.exchange(operation, keys, now, bound.until(), most);
-            let step = match exchanged.await {
-                Ok(Ok(step)) => step,
-                Ok(Err(outcome)) => return Ok(outcome),
-                Err(Unconnected::Unsuitable(failure)) => {
-                    return Err(self.site.error(Cause::Server(failure)));
-                }
-                Err(Unconnected::Net(error)) => {
-                    tracing::debug!(server = %self.site.settings.address, %error, "no answer");
-                    let how = if error.sent {
-                        Interruption::Unanswered
-                    } else {
-                        Interruption::NotSent
-                    };
-                    failure = Some(error);
-                    operation.interrupted(how, clock::now())
-                }
-            };
-            match step {
+            match self.step(operation, keys, now, bound, &mut failure).await? {
                 Step::Send => {}
                 Step::Pause { until, why } => {
                     let length = until.since(clock::moment());
                     self.site.note_pause(why, length);
-                    match bound {
-                        Bound::Open => sleep(length).await,
-                        Bound::Shutdown | Bound::Patience(_) => self.rest(length).await?,
-                    }
+                    sleep(length).await;
                 }
                 Step::Done(outcome) => return Ok(outcome),
                 Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
@@ -138,19 +111,36 @@ impl Core {
         }
     }
 
-    /// Spends the pause of an acquisition, which a shutdown ends.
-    async fn rest(&self, length: Duration) -> Result<(), LockError> {
-        let mut closed = pin!(self.closed.notified());
-        let mut over = pin!(sleep(length));
-        // Registered before looking, so that no shutdown between the two goes unnoticed.
-        closed.as_mut().enable();
-        poll_fn(|cx| {
-            if self.site.registry.is_closed() || closed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(LockError::new(Cause::Closed)));
+    /// Sends the next flight of an operation and takes in what comes of it. Why there was no
+    /// answer, if there was none, is left in `failure`.
+    ///
+    /// # Cancel safety
+    /// As [`drive`](Self::drive).
+    pub(super) async fn step<O: Operation>(
+        &self,
+        operation: &mut O,
+        keys: Option<&LockKeys>,
+        now: Now,
+        bound: Bound,
+        failure: &mut Option<NetError>,
+    ) -> Result<Step<O::Outcome>, LockError> {
+        let most = self.site.settings.operation_timeout;
+        let exchanged = self.exchange(operation, keys, now, bound.until(), most);
+        match exchanged.await {
+            Ok(Ok(step)) => Ok(step),
+            Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
+            Err(Unconnected::Net(error)) => {
+                tracing::debug!(server = %self.site.settings.address, %error, "no answer");
+                let how = if error.sent {
+                    Interruption::Unanswered
+                } else {
+                    Interruption::NotSent
+                };
+                *failure = Some(error);
+                Ok(operation.interrupted(how, clock::now()))
             }
-            over.as_mut().poll(cx).map(Ok)
-        })
-        .await
+        }
     }
 
     /// One flight there and back, within `most`, and by `until` if that is given.

@@ -3,8 +3,8 @@
 use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
-use crate::front::{Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Operation, Release};
+use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
+use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
 use core::fmt;
 use core::pin::pin;
@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 /// The longest sleep at a stretch for whoever waits for the end of a lease.
-const STRETCH: Duration = Duration::from_secs(1);
+pub(super) const STRETCH: Duration = Duration::from_secs(1);
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -28,9 +28,9 @@ const STRETCH: Duration = Duration::from_secs(1);
 /// [`release`](Self::release).
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    shared: Arc<Shared>,
-    lock: Arc<HeldLock>,
-    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<HeldLock>,
+    pub(super) index: usize,
     /// The release has been taken care of.
     spent: bool,
 }
@@ -144,11 +144,17 @@ impl LockGuard {
         let valid_until = self.lock.held.valid_until();
         if let Some(reason) = self.end(now.moment) {
             self.spent = true;
+            self.shared.core.freed(&self.lock);
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
         let core = &self.shared.core;
         let operation_timeout = core.site.settings.operation_timeout;
         let give_up = wait_for_release_until(valid_until, operation_timeout, now.moment);
+        if core.hand_on(&self.lock, now.moment) {
+            // From here on it is the business of who inherits it.
+            self.spent = true;
+            return core.handed_on(&self.lock, give_up).await;
+        }
         let outcome = core.release(&self.lock, now, give_up).await;
         // What may succeed later is left to the keeper by the drop.
         let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
@@ -168,13 +174,19 @@ impl LockGuard {
         let now = clock::now();
         self.spent = true;
         if self.end(now.moment).is_some() {
+            self.shared.core.freed(&self.lock);
             return;
         }
         let core = &self.shared.core;
+        if core.hand_on(&self.lock, now.moment) {
+            return;
+        }
         match core.release_quietly(&self.lock, now) {
             Ok(()) => {
                 core.quiet.store(true, Ordering::Release);
                 core.watched();
+                // Whoever asks next is behind it on the connection.
+                core.freed(&self.lock);
             }
             // There is no connection, a renewal is under way, or an earlier request may come late:
             // what takes time is the keeper's.
@@ -186,8 +198,11 @@ impl LockGuard {
     /// Stops the keeping. The reason if the lock was over before.
     fn end(&self, now: Moment) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
-        let registry = &self.shared.core.site.registry;
-        registry.remove(self.index, &self.lock);
+        let core = &self.shared.core;
+        let (_, owed) = core.site.unkeep(self.index, &self.lock);
+        if owed {
+            core.wake.notify_one();
+        }
         self.lock.changed.notify_waiters();
         over
     }
@@ -205,16 +220,18 @@ impl Drop for LockGuard {
 impl LockGuard {
     /// What a guard that is dropped leaves to be done.
     fn give_back(&self) {
+        let core = &self.shared.core;
         // From here on no renewal is begun; one that is under way is waited for by the release.
-        if self
-            .end(clock::moment())
-            .is_none_or(|reason| reason == LossReason::Released)
-        {
-            let core = &self.shared.core;
-            core.site
-                .registry
-                .push(Job::Release(Arc::clone(&self.lock)));
-            core.wake.notify_one();
+        let now = clock::moment();
+        match self.end(now) {
+            None if core.hand_on(&self.lock, now) => {}
+            None | Some(LossReason::Released) => {
+                core.site
+                    .registry
+                    .push(Job::Release(Arc::clone(&self.lock)));
+                core.wake.notify_one();
+            }
+            Some(_) => core.freed(&self.lock),
         }
     }
 }
@@ -235,7 +252,7 @@ impl super::Core {
         let Some(seat) = place.get() else {
             return Err(Arc::clone(lock));
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, now.moment);
+        let mut release = held.releasing(cas, now.moment);
         let begun = seat
             .connection
             .begin_quiet(Arc::clone(lock) as Subject, |flight| {
@@ -245,6 +262,47 @@ impl super::Core {
                 prepared == Some(true)
             });
         begun.map_err(|_| Arc::clone(lock))
+    }
+
+    /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
+    /// this returns `false`, it is to be released.
+    fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
+        let registry = &self.site.registry;
+        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
+            return false;
+        }
+        registry.hands_on();
+        let handed_on = self.queues.hand_on(&lock.held.keys, lock, now);
+        if !handed_on {
+            registry.settled();
+        }
+        handed_on
+    }
+
+    /// Waits until it is clear what became of a lock that was handed on.
+    async fn handed_on(
+        &self,
+        lock: &HeldLock,
+        give_up: Moment,
+    ) -> Result<ReleaseOutcome, LockError> {
+        loop {
+            let mut changed = pin!(lock.changed.notified());
+            changed.as_mut().enable();
+            match lock.held.handed_on() {
+                HandedOn::Settled(outcome) => return Ok(outcome),
+                HandedOn::Open | HandedOn::Unclear if clock::moment() < give_up => {}
+                HandedOn::Open | HandedOn::Unclear | HandedOn::Failed => {
+                    return Err(self.site.given_up(true, None).about(&lock.held.name));
+                }
+            }
+            let length = give_up.since(clock::moment());
+            let _ = tokio::time::timeout(length, changed).await;
+        }
+    }
+
+    /// Nobody in this process holds this lock any more: who waits for it may ask the server.
+    pub(super) fn freed(&self, lock: &HeldLock) {
+        self.queues.freed(&lock.held.keys);
     }
 
     /// Removes the record of a lock that was ended.
@@ -267,12 +325,12 @@ impl super::Core {
             changed.await;
             now = clock::now();
         };
-        let mut release = Release::new(&held.keys, &held.grant, cas, give_up);
+        let mut release = held.releasing(cas, give_up);
         let about = |error: LockError| error.about(&held.name);
-        let released = self
-            .drive(&mut release, Some(&held.keys), now, Bound::Open)
-            .await
-            .map_err(about)?;
+        let released = self.drive(&mut release, Some(&held.keys), now, Bound::Open);
+        let released = released.await.map_err(about);
+        self.freed(lock);
+        let released = released?;
         if self.site.await_echo(held) {
             self.wake.notify_one();
         }

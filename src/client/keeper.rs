@@ -3,7 +3,7 @@
 use super::drive::{Bound, Exchange};
 use super::lock::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, Job, Renewals, Task, clock};
+use crate::front::{Calibration, HandedOn, Job, Renewals, Task, clock};
 use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
 use crate::net::shared::{LOOKS, Subject};
 use crate::wire::{DecodeError, Flight, Replies};
@@ -96,9 +96,16 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             let now = clock::now();
             let give_up = release_until(lock.held.lease.valid_until(now.moment), now.moment);
             match core.release(&lock, now, give_up).await {
-                Ok(outcome) => tracing::debug!(name = %lock.held.name, ?outcome, "released"),
-                Err(error) => tracing::warn!(%error, "a dropped lock could not be given back"),
+                Ok(outcome) => {
+                    tracing::debug!(name = %lock.held.name, ?outcome, "released");
+                    lock.held.settle(HandedOn::Settled(outcome));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a dropped lock could not be given back");
+                    lock.held.settle(HandedOn::Failed);
+                }
             }
+            lock.changed.notify_waiters();
         }
         Job::Undo {
             name,
@@ -142,14 +149,20 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
         let now = clock::now();
         let until = now.moment.after(limit);
         let exchanged = core.exchange(&mut renewals, None, now, Some(until), limit);
-        if !matches!(exchanged.await, Ok(Ok(()))) {
-            break;
+        match exchanged.await {
+            Ok(Ok(())) => {}
+            Ok(Err(())) => break,
+            Err(why) => {
+                renewals.interrupted(why);
+                break;
+            }
         }
     }
     for (place, (index, lock)) in batch.iter().enumerate() {
-        let outcome = renewals.outcomes().iter().find(|(over, _)| *over == place);
-        let outcome = outcome.map(|(_, renewed)| renewed);
-        core.site.renewed(*index, lock, outcome, clock::moment());
+        let outcome = renewals.outcome(place);
+        if core.site.renewed(*index, lock, outcome, clock::moment()) {
+            core.freed(lock);
+        }
         lock.changed.notify_waiters();
     }
     core.site.correct_deadlines(clock::moment());

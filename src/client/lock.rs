@@ -1,9 +1,9 @@
 //! The lock of one name, not held.
 
-use super::drive::Bound;
+use super::acquire::Waiting;
 use super::guard::LockGuard;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Held, Holder, Job, Kept, LockError, Wish, clock};
+use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
 use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
 use core::time::Duration;
@@ -43,11 +43,47 @@ impl Lock {
     /// otherwise). While the holder lives, its keeper renews the lease every third of it.
     ///
     /// From 100 ms to 30 days; anything else is reported by the first call that would acquire.
-    /// Until takeover by observation exists, the name is free again 2 to 5 s after the lease of a
-    /// dead holder, because memcached counts whole seconds.
+    /// Who waits takes the lock over as soon as it has seen the record unchanged for this long, and
+    /// 2 % of it; who comes later and does not wait finds it taken for up to 5 s more, because
+    /// memcached counts whole seconds.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.wish.lease = Some(lease);
+        self
+    }
+
+    /// For how long at most the lock is held (default: for ever): however often it is renewed, it
+    /// is over so long after the request for it was sent. Against programs that hang and hold it all
+    /// the while.
+    ///
+    /// No guard [remains](LockGuard::remaining) valid beyond that. At that instant
+    /// [`lost`](LockGuard::lost) says [`Expired`](LossReason::Expired), and the keeper releases the
+    /// lock, so that others need not wait for the end of its lease.
+    ///
+    /// It may be shorter than the lease. 0 is refused by whatever would acquire.
+    #[must_use]
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.wish.max_hold = Some(limit);
+        self
+    }
+
+    /// For how long the name stays taken at least, though the lock is released earlier (default: not
+    /// at all): for jobs that every machine starts at the same time of day, so that one which is
+    /// done before another machine's clock gets there is not done twice. Choose more than the clocks
+    /// differ by.
+    ///
+    /// It counts from when the lock is acquired. On a release, a drop or a quiet release before that,
+    /// the holder is done with the lock as always; what is left at the server says for how much
+    /// longer the name is taken, and goes by itself: at the latest 5 s after that, because memcached
+    /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
+    /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
+    ///
+    /// At most 30 days, and not together with [`lean`](Self::lean): either is refused by whatever
+    /// would acquire. A release needs a little memory of the server for it, and fails where there is
+    /// none (`-M`).
+    #[must_use]
+    pub fn min_hold(mut self, length: Duration) -> Self {
+        self.wish.min_hold = Some(length);
         self
     }
 
@@ -116,7 +152,8 @@ impl Lock {
         }
     }
 
-    /// Acquires the lock if nobody holds it: `None` if somebody does.
+    /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
+    /// wait for it already.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
@@ -152,30 +189,38 @@ impl Lock {
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
+        let mut waiting = Waiting::new(core, asked.keys, asked.inherits());
         let mut acquiring = asked.begin(patience, || core.wake.notify_one());
-        let bound = match patience {
-            Patience::Until(end) => Bound::Patience(end),
-            Patience::Once | Patience::Forever => Bound::Shutdown,
-        };
         let acquired = core
-            .drive(&mut acquiring.acquire, Some(asked.keys), now, bound)
+            .acquire(&asked, &mut acquiring, &mut waiting, patience, now)
             .await;
         let acquired = acquired.map_err(|error| error.about(self.name()))?;
         match asked.result(acquired)? {
-            Ok(grant) => Ok(Ok(self.guard(asked.keys.clone(), asked.lease, grant)?)),
+            Ok(grant) => {
+                let guard = self.guard(asked.keys.clone(), asked.lease, grant, waiting)?;
+                Ok(Ok(guard))
+            }
             Err(holder) => Ok(Err(holder)),
         }
     }
 
-    fn guard(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Result<LockGuard, LockError> {
-        let due = lease.renew_at(grant.sent);
+    fn guard(
+        &self,
+        keys: LockKeys,
+        lease: Lease,
+        grant: Grant,
+        waiting: Waiting<'_>,
+    ) -> Result<LockGuard, LockError> {
+        let held = self.wish.hold(keys, lease, grant);
+        let due = held.due(held.grant.sent);
         let lock = HeldLock {
-            held: Held::new(Arc::clone(&self.wish.name), keys, lease, grant),
+            held,
             changed: Notify::new(),
         };
         let core = self.core();
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
+                waiting.won(&lock);
                 if wake {
                     core.wake.notify_one();
                 }

@@ -1,16 +1,20 @@
 //! The async front, on tokio.
 
+mod acquire;
 mod connections;
 mod diagnose;
 mod drive;
 mod guard;
+mod holding;
 mod keeper;
 mod lock;
 
 pub use guard::LockGuard;
 pub use lock::Lock;
 
-use crate::front::{Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Site, clock};
+use crate::front::{
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Site, clock,
+};
 use crate::lock::Inspect;
 use connections::Connections;
 use core::fmt;
@@ -40,6 +44,8 @@ impl AsRef<Held> for HeldLock {
 #[derive(Debug)]
 struct Core {
     site: Site<Connections, HeldLock>,
+    /// Those who wait for the same lock in this process.
+    queues: Queues<HeldLock, Notify>,
     /// The keeper has something to do.
     wake: Notify,
     /// The keeper has done something.
@@ -236,6 +242,7 @@ impl Builder<Client> {
         let connections = Connections::new(settings.connections);
         let core = Arc::new(Core {
             site: Site::new(settings, connections)?,
+            queues: Queues::new(),
             wake: Notify::new(),
             done: Notify::new(),
             closed: Notify::new(),

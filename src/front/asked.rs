@@ -3,13 +3,14 @@
 
 use super::clock;
 use super::error::{Cause, LockError};
-use super::held::{Held, ReleaseOutcome};
+use super::held::{HandedOn, Held, ReleaseOutcome};
 use super::holder::Holder;
 use super::registry::Job;
+use super::settings::SettingError;
 use super::site::Site;
 use crate::lock::{
-    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, Moment, NameError,
-    Namespace, Owner, Patience, Released, Request,
+    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, MAX_LEASE, Moment,
+    NameError, Namespace, Owner, Patience, Released, Request,
 };
 use core::time::Duration;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) struct Wish {
     pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
     pub(crate) lean: bool,
+    /// For how long at most it is held.
+    pub(crate) max_hold: Option<Duration>,
+    /// For how long at least its name stays taken.
+    pub(crate) min_hold: Option<Duration>,
 }
 
 impl Wish {
@@ -37,6 +42,8 @@ impl Wish {
             owner: None,
             fencing: true,
             lean: false,
+            max_hold: None,
+            min_hold: None,
         }
     }
 
@@ -64,12 +71,40 @@ impl Wish {
                 .check_lean()
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
         }
+        if let Some(error) = self.wrong_hold() {
+            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+        }
         Ok(Asked {
             site,
             wish: self,
             keys,
             lease,
         })
+    }
+
+    /// What is wrong with the limits of how long it is held.
+    fn wrong_hold(&self) -> Option<SettingError> {
+        if self.max_hold == Some(Duration::ZERO) {
+            let text =
+                "max_hold is 0, so the lock would be over before it is held; it must be more";
+            return Some(text.into());
+        }
+        let length = self.min_hold?;
+        if self.lean {
+            let text = "min_hold needs a record to say it with, and a lean lock has none; leave out \
+                        one of the two";
+            return Some(text.into());
+        }
+        (length > MAX_LEASE).then_some(SettingError::MinHold { length })
+    }
+
+    /// What was granted, to be taken into keeping.
+    pub(crate) fn hold(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Held {
+        let held = Held::new(Arc::clone(&self.name), keys, lease, grant).for_at_most(self.max_hold);
+        match self.min_hold {
+            None => held,
+            some => held.for_at_least(some, clock::moment()),
+        }
     }
 }
 
@@ -107,8 +142,14 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             name: &self.wish.name,
             keys: self.keys,
             acquire: Acquisition::new(request, self.site.nonces.draw()),
+            legacy: None,
             wake,
         }
+    }
+
+    /// Whether a holder in this process can hand the lock on to who asks.
+    pub(crate) fn inherits(&self) -> bool {
+        !self.wish.lean
     }
 
     /// What came of it, to the user: held, held by another, or an error.
@@ -142,26 +183,75 @@ pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     name: &'a Arc<str>,
     keys: &'a LockKeys,
     pub(crate) acquire: Acquisition<'a>,
+    /// What was handed on, until it is clear what became of it.
+    legacy: Option<Arc<L>>,
     wake: W,
+}
+
+impl<C, L: AsRef<Held>, W: Fn()> Acquiring<'_, C, L, W> {
+    /// The lock was handed on by its holder.
+    pub(crate) fn inherit(&mut self, lock: Arc<L>) {
+        let held: &Held = (*lock).as_ref();
+        let cas = held.state().cas;
+        self.acquire.inherit(&held.grant, cas);
+        self.legacy = Some(lock);
+    }
+
+    /// The one that was handed on, when it has become clear what became of it: its holder is to be
+    /// told then.
+    pub(crate) fn settle(&mut self) -> Option<Arc<L>> {
+        self.legacy.as_ref()?;
+        let how = self.acquire.take_settled()?;
+        let lock = self.legacy.take()?;
+        let held: &Held = (*lock).as_ref();
+        held.settle(HandedOn::Settled(match how {
+            Ok(()) => ReleaseOutcome::Released,
+            Err(reason) => ReleaseOutcome::AlreadyLost { reason },
+        }));
+        self.site.registry.settled();
+        Some(lock)
+    }
 }
 
 impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
     fn drop(&mut self) {
-        if let Some(leftover) = self.acquire.leftover() {
+        let leftover = self.acquire.leftover();
+        let left = leftover.is_some() || self.legacy.is_some();
+        if let Some(lock) = self.legacy.take() {
+            if leftover.is_some() {
+                let held: &Held = (*lock).as_ref();
+                held.settle(HandedOn::Unclear);
+            }
+            self.site.release_legacy(lock);
+        }
+        if let Some(leftover) = leftover {
             self.site.registry.push(Job::Undo {
                 name: Arc::clone(self.name),
                 keys: self.keys.clone(),
                 leftover,
             });
+        }
+        if left {
             (self.wake)();
         }
     }
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// A lock was handed on, and nobody takes it: leaves its release to the keeper, which must be
+    /// woken then.
+    pub(crate) fn release_legacy(&self, lock: Arc<L>) {
+        self.registry.push(Job::Release(lock));
+        self.registry.settled();
+    }
+
     /// A lock was released. Leaves it to the keeper, which must be woken then, to look for what a
     /// request that was not answered may bring back.
     pub(crate) fn await_echo(&self, held: &Held) -> bool {
+        if held.stays(clock::moment()) {
+            // What stands there is to stay, and keeps a late request out.
+            return false;
+        }
         let Some(leftover) = held.grant.echo() else {
             return false;
         };

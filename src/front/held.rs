@@ -1,9 +1,11 @@
 //! A lock that is held: what its guard and its keeper share.
 
 use super::error::{Cause, LockError};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Renewed};
+use super::site::Unconnected;
+use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::boxed::Box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a release found.
@@ -29,8 +31,15 @@ pub(crate) struct Held {
     /// Until when it is certain, in nanoseconds of the clock. Written under `state`; read
     /// without, because that is what a guard asks most often.
     valid_until: AtomicU64,
+    /// The instant at which it is over, however often it is renewed.
+    ends: Moment,
+    /// Until when the name stays taken behind an earlier release.
+    stays: Option<Moment>,
     state: Mutex<State>,
 }
+
+/// Later than everything.
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
 
 /// What changes while a lock is held.
 #[derive(Debug)]
@@ -45,6 +54,39 @@ pub(crate) struct State {
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
     pub(crate) silent: bool,
+    /// What became of it when it was handed on to another in this process.
+    handed_on: HandedOn,
+    /// It is over because it was held for as long as it may be: the record is still there, and is
+    /// to be released.
+    pub(crate) owed: bool,
+    /// It was told that the end is near, and no renewal was answered since.
+    pub(crate) warned: bool,
+    /// How many renewals are over.
+    pub(crate) renewals: u64,
+    /// Why the last one came to nothing.
+    pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+/// What became of a lock that its holder has handed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    /// It was not, or nobody has heard of it yet.
+    #[default]
+    Open,
+    /// Nobody knows whether its record was replaced.
+    Unclear,
+    Settled(ReleaseOutcome),
+    /// Releasing it, because nobody wanted it, has failed.
+    Failed,
+}
+
+/// Why a renewal came to nothing, though the lock was not lost by it.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The server did not do it.
+    Refused(Failure),
+    /// The server was not reached, or did not answer.
+    Silent(Unconnected),
 }
 
 impl Held {
@@ -54,15 +96,77 @@ impl Held {
             keys,
             lease,
             valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
+            ends: NEVER,
+            stays: None,
             state: Mutex::new(State {
                 cas: grant.cas,
                 expiry: grant.expiry,
                 over: None,
                 renewing: false,
                 silent: false,
+                handed_on: HandedOn::Open,
+                owed: false,
+                warned: false,
+                renewals: 0,
+                trouble: None,
             }),
             grant,
         }
+    }
+
+    /// The same, to be over so long after it was asked for.
+    pub(crate) fn for_at_most(mut self, max_hold: Option<Duration>) -> Self {
+        if let Some(length) = max_hold {
+            self.ends = self.grant.sent.after(length);
+            self.valid_until
+                .fetch_min(self.ends.as_nanos(), Ordering::AcqRel);
+        }
+        self
+    }
+
+    /// The same, whose name stays taken for so long from now on, though it is released earlier.
+    ///
+    /// Not from when it was asked for: nobody can have seen it acquired before it was.
+    pub(crate) fn for_at_least(mut self, min_hold: Option<Duration>, now: Moment) -> Self {
+        self.stays = min_hold.map(|length| now.after(length));
+        self
+    }
+
+    /// Whether its name stays taken behind a release.
+    pub(crate) fn stays(&self, now: Moment) -> bool {
+        self.stays.is_some_and(|until| until > now)
+    }
+
+    /// Its release, with this CAS unique, to be tried until `give_up`.
+    pub(crate) fn releasing(&self, cas: u64, give_up: Moment) -> Release<'_> {
+        let mut release = Release::new(&self.keys, &self.grant, cas, give_up);
+        if self.handed_on() == HandedOn::Unclear {
+            release = release.behind_an_unanswered_request();
+        }
+        match self.stays {
+            Some(until) => release.keeping(&self.grant, until),
+            None => release,
+        }
+    }
+
+    /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not
+    /// make that any later.
+    pub(crate) fn due(&self, sent: Moment) -> Moment {
+        if self.is_final() {
+            self.ends
+        } else {
+            self.lease.renew_at(sent)
+        }
+    }
+
+    /// Whether it lasts for as long as it may: there is nothing to be gained by a renewal.
+    pub(crate) fn is_final(&self) -> bool {
+        self.valid_until() == self.ends
+    }
+
+    /// Whether it was left to its keeping to release it. Says it once.
+    pub(crate) fn take_owed(&self) -> bool {
+        core::mem::take(&mut self.state().owed)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -88,8 +192,9 @@ impl Held {
 
     fn look_at_time(&self, state: &mut State, now: Moment) {
         if state.over.is_none() && now >= self.valid_until() {
+            state.owed = self.is_final();
             // A renewal that is under way at the end was not answered in time either.
-            let reason = if state.silent || state.renewing {
+            let reason = if !state.owed && (state.silent || state.renewing) {
                 LossReason::Unreachable
             } else {
                 LossReason::Expired
@@ -151,12 +256,22 @@ impl Held {
         Some(state.cas)
     }
 
-    /// Takes in what came of the renewal; `None` is no answer. Returns the reason when the lock
-    /// was lost by it.
-    pub(crate) fn end_renewal(&self, renewed: Option<&Renewed>) -> Option<LossReason> {
+    /// Takes in what came of the renewal; `None` is no answer, for the reason `silence` if that is
+    /// known. Returns the reason when the lock was lost by it.
+    pub(crate) fn end_renewal(
+        &self,
+        renewed: Option<&Renewed>,
+        silence: Option<&Unconnected>,
+    ) -> Option<LossReason> {
         let mut state = self.state();
         state.renewing = false;
         state.silent = renewed.is_none();
+        state.trouble = match (renewed, silence) {
+            (Some(Renewed::Failed(failure)), _) => Some(Trouble::Refused(failure.clone())),
+            (None, Some(silence)) => Some(Trouble::Silent(silence.again())),
+            _ => None,
+        }
+        .map(Box::new);
         match renewed {
             Some(Renewed::Yes {
                 cas,
@@ -167,7 +282,9 @@ impl Held {
                 // Also when the guard has ended it meanwhile: its release needs to know.
                 state.cas = *cas;
                 state.expiry = *expiry;
+                state.warned = false;
                 if state.over.is_none() {
+                    let valid_until = self.ends.min(*valid_until);
                     self.valid_until
                         .store(valid_until.as_nanos(), Ordering::Release);
                 }
@@ -179,6 +296,33 @@ impl Held {
             }
             Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
         }
+    }
+
+    /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which
+    /// nobody wants to stay, and no request that may still bring it back.
+    pub(crate) fn can_be_handed_on(&self, now: Moment) -> bool {
+        let stays = self.stays.is_some_and(|until| now < until);
+        matches!(self.grant.proof, Proof::Nonce(_)) && !self.grant.echoes && !stays
+    }
+
+    /// What became of the lock when it was handed on.
+    pub(crate) fn handed_on(&self) -> HandedOn {
+        self.state().handed_on
+    }
+
+    /// Takes in what became of it.
+    pub(crate) fn settle(&self, how: HandedOn) {
+        self.state().handed_on = how;
+    }
+
+    /// Whether it is to be told now that the end is near: the last renewal was not answered, and less
+    /// than half of the lease remains. Says so once, until a renewal is answered again.
+    pub(crate) fn is_to_be_warned_of(&self, now: Moment) -> bool {
+        let mut state = self.state();
+        let near = self.remaining(now) < self.lease.duration() / 2;
+        let first = state.silent && near && state.over.is_none() && !state.warned;
+        state.warned |= first;
+        first
     }
 
     /// Takes in that the server keeps the record only until `kept`.

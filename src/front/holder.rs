@@ -63,6 +63,19 @@ impl Holder {
         else {
             return None;
         };
+        Some(Self {
+            last_token,
+            cas,
+            ..Self::seen(holder, left, second)
+        })
+    }
+
+    /// What a record says, if there is one of ours, seen in that second of the server's.
+    pub(crate) fn seen(
+        holder: Option<HolderRecord>,
+        left: Option<TimeLeft>,
+        second: Option<u64>,
+    ) -> Self {
         let known = holder.unwrap_or_else(|| HolderRecord {
             // Somebody's item without our record, such as that of another kind of client.
             nonce: crate::lock::Nonce::from_random([0; 16]),
@@ -73,12 +86,10 @@ impl Holder {
             label: String::new(),
         });
         let held_for = second.unwrap_or(0).saturating_sub(known.since);
-        Some(Self {
+        Self {
             held_for: Duration::from_secs(held_for),
-            last_token,
-            cas,
             ..Self::from_record(known, left)
-        })
+        }
     }
 }
 

@@ -9,20 +9,23 @@ mod diagnosis;
 mod error;
 mod held;
 mod holder;
+mod holding;
+mod queue;
 mod registry;
 mod renewals;
 mod settings;
 mod site;
 
-pub(crate) use asked::Wish;
+pub(crate) use asked::{Acquiring, Asked, Wish};
 pub(crate) use calibration::Calibration;
 pub(crate) use diagnosis::surveyed;
 pub use diagnosis::{Check, Diagnosis, Verdict};
 pub(crate) use error::Cause;
 pub use error::{ErrorKind, LockError};
-pub(crate) use held::Held;
 pub use held::ReleaseOutcome;
+pub(crate) use held::{HandedOn, Held};
 pub use holder::Holder;
+pub(crate) use queue::{Leave, News, Place, Queues, Standing};
 pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;
 #[cfg(feature = "blocking")]

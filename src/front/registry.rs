@@ -32,6 +32,8 @@ struct Inner<L> {
     jobs: VecDeque<Job<L>>,
     /// Jobs and renewals that were handed out and are not done.
     running: usize,
+    /// Locks that were handed on, and of which it is not clear what became of their records.
+    handed_on: usize,
     /// When the keeper looks again by itself. Not moved back when entries go: one look too many
     /// is cheaper than a wake-up per lock.
     next_look: Moment,
@@ -90,6 +92,7 @@ impl<L: AsRef<Held>> Registry<L> {
                 kept: 0,
                 jobs: VecDeque::new(),
                 running: 0,
+                handed_on: 0,
                 next_look: NEVER,
                 abandoned: false,
             }),
@@ -161,6 +164,16 @@ impl<L: AsRef<Held>> Registry<L> {
         self.inner().jobs.push_back(job);
     }
 
+    /// A lock is handed on within the process. Not drained until that is [settled](Self::settled).
+    pub(crate) fn hands_on(&self) {
+        self.inner().handed_on += 1;
+    }
+
+    /// What was handed on is another's now, or the keeper's to release.
+    pub(crate) fn settled(&self) {
+        self.inner().handed_on -= 1;
+    }
+
     /// The renewal of a lock is over; the next is due then.
     pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Moment) {
         let mut inner = self.inner();
@@ -168,6 +181,15 @@ impl<L: AsRef<Held>> Registry<L> {
         let entry = &mut inner.entries[index];
         if entry.kept && Arc::ptr_eq(&entry.lock, lock) {
             entry.due = Some(due);
+        }
+    }
+
+    /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
+    pub(crate) fn hasten(&self, index: usize, lock: &Arc<L>) {
+        let mut inner = self.inner();
+        let entry = &mut inner.entries[index];
+        if entry.kept && Arc::ptr_eq(&entry.lock, lock) && entry.due.is_some() {
+            entry.due = Some(Moment::from_nanos(0));
         }
     }
 
@@ -211,13 +233,24 @@ impl<L: AsRef<Held>> Registry<L> {
     /// Whether nothing is left to be given back.
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner();
-        inner.jobs.is_empty() && inner.running == 0
+        inner.jobs.is_empty() && inner.running == 0 && inner.handed_on == 0
     }
 
     /// Whether no lock is in keeping.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_empty(&self) -> bool {
         self.inner().kept == 0
+    }
+
+    /// The lock with these keys, if one is in keeping.
+    pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<L>> {
+        let inner = self.inner();
+        let mut kept = inner.entries.iter().filter(|entry| entry.kept);
+        let found = kept.find(|entry| {
+            let held: &Held = (*entry.lock).as_ref();
+            held.keys == *keys
+        });
+        found.map(|entry| Arc::clone(&entry.lock))
     }
 
     /// Every lock in keeping.

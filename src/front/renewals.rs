@@ -1,7 +1,8 @@
 //! Renewals that are due together, as one flight.
 
 use super::held::Held;
-use super::site::Site;
+use super::registry::Job;
+use super::site::{Site, Unconnected};
 use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
@@ -14,6 +15,8 @@ pub(crate) struct Renewals<'a> {
     pending: Vec<(usize, Renew<'a>)>,
     /// What came of those that are over, by their place in the batch.
     over: Vec<(usize, Renewed)>,
+    /// Why the others have no answer.
+    silence: Option<Unconnected>,
 }
 
 impl<'a> Renewals<'a> {
@@ -32,6 +35,7 @@ impl<'a> Renewals<'a> {
         Self {
             pending: begun.collect(),
             over: Vec::new(),
+            silence: None,
         }
     }
 
@@ -87,41 +91,75 @@ impl<'a> Renewals<'a> {
         Ok(())
     }
 
-    /// What came of each; those without an answer are missing.
-    pub(crate) fn outcomes(&self) -> &[(usize, Renewed)] {
-        &self.over
+    /// Those that are not over are not answered, for this reason.
+    pub(crate) fn interrupted(&mut self, why: Unconnected) {
+        self.silence = Some(why);
+    }
+
+    /// What came of the renewal at this place of the batch; an error is no answer.
+    pub(crate) fn outcome(&self, place: usize) -> Result<&Renewed, Option<&Unconnected>> {
+        let over = self.over.iter().find(|(over, _)| *over == place);
+        over.map(|(_, renewed)| renewed)
+            .ok_or(self.silence.as_ref())
     }
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
-    /// Takes in what came of a lock's renewal (`None` is no answer), and sees to the next one.
+    /// Ends the keeping of a lock that is over. Where it was left to the keeper to release it,
+    /// that is a job now, and the keeper must be woken. Returns whether it was kept, and whether
+    /// there is such a job.
+    pub(crate) fn unkeep(&self, index: usize, lock: &Arc<L>) -> (bool, bool) {
+        let kept = self.registry.remove(index, lock);
+        let owed = kept && lock.as_ref().as_ref().take_owed();
+        if owed {
+            self.registry.push(Job::Release(Arc::clone(lock)));
+        }
+        (kept, owed)
+    }
+
+    /// Takes in what came of a lock's renewal (an error is no answer), and sees to the next one.
+    /// Returns whether the lock is over.
     pub(crate) fn renewed(
         &self,
         index: usize,
         lock: &Arc<L>,
-        outcome: Option<&Renewed>,
+        outcome: Result<&Renewed, Option<&Unconnected>>,
         now: Moment,
-    ) {
+    ) -> bool {
         let held = lock.as_ref().as_ref();
-        if let Some(reason) = held.end_renewal(outcome) {
+        let silence = outcome.err().flatten();
+        let outcome = outcome.ok();
+        if let Some(reason) = held.end_renewal(outcome, silence) {
             tracing::warn!(name = %held.name, %reason, "lock lost");
         }
         if let Some(Renewed::Failed(failure)) = outcome {
             tracing::warn!(name = %held.name, %failure, "a renewal failed");
         }
         if held.over(now).is_some() {
-            self.registry.remove(index, lock);
-            return;
+            self.unkeep(index, lock);
+            return true;
         }
         let due = match outcome {
-            Some(Renewed::Yes { sent, .. }) => held.lease.renew_at(*sent),
+            Some(Renewed::Yes { sent, .. }) => held.due(*sent),
             _ => {
-                tracing::debug!(name = %held.name, remaining = ?held.remaining(now), "not renewed");
+                let remaining = held.remaining(now);
+                tracing::debug!(name = %held.name, ?remaining, "not renewed");
+                if held.is_to_be_warned_of(now) {
+                    tracing::warn!(
+                        name = %held.name,
+                        server = %self.settings.address,
+                        ?remaining,
+                        "renewals are not answered; the lock is lost if that goes on"
+                    );
+                }
                 // Soon, but not so often that a server in trouble is kept busy by it.
                 let pause = (held.lease.duration() / 10).min(Duration::from_millis(500));
                 now.after(pause.min(held.remaining(now)))
             }
         };
         self.registry.reschedule(index, lock, due);
+        // Behind that: whoever found a renewal under way waits for this number to rise.
+        held.state().renewals += 1;
+        false
     }
 }

@@ -330,6 +330,10 @@ pub(crate) enum SettingError {
         count: usize,
         most: usize,
     },
+    /// `min_hold` is longer than any lease.
+    MinHold {
+        length: Duration,
+    },
     Credentials(CredentialsError),
     /// What about TLS cannot be used.
     #[cfg(feature = "tls")]
@@ -370,6 +374,12 @@ impl fmt::Display for SettingError {
             Self::Connections { count, most } => {
                 write!(f, "connections is {count}; it must be from 1 to {most}")
             }
+            Self::MinHold { length } => write!(
+                f,
+                "min_hold is {} s; it must be at most 30 days ({} s), as leases must",
+                length.as_secs(),
+                MAX_LEASE.as_secs()
+            ),
             Self::Credentials(error) => write!(
                 f,
                 "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \

@@ -78,10 +78,12 @@ pub(crate) enum Unconnected {
 
 impl Unconnected {
     /// The same for somebody else.
-    #[cfg(feature = "tokio")]
     pub(crate) fn again(&self) -> Self {
         match self {
-            Self::Net(error) => Self::Net(NetError::unsent(error.cause.again())),
+            Self::Net(error) => Self::Net(NetError {
+                sent: error.sent,
+                cause: error.cause.again(),
+            }),
             Self::Unsuitable(failure) => Self::Unsuitable(failure.clone()),
         }
     }

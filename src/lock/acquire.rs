@@ -1,17 +1,21 @@
 //! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
 
-use super::founding::{Founded, Founding, UPTIME_AHEAD};
+use super::attempt::Attempt;
+use super::founding::{Founded, Founding};
 use super::grant::{Acquired, Grant, Leftover, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
-    Compared, Failure, LockItem, Stored, push_attempt, push_read_lock, push_read_sentinel,
-    push_release, read_compared, read_fence, read_lock, read_sentinel, read_stored,
+    Compared, Failure, LockItem, Stored, push_read_lock, push_read_sentinel, push_release,
+    read_compared, read_fence, read_lock, read_sentinel, read_stored,
 };
+use super::legacy::Legacy;
+use super::loss::LossReason;
 use super::moment::{Moment, Now};
+use super::observation::Observation;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
-use super::proof::Proof;
+use super::proof::mark_of;
 use super::raising::{Raised, Raising};
-use super::record::{HolderRecord, Nonce, Record, is_ours, nonce_of};
+use super::record::{HolderRecord, Nonce, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies};
@@ -25,24 +29,6 @@ const QUICK_RETRIES: u8 = 3;
 const FOUNDINGS: u8 = 3;
 
 const NANOS: u64 = 1_000_000_000;
-
-/// One attempt: a nonce and what was sent with it.
-#[derive(Debug, Clone)]
-struct Attempt {
-    nonce: Nonce,
-    /// The server's second when it was made.
-    since: u64,
-    expiry: u64,
-    incarnation: Incarnation,
-    /// The first time it was sent; repeating it does not prolong the lease.
-    sent: Moment,
-    /// The record may stand at the server.
-    open: bool,
-    /// The same, before the flight that is under way.
-    open_before: bool,
-    /// It was sent and not answered at least once, and may be carried out late.
-    echoes: bool,
-}
 
 #[derive(Debug, Clone)]
 enum Stage {
@@ -78,6 +64,10 @@ enum AfterUndo {
 /// sentinel. The lock is held if and only if the look finds our nonce, whatever `add` said: an
 /// attempt whose answer was lost is repeated as it was and recognised. A lease counts from the
 /// first time its attempt was sent.
+///
+/// A record that stays the same for longer than the lease it states is taken over: then `cas` with
+/// its CAS unique stands in place of `add`, and all else is the same. So is the record of a holder
+/// in the same process that [hands it on](Self::inherit).
 #[derive(Debug)]
 pub struct Acquire<'a> {
     request: Request<'a>,
@@ -85,6 +75,11 @@ pub struct Acquire<'a> {
     next_nonce: Nonce,
     attempt: Option<Attempt>,
     stage: Stage,
+    /// The record in the way.
+    observation: Observation,
+    /// The CAS unique of the record that the next attempt replaces, and where.
+    replace: Option<(Incarnation, u64)>,
+    legacy: Legacy,
     stamina: Stamina,
     quick_retries: u8,
     /// Sentinels made since one was last seen.
@@ -93,6 +88,8 @@ pub struct Acquire<'a> {
     calibrated: bool,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
+    /// Nothing is attempted any more.
+    looking_last: bool,
 }
 
 impl<'a> Acquire<'a> {
@@ -107,10 +104,14 @@ impl<'a> Acquire<'a> {
             next_nonce: nonce,
             attempt: None,
             stage: Stage::Attempt,
+            observation: Observation::new(),
+            replace: None,
+            legacy: Legacy::None,
             quick_retries: 0,
             foundings: 0,
             calibrated: false,
             prepared: false,
+            looking_last: false,
         }
     }
 
@@ -118,12 +119,35 @@ impl<'a> Acquire<'a> {
     /// answered, or was granted and not yet undone.
     #[must_use]
     pub fn leftover(&self) -> Option<Leftover> {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.open)?;
-        Some(Leftover {
-            incarnation: attempt.incarnation,
-            proof: Proof::Nonce(attempt.nonce),
-            moot_after: self.request.lease.valid_until(attempt.sent),
-        })
+        self.attempt.as_ref()?.leftover(&self.request)
+    }
+
+    /// A holder in the same process hands on the lock: its record, with this CAS unique as far as
+    /// is known, is replaced with the next flight. To be called while nothing is under way.
+    ///
+    /// [`take_settled`](Self::take_settled) tells the holder what it was worth. If the acquisition
+    /// is given up before that, the record may still stand, and somebody must release it.
+    pub fn inherit(&mut self, grant: &Grant, cas: u64) {
+        self.legacy = Legacy::of(grant);
+        self.replace = Some((grant.incarnation, cas));
+        self.quick_retries = 0;
+        self.stage = Stage::Attempt;
+    }
+
+    /// The caller's patience ends, and it is the turn of others: the next flight only looks at who
+    /// holds the lock, and the answer is a refusal even if nobody does. To be called while nothing
+    /// is under way, and not behind [`inherit`](Self::inherit).
+    pub fn look_last(&mut self) {
+        if self.leftover().is_none() {
+            self.looking_last = true;
+            self.stage = Stage::Look;
+        }
+    }
+
+    /// Whether the record that was handed on was still that holder's, when that has become clear.
+    /// Says it once.
+    pub fn take_settled(&mut self) -> Option<Result<(), LossReason>> {
+        self.legacy.take_settled()
     }
 
     /// Whether a record is that of an earlier attempt of this acquisition.
@@ -144,34 +168,46 @@ impl<'a> Acquire<'a> {
         }
     }
 
-    fn refused(&mut self, now: Moment, item: LockItem<'_>) -> Step<Acquired> {
+    /// Somebody else holds it, on this run of the server.
+    fn held(&mut self, on: Incarnation, item: LockItem<'_>, now: Moment) -> Step<Acquired> {
+        let LockItem::Held { value, cas, left } = item else {
+            return self.retry(on, now);
+        };
+        if self.legacy.is(on, value, cas) && self.quick_retries < QUICK_RETRIES {
+            // Renewed meanwhile.
+            self.quick_retries += 1;
+            self.replace = Some((on, cas));
+            self.stage = Stage::Attempt;
+            return Step::Send;
+        }
+        self.legacy.settle(on, Err(LossReason::TakenOver));
+        self.observation.held(on, value, cas, now);
         self.calibrated = false;
         if self.stamina.is_over(now) {
             return Step::Done(Acquired::Refused(self.refusal(item)));
         }
-        let (cas, left) = match item {
-            LockItem::Held { cas, left, .. } => {
-                self.quick_retries = 0;
-                self.stage = Stage::Look;
-                (cas, left)
-            }
-            LockItem::Free => {
-                self.stage = Stage::Attempt;
-                (0, None)
-            }
-        };
-        self.stamina.wait(cas, left, now)
+        self.quick_retries = 0;
+        self.stage = Stage::Look;
+        let (lease, ripe) = (self.observation.lease(), self.observation.ripe_at());
+        self.stamina
+            .wait(mark_of(value, cas), lease, left, ripe, now)
     }
 
     /// The lock was free after all: tries again, at once a few times and then with pauses.
-    fn retry(&mut self, now: Moment) -> Step<Acquired> {
+    fn retry(&mut self, on: Incarnation, now: Moment) -> Step<Acquired> {
+        self.legacy.settle(on, Err(LossReason::Vanished));
+        self.observation.free();
         self.stage = Stage::Attempt;
         self.quick_retries += 1;
         if self.quick_retries <= QUICK_RETRIES {
             return Step::Send;
         }
         self.quick_retries = 0;
-        self.refused(now, LockItem::Free)
+        self.calibrated = false;
+        if self.stamina.is_over(now) {
+            return Step::Done(Acquired::Refused(Refusal::NOBODY));
+        }
+        self.stamina.wait(0, None, None, None, now)
     }
 
     /// The attempt is settled: its record is not at the server.
@@ -202,33 +238,21 @@ impl<'a> Acquire<'a> {
         }
     }
 
-    /// The attempt to be sent: the one that is open, or a new one.
-    fn attempt_for(&mut self, server: &ServerView, now: Now) -> Result<&mut Attempt, Failure> {
-        let lease = self.request.lease;
+    /// Sees to it that there is an attempt to be sent: the one that is open, or a new one.
+    fn begin_attempt(&mut self, server: &ServerView, now: Now) -> Result<(), Failure> {
+        let replace = self.replace.take();
         let repeat = self.attempt.as_ref().is_some_and(|attempt| {
-            attempt.open
-                // To another incarnation it never went, and never will.
-                && attempt.incarnation == server.incarnation
-                && now.moment < lease.valid_until(attempt.sent)
+            attempt.open && attempt.is_alive(&self.request, server.incarnation, now.moment)
         });
         if !repeat {
-            let expiry = server.clock.expiry(lease, now).map_err(Failure::Lease)?;
-            let since = server.clock.second_at_least(now.moment).unwrap_or(0);
+            let over = replace.filter(|(on, _)| *on == server.incarnation);
+            let over = over.map(|(_, cas)| cas);
             let nonce = self.next_nonce;
+            let attempt = Attempt::new(nonce, over, &self.request, server, now)?;
             self.next_nonce = nonce.next();
-            self.attempt = None;
-            return Ok(self.attempt.insert(Attempt {
-                nonce,
-                since,
-                expiry,
-                incarnation: server.incarnation,
-                sent: now.moment,
-                open: false,
-                open_before: false,
-                echoes: false,
-            }));
+            self.attempt = Some(attempt);
         }
-        self.attempt.as_mut().ok_or(Failure::ForgottenAtOnce)
+        Ok(())
     }
 
     fn interpret_attempt(
@@ -257,16 +281,18 @@ impl<'a> Acquire<'a> {
             Ok(item) => item,
             Err(failure) => return Ok(self.fail(failure)),
         };
+        let on = attempt.incarnation;
         let cas = match item {
-            LockItem::Held { value, cas, .. } if is_ours(value, attempt.nonce) => cas,
+            LockItem::Held { value, cas, .. } if attempt.is_of(value) => cas,
             _ => {
                 self.close_attempt();
                 return Ok(match (item, stored) {
                     (LockItem::Held { value, cas, .. }, _) if self.is_earlier(value) => {
+                        self.legacy.settle(on, Ok(()));
                         self.undo(cas, AfterUndo::Retry)
                     }
-                    (LockItem::Held { .. }, _) => self.refused(received, item),
-                    (LockItem::Free, Stored::No) => self.retry(received),
+                    (LockItem::Held { .. }, _) => self.held(on, item, received),
+                    (LockItem::Free, Stored::No) => self.retry(on, received),
                     (LockItem::Free, Stored::Failed(failure)) => self.fail(failure),
                     (LockItem::Free, Stored::Yes) if self.quick_retries >= QUICK_RETRIES => {
                         self.fail(Failure::ForgottenAtOnce)
@@ -278,19 +304,8 @@ impl<'a> Acquire<'a> {
                 });
             }
         };
-        let mut grant = Grant {
-            incarnation: attempt.incarnation,
-            proof: Proof::Nonce(attempt.nonce),
-            owner: self.request.owner.clone(),
-            lease: self.request.lease,
-            since: attempt.since,
-            cas,
-            token: None,
-            expiry: attempt.expiry,
-            sent: attempt.sent,
-            echoes: attempt.echoes,
-            valid_until: self.request.lease.valid_until(attempt.sent),
-        };
+        let mut grant = attempt.grant(&self.request, cas);
+        self.legacy.settle(on, Ok(()));
         if let Some(kept) = server.clock.kept_until(grant.expiry, received) {
             grant.valid_until = grant.valid_until.min(kept);
         }
@@ -344,33 +359,27 @@ impl<'a> Acquire<'a> {
         Step::Done(Acquired::Granted(grant))
     }
 
-    /// A look has found the lock held. If by us, then by a request that was carried out late.
-    fn looked(
-        &mut self,
-        incarnation: Incarnation,
-        item: LockItem<'_>,
-        now: Moment,
-    ) -> Step<Acquired> {
+    /// What a look has found. If our own record, then by a request that was carried out late.
+    fn looked(&mut self, on: Incarnation, item: LockItem<'_>, now: Moment) -> Step<Acquired> {
         let LockItem::Held { value, cas, .. } = item else {
-            return self.retry(now);
+            return self.retry(on, now);
         };
-        let lease = self.request.lease;
         if let Some(attempt) = &mut self.attempt {
-            let alive = attempt.incarnation == incarnation && now < lease.valid_until(attempt.sent);
-            if is_ours(value, attempt.nonce) && alive {
+            if attempt.is_of(value) && attempt.is_alive(&self.request, on, now) {
                 attempt.open = true;
                 self.stage = Stage::Attempt;
                 return Step::Send;
             }
         }
         let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
-        if self.is_earlier(value) && granted == Some(incarnation) {
+        if self.is_earlier(value) && granted == Some(on) {
+            self.legacy.settle(on, Ok(()));
             return self.undo(cas, AfterUndo::Retry);
         }
-        self.refused(now, item)
+        self.held(on, item, now)
     }
 
-    fn after_undo(&mut self, then: AfterUndo, now: Moment) -> Step<Acquired> {
+    fn after_undo(&mut self, on: Incarnation, then: AfterUndo, now: Moment) -> Step<Acquired> {
         match then {
             AfterUndo::Found if self.foundings >= FOUNDINGS => self.fail(Failure::ForgottenAtOnce),
             AfterUndo::Found => {
@@ -380,7 +389,7 @@ impl<'a> Acquire<'a> {
             }
             AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
             AfterUndo::Retry if self.stamina.is_over(now) => Step::GiveUp { unknown: false },
-            AfterUndo::Retry => self.retry(now),
+            AfterUndo::Retry => self.retry(on, now),
             AfterUndo::Fail(failure) => self.fail(failure),
         }
     }
@@ -400,6 +409,12 @@ impl Operation for Acquire<'_> {
         let dialect = server.capabilities.dialect;
         let keys = self.request.keys;
         self.prepared = true;
+        if matches!(self.stage, Stage::Look) && !self.looking_last {
+            if let Some(cas) = self.observation.ripe(server.incarnation, now.moment) {
+                self.replace = Some((server.incarnation, cas));
+                self.stage = Stage::Attempt;
+            }
+        }
         let stale = server.clock.is_stale(now.moment) && !self.calibrated;
         if matches!(self.stage, Stage::Attempt) && stale {
             self.stage = Stage::Calibrate;
@@ -407,28 +422,10 @@ impl Operation for Acquire<'_> {
         match &mut self.stage {
             Stage::Calibrate => push_read_sentinel(flight, dialect, self.request.namespace),
             Stage::Attempt => {
-                let fencing = self.request.fencing;
-                let namespace = self.request.namespace;
-                let (lease, owner) = (self.request.lease, self.request.owner);
-                let attempt = self.attempt_for(server, now).map_err(Acquired::Failed)?;
-                attempt.open_before = attempt.open;
-                // From here on it may reach the server; that it was not sent is the exception.
-                attempt.open = true;
-                let seed = fencing.then(|| {
-                    // Above every token that the run before this one can have given out.
-                    let started = (server.incarnation.started + UPTIME_AHEAD) * NANOS + 1;
-                    let present = server.clock.nanos_at_least(now.moment).unwrap_or(0);
-                    present.max(started)
-                });
-                let record = Record::new(attempt.nonce, lease.duration(), attempt.since, owner);
-                push_attempt(
-                    flight,
-                    dialect,
-                    (namespace, keys),
-                    record.as_bytes(),
-                    attempt.expiry,
-                    seed,
-                );
+                self.begin_attempt(server, now).map_err(Acquired::Failed)?;
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.push(&self.request, server, now.moment, flight);
+                }
             }
             Stage::Look => push_read_lock(flight, dialect, keys),
             Stage::Undo { cas, .. } => {
@@ -466,6 +463,7 @@ impl Operation for Acquire<'_> {
         received: Moment,
     ) -> Result<Step<Acquired>, DecodeError> {
         let dialect = server.capabilities.dialect;
+        let on = server.incarnation;
         let step = match &mut self.stage {
             Stage::Calibrate => match read_sentinel(replies, server, sent, received)? {
                 Ok(Sentinel::Present { .. }) => {
@@ -477,7 +475,7 @@ impl Operation for Acquire<'_> {
                     Step::Send
                 }
                 Ok(Sentinel::Absent | Sentinel::Unborn) => {
-                    self.after_undo(AfterUndo::Found, received)
+                    self.after_undo(on, AfterUndo::Found, received)
                 }
                 Ok(Sentinel::Foreign) => self.fail(Failure::ForeignItem),
                 Err(failure) => self.fail(failure),
@@ -485,11 +483,15 @@ impl Operation for Acquire<'_> {
             Stage::Attempt => self.interpret_attempt(server, replies, sent, received)?,
             Stage::Look => match read_lock(replies, dialect)? {
                 Err(failure) => self.fail(failure),
+                Ok(LockItem::Free) if self.looking_last => {
+                    Step::Done(Acquired::Refused(Refusal::NOBODY))
+                }
                 Ok(LockItem::Free) => {
+                    self.observation.free();
                     self.stage = Stage::Attempt;
                     Step::Send
                 }
-                Ok(item) => self.looked(server.incarnation, item, received),
+                Ok(item) => self.looked(on, item, received),
             },
             Stage::Undo { then, .. } => {
                 let then = then.clone();
@@ -498,7 +500,7 @@ impl Operation for Acquire<'_> {
                     Compared::Failed(failure) => self.fail(failure),
                     Compared::Done | Compared::Other | Compared::Missing => {
                         self.close_attempt();
-                        self.after_undo(then, received)
+                        self.after_undo(on, then, received)
                     }
                 }
             }
@@ -534,12 +536,12 @@ impl Operation for Acquire<'_> {
         match (&mut self.stage, how) {
             (Stage::Attempt, Interruption::NotSent) if prepared => {
                 if let Some(attempt) = &mut self.attempt {
-                    attempt.open = attempt.open_before;
+                    attempt.not_sent();
                 }
             }
             (Stage::Attempt, Interruption::Unanswered) => {
                 if let Some(attempt) = &mut self.attempt {
-                    attempt.echoes = true;
+                    attempt.not_answered();
                 }
             }
             (Stage::Found(founding), _) => *founding = Founding::new(),

@@ -1,9 +1,10 @@
 //! Acquiring a lock, in the way that was asked for and that the server can do.
 
 use super::acquire::Acquire;
-use super::grant::{Acquired, Leftover, Request};
+use super::grant::{Acquired, Grant, Leftover, Request};
 use super::incarnation::{Dialect, ServerView};
 use super::lean_acquire::LeanAcquire;
+use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Sealed, Step};
 use super::record::Nonce;
@@ -52,6 +53,33 @@ impl<'a> Acquisition<'a> {
         match &self.way {
             Way::Full(acquire) => acquire.leftover(),
             Way::Lean(acquire) => acquire.leftover(),
+        }
+    }
+
+    /// See [`Acquire::inherit`]. A lock without a record cannot be made of one with: what was
+    /// handed on is left to whoever did that.
+    pub fn inherit(&mut self, grant: &Grant, cas: u64) {
+        if let Way::Full(acquire) = &mut self.way {
+            acquire.inherit(grant, cas);
+        }
+    }
+
+    /// See [`Acquire::take_settled`].
+    pub fn take_settled(&mut self) -> Option<Result<(), LossReason>> {
+        match &mut self.way {
+            Way::Full(acquire) => acquire.take_settled(),
+            Way::Lean(_) => None,
+        }
+    }
+
+    /// See [`Acquire::look_last`]. Returns whether there is anything to be looked at.
+    pub fn look_last(&mut self) -> bool {
+        match &mut self.way {
+            Way::Full(acquire) => {
+                acquire.look_last();
+                true
+            }
+            Way::Lean(_) => false,
         }
     }
 }

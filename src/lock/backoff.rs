@@ -5,7 +5,13 @@ use crate::wire::TimeLeft;
 use core::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_millis(1000);
+
+/// The longest between two attempts to reach a server.
+const LONGEST_FAILURE: Duration = Duration::from_millis(500);
+
+/// How many looks, at least, a lease lasts for.
+const LOOKS_PER_LEASE: u32 = 8;
 
 /// When a record may run out with the next second, the longest sleep.
 const NEAR_EXPIRY: Duration = Duration::from_millis(100);
@@ -13,12 +19,13 @@ const NEAR_EXPIRY: Duration = Duration::from_millis(100);
 /// Intervals that grow with how long the same holder has been watched.
 ///
 /// A lock that changes hands often is looked at often; one that is held for long costs the server
-/// two looks a second. Intervals are jittered by a quarter either way, so that contenders which
-/// started together do not stay together.
+/// a look a second, or eight in a lease where that is more: what ends by being abandoned is
+/// noticed as soon as its last renewal is seen late. Intervals are jittered by a quarter either
+/// way, so that contenders which started together do not stay together.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     random: u64,
-    /// The CAS unique that is being watched, and since when.
+    /// The mark of the holder that is being watched, and since when.
     watched: Option<(u64, Moment)>,
 }
 
@@ -32,15 +39,23 @@ impl Backoff {
         }
     }
 
-    /// How long to sleep after having seen, at `now`, a record with this CAS unique and this time
-    /// left.
-    pub fn after_look(&mut self, cas: u64, left: Option<TimeLeft>, now: Moment) -> Duration {
+    /// How long to sleep after having seen, at `now`, the lock of a holder with this mark, this
+    /// lease, where it states one, and this time left.
+    pub fn after_look(
+        &mut self,
+        holder: u64,
+        lease: Option<Duration>,
+        left: Option<TimeLeft>,
+        now: Moment,
+    ) -> Duration {
         let since = match self.watched {
-            Some((watched, since)) if watched == cas => since,
+            Some((watched, since)) if watched == holder => since,
             _ => now,
         };
-        self.watched = Some((cas, since));
-        let interval = (now.since(since) / 8).clamp(SHORTEST, LONGEST);
+        self.watched = Some((holder, since));
+        let longest = lease.map_or(LONGEST, |lease| lease / LOOKS_PER_LEASE);
+        let longest = longest.clamp(SHORTEST, LONGEST);
+        let interval = (now.since(since) / 8).clamp(SHORTEST, longest);
         let until_expiry = match left {
             // The server's next tick may come at once, so `t` seconds are t - 1 for sure.
             Some(TimeLeft::Seconds(left)) => {
@@ -55,7 +70,7 @@ impl Backoff {
     /// How long to sleep after the attempt number `attempt`, counted from 0, to reach a server.
     pub fn after_failure(&mut self, attempt: u32) -> Duration {
         let interval = Duration::from_millis(10) * 2u32.saturating_pow(attempt.min(10));
-        self.jittered(interval.min(LONGEST))
+        self.jittered(interval.min(LONGEST_FAILURE))
     }
 
     fn jittered(&mut self, interval: Duration) -> Duration {
@@ -81,29 +96,47 @@ mod tests {
         let mut now = 0;
         let mut looks = 0;
         while now < 60_000 {
-            let sleep = backoff.after_look(5, None, at(now));
+            let sleep = backoff.after_look(5, None, None, at(now));
             assert!(sleep >= SHORTEST * 3 / 4 && sleep <= LONGEST * 5 / 4);
             now += u64::try_from(sleep.as_millis()).expect("small").max(1);
             looks += 1;
         }
-        assert!((120..220).contains(&looks), "{looks} looks in a minute");
+        assert!((80..130).contains(&looks), "{looks} looks in a minute");
     }
 
     #[test]
     fn a_new_holder_is_looked_at_closely_again() {
         let mut backoff = Backoff::new(7);
-        backoff.after_look(5, None, at(0));
-        assert!(backoff.after_look(5, None, at(60_000)) > Duration::from_millis(300));
-        assert!(backoff.after_look(6, None, at(60_000)) < Duration::from_millis(2));
+        backoff.after_look(5, None, None, at(0));
+        assert!(backoff.after_look(5, None, None, at(60_000)) > Duration::from_millis(600));
+        assert!(backoff.after_look(6, None, None, at(60_000)) < Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_lease_is_looked_at_several_times_however_short_it_is() {
+        let mut backoff = Backoff::new(7);
+        for (lease, most) in [(100, 16), (1_000, 157), (8_000, 1250), (600_000, 1250)] {
+            let lease = Some(Duration::from_millis(lease));
+            backoff.after_look(5, lease, None, at(0));
+            let sleep = backoff.after_look(5, lease, None, at(60_000_000));
+            assert!(
+                sleep <= Duration::from_millis(most),
+                "{sleep:?} of {lease:?}"
+            );
+            assert!(
+                sleep >= Duration::from_millis(most / 2),
+                "{sleep:?} of {lease:?}"
+            );
+        }
     }
 
     #[test]
     fn nobody_sleeps_past_the_end_of_a_record() {
         let mut backoff = Backoff::new(7);
-        backoff.after_look(5, None, at(0));
-        let sleep = backoff.after_look(5, Some(TimeLeft::Seconds(1)), at(60_000));
+        backoff.after_look(5, None, None, at(0));
+        let sleep = backoff.after_look(5, None, Some(TimeLeft::Seconds(1)), at(60_000));
         assert!(sleep <= NEAR_EXPIRY);
-        let sleep = backoff.after_look(5, Some(TimeLeft::Expired), at(60_000));
+        let sleep = backoff.after_look(5, None, Some(TimeLeft::Expired), at(60_000));
         assert!(sleep <= SHORTEST);
     }
 

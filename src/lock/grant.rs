@@ -91,10 +91,15 @@ impl Grant {
     /// The record as stored; `None` when there is none, see [`Request::lean`].
     #[must_use]
     pub fn record(&self) -> Option<Record> {
+        self.record_for(self.lease)
+    }
+
+    /// The same with another lease.
+    pub(super) fn record_for(&self, lease: Lease) -> Option<Record> {
         match self.proof {
             Proof::Nonce(nonce) => Some(Record::new(
                 nonce,
-                self.lease.duration(),
+                lease.duration(),
                 self.since,
                 &self.owner,
             )),

@@ -169,18 +169,22 @@ pub(super) fn read_lock<'a>(
     })
 }
 
-/// Writes an attempt to acquire: stores the record where there is none, looks at the lock, draws a
-/// fencing token if there is a seed for its counter, and looks at the sentinel.
+/// Writes an attempt to acquire: stores the record where there is none, or in place of the one with
+/// this CAS unique, looks at the lock, draws a fencing token if there is a seed for its counter, and
+/// looks at the sentinel.
 pub(super) fn push_attempt(
     flight: &mut Flight,
     dialect: Dialect,
     (namespace, keys): (&Namespace, &LockKeys),
-    record: &[u8],
+    (record, over): (&[u8], Option<u64>),
     expiry: u64,
     seed: Option<u64>,
 ) {
     let requests = keys.requests();
-    flight.push_prepared_store(&requests.add, exptime(expiry), record);
+    match over {
+        None => flight.push_prepared_store(&requests.add, exptime(expiry), record),
+        Some(cas) => push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry),
+    }
     match (dialect, seed) {
         (Dialect::Meta, Some(seed)) => flight.push_prepared(&requests.look_draw_read, [seed]),
         _ => {
@@ -294,6 +298,18 @@ pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKey
             noreply: false,
         })),
     }
+}
+
+/// Writes what puts another record in place of the one that has this CAS unique. The same in both
+/// dialects: the meta protocol's way to store deletes what it finds no memory to replace.
+pub(super) fn push_rest(
+    flight: &mut Flight,
+    keys: &LockKeys,
+    record: &[u8],
+    cas: u64,
+    expiry: u64,
+) {
+    push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry);
 }
 
 /// What came of a request that names a CAS unique.

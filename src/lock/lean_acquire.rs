@@ -7,7 +7,7 @@ use super::items::{
 };
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Sealed, Step};
-use super::proof::{LeanToken, Proof};
+use super::proof::{LeanToken, Proof, mark_of};
 use super::record::Nonce;
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
@@ -140,7 +140,8 @@ impl<'a> LeanAcquire<'a> {
                     left,
                 })));
             }
-            return Ok(self.stamina.wait(cas, left, received));
+            let holder = mark_of(b"", cas);
+            return Ok(self.stamina.wait(holder, None, left, None, received));
         }
         let attempt = *attempt;
         if let Some(TimeLeft::Seconds(left)) = left {

@@ -1,10 +1,17 @@
 //! All arithmetic of leases: how long one may be, when the server should forget it, until when
 //! its holder may believe in it.
 //!
-//! The inequality that everything here keeps: with `s` the instant before the first byte of the
-//! request left, `D` the lease and `X` the expiry sent, **the server forgets the item no earlier
-//! than `s + D`** on the holder's clock, while the holder stops believing at `s + D` at the
-//! latest. See [`ServerClock::expiry`](super::ServerClock::expiry) for how `X` is found.
+//! With `s` the instant before the first byte of the request left and `D` the lease, the holder
+//! stops believing at `s + D` on its own clock, at the latest. Everything else keeps behind that:
+//!
+//! | who | may have the name | because |
+//! |---|---|---|
+//! | whoever finds it free | not before `s + D` | the server forgets the item no earlier, see [`ServerClock::expiry`](super::ServerClock::expiry) |
+//! | whoever takes it over | not before `s + D` | the same CAS unique was watched for [`watch_needed`], and had been given to the item behind `s` |
+//! | whoever finds a server that has forgotten | not before `s + D` | its memory is older than [`Lease::memory_needed`] of the longest lease |
+//! | the holder itself | renews at `s + D / 3` | two more tries fit in |
+//!
+//! Clocks may be up to 1 % fast or slow.
 
 use super::moment::Moment;
 use core::fmt;
@@ -32,6 +39,19 @@ pub(super) fn drift_over(duration: Duration) -> Duration {
 /// The same in nanoseconds.
 pub(super) const fn drift_over_nanos(nanos: u64) -> u64 {
     nanos / 99
+}
+
+/// For how long a contender must have seen the same CAS unique before it takes over a lock whose
+/// record states this lease.
+///
+/// Every request that prolongs a lease gives the item another CAS unique, so the holder asked for
+/// this one before it was first seen, and believes for at most the lease from then on. The holder's
+/// clock may be slow, which the first part of the drift pays for, and the contender's fast, which
+/// the second does.
+pub(super) fn watch_needed(lease: Lease) -> Duration {
+    let on_the_holders_clock = lease.0 + drift_over(lease.0);
+    // Rounded up: the divisions round down.
+    on_the_holders_clock + on_the_holders_clock / 100 + Duration::from_nanos(2)
 }
 
 /// How long a lock is to be held without being renewed.
@@ -163,5 +183,34 @@ mod tests {
         }
         let days = Duration::from_secs(40 * 86_400);
         assert_eq!(Lease::new(days), Err(LeaseError::TooLong { lease: days }));
+    }
+
+    /// The slowest clock that is allowed measures the lease, the fastest one the watch: the watch
+    /// still takes longer.
+    #[test]
+    fn a_watch_outlasts_the_belief_that_it_waits_for() {
+        for length in [MIN_LEASE, Duration::from_secs(10), MAX_LEASE] {
+            let lease = Lease::new(length).expect("in range");
+            let believed = length.as_nanos() * 100 / 99;
+            let watched = watch_needed(lease).as_nanos() * 100 / 101;
+            assert!(watched >= believed, "{length:?}: {watched} < {believed}");
+            assert!(watched <= believed + believed / 1000 + 10, "{length:?}");
+        }
+    }
+
+    #[test]
+    fn a_memory_outlasts_the_belief_that_it_waits_for() {
+        let lease = Lease::new(Duration::from_secs(99)).expect("in range");
+        assert_eq!(lease.memory_needed(), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn two_more_tries_fit_in_behind_the_first_renewal() {
+        for length in [MIN_LEASE, MAX_LEASE] {
+            let lease = Lease::new(length).expect("in range");
+            let sent = Moment::from_nanos(5);
+            let left = lease.valid_until(sent).since(lease.renew_at(sent));
+            assert!(left >= length / 3 * 2, "{left:?} of {length:?}");
+        }
     }
 }

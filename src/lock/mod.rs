@@ -7,6 +7,7 @@
 
 mod acquire;
 mod acquisition;
+mod attempt;
 mod backoff;
 mod founding;
 mod grant;
@@ -16,9 +17,11 @@ mod inspect;
 mod items;
 mod lean_acquire;
 mod lease;
+mod legacy;
 mod loss;
 mod moment;
 mod name;
+mod observation;
 mod operation;
 mod proof;
 mod raising;
@@ -33,6 +36,7 @@ mod stamina;
 mod statistics;
 mod survey;
 mod temporary_lru;
+mod verify;
 
 pub use acquire::Acquire;
 pub use acquisition::Acquisition;
@@ -60,3 +64,4 @@ pub use server_clock::{ServerClock, seconds_to_live};
 pub use statistics::{Flushed, GeneralStats, ItemStats, SettingStats};
 pub use survey::{LARGEST_ITEM, Survey, Surveyed, Surveyor};
 pub use temporary_lru::{EnableTemporaryLru, TemporaryLru};
+pub use verify::{Verified, Verify};

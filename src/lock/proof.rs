@@ -1,6 +1,6 @@
 //! What shows that the item of a lock is ours.
 
-use super::record::{Nonce, is_ours};
+use super::record::{Nonce, is_ours, nonce_of};
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,16 @@ impl Proof {
             Self::Nonce(nonce) => is_ours(value, nonce),
             Self::Token(token) => token.is_of(cas),
         }
+    }
+}
+
+/// A number that stays the same for as long as the same holder has the lock, however often it is
+/// renewed.
+pub(super) fn mark_of(value: &[u8], cas: u64) -> u64 {
+    match nonce_of(value) {
+        Some(nonce) => nonce.seed(),
+        None if cas >= TOP => cas & !COUNT,
+        None => cas,
     }
 }
 

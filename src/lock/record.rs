@@ -1,5 +1,6 @@
 //! The record: what the item of a held lock says.
 
+use super::lease::Lease;
 use super::name::{escape, unescape};
 use crate::wire::parse_u64;
 use alloc::string::String;
@@ -122,6 +123,22 @@ impl Owner {
         }
         Self { tail: tail.into() }
     }
+
+    /// What the owner calls itself; empty if nothing.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let word = self.tail.rsplit(|byte| *byte == b' ').next();
+        text(word.unwrap_or_default())
+    }
+}
+
+/// What an escaped word of a record says.
+fn text(word: &[u8]) -> String {
+    let word = if word == b"-" { b"" } else { word };
+    match String::from_utf8(unescape(word)) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }
 }
 
 impl fmt::Debug for Owner {
@@ -199,6 +216,13 @@ pub(super) fn nonce_of(value: &[u8]) -> Option<Nonce> {
     Nonce::parse(rest.get(..32)?).filter(|_| rest.get(32) == Some(&b' '))
 }
 
+/// The lease that a stored value states, if it is a record and the lease can be one.
+pub(super) fn lease_of(value: &[u8]) -> Option<Lease> {
+    nonce_of(value)?;
+    let millis = parse_u64(value.split(|byte| *byte == b' ').nth(2)?)?;
+    Lease::new(Duration::from_millis(millis)).ok()
+}
+
 /// What a stored record says about its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -229,17 +253,8 @@ impl HolderRecord {
         let lease = Duration::from_millis(parse_u64(words.next()?)?);
         let since = parse_u64(words.next()?)?;
         let pid = u32::try_from(parse_u64(words.next()?)?).ok()?;
-        let mut text = || {
-            let word = words.next()?;
-            let word = if word == b"-" { b"" } else { word };
-            let bytes = unescape(word);
-            Some(match String::from_utf8(bytes) {
-                Ok(text) => text,
-                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-            })
-        };
-        let host = text()?;
-        let label = text()?;
+        let host = text(words.next()?);
+        let label = text(words.next()?);
         Some(Self {
             nonce,
             lease,

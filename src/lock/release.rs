@@ -3,8 +3,9 @@
 use super::grant::{Grant, Leftover};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
-    Compared, Failure, LockItem, push_read_lock, push_release, read_compared, read_lock,
+    Compared, Failure, LockItem, push_read_lock, push_release, push_rest, read_compared, read_lock,
 };
+use super::lease::{Lease, MAX_LEASE, MIN_LEASE};
 use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::name::LockKeys;
@@ -44,6 +45,8 @@ pub struct Release<'a> {
     incarnation: Incarnation,
     proof: Proof,
     cas: Option<u64>,
+    /// Until when the name stays taken, and by what.
+    keep: Option<(&'a Grant, Moment)>,
     /// When to stop trying to reach the server.
     give_up: Moment,
     /// A release was sent and its answer lost.
@@ -66,6 +69,7 @@ impl<'a> Release<'a> {
             incarnation: grant.incarnation,
             proof: grant.proof,
             cas: Some(cas),
+            keep: None,
             give_up,
             unanswered: false,
             corrections: 0,
@@ -73,6 +77,26 @@ impl<'a> Release<'a> {
             removed: false,
             failures: 0,
         }
+    }
+
+    /// A request was sent that may have replaced the record, and was not answered: that it is not
+    /// there any more is no loss then.
+    #[must_use]
+    pub const fn behind_an_unanswered_request(mut self) -> Self {
+        self.unanswered = true;
+        self
+    }
+
+    /// Leaves the name taken until then, for all who look, though nobody believes in the lock any
+    /// more: in place of the record of `grant` comes one whose lease is the time until then. Whoever
+    /// has watched a record for the lease that it states may take it over, so a later expiry alone
+    /// would not do.
+    ///
+    /// A grant without a record is released at once.
+    #[must_use]
+    pub const fn keeping(mut self, grant: &'a Grant, until: Moment) -> Self {
+        self.keep = Some((grant, until));
+        self
     }
 
     /// Takes back what an abandoned acquisition may have left.
@@ -83,6 +107,7 @@ impl<'a> Release<'a> {
             incarnation: leftover.incarnation,
             proof: leftover.proof,
             cas: None,
+            keep: None,
             give_up,
             unanswered: false,
             corrections: 0,
@@ -90,6 +115,19 @@ impl<'a> Release<'a> {
             removed: false,
             failures: 0,
         }
+    }
+
+    /// For how long the name is to stay taken, if it is.
+    fn rest(&self, now: Moment) -> Option<(&'a Grant, Lease)> {
+        let (grant, until) = self.keep?;
+        let rest = until.since(now);
+        if rest.is_zero() {
+            return None;
+        }
+        // Records say milliseconds.
+        let rest = rest + Duration::from_nanos(999_999);
+        let lease = Lease::new(rest.clamp(MIN_LEASE, MAX_LEASE)).ok()?;
+        Some((grant, lease))
     }
 
     /// The record is not there, or not ours.
@@ -122,16 +160,24 @@ impl Operation for Release<'_> {
     fn prepare(
         &mut self,
         server: &ServerView,
-        _now: Now,
+        now: Now,
         flight: &mut Flight,
     ) -> Result<(), Released> {
         if server.incarnation != self.incarnation {
             return Err(Released::AlreadyLost(LossReason::ServerRestarted));
         }
         let dialect = server.capabilities.dialect;
-        match self.cas {
-            Some(cas) => push_release(flight, dialect, self.keys, cas),
-            None => push_read_lock(flight, dialect, self.keys),
+        match (self.cas, self.rest(now.moment)) {
+            (Some(cas), Some((grant, rest))) => {
+                let expiry = server.clock.expiry(rest, now);
+                let expiry = expiry.map_err(|error| Released::Failed(Failure::Lease(error)))?;
+                match grant.record_for(rest) {
+                    Some(record) => push_rest(flight, self.keys, record.as_bytes(), cas, expiry),
+                    None => push_release(flight, dialect, self.keys, cas),
+                }
+            }
+            (Some(cas), None) => push_release(flight, dialect, self.keys, cas),
+            (None, _) => push_read_lock(flight, dialect, self.keys),
         }
         Ok(())
     }

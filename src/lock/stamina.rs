@@ -2,6 +2,7 @@
 
 use super::backoff::Backoff;
 use super::grant::{Patience, Request};
+use super::lease::Lease;
 use super::moment::Moment;
 use super::operation::{Pause, Step};
 use crate::wire::TimeLeft;
@@ -66,9 +67,22 @@ impl Stamina {
         }
     }
 
-    /// Sleeps until the next look at a lock that is held with this CAS unique for so long.
-    pub(super) fn wait<T>(&mut self, cas: u64, left: Option<TimeLeft>, now: Moment) -> Step<T> {
-        let sleep = self.backoff.after_look(cas, left, now);
+    /// Sleeps until the next look at a lock that is held by a holder with this mark, for so long,
+    /// and can be taken over at `ripe` if it states a lease.
+    pub(super) fn wait<T>(
+        &mut self,
+        holder: u64,
+        lease: Option<Lease>,
+        left: Option<TimeLeft>,
+        ripe: Option<Moment>,
+        now: Moment,
+    ) -> Step<T> {
+        let lease = lease.map(Lease::duration);
+        let mut sleep = self.backoff.after_look(holder, lease, left, now);
+        // Where it was ripe before, taking it over has failed.
+        if let Some(ripe) = ripe.filter(|ripe| *ripe > now) {
+            sleep = sleep.min(ripe.since(now));
+        }
         self.pause(now, sleep, Pause::Held)
     }
 

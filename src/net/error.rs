@@ -49,7 +49,7 @@ const SHOWN: usize = 60;
 
 impl NetCause {
     /// The same for somebody else.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", feature = "blocking"))]
     pub(crate) fn again(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {

@@ -232,28 +232,6 @@ fn a_waiter_looks_until_the_lock_is_released_and_then_has_it() {
 }
 
 #[test]
-fn a_dead_holder_is_followed_soon_after_its_record_expires() {
-    for kind in Kind::ALL {
-        let names = Names::new("L");
-        let mut world = World::new(kind);
-        let dead = world.hold(1, &names, lease(3000));
-        let believed = world.clients[1].true_time(dead.valid_until);
-        let request = Request {
-            patience: Patience::Forever,
-            ..names.request(lease(3000))
-        };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
-        let granted_at = world.now;
-        run.granted();
-        assert!(granted_at >= believed, "{kind:?}: two believers");
-        assert!(
-            granted_at < believed + secs(5.0),
-            "{kind:?}: blocked for long"
-        );
-    }
-}
-
-#[test]
 fn patience_that_ends_ends_with_one_last_look() {
     for kind in Kind::ALL {
         for patience in [0, 1, 10, 777, 4000] {

@@ -793,7 +793,7 @@ fn thoroughness() -> u64 {
 /// Lives through as many histories as the weather has, with each kind of server.
 fn live_through(weather: &Weather) {
     let names = Names::new("L");
-    let (mut grants, mut lean_grants, mut renewals) = (0, 0, 0);
+    let (mut grants, mut lean_grants, mut renewals, mut takeovers) = (0, 0, 0, 0);
     for kind in Kind::ALL {
         for seed in 0..weather.histories * thoroughness() {
             let mut history = History::new(weather, kind, seed, &names);
@@ -801,6 +801,7 @@ fn live_through(weather: &Weather) {
             grants += history.grants;
             lean_grants += history.lean_grants;
             renewals += history.renewals;
+            takeovers += history.server.takeovers as u64;
         }
     }
     // Histories in which nothing happens show nothing.
@@ -811,6 +812,7 @@ fn live_through(weather: &Weather) {
         "only {lean_grants} grants without a record"
     );
     assert!(renewals >= weather.histories, "only {renewals} renewals");
+    assert!(takeovers > 0, "nobody took a lock over");
 }
 
 #[test]

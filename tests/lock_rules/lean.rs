@@ -255,7 +255,7 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
     world.connect(0).expect("a server");
     world.other_holds(&names, 3000);
     let lock = names.lock().into_bytes();
-    let gone = world.now + secs(200.0);
+    let gone = world.now + secs(400.0);
     world.at(gone, move |server, _| server.evict(&lock));
     let patient = Request {
         patience: Patience::Forever,

@@ -112,6 +112,8 @@ pub(crate) struct Item {
     /// The server's second at which it is dead; `None` is never.
     pub(crate) expiry: Option<u64>,
     pub(crate) cas: u64,
+    /// When it got that CAS unique.
+    since: Time,
     /// Who stored it.
     by: usize,
     /// `md … I` was here, and nobody has been told to refill it yet, or somebody has.
@@ -156,9 +158,12 @@ pub(crate) struct FakeServer {
     pub(crate) generation: u64,
     /// Every request line that was carried out, and by whom.
     pub(crate) log: Vec<(usize, String)>,
+    /// Records that were replaced by another client's.
+    pub(crate) takeovers: usize,
     items: HashMap<Vec<u8>, Item>,
     last_cas: u64,
     clock: Clock,
+    now: Time,
 }
 
 impl FakeServer {
@@ -183,9 +188,11 @@ impl FakeServer {
             pid: 4711,
             generation: 0,
             log: Vec::new(),
+            takeovers: 0,
             items: HashMap::new(),
             last_cas: 1,
             clock: Clock::started(0, phase, interval),
+            now: 0,
         }
     }
 
@@ -220,6 +227,7 @@ impl FakeServer {
     /// Somebody types `set`.
     pub(crate) fn set(&mut self, at: Time, key: &[u8], value: &[u8], exptime: i64) {
         self.clock.advance(at);
+        self.now = at;
         self.items.remove(key);
         self.store(key, value, exptime, NOBODY);
     }
@@ -276,6 +284,7 @@ impl FakeServer {
             value: value.into(),
             expiry: self.expiry(exptime),
             cas: self.next_cas(),
+            since: self.now,
             by,
             stale: None,
         };
@@ -288,6 +297,7 @@ impl FakeServer {
     /// Carries out the requests that `by` sent, all at this moment, and gives the replies.
     pub(crate) fn handle(&mut self, at: Time, by: usize, requests: &[u8]) -> Vec<u8> {
         self.clock.advance(at);
+        self.now = at;
         let mut out = Vec::new();
         let mut rest = requests;
         while !rest.is_empty() {
@@ -355,11 +365,29 @@ impl FakeServer {
             None => b"NOT_FOUND\r\n",
             Some(item) if item.cas != unique => b"EXISTS\r\n",
             Some(item) => {
-                self.check_owner(item, by, words);
+                if self.is_abandoned(item, value) {
+                    self.takeovers += item.by.abs_diff(by).min(1);
+                } else {
+                    self.check_owner(item, by, words);
+                }
                 self.store(key, value, number(words[3]), by);
                 b"STORED\r\n"
             }
         }
+    }
+
+    /// Whether a record may be replaced by another: nobody can believe in it any more, however slow
+    /// the clock is that he measures the lease with.
+    fn is_abandoned(&self, item: &Item, with: &[u8]) -> bool {
+        let stated = |value: &[u8]| {
+            let value = core::str::from_utf8(value).ok()?;
+            let words: Vec<&str> = value.split(' ').collect();
+            let lease = words.get(2)?.parse::<Time>().ok()?;
+            (words[0] == "m1" && words.len() == 7).then_some(lease * SECOND / 1000)
+        };
+        let stood = self.now - item.since;
+        let over = stated(&item.value).is_some_and(|lease| stood >= lease * 100 / 99);
+        over && stated(with).is_some()
     }
 
     /// We never release, renew or break another's lock. The sentinel and the counters of tokens
@@ -509,6 +537,7 @@ impl FakeServer {
                             assert_ne!(explicit, Some(compare), "kept: {words:?}");
                             item.stale = Some(Refill::Wanted);
                             item.cas = explicit.unwrap_or(cas);
+                            item.since = self.now;
                             item.expiry = expiry.unwrap_or(item.expiry);
                         } else {
                             assert!(expiry.is_none(), "a `T` without `I`: {words:?}");

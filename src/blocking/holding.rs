@@ -1,0 +1,135 @@
+//! What can be asked of a lock while it is held.
+
+use super::LockGuard;
+use super::drive::{Bound, sleep};
+use crate::front::{Holder, LockError, clock};
+use crate::lock::{Moment, Verify};
+use core::time::Duration;
+use std::string::String;
+
+impl LockGuard {
+    /// What the holder is called in the record, see [`Lock::label`](super::Lock::label).
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.lock.held.grant.owner.label()
+    }
+
+    /// The lease: how long the lock outlives a holder that dies.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lock.held.lease.duration()
+    }
+
+    /// Who holds the lock, as others see it ([`Client::holder`](super::Client::holder)) for as long as
+    /// it is held: what its own record says. Asks nobody.
+    ///
+    /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
+    /// [without a record](super::Lock::lean) says nothing about its holder.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        let core = &self.shared.core;
+        core.site.holder_of(&self.lock.held, clock::moment())
+    }
+
+    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
+    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
+    /// over.
+    ///
+    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
+    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
+    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// already. Otherwise it does not return for as long as all is well: call it in a thread that has
+    /// nothing else to do, or use [`danger_timeout`](Self::danger_timeout).
+    #[must_use]
+    pub fn danger(&self, margin: Duration) -> Duration {
+        loop {
+            if let Some(remaining) = self.danger_until(margin, Moment::from_nanos(u64::MAX)) {
+                return remaining;
+            }
+        }
+    }
+
+    /// As [`danger`](Self::danger), for at most `limit`: `None` if all is well then.
+    #[must_use]
+    pub fn danger_timeout(&self, margin: Duration, limit: Duration) -> Option<Duration> {
+        self.danger_until(margin, clock::moment().after(limit))
+    }
+
+    fn danger_until(&self, margin: Duration, until: Moment) -> Option<Duration> {
+        let held = &self.lock.held;
+        loop {
+            let seen = self.lock.changed.seen();
+            let now = clock::moment();
+            let remaining = held.remaining(now);
+            if remaining <= margin {
+                return Some(remaining);
+            }
+            if now >= until {
+                return None;
+            }
+            self.lock
+                .changed
+                .wait(seen, until.min(now.after(remaining - margin)));
+        }
+    }
+
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for. Where the lock is to end before
+    /// ([`max_hold`](super::Lock::max_hold)), nothing is sent.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    pub fn renew(&self) -> Result<Duration, LockError> {
+        let held = &self.lock.held;
+        let core = &self.shared.core;
+        let now = clock::moment();
+        held.check_held(now)?;
+        if held.is_final() {
+            return Ok(held.remaining(now));
+        }
+        let before = core.site.ask_for_renewal(self.index, &self.lock);
+        core.wake.give();
+        loop {
+            let seen = self.lock.changed.seen();
+            let now = clock::moment();
+            if let Some(result) = core.site.renewed_since(held, before, now) {
+                return result;
+            }
+            self.lock.changed.wait(seen, held.valid_until());
+        }
+    }
+
+    /// Asks the server whether the lock is still held: one round trip, which changes nothing.
+    ///
+    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
+    /// evicted, flushed or deleted. Before a step that must not be done twice this is the way to
+    /// know sooner. The answer is as old as its way back, so it does not take the place of the
+    /// [fencing token](Self::fencing_token).
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
+    /// not answer within the operation timeout
+    /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
+    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    pub fn verify(&self) -> Result<(), LockError> {
+        let held = &self.lock.held;
+        let now = clock::now();
+        held.check_held(now.moment)?;
+        let core = &self.shared.core;
+        let mut verify = Verify::new(&held.keys, &held.grant);
+        let driven = core.drive(&mut verify, now, Bound::Open, sleep);
+        let verified = driven.map_err(|error| error.about(&held.name))?;
+        let result = core.site.verified(held, verified, clock::moment());
+        if result.is_err() {
+            core.freed(&self.lock);
+            self.lock.changed.give();
+        }
+        result
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be asked of a lock while it is held.
+
+use super::LockGuard;
+use super::drive::Bound;
+use super::guard::STRETCH;
+use crate::front::{Holder, LockError, clock};
+use crate::lock::Verify;
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
+use core::task::Poll;
+use core::time::Duration;
+use std::string::String;
+use tokio::sync::futures::Notified;
+
+/// Waits for news of a lock, for at most so long and never for long at a stretch: the timer stands
+/// still while the machine is suspended, the lease does not.
+async fn news(mut changed: Pin<&mut Notified<'_>>, length: Duration) {
+    let mut over = pin!(tokio::time::sleep(length.min(STRETCH)));
+    poll_fn(|cx| {
+        if changed.as_mut().poll(cx).is_ready() || over.as_mut().poll(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+impl LockGuard {
+    /// What the holder is called in the record, see [`Lock::label`](crate::Lock::label).
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.lock.held.grant.owner.label()
+    }
+
+    /// The lease: how long the lock outlives a holder that dies.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lock.held.lease.duration()
+    }
+
+    /// Who holds the lock, as others see it ([`Client::holder`](crate::Client::holder)) for as long as
+    /// it is held: what its own record says. Asks nobody.
+    ///
+    /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
+    /// [without a record](crate::Lock::lean) says nothing about its holder.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        let core = &self.shared.core;
+        core.site.holder_of(&self.lock.held, clock::moment())
+    }
+
+    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
+    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
+    /// over.
+    ///
+    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
+    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
+    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// already.
+    ///
+    /// # Cancel safety
+    /// Safe to drop and to call again.
+    pub async fn danger(&self, margin: Duration) -> Duration {
+        let held = &self.lock.held;
+        loop {
+            let mut changed = pin!(self.lock.changed.notified());
+            // Registered before looking, so that no change between the two goes unnoticed.
+            changed.as_mut().enable();
+            let remaining = held.remaining(clock::moment());
+            if remaining <= margin {
+                return remaining;
+            }
+            news(changed, remaining - margin).await;
+        }
+    }
+
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for. Where the lock is to end before
+    /// ([`max_hold`](crate::Lock::max_hold)), nothing is sent.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the renewal, which is the keeper's, and leaves nothing
+    /// behind.
+    pub async fn renew(&self) -> Result<Duration, LockError> {
+        let held = &self.lock.held;
+        let core = &self.shared.core;
+        let now = clock::moment();
+        held.check_held(now)?;
+        if held.is_final() {
+            return Ok(held.remaining(now));
+        }
+        let mut before = None;
+        loop {
+            let mut changed = pin!(self.lock.changed.notified());
+            // Registered before looking, so that no change between the two goes unnoticed.
+            changed.as_mut().enable();
+            let before = *before.get_or_insert_with(|| {
+                let before = core.site.ask_for_renewal(self.index, &self.lock);
+                core.wake.notify_one();
+                before
+            });
+            let now = clock::moment();
+            if let Some(result) = core.site.renewed_since(held, before, now) {
+                return result;
+            }
+            news(changed, held.remaining(now)).await;
+        }
+    }
+
+    /// Asks the server whether the lock is still held: one round trip, which changes nothing.
+    ///
+    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
+    /// evicted, flushed or deleted. Before a step that must not be done twice this is the way to
+    /// know sooner. The answer is as old as its way back, so it does not take the place of the
+    /// [fencing token](Self::fencing_token).
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
+    /// not answer within the operation timeout
+    /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
+    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn verify(&self) -> Result<(), LockError> {
+        let held = &self.lock.held;
+        let now = clock::now();
+        held.check_held(now.moment)?;
+        let core = &self.shared.core;
+        let mut verify = Verify::new(&held.keys, &held.grant);
+        let driven = core.drive(&mut verify, Some(&held.keys), now, Bound::Open);
+        let verified = driven.await.map_err(|error| error.about(&held.name))?;
+        let result = core.site.verified(held, verified, clock::moment());
+        if result.is_err() {
+            core.freed(&self.lock);
+            self.lock.changed.notify_waiters();
+        }
+        result
+    }
+}

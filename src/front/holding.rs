@@ -1,0 +1,122 @@
+//! What is asked of a lock while it is held, in both fronts.
+
+use super::error::{Cause, LockError};
+use super::held::{Held, Trouble};
+use super::holder::Holder;
+use super::site::{Site, Unconnected};
+use crate::lock::{HolderRecord, LossReason, Moment, Verified};
+use crate::net::NetError;
+use crate::wire::TimeLeft;
+use core::time::Duration;
+use std::sync::Arc;
+
+impl Held {
+    /// The error of a lock that is not held any more.
+    pub(crate) fn lost(&self, reason: LossReason) -> LockError {
+        LockError::new(Cause::Lost(reason)).about(&self.name)
+    }
+
+    /// Checks that it is not over: then there is nothing to ask the server.
+    pub(crate) fn check_held(&self, now: Moment) -> Result<(), LockError> {
+        match self.over(now) {
+            Some(reason) => Err(self.lost(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Makes the renewal of a lock due at once, for the keeper, which must be woken. Returns what
+    /// [`renewed_since`](Self::renewed_since) wants to know.
+    ///
+    /// The keeper does it, so that whoever asked may go away at any time: a renewal that is begun
+    /// must be ended, because releases wait for that.
+    pub(crate) fn ask_for_renewal(&self, index: usize, lock: &Arc<L>) -> u64 {
+        let before = (**lock).as_ref().state().renewals;
+        self.registry.hasten(index, lock);
+        before
+    }
+
+    /// What came of the renewal that was asked for, or was under way then: what remains now, or
+    /// why it came to nothing. `None` when that is not known yet.
+    pub(crate) fn renewed_since(
+        &self,
+        held: &Held,
+        before: u64,
+        now: Moment,
+    ) -> Option<Result<Duration, LockError>> {
+        if let Err(error) = held.check_held(now) {
+            return Some(Err(error));
+        }
+        let state = held.state();
+        if state.renewals == before {
+            // Nobody renews it any more.
+            let closed = self.registry.is_closed();
+            return closed.then(|| Err(LockError::new(Cause::Closed).about(&held.name)));
+        }
+        let Some(trouble) = state.trouble.as_deref() else {
+            return Some(match state.silent {
+                false => Ok(held.remaining(now)),
+                true => Err(self.given_up(true, None).about(&held.name)),
+            });
+        };
+        let cause = match trouble {
+            Trouble::Refused(failure) => Cause::Server(failure.clone()),
+            Trouble::Silent(Unconnected::Unsuitable(failure)) => Cause::Server(failure.clone()),
+            Trouble::Silent(Unconnected::Net(error)) => {
+                let again = NetError {
+                    sent: error.sent,
+                    cause: error.cause.again(),
+                };
+                match error.sent {
+                    true => Cause::Unknown(again),
+                    false => Cause::Unavailable(again),
+                }
+            }
+        };
+        Some(Err(self.error(cause).about(&held.name)))
+    }
+
+    /// The holder of a lock that is held, as others see it. Asks nobody.
+    pub(crate) fn holder_of(&self, held: &Held, now: Moment) -> Holder {
+        let grant = &held.grant;
+        let (cas, expiry) = {
+            let state = held.state();
+            (state.cas, state.expiry)
+        };
+        let second = self
+            .with_view(grant.incarnation, |view| view.clock.second_at_least(now))
+            .flatten();
+        let left = second.map(|second| expiry.saturating_sub(second));
+        let left = left.and_then(|left| u32::try_from(left).ok());
+        let record = grant.record();
+        let record = record.and_then(|record| HolderRecord::parse(record.as_bytes()));
+        Holder {
+            last_token: grant.token,
+            cas,
+            ..Holder::seen(record, left.map(TimeLeft::Seconds), second)
+        }
+    }
+
+    /// What a look at a lock that is held has found, to the user. Ends the lock if it is lost;
+    /// whoever waits for news of it is to be told then.
+    pub(crate) fn verified(
+        &self,
+        held: &Held,
+        verified: Verified,
+        now: Moment,
+    ) -> Result<(), LockError> {
+        match verified {
+            // The time may have run out while the answer was on its way.
+            Verified::Yes => held.check_held(now),
+            Verified::Lost(reason) => {
+                if held.end(reason) {
+                    tracing::warn!(name = %held.name, %reason, "lock lost");
+                }
+                // It may have ended for another reason before, and that one counts.
+                Err(held.lost(held.over(now).unwrap_or(reason)))
+            }
+            Verified::Failed(failure) => Err(self.error(Cause::Server(failure)).about(&held.name)),
+        }
+    }
+}

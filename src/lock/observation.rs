@@ -1,0 +1,148 @@
+//! Watching a record until its holder cannot believe in it any more.
+//!
+//! memcached counts whole seconds and keeps an item for a few of them longer than its lease, so
+//! that it never forgets one too early. Who waits for a lock need not wait for that: the record
+//! states the lease, and a holder that renews gives it another CAS unique.
+
+use super::incarnation::Incarnation;
+use super::lease::{Lease, watch_needed};
+use super::moment::Moment;
+use super::record::lease_of;
+
+/// What a contender sees of the record in its way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Observation {
+    seen: Option<Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// CAS uniques start anew with each run of a server.
+    incarnation: Incarnation,
+    cas: u64,
+    /// When the answer arrived that showed this CAS unique first.
+    since: Moment,
+    /// What the record states; `None` for an item that is no record.
+    lease: Option<Lease>,
+}
+
+impl Observation {
+    pub(super) const fn new() -> Self {
+        Self { seen: None }
+    }
+
+    /// The lock was held with this value and CAS unique, by an answer that arrived at `received`.
+    pub(super) fn held(
+        &mut self,
+        incarnation: Incarnation,
+        value: &[u8],
+        cas: u64,
+        received: Moment,
+    ) {
+        let same = |seen: &Seen| seen.incarnation == incarnation && seen.cas == cas;
+        if !self.seen.as_ref().is_some_and(same) {
+            self.seen = Some(Seen {
+                incarnation,
+                cas,
+                since: received,
+                lease: lease_of(value),
+            });
+        }
+    }
+
+    /// Nobody held it.
+    pub(super) const fn free(&mut self) {
+        self.seen = None;
+    }
+
+    /// The lease that the record states.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.seen?.lease
+    }
+
+    /// The instant from which on the lock may be taken over, if the record stays as it is.
+    pub(super) fn ripe_at(&self) -> Option<Moment> {
+        let seen = self.seen?;
+        Some(seen.since.after(watch_needed(seen.lease?)))
+    }
+
+    /// The CAS unique to take the lock over from, if a request to this run of the server that is
+    /// sent at `now` may do that.
+    pub(super) fn ripe(&self, incarnation: Incarnation, now: Moment) -> Option<u64> {
+        let seen = self.seen.filter(|seen| seen.incarnation == incarnation)?;
+        (now >= self.ripe_at()?).then_some(seen.cas)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    const HERE: Incarnation = Incarnation { pid: 1, started: 1 };
+    const THERE: Incarnation = Incarnation { pid: 2, started: 1 };
+    const RECORD: &[u8] = b"m1 00000000000000000000000000000007 200 1795337329 1 host -";
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn a_record_that_stays_is_ripe_after_its_lease_and_the_drift_of_two_clocks() {
+        let mut seen = Observation::new();
+        assert_eq!(seen.ripe(HERE, at(u64::MAX / 1_000_000)), None);
+        seen.held(HERE, RECORD, 5, at(1000));
+        seen.held(HERE, RECORD, 5, at(1150));
+        let ripe = seen.ripe_at().expect("it states a lease");
+        assert!(ripe > at(1204) && ripe < at(1205), "{ripe:?}");
+        assert_eq!(seen.ripe(HERE, at(1204)), None);
+        assert_eq!(seen.ripe(HERE, at(1205)), Some(5));
+    }
+
+    #[test]
+    fn a_renewal_another_holder_and_a_free_moment_begin_it_anew() {
+        let mut seen = Observation::new();
+        seen.held(HERE, RECORD, 5, at(1000));
+        seen.held(HERE, RECORD, 6, at(1200));
+        assert_eq!(seen.ripe(HERE, at(1300)), None);
+        assert_eq!(seen.ripe(HERE, at(1405)), Some(6));
+        seen.free();
+        assert_eq!(seen.ripe(HERE, at(9000)), None);
+        seen.held(HERE, RECORD, 6, at(2000));
+        assert_eq!(seen.ripe(HERE, at(2100)), None);
+    }
+
+    #[test]
+    fn nothing_is_known_of_another_run_of_the_server() {
+        let mut seen = Observation::new();
+        seen.held(HERE, RECORD, 5, at(1000));
+        assert_eq!(seen.ripe(THERE, at(9000)), None);
+        // The same number, by chance.
+        seen.held(THERE, RECORD, 5, at(9000));
+        assert_eq!(seen.ripe(THERE, at(9100)), None);
+        assert_eq!(seen.ripe(THERE, at(9205)), Some(5));
+    }
+
+    #[test]
+    fn what_states_no_lease_is_left_to_the_server() {
+        let too_long = b"m1 00000000000000000000000000000007 99999999999 1 1 host -";
+        let too_short = b"m1 00000000000000000000000000000007 0 1 1 host -";
+        let short_nonce = b"m1 07 200 1795337329 1 host -";
+        for value in [
+            &b""[..],
+            b"7",
+            b"m2 x 200 1 1 host -",
+            too_long,
+            too_short,
+            short_nonce,
+        ] {
+            let mut seen = Observation::new();
+            seen.held(HERE, value, 5, at(1000));
+            assert_eq!(seen.ripe_at(), None, "{}", value.escape_ascii());
+        }
+        let lease = Duration::from_millis(200);
+        let mut seen = Observation::new();
+        seen.held(HERE, RECORD, 5, at(1000));
+        assert_eq!(seen.lease().map(Lease::duration), Some(lease));
+    }
+}

@@ -1,0 +1,199 @@
+//! Warnings ahead of the end of a lock, and what a guard knows of itself.
+
+use super::{LEASE, Site, lost, millis, seconds};
+use core::fmt;
+use core::time::Duration;
+use memlatch::{Client, ErrorKind, LossReason, blocking};
+use std::sync::{Mutex, Once, PoisonError};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+async fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    let client = builder.operation_timeout(millis(200)).build().await;
+    client.expect("the server is there")
+}
+
+fn blocking_client(site: &Site) -> blocking::Client {
+    let builder = site.settings(blocking::Client::builder());
+    let client = builder.operation_timeout(millis(200)).build();
+    client.expect("the server is there")
+}
+
+/// Everything that was worth a warning.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Listener;
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!("{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.push(line.0);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("the only one"));
+}
+
+/// How often it was said of this lock that its renewals are not answered.
+fn warned(name: &str) -> usize {
+    let warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = format!("name={name} ");
+    let about = |line: &&String| line.contains(&name) && line.contains("not answered");
+    warnings.iter().filter(about).count()
+}
+
+#[tokio::test]
+async fn the_end_is_near_before_it_is_there() {
+    listen();
+    let lease = seconds(4);
+    let mut cases = tokio::task::JoinSet::new();
+    for (number, site) in Site::all().into_iter().enumerate() {
+        cases.spawn(async move {
+            let one = client(&site).await;
+            let name = format!("near-{number}");
+            let guard = one.lock(&name).lease(lease).acquire().await.expect("free");
+            // All is well.
+            let margin = seconds(1);
+            let danger = guard.danger(margin);
+            let well = tokio::time::timeout(millis(300), danger).await;
+            assert!(well.is_err());
+            assert!(guard.danger(lease).await > Duration::ZERO, "at once");
+
+            site.server.stop_signal();
+            let remaining = guard.danger(margin).await;
+            assert!(remaining <= margin);
+            assert_eq!(guard.is_valid(), !guard.remaining().is_zero());
+            site.server.continue_signal();
+            while let Err(error) = guard.renew().await {
+                if error.kind() == ErrorKind::Lost {
+                    // The machine was too busy for a second to be enough.
+                    assert_eq!(warned(&name), 1);
+                    return;
+                }
+            }
+            assert_eq!(warned(&name), 1);
+
+            site.server.stop_signal();
+            assert_eq!(guard.lost().await, LossReason::Unreachable);
+            site.server.continue_signal();
+            assert_eq!(guard.danger(Duration::ZERO).await, Duration::ZERO);
+            assert_eq!(warned(&name), 2);
+        });
+    }
+    cases.join_all().await;
+}
+
+#[test]
+fn the_end_is_near_before_it_is_there_in_the_blocking_front() {
+    listen();
+    let lease = seconds(4);
+    let case = |number: usize, site: Site| {
+        let one = blocking_client(&site);
+        let name = format!("near-blocking-{number}");
+        let guard = one.lock(&name).lease(lease).acquire().expect("free");
+        // All is well.
+        let margin = seconds(1);
+        assert_eq!(guard.danger_timeout(margin, millis(300)), None);
+        assert!(guard.danger(lease) > Duration::ZERO, "at once");
+
+        site.server.stop_signal();
+        let remaining = guard.danger(margin);
+        assert!(remaining <= margin);
+        site.server.continue_signal();
+        while let Err(error) = guard.renew() {
+            if error.kind() == ErrorKind::Lost {
+                // The machine was too busy for a second to be enough.
+                assert_eq!(warned(&name), 1);
+                return;
+            }
+        }
+        assert_eq!(warned(&name), 1);
+
+        site.server.stop_signal();
+        let danger = guard.danger_timeout(margin, super::LONG);
+        assert!(danger.expect("in time") <= margin);
+        assert_eq!(guard.lost(), LossReason::Unreachable);
+        site.server.continue_signal();
+        assert_eq!(guard.danger(Duration::ZERO), Duration::ZERO);
+        assert_eq!(warned(&name), 2);
+    };
+    std::thread::scope(|scope| {
+        for (number, site) in Site::all().into_iter().enumerate() {
+            scope.spawn(move || case(number, site));
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_guard_knows_what_others_see_of_it() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let lock = one.lock("a").label("nightly import").lease(LEASE);
+        let guard = lock.acquire().await.expect("free");
+        assert_eq!((&*guard.label(), guard.lease()), ("nightly import", LEASE));
+        let own = guard.holder();
+        let mut seen = one.holder("a").await.expect("answered").expect("held");
+        assert_eq!((own.pid, own.cas), (seen.pid, seen.cas));
+        assert_eq!(own.last_token, guard.fencing_token());
+        // The second may have changed between the two.
+        let left = own.expires_in.expect("known");
+        let others = seen.expires_in.unwrap_or(left);
+        assert!(left >= others && left <= others + seconds(2), "{left:?}");
+        assert!(seen.held_for <= own.held_for + seconds(1));
+        seen.expires_in = own.expires_in;
+        seen.held_for = own.held_for;
+        assert_eq!(own, seen);
+
+        site.delete(guard.key());
+        lost(
+            &guard.verify().await.expect_err("lost"),
+            LossReason::Vanished,
+        );
+        assert_eq!(guard.holder().label, "nightly import");
+        drop(guard);
+
+        let guard = one.lock("a").lean().label("x").acquire().await;
+        let guard = guard.expect("free");
+        let seen = one.holder("a").await.expect("answered").expect("held");
+        assert_eq!(guard.holder().host, seen.host);
+        drop(guard);
+
+        let two = blocking_client(site);
+        let guard = two.lock("b").label("-").acquire().expect("free");
+        assert_eq!((&*guard.label(), guard.lease()), ("-", LEASE));
+        let seen = two.holder("b").expect("answered").expect("held");
+        let own = guard.holder();
+        assert_eq!((own.label, own.host), (seen.label, seen.host));
+        assert_eq!(own.since_unix, seen.since_unix);
+    }
+}

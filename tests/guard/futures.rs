@@ -1,0 +1,182 @@
+//! The async front.
+
+use super::{LEASE, LONG, Site, lost, millis};
+use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome};
+use std::sync::Arc;
+
+async fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    builder.build().await.expect("the server is there")
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_is_verified() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        for lock in [one.lock("a"), one.lock("lean").lean()] {
+            let guard = lock.lease(LONG).acquire().await.expect("free");
+            guard.verify().await.expect("just acquired");
+            assert!(guard.is_valid());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_verify_finds_is_told_at_once() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        for reason in [LossReason::Vanished, LossReason::TakenOver] {
+            let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+            if reason == LossReason::Vanished {
+                site.delete(guard.key());
+            } else {
+                site.overtake(guard.key());
+            }
+            let (told, error) = tokio::join!(guard.lost(), guard.verify());
+            assert_eq!(told, reason);
+            lost(&error.expect_err("lost"), reason);
+            assert!(!guard.is_valid());
+            // Without asking again.
+            site.server.stop_signal();
+            lost(&guard.verify().await.expect_err("lost"), reason);
+            site.server.continue_signal();
+        }
+    }
+}
+
+#[tokio::test]
+async fn verify_finds_a_server_that_was_restarted() {
+    for mut site in Site::all() {
+        let one = client(&site).await;
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        site.server.restart();
+        let error = loop {
+            // The first question may find the connection closed.
+            let error = guard.verify().await.expect_err("lost");
+            if error.kind() == ErrorKind::Lost {
+                break error;
+            }
+        };
+        lost(&error, LossReason::ServerRestarted);
+        assert_eq!(guard.lost().await, LossReason::ServerRestarted);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_says_nothing_about_the_lock() {
+    for site in &Site::all() {
+        let builder = site.settings(Client::builder());
+        let one = builder.operation_timeout(millis(300)).build().await;
+        let one = one.expect("the server is there");
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        site.server.stop_signal();
+        let error = guard.verify().await.expect_err("nobody answers");
+        site.server.continue_signal();
+        assert!(error.is_unknown() || error.is_unavailable(), "{error}");
+        assert!(guard.is_valid());
+        guard.verify().await.expect("still ours");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_gives_all_of_the_lease() {
+    let sites = Site::all();
+    let mut held = Vec::new();
+    for site in &sites {
+        let one = client(site).await;
+        for lock in [one.lock("a"), one.lock("lean").lean()] {
+            held.push(lock.lease(LEASE).acquire().await.expect("free"));
+        }
+    }
+    tokio::time::sleep(millis(1000)).await;
+    for guard in &held {
+        let before = guard.remaining();
+        let renewed = guard.renew().await.expect("ours");
+        assert!(
+            renewed > before && renewed <= LEASE,
+            "{before:?} {renewed:?}"
+        );
+        assert!(guard.remaining() <= renewed);
+    }
+    for guard in held {
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn many_ask_for_a_renewal_at_once() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
+        let guard = Arc::new(guard);
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let guard = Arc::clone(&guard);
+            all.spawn(async move { guard.renew().await });
+        }
+        for renewed in all.join_all().await {
+            assert!(!renewed.expect("ours").is_zero());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_not_answered_is_no_loss() {
+    for site in &Site::all() {
+        let builder = site.settings(Client::builder());
+        let one = builder.operation_timeout(millis(300)).build().await;
+        let one = one.expect("the server is there");
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        site.server.stop_signal();
+        let error = guard.renew().await.expect_err("nobody answers");
+        site.server.continue_signal();
+        assert!(error.is_unknown() || error.is_unavailable(), "{error}");
+        assert!(error.server().is_some() && error.to_string().contains("`a`"));
+        assert!(guard.is_valid());
+        // What became of the other one is not known; this one finds out.
+        guard.renew().await.expect("ours");
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_finds_a_loss() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        site.delete(guard.key());
+        lost(
+            &guard.renew().await.expect_err("lost"),
+            LossReason::Vanished,
+        );
+        assert_eq!(guard.lost().await, LossReason::Vanished);
+        lost(
+            &guard.renew().await.expect_err("lost"),
+            LossReason::Vanished,
+        );
+        drop(guard);
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        assert!(one.shutdown(LONG).await);
+        lost(
+            &guard.renew().await.expect_err("lost"),
+            LossReason::Released,
+        );
+    }
+}
+
+#[test]
+fn nobody_renews_where_the_keepers_runtime_has_ended() {
+    let site = Site::all().pop().expect("a server");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let guard = runtime.block_on(async {
+        let one = client(&site).await;
+        one.lock("a").lease(LONG).acquire().await.expect("free")
+    });
+    drop(runtime);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let error = runtime.block_on(guard.renew()).expect_err("no keeper");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(guard.is_valid());
+}

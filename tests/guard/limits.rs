@@ -1,0 +1,276 @@
+//! For how long a lock is held at most, and at least.
+
+use super::{LONG, Site, fails, millis, seconds};
+use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome, blocking};
+use std::thread;
+use std::time::Instant;
+
+/// Beyond the end of a hold, and nowhere near the end of a lease.
+const SOON: core::time::Duration = seconds(20);
+
+async fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    builder.build().await.expect("the server is there")
+}
+
+fn blocking_client(site: &Site) -> blocking::Client {
+    let builder = site.settings(blocking::Client::builder());
+    builder.build().expect("the server is there")
+}
+
+#[tokio::test]
+async fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free() {
+    let limit = millis(700);
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        for lock in [one.lock("a"), one.lock("a").lean()] {
+            let began = Instant::now();
+            let lock = lock.lease(LONG).max_hold(limit);
+            let guard = lock.acquire().await.expect("free");
+            assert!(guard.remaining() <= limit, "{:?}", guard.remaining());
+            assert!(guard.renew().await.expect("nothing to do") <= limit);
+            assert_eq!(guard.lost().await, LossReason::Expired);
+            assert!(began.elapsed() >= limit);
+            let other = two.lock("a").acquire_timeout(SOON).await;
+            let other = other.expect("released long before the end of its lease");
+            let outcome = guard.release().await.expect("known without asking");
+            let reason = LossReason::Expired;
+            assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
+            let outcome = other.release().await.expect("answered");
+            assert_eq!(outcome, ReleaseOutcome::Released);
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free_in_the_blocking_front() {
+    let limit = millis(700);
+    for site in &Site::all() {
+        let (one, two) = (blocking_client(site), blocking_client(site));
+        for lock in [one.lock("a"), one.lock("a").lean()] {
+            let began = Instant::now();
+            let lock = lock.lease(LONG).max_hold(limit);
+            let guard = lock.acquire().expect("free");
+            assert!(guard.remaining() <= limit, "{:?}", guard.remaining());
+            assert!(guard.renew().expect("nothing to do") <= limit);
+            assert_eq!(guard.lost(), LossReason::Expired);
+            assert!(began.elapsed() >= limit);
+            let other = two.lock("a").acquire_timeout(SOON);
+            let other = other.expect("released long before the end of its lease");
+            let outcome = guard.release().expect("known without asking");
+            let reason = LossReason::Expired;
+            assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
+            let outcome = other.release().expect("answered");
+            assert_eq!(outcome, ReleaseOutcome::Released);
+        }
+    }
+}
+
+/// Whoever comes first at the end, guard or keeper, the lock is released, and by one of them.
+#[tokio::test]
+async fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        for round in 0..10 {
+            let lock = one.lock("a").lease(LONG).max_hold(millis(50));
+            let guard = lock.acquire().await.expect("free");
+            while guard.is_valid() {
+                tokio::task::yield_now().await;
+            }
+            match round % 3 {
+                0 => drop(guard),
+                1 => guard.release_quietly(),
+                _ => drop(guard.release().await.expect("known")),
+            }
+            let other = two.lock("a").acquire_timeout(SOON).await;
+            drop(other.expect("released long before the end of its lease"));
+        }
+    }
+}
+
+#[test]
+fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free_in_the_blocking_front() {
+    for site in &Site::all() {
+        let (one, two) = (blocking_client(site), blocking_client(site));
+        for round in 0..10 {
+            let lock = one.lock("a").lease(LONG).max_hold(millis(50));
+            let guard = lock.acquire().expect("free");
+            while guard.is_valid() {
+                thread::yield_now();
+            }
+            match round % 3 {
+                0 => drop(guard),
+                1 => guard.release_quietly(),
+                _ => drop(guard.release().expect("known")),
+            }
+            let other = two.lock("a").acquire_timeout(SOON);
+            drop(other.expect("released long before the end of its lease"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn renewals_never_reach_beyond_the_longest_hold() {
+    let limit = seconds(4);
+    let sites = Site::all();
+    let mut held = Vec::new();
+    for site in &sites {
+        let one = client(site).await;
+        let lock = one.lock("a").lease(millis(1500)).max_hold(limit);
+        let began = Instant::now();
+        let guard = lock.acquire().await.expect("free");
+        // Both began before the lock was asked for, and after it was there.
+        held.push((guard, began, Instant::now()));
+    }
+    let mut longest = millis(0);
+    while held.iter().any(|(guard, ..)| guard.is_valid()) {
+        for (guard, _, after) in &held {
+            let elapsed = after.elapsed();
+            let remaining = guard.remaining();
+            if !remaining.is_zero() {
+                assert!(elapsed + remaining <= limit, "{elapsed:?} {remaining:?}");
+                longest = longest.max(elapsed);
+            }
+        }
+        tokio::time::sleep(millis(5)).await;
+    }
+    assert!(longest > seconds(2), "it was renewed: {longest:?}");
+    for (guard, began, _) in &held {
+        assert_eq!(guard.lost().await, LossReason::Expired);
+        assert!(began.elapsed() >= limit);
+    }
+}
+
+#[tokio::test]
+async fn a_longest_hold_of_nothing_is_refused() {
+    let site = Site::all().pop().expect("a server");
+    let one = client(&site).await;
+    let lock = one.lock("a").max_hold(millis(0));
+    let part = "max_hold is 0";
+    fails(lock.acquire().await, ErrorKind::InvalidInput, part);
+    fails(lock.try_acquire().await, ErrorKind::InvalidInput, part);
+    let lock = blocking_client(&site).lock("a").max_hold(millis(0));
+    fails(lock.acquire(), ErrorKind::InvalidInput, part);
+}
+
+/// How a guard goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Released,
+    Dropped,
+    Quiet,
+    ShutDown,
+}
+
+const WAYS: [Way; 4] = [Way::Released, Way::Dropped, Way::Quiet, Way::ShutDown];
+
+/// Longer than it takes to look, and to be told.
+const STAYS: core::time::Duration = millis(1500);
+
+#[tokio::test]
+async fn a_name_stays_taken_behind_an_early_release() {
+    let mut cases = tokio::task::JoinSet::new();
+    for site in Site::all() {
+        cases.spawn(async move {
+            let two = client(&site).await;
+            for way in WAYS {
+                let one = client(&site).await;
+                let lock = one.lock("a").label("early").min_hold(STAYS);
+                let guard = lock.acquire().await.expect("free");
+                let acquired = Instant::now();
+                match way {
+                    Way::Released => {
+                        let outcome = guard.release().await.expect("answered");
+                        assert_eq!(outcome, ReleaseOutcome::Released);
+                    }
+                    Way::Dropped => drop(guard),
+                    Way::Quiet => guard.release_quietly(),
+                    Way::ShutDown => {
+                        assert!(one.shutdown(LONG).await);
+                        assert_eq!(guard.lost().await, LossReason::Released);
+                    }
+                }
+                let holder = two.holder("a").await.expect("answered");
+                assert_eq!(holder.expect("taken").label, "early", "{way:?}");
+                let next = two.lock("a").acquire_timeout(SOON).await;
+                let waited = acquired.elapsed();
+                drop(next.expect("free in the end"));
+                assert!(waited >= STAYS, "{way:?}: {waited:?}");
+                assert_eq!(one.quiet_failures(), 0);
+                // The drop is the keeper's to finish.
+                assert!(one.shutdown(LONG).await);
+            }
+            assert!(two.shutdown(LONG).await);
+        });
+    }
+    cases.join_all().await;
+}
+
+#[test]
+fn a_name_stays_taken_behind_an_early_release_in_the_blocking_front() {
+    let case = |site: Site| {
+        let two = blocking_client(&site);
+        for way in WAYS {
+            let one = blocking_client(&site);
+            let lock = one.lock("a").label("early").min_hold(STAYS);
+            let guard = lock.acquire().expect("free");
+            let acquired = Instant::now();
+            match way {
+                Way::Released => {
+                    let outcome = guard.release().expect("answered");
+                    assert_eq!(outcome, ReleaseOutcome::Released);
+                }
+                Way::Dropped => drop(guard),
+                Way::Quiet => guard.release_quietly(),
+                Way::ShutDown => {
+                    assert!(one.shutdown(LONG));
+                    assert_eq!(guard.lost(), LossReason::Released);
+                }
+            }
+            let holder = two.holder("a").expect("answered");
+            assert_eq!(holder.expect("taken").label, "early", "{way:?}");
+            let next = two.lock("a").acquire_timeout(SOON);
+            let waited = acquired.elapsed();
+            drop(next.expect("free in the end"));
+            assert!(waited >= STAYS, "{way:?}: {waited:?}");
+            assert!(one.shutdown(LONG));
+            assert_eq!(one.quiet_failures(), 0);
+        }
+    };
+    thread::scope(|scope| {
+        for site in Site::all() {
+            scope.spawn(|| case(site));
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_lock_that_was_held_for_long_enough_is_free_at_once() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let lock = one.lock("a").lease(LONG).min_hold(millis(100));
+        let guard = lock.acquire().await.expect("free");
+        tokio::time::sleep(millis(150)).await;
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+        let next = two.lock("a").try_acquire().await.expect("answered");
+        drop(next.expect("free"));
+    }
+}
+
+#[tokio::test]
+async fn shortest_holds_that_cannot_be_had_are_refused() {
+    let site = Site::all().pop().expect("a server");
+    let one = client(&site).await;
+    let two = blocking_client(&site);
+    let input = ErrorKind::InvalidInput;
+    let lock = one.lock("a").lean().min_hold(STAYS);
+    fails(lock.acquire().await, input, "lean");
+    let lock = two.lock("a").lean().min_hold(STAYS);
+    fails(lock.acquire(), input, "lean");
+    let long = seconds(31 * 86_400);
+    let lock = one.lock("a").min_hold(long);
+    fails(lock.try_acquire().await, input, "30 days");
+    let lock = two.lock("a").min_hold(long);
+    fails(lock.try_acquire(), input, "30 days");
+}

@@ -1,0 +1,157 @@
+//! The blocking front.
+
+use super::{LEASE, LONG, Site, lost, millis};
+use memlatch::blocking::Client;
+use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
+use std::thread;
+
+fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    builder.build().expect("the server is there")
+}
+
+#[test]
+fn a_lock_that_is_held_is_verified() {
+    for site in &Site::all() {
+        let one = client(site);
+        for lock in [one.lock("a"), one.lock("lean").lean()] {
+            let guard = lock.lease(LONG).acquire().expect("free");
+            guard.verify().expect("just acquired");
+            assert!(guard.is_valid());
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_verify_finds_is_told_at_once() {
+    for site in &Site::all() {
+        let one = client(site);
+        for reason in [LossReason::Vanished, LossReason::TakenOver] {
+            let guard = one.lock("a").lease(LONG).acquire().expect("free");
+            if reason == LossReason::Vanished {
+                site.delete(guard.key());
+            } else {
+                site.overtake(guard.key());
+            }
+            thread::scope(|scope| {
+                let told = scope.spawn(|| guard.lost());
+                lost(&guard.verify().expect_err("lost"), reason);
+                assert_eq!(told.join().expect("no panic"), reason);
+            });
+            assert!(!guard.is_valid());
+            // Without asking again.
+            site.server.stop_signal();
+            lost(&guard.verify().expect_err("lost"), reason);
+            site.server.continue_signal();
+        }
+    }
+}
+
+#[test]
+fn verify_finds_a_server_that_was_restarted() {
+    for mut site in Site::all() {
+        let one = client(&site);
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        site.server.restart();
+        let error = loop {
+            // The first question may find the connection closed.
+            let error = guard.verify().expect_err("lost");
+            if error.kind() == ErrorKind::Lost {
+                break error;
+            }
+        };
+        lost(&error, LossReason::ServerRestarted);
+        assert_eq!(guard.lost(), LossReason::ServerRestarted);
+    }
+}
+
+#[test]
+fn a_silent_server_says_nothing_about_the_lock() {
+    for site in &Site::all() {
+        let builder = site.settings(Client::builder());
+        let one = builder.operation_timeout(millis(300)).build();
+        let one = one.expect("the server is there");
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        site.server.stop_signal();
+        let error = guard.verify().expect_err("nobody answers");
+        site.server.continue_signal();
+        assert!(error.is_unknown() || error.is_unavailable(), "{error}");
+        assert!(guard.is_valid());
+        guard.verify().expect("still ours");
+    }
+}
+
+#[test]
+fn a_renewal_gives_all_of_the_lease() {
+    let sites = Site::all();
+    let mut held = Vec::new();
+    for site in &sites {
+        let one = client(site);
+        for lock in [one.lock("a"), one.lock("lean").lean()] {
+            held.push(lock.lease(LEASE).acquire().expect("free"));
+        }
+    }
+    thread::sleep(millis(1000));
+    for guard in &held {
+        let before = guard.remaining();
+        let renewed = guard.renew().expect("ours");
+        assert!(
+            renewed > before && renewed <= LEASE,
+            "{before:?} {renewed:?}"
+        );
+        assert!(guard.remaining() <= renewed);
+    }
+    for guard in held {
+        let outcome = guard.release().expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[test]
+fn many_ask_for_a_renewal_at_once() {
+    for site in &Site::all() {
+        let one = client(site);
+        let guard = one.lock("a").lease(LEASE).acquire().expect("free");
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| assert!(!guard.renew().expect("ours").is_zero()));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_renewal_that_is_not_answered_is_no_loss() {
+    for site in &Site::all() {
+        let builder = site.settings(Client::builder());
+        let one = builder.operation_timeout(millis(300)).build();
+        let one = one.expect("the server is there");
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        site.server.stop_signal();
+        let error = guard.renew().expect_err("nobody answers");
+        site.server.continue_signal();
+        assert!(error.is_unknown() || error.is_unavailable(), "{error}");
+        assert!(error.server().is_some() && error.to_string().contains("`a`"));
+        assert!(guard.is_valid());
+        // What became of the other one is not known; this one finds out.
+        guard.renew().expect("ours");
+        let outcome = guard.release().expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[test]
+fn a_renewal_finds_a_loss() {
+    for site in &Site::all() {
+        let one = client(site);
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        site.delete(guard.key());
+        lost(&guard.renew().expect_err("lost"), LossReason::Vanished);
+        assert_eq!(guard.lost(), LossReason::Vanished);
+        lost(&guard.renew().expect_err("lost"), LossReason::Vanished);
+        drop(guard);
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        assert!(one.shutdown(LONG));
+        lost(&guard.renew().expect_err("lost"), LossReason::Released);
+    }
+}
