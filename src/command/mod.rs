@@ -49,7 +49,7 @@ fn refuse(error: &clap::Error) -> u8 {
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             output::complain(
-                "a subcommand is missing: run, status, serve, demo or doctor (see `memlatch --help`)",
+                "a subcommand is missing: run, status, doctor, serve or demo (see `memlatch --help`)",
             );
             return code::USAGE;
         }

@@ -384,6 +384,35 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_at_whatever_stage_is_a_fact_or_an_error() {
+        let namespace = namespace();
+        let long = "STAT items:1:evicted 18446744073709551615\r\nSTAT items:2:evicted 1\r\nEND\r\n";
+        let answers = [
+            GREETING,
+            GENERAL,
+            long,
+            "ERROR\r\n",
+            "END\r\n",
+            "\r\n",
+            "VA 0 t1\r\n\r\n",
+        ];
+        for asked in 0..4 {
+            for text in answers {
+                for end in 0..=text.len() {
+                    let mut surveyor = Surveyor::new(&namespace, None);
+                    for before in [GREETING, GENERAL, "END\r\n"].iter().take(asked) {
+                        assert_eq!(answer(&mut surveyor, before), Ok(Surveyed::Again));
+                    }
+                    let came = answer(&mut surveyor, &text[..end]);
+                    if came.is_err() {
+                        assert_eq!(surveyor.cut_short().is_some(), asked > 0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_version_that_goes_on_for_ever_is_cut() {
         let namespace = namespace();
         let mut surveyor = Surveyor::new(&namespace, None);
