@@ -76,8 +76,10 @@ pub mod wire;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use client::{Client, Lock, LockGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-pub use front::{Builder, DEFAULT_LEASE, ErrorKind, Holder, LockError, ReleaseOutcome};
-pub use lock::{Dialect, LockParts, LossReason, PartsError, fencing};
+pub use front::{
+    Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, LockError, ReleaseOutcome, Verdict,
+};
+pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 
 // What the README shows is compiled with the other examples.
 #[cfg(all(doctest, feature = "tokio"))]

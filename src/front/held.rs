@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(held.begin_renewal(at(3)), Some(5));
         // One at a time: the CAS unique is about to change.
         assert_eq!(held.begin_renewal(at(3)), None);
-        assert_eq!(held.end_renewal(Some(&renewed(6, at(3)))), None);
+        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
         assert_eq!(held.valid_until(), at(12));
 
         assert_eq!(held.give_up(at(4)), None);
@@ -404,7 +404,7 @@ mod tests {
             held.state().renewing,
             "the release has something to wait for"
         );
-        assert_eq!(held.end_renewal(Some(&renewed(6, at(3)))), None);
+        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
         assert_eq!(held.state().cas, 6);
         assert_eq!(held.remaining(at(4)), Duration::ZERO);
         assert_eq!(held.begin_renewal(at(5)), None);

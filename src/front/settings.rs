@@ -1,7 +1,9 @@
 //! What a client is told when it is built.
 
 use super::error::{Cause, LockError};
-use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
+use crate::lock::{
+    DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner, Surveyor,
+};
 use crate::net::Address;
 use crate::net::dial::Dialing;
 #[cfg(feature = "tls")]
@@ -435,6 +437,23 @@ impl Settings {
         let credentials = self.credentials.as_ref();
         Handshake::new(&self.namespace, self.dialect)
             .authenticate(credentials.map(OwnedCredentials::as_credentials))
+    }
+
+    /// What asks the server about itself.
+    pub(crate) fn surveyor(&self) -> Surveyor<'_> {
+        let credentials = self.credentials.as_ref();
+        Surveyor::new(
+            &self.namespace,
+            credentials.map(OwnedCredentials::as_credentials),
+        )
+    }
+
+    /// Whether what is sent to the server stays on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        match &self.address {
+            Address::Tcp { host, .. } | Address::Tls { host, .. } => is_here(host),
+            Address::Unix(_) => true,
+        }
     }
 
     pub(crate) fn owner_labelled(&self, label: &str) -> Owner {

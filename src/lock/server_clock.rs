@@ -282,6 +282,20 @@ const fn whole_seconds(nanos: u64) -> u64 {
     nanos.div_ceil(SECOND.unsigned_abs())
 }
 
+/// The most seconds to live that an item with this lease is stored with, by the server's count: what
+/// `temporary_ttl` must be, at least, for the server to keep it when memory is short.
+///
+/// memcached goes by the expiry and its clock at the instant of storing (`items.c`, `do_item_alloc`).
+/// To the lease, [`expiry`](ServerClock::expiry) adds three seconds, what clocks that run apart may
+/// be off over it, and, before the clock was seen to tick, up to five for a wall clock that is
+/// ahead. The server's clock may be up to two behind. A server that was stalled for longer may take an
+/// item for longer-lived than that.
+#[must_use]
+pub fn seconds_to_live(lease: Lease) -> u64 {
+    const SPARE: u64 = 3 + WALL_AGREEMENT + READING_ERROR.unsigned_abs() / SECOND.unsigned_abs();
+    whole_seconds(lease.nanos()) + whole_seconds(drift_over_nanos(lease.nanos())) + SPARE
+}
+
 /// Whole seconds, rounded up.
 pub(super) fn ceil_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
@@ -374,6 +388,9 @@ mod tests {
                                     >= lease.valid_until(at(sent)),
                                 "{phase} {read_at} {trip} {wait} {length}"
                             );
+                            // The server may be behind still when it stores the item.
+                            let stored = EPOCH + (sent + phase) / 1000 - 2;
+                            assert!(expiry - stored <= seconds_to_live(lease));
                             // And the name is not blocked for long behind a dead holder.
                             assert!(
                                 dies <= sent + length + 4_500 + trip,
@@ -428,6 +445,22 @@ mod tests {
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH + 4)), Ok(EPOCH + 8));
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH - 4)), Ok(EPOCH + 4));
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH + 6)), Ok(EPOCH + 4));
+    }
+
+    #[test]
+    fn the_longest_life_at_the_server_is_the_latest_expiry_behind_its_clock() {
+        assert_eq!(seconds_to_live(lease(10_000)), 21);
+        assert_eq!(seconds_to_live(lease(100)), 12);
+        assert_eq!(seconds_to_live(lease(99_000)), 110);
+        // Over a month as well, at a server whose clock is two seconds behind, with a wall clock
+        // that just agrees.
+        for days in [1, 30] {
+            let lease = lease(days * 86_400_000);
+            let mut clock = ServerClock::new();
+            clock.observe(EPOCH, at(0), at(0));
+            let expiry = clock.expiry(lease, now(999, EPOCH + 5)).expect("in range");
+            assert!(expiry - (EPOCH - 2) <= seconds_to_live(lease), "{days}");
+        }
     }
 
     #[test]
