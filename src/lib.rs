@@ -32,7 +32,8 @@
 //! | [`net`] | sockets | `std` |
 //! | the crate root, [`blocking`], [`server`] | what users say | `std` |
 //!
-//! Without features, `wire` and `lock` are left, as `no_std`.
+//! Without features, `wire` and `lock` are left, as `no_std`. [`fencing`], for the resource that a
+//! lock protects, is among what is left.
 //!
 //! # Features
 //!
@@ -64,6 +65,8 @@ pub mod lock;
 #[cfg(feature = "std")]
 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
 pub mod net;
+#[cfg(seeded_bugs)]
+mod seeded;
 #[cfg(feature = "server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
 pub mod server;
@@ -73,8 +76,10 @@ pub mod wire;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use client::{Client, Lock, LockGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-pub use front::{Builder, DEFAULT_LEASE, ErrorKind, Holder, LockError, ReleaseOutcome};
-pub use lock::{Dialect, LossReason};
+pub use front::{
+    Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, LockError, ReleaseOutcome, Verdict,
+};
+pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 
 // What the README shows is compiled with the other examples.
 #[cfg(all(doctest, feature = "tokio"))]

@@ -279,6 +279,32 @@ async fn a_lock_is_verified_by_whoever_asks_next() {
     at_every_poll(verification).await;
 }
 
+/// Whoever begins to take a lock over and goes leaves it to whoever has the parts.
+async fn handover(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+    let peer = Peer::start();
+    let (client, guard) = held(&peer, dialect).await;
+    let parts = guard.into_parts();
+    slow.begin(&peer);
+    let taken = dropped_at(polls, slow, LockGuard::from_parts(&client, &parts)).await;
+    Slow::end(&peer);
+    let over = taken.is_some();
+    let parts = match taken {
+        Some(taken) => taken.expect("ours").into_parts(),
+        None => parts,
+    };
+    let guard = LockGuard::from_parts(&client, &parts).await;
+    let released = guard.expect("ours").release().await.expect("answered");
+    assert_eq!(released, ReleaseOutcome::Released, "{what}");
+    check_free(&peer, &client, &what).await;
+    over
+}
+
+#[tokio::test]
+async fn parts_are_good_for_another_attempt_wherever_the_first_was_dropped() {
+    at_every_poll(handover).await;
+}
+
 #[tokio::test]
 async fn the_next_caller_gets_the_own_answer_wherever_the_one_before_was_dropped() {
     for dialect in DIALECTS {

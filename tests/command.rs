@@ -15,6 +15,8 @@ mod child;
 mod conflict;
 #[path = "command/demo.rs"]
 mod demo;
+#[path = "command/doctor.rs"]
+mod doctor;
 #[path = "command/loss.rs"]
 mod loss;
 #[path = "command/refusals.rs"]

@@ -9,6 +9,7 @@
 //! | `front/` and single files: what fronts share | 4 | one another, `wire`, `lock`, `net` |
 //! | `client/`, `blocking/` | 4 | itself, what fronts share, `wire`, `lock`, `net` |
 //! | `fuzzing/`, which nobody may name | outside | everything but the command |
+//! | `seeded.rs`: bugs that can be planted, in no ordinary build | outside | nothing; all may name it |
 //! | `main.rs`, `command/` | outside | `crate::command`, and `memlatch::` as any user does |
 //!
 //! Besides, `wire` and `lock` name neither sockets nor clocks of the system.
@@ -318,6 +319,9 @@ enum Place {
     Root,
     /// The bodies of the fuzz targets, which look into everything.
     Fuzzing,
+    /// Bugs that can be planted. That none of it is in an ordinary build, the compiler sees to: there
+    /// is no such module then.
+    Seeded,
     Command,
 }
 
@@ -333,18 +337,22 @@ impl Place {
             "blocking" => Self::Blocking,
             "command" => Self::Command,
             "fuzzing" => Self::Fuzzing,
+            "seeded" => Self::Seeded,
             _ => Self::Shared,
         }
     }
 
     fn may_name(self, other: Self) -> bool {
-        use Place::{Blocking, Client, Command, Fuzzing, Lock, Net, Root, Server, Shared, Wire};
+        use Place::{
+            Blocking, Client, Command, Fuzzing, Lock, Net, Root, Seeded, Server, Shared, Wire,
+        };
         self == other
             || match self {
-                Wire | Command => false,
-                Lock | Net => other == Wire,
-                Server | Shared => matches!(other, Wire | Lock | Net),
-                Client | Blocking => matches!(other, Wire | Lock | Net | Shared),
+                Command | Seeded => false,
+                Wire => other == Seeded,
+                Lock | Net => matches!(other, Wire | Seeded),
+                Server | Shared => matches!(other, Wire | Lock | Net | Seeded),
+                Client | Blocking => matches!(other, Wire | Lock | Net | Shared | Seeded),
                 Root | Fuzzing => other != Command,
             }
     }
@@ -578,6 +586,7 @@ fn house_with(file: &str, source: &str) -> House {
             "fuzzing/mod.rs",
             "use crate::server::Server; use crate::lock;",
         ),
+        ("seeded.rs", "use std::sync::OnceLock;"),
         (
             "command/mod.rs",
             "use crate::command::run; use super::command::serve;",
@@ -699,6 +708,9 @@ fn every_arrow_that_runs_up_or_sideways_is_found() {
             "fuzzing",
         ),
         ("fuzzing/reply.rs", "use crate::command::run;", "command"),
+        ("seeded.rs", "use crate::wire::Key;", "wire"),
+        ("seeded.rs", "use crate::lock::Lease;", "lock"),
+        ("command/run.rs", "use crate::seeded::Bug;", "seeded"),
         ("command/run.rs", "use crate::lock::Lease;", "lock"),
         ("command/run.rs", "use super::super::wire;", "wire"),
         (
@@ -756,6 +768,10 @@ fn what_is_no_arrow_is_not_taken_for_one() {
             "client/guard.rs",
             "use crate::{Builder as B, Error, error};",
         ),
+        ("wire/key.rs", "fn f() { crate::seeded::Bug::A.planted(); }"),
+        ("lock/items.rs", "use crate::seeded::Bug;"),
+        ("net/pool.rs", "use crate::seeded::Bug;"),
+        ("client/guard.rs", "use crate::seeded::Bug;"),
         (
             "server/engine.rs",
             "use crate::{lock::Lease, net::Address, wire};",

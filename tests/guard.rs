@@ -6,6 +6,7 @@
 //! | `threads` | the blocking front |
 //! | `danger` | warnings ahead of the end, and what a guard knows of itself, in both |
 //! | `limits` | for how long a lock is held at most and at least, in both |
+//! | `parts` | locks that are handed to another process |
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 #[path = "guard/danger.rs"]
@@ -16,6 +17,8 @@ mod futures;
 mod limits;
 #[path = "support/memcached.rs"]
 mod memcached;
+#[path = "guard/parts.rs"]
+mod parts;
 #[path = "guard/threads.rs"]
 mod threads;
 

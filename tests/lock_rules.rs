@@ -9,8 +9,10 @@
 //! | `clock` | what is known of the server's clock |
 //! | `holding` | renewing, releasing, inspecting |
 //! | `min_hold` | names that stay taken behind a release |
+//! | `parts` | a held lock as a line of text |
 //! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
+//! | `resource` | what a resource does with them |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
 //! | `hostile` | replies that no server should give |
@@ -47,6 +49,10 @@ mod lean;
 mod memory;
 #[path = "lock_rules/min_hold.rs"]
 mod min_hold;
+#[path = "lock_rules/parts.rs"]
+mod parts;
+#[path = "lock_rules/resource.rs"]
+mod resource;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/takeover.rs"]

@@ -130,6 +130,17 @@ GOALS = [
     ("64 tasks: pairs/s / bare epoll loop", ">=", 0.75, ("crowd", "memlatch-64", "epoll-64")),
     ("256 tasks: two workers / one thread", ">=", 0.7, ("crowd", "memlatch-256-two-workers", "memlatch-256")),
     ("256 tasks, lean: two workers / one thread", ">=", 0.7, ("crowd", "memlatch-lean-256-two-workers", "memlatch-lean-256")),
+    ("handing on, 64 waiters / a pair", "<=", 0.6, ("handoff", "handover", "ratio")),
+    ("releasing to the next of 64 waiters, lean / a pair", "<=", 1.2, ("handoff", "release-and-acquire", "ratio")),
+    ("tries for each time a lock is handed on", "<=", 1.1, ("handoff", "handover", "tries")),
+    ("the same, released to the next, lean", "<=", 1.1, ("handoff", "release-and-acquire", "tries")),
+    ("from one process to another, median, ms", "<=", 2.5, ("between", "memlatch", "p50_ms")),
+    ("tries for each time", "<=", 2.5, ("between", "memlatch", "tries")),
+    ("a killed holder is followed, lease of 200 ms, median, ms", "<=", 280, ("failover", "lease-200", "p50_ms")),
+    ("the same, 99th percentile, ms", "<=", 500, ("failover", "lease-200", "p99_ms")),
+    ("the same, lease of 10 s, longest, ms", "<=", 14000, ("failover", "lease-10000", "max_ms")),
+    ("1000 waiters for 1000 locks: requests per second", "<=", 2000, ("waiters", "memlatch", "requests_per_second")),
+    ("the same: of a core", "<=", 0.25, ("waiters", "memlatch", "of_a_core")),
 ]
 
 
@@ -204,6 +215,39 @@ def crowds(results, names):
             ratio = "1" if name == base else with_spread(results.ratio(name, base, "crowd"))
             rate = round(statistics.median(series), -3)
             yield f"| {label(text, names)} | {rate:,.0f} | {ratio} |"
+
+
+def waiting(results):
+    """Sentences, for what is measured is of many kinds."""
+    for name, text in (
+        ("handover", "handed on by its holder"),
+        ("release-and-acquire", "released by its holder, and acquired by the next one (lean)"),
+    ):
+        if row := results.get("handoff", name):
+            low, middle, high = quartiles(row["p50"])
+            yield (
+                f"- In a process with 64 tasks that want one lock, {text}: median "
+                f"{middle / 1000:.1f} µs ({low / 1000:.1f}–{high / 1000:.1f}), where a pair on a lock that "
+                f"nobody else wants takes {statistics.median(row['pair']) / 1000:.1f} µs."
+            )
+    if row := results.get("between", "memlatch"):
+        yield (
+            f"- Between two processes, with 2 to 5 ms of work under the lock and between: median "
+            f"{row['p50_ms']:.1f} ms from the release to the grant, 99th percentile {row['p99_ms']:.1f} ms, "
+            f"over {row['count']} times."
+        )
+    for name, text in (("lease-200", "200 ms"), ("lease-10000", "10 s")):
+        if row := results.get("failover", name):
+            yield (
+                f"- A holder with a lease of {text} is killed, and another process waits: it has the lock after "
+                f"{row['p50_ms']:,.0f} ms (median), {row['p99_ms']:,.0f} ms (99th percentile), {row['max_ms']:,.0f} ms "
+                f"at most, over {row['count']} kills."
+            )
+    if row := results.get("waiters", "memlatch"):
+        yield (
+            f"- 1000 tasks that wait for 1000 locks of another process (leases of 10 s): "
+            f"{row['requests_per_second']:,.0f} requests a second, {row['of_a_core'] * 100:.0f} % of a core."
+        )
 
 
 def environment(results):
@@ -327,6 +371,10 @@ def main():
         "### Many tasks, each with a lock of its own",
         "",
         *crowds(results, names),
+        "",
+        "### Locks that change hands",
+        "",
+        *waiting(results),
         "",
     ]
     document.write_text(before + BEGIN + "\n".join(written) + "\n" + END + after)

@@ -29,7 +29,7 @@ pub struct LockGuard {
     pub(super) lock: Arc<HeldLock>,
     pub(super) index: usize,
     /// The release has been taken care of.
-    spent: bool,
+    pub(super) spent: bool,
 }
 
 impl fmt::Debug for LockGuard {
@@ -194,7 +194,7 @@ impl LockGuard {
 
     /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
     /// kept, so that nobody else gives it back.
-    fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
+    pub(super) fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
         let core = &self.shared.core;
         let (kept, owed) = core.site.unkeep(self.index, &self.lock);

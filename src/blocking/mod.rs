@@ -20,6 +20,7 @@
 //! ```
 
 mod acquire;
+mod diagnose;
 mod drive;
 mod guard;
 mod holding;

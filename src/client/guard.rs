@@ -32,7 +32,7 @@ pub struct LockGuard {
     pub(super) lock: Arc<HeldLock>,
     pub(super) index: usize,
     /// The release has been taken care of.
-    spent: bool,
+    pub(super) spent: bool,
 }
 
 impl fmt::Debug for LockGuard {
@@ -196,7 +196,7 @@ impl LockGuard {
     }
 
     /// Stops the keeping. The reason if the lock was over before.
-    fn end(&self, now: Moment) -> Option<LossReason> {
+    pub(super) fn end(&self, now: Moment) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
         let core = &self.shared.core;
         let (_, owed) = core.site.unkeep(self.index, &self.lock);

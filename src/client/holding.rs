@@ -1,15 +1,17 @@
 //! What can be asked of a lock while it is held.
 
-use super::LockGuard;
 use super::drive::Bound;
 use super::guard::STRETCH;
-use crate::front::{Holder, LockError, clock};
-use crate::lock::Verify;
+use super::{Client, HeldLock, LockGuard};
+use crate::front::{Cause, Holder, Kept, LockError, clock};
+use crate::lock::{LockParts, Renew, Verify};
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
 use std::string::String;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 /// Waits for news of a lock, for at most so long and never for long at a stretch: the timer stands
@@ -27,6 +29,67 @@ async fn news(mut changed: Pin<&mut Notified<'_>>, length: Duration) {
 }
 
 impl LockGuard {
+    /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
+    /// any more, until [`from_parts`](Self::from_parts) makes a guard of it again.
+    ///
+    /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
+    /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
+    /// be valid, for the lock is one and the same to the server.
+    ///
+    /// The parts are a capability: whoever has them can release the lock. Limits that were set with
+    /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) are the handle's, and do not
+    /// go along. Of a lock that was lost before they are worth nothing; `from_parts` says so.
+    #[must_use = "without them, the lock can only run out"]
+    pub fn into_parts(mut self) -> LockParts {
+        self.spent = true;
+        let _ = self.end(clock::moment());
+        let namespace = &self.shared.core.site.settings.namespace;
+        self.lock.held.parts(namespace)
+    }
+
+    /// Makes a guard of the parts of a lock, which this client keeps from then on.
+    ///
+    /// The lock is renewed before this returns. That shows that it is still ours, and its
+    /// [`remaining`](Self::remaining) counts by the clock of this process.
+    ///
+    /// # Errors
+    /// The client has another prefix ([`InvalidInput`](crate::ErrorKind::InvalidInput)). The lock is
+    /// not ours any more ([`Lost`](crate::ErrorKind::Lost)): its lease has run out, or the server was
+    /// restarted, or this client is connected to another server, which looks the same. Or the server
+    /// does not answer within the operation timeout: then the lock is left as it is, and
+    /// this may be called again before its lease ends.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the lock as it is, at most renewed once.
+    pub async fn from_parts(client: &Client, parts: &LockParts) -> Result<Self, LockError> {
+        let core = client.core();
+        let keys = core.site.check_parts(parts)?;
+        let now = clock::now();
+        let grant = parts.grant(now.moment);
+        let namespace = &core.site.settings.namespace;
+        let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
+        let driven = core.drive(&mut renew, Some(&keys), now, Bound::Open);
+        let renewed = driven.await.map_err(|error| error.about(parts.name()))?;
+        let held = core
+            .site
+            .take_over(parts, keys.clone(), grant.clone(), renewed)?;
+        let lock = HeldLock {
+            changed: Notify::new(),
+            held,
+        };
+        let due = lock.held.due(lock.held.grant.sent);
+        match core.site.registry.insert(lock, due) {
+            Ok(Kept { lock, index, wake }) => {
+                if wake {
+                    core.wake.notify_one();
+                }
+                Ok(Self::new(Arc::clone(&client.shared), lock, index))
+            }
+            // Shut down while the answer was on its way. The lock is whose parts it is.
+            Err(_) => Err(LockError::new(Cause::Closed).about(parts.name())),
+        }
+    }
+
     /// What the holder is called in the record, see [`Lock::label`](crate::Lock::label).
     #[must_use]
     pub fn label(&self) -> String {

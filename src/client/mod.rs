@@ -2,6 +2,7 @@
 
 mod acquire;
 mod connections;
+mod diagnose;
 mod drive;
 mod guard;
 mod holding;
@@ -22,6 +23,7 @@ use core::time::Duration;
 use drive::Bound;
 use std::string::String;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A lock that is held, and who is to be told when it is over.
@@ -216,6 +218,15 @@ impl Client {
 /// On one connection the requests of all callers travel together.
 const COUNT: ConnectionCount = ConnectionCount { usual: 1, most: 4 };
 
+/// The runtime that this is called on.
+fn runtime() -> Result<Handle, LockError> {
+    Handle::try_current().map_err(|_| {
+        LockError::new(Cause::Setting(
+            "the async client must be built within a tokio runtime".into(),
+        ))
+    })
+}
+
 impl Builder<Client> {
     /// Connects to the server and starts the keeper task.
     ///
@@ -227,11 +238,7 @@ impl Builder<Client> {
     /// Dropping the future closes the connection.
     pub async fn build(self) -> Result<Client, LockError> {
         let settings = self.validate(COUNT)?;
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
-            LockError::new(Cause::Setting(
-                "the async client must be built within a tokio runtime".into(),
-            ))
-        })?;
+        let runtime = runtime()?;
         let connections = Connections::new(settings.connections);
         let core = Arc::new(Core {
             site: Site::new(settings, connections)?,

@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::doctor::Doctor;
 use super::duration;
 use super::secrets::Secrets;
 use clap::builder::styling::Styles;
@@ -93,6 +94,7 @@ pub(super) enum Verb {
     Status(Status),
     Serve(Serve),
     Demo(Demo),
+    Doctor(Doctor),
     #[command(name = "__demo-worker", hide = true)]
     DemoWorker(DemoWorker),
 }

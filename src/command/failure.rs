@@ -9,6 +9,8 @@ use std::io;
 pub(super) mod code {
     pub(crate) const SUCCESS: u8 = 0;
     pub(crate) const FAILED: u8 = 1;
+    /// A server is no place for locks.
+    pub(crate) const UNSAFE: u8 = 2;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const SYSTEM: u8 = 71;

@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod demo;
+mod doctor;
 mod duration;
 mod failure;
 mod output;
@@ -48,7 +49,7 @@ fn refuse(error: &clap::Error) -> u8 {
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             output::complain(
-                "a subcommand is missing: run, status, serve or demo (see `memlatch --help`)",
+                "a subcommand is missing: run, status, doctor, serve or demo (see `memlatch --help`)",
             );
             return code::USAGE;
         }
@@ -84,7 +85,7 @@ fn shortened(text: &str) -> String {
 
 /// `memlatch run`, if that is how the command line begins.
 fn verb_asked() -> String {
-    let verbs = ["run", "status", "serve", "demo"];
+    let verbs = ["run", "status", "serve", "demo", "doctor"];
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let verb = verbs
         .into_iter()
@@ -112,6 +113,7 @@ fn dispatch(args: Args) -> u8 {
             Verb::Status(options) => status::status(global, options).await,
             Verb::Serve(options) => serve::serve(options, voice).await,
             Verb::Demo(options) => demo::demo(global, &options).await,
+            Verb::Doctor(options) => doctor::doctor(global, &options).await,
             Verb::DemoWorker(options) => demo::worker(global, &options).await,
         }
     });

@@ -249,6 +249,10 @@ impl Held {
     pub(crate) fn begin_renewal(&self, now: Moment) -> Option<u64> {
         let mut state = self.state();
         self.look_at_time(&mut state, now);
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::RenewalAfterRelease.planted() {
+            state.over = None;
+        }
         if state.over.is_some() || state.renewing {
             return None;
         }
@@ -332,5 +336,85 @@ impl Held {
             self.valid_until
                 .fetch_min(kept.as_nanos(), Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::{Incarnation, Namespace, Nonce, Owner, Proof};
+
+    const LEASE: Duration = Duration::from_secs(9);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_nanos(0).after(Duration::from_secs(seconds))
+    }
+
+    /// Acquired at 0.
+    fn held() -> Held {
+        let lease = Lease::new(LEASE).expect("in range");
+        let grant = Grant {
+            incarnation: Incarnation { pid: 7, started: 1 },
+            proof: Proof::Nonce(Nonce::from_random([7; 16])),
+            owner: Owner::new("host", 7, "label"),
+            lease,
+            since: 1,
+            cas: 5,
+            token: Some(1),
+            expiry: 13,
+            sent: at(0),
+            echoes: false,
+            valid_until: lease.valid_until(at(0)),
+        };
+        let namespace = Namespace::new("p:").expect("plain");
+        let keys = namespace.keys(b"L").expect("plain");
+        Held::new("L".into(), keys, lease, grant)
+    }
+
+    fn renewed(cas: u64, sent: Moment) -> Renewed {
+        Renewed::Yes {
+            cas,
+            expiry: 16,
+            sent,
+            valid_until: sent.after(LEASE),
+        }
+    }
+
+    #[test]
+    fn no_renewal_begins_once_the_lock_is_given_back() {
+        let held = held();
+        assert_eq!(held.begin_renewal(at(3)), Some(5));
+        // One at a time: the CAS unique is about to change.
+        assert_eq!(held.begin_renewal(at(3)), None);
+        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
+        assert_eq!(held.valid_until(), at(12));
+
+        assert_eq!(held.give_up(at(4)), None);
+        assert_eq!(held.begin_renewal(at(5)), None);
+        assert_eq!(held.remaining(at(5)), Duration::ZERO);
+        assert_eq!(held.over(at(5)), Some(LossReason::Released));
+    }
+
+    #[test]
+    fn a_renewal_under_way_at_the_release_tells_its_cas_unique_and_prolongs_nothing() {
+        let held = held();
+        assert_eq!(held.begin_renewal(at(3)), Some(5));
+        assert_eq!(held.give_up(at(4)), None);
+        assert!(
+            held.state().renewing,
+            "the release has something to wait for"
+        );
+        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
+        assert_eq!(held.state().cas, 6);
+        assert_eq!(held.remaining(at(4)), Duration::ZERO);
+        assert_eq!(held.begin_renewal(at(5)), None);
+    }
+
+    #[test]
+    fn no_renewal_begins_when_the_time_has_run_out() {
+        let held = held();
+        assert_eq!(held.begin_renewal(at(9)), None);
+        assert_eq!(held.over(at(9)), Some(LossReason::Expired));
+        assert_eq!(held.give_up(at(10)), Some(LossReason::Expired));
     }
 }

@@ -3,14 +3,26 @@
 use super::error::{Cause, LockError};
 use super::held::{Held, Trouble};
 use super::holder::Holder;
+use super::settings::SettingError;
 use super::site::{Site, Unconnected};
-use crate::lock::{HolderRecord, LossReason, Moment, Verified};
+use crate::lock::{
+    Grant, HolderRecord, LockKeys, LockParts, LossReason, Moment, Namespace, Renewed, Verified,
+};
 use crate::net::NetError;
 use crate::wire::TimeLeft;
 use core::time::Duration;
 use std::sync::Arc;
 
 impl Held {
+    /// What it consists of.
+    pub(crate) fn parts(&self, namespace: &Namespace) -> LockParts {
+        let (cas, expiry) = {
+            let state = self.state();
+            (state.cas, state.expiry)
+        };
+        LockParts::new(namespace, &self.name, &self.grant, cas, expiry)
+    }
+
     /// The error of a lock that is not held any more.
     pub(crate) fn lost(&self, reason: LossReason) -> LockError {
         LockError::new(Cause::Lost(reason)).about(&self.name)
@@ -26,6 +38,54 @@ impl Held {
 }
 
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Checks whether the lock that these are parts of can be held by this client. Its keys.
+    pub(crate) fn check_parts(&self, parts: &LockParts) -> Result<LockKeys, LockError> {
+        let about = |cause| LockError::new(cause).about(parts.name());
+        if self.registry.is_closed() {
+            return Err(about(Cause::Closed));
+        }
+        let prefix = self.settings.namespace.prefix();
+        if parts.prefix() != prefix {
+            let (parts, client) = (parts.prefix().into(), prefix.into());
+            return Err(about(Cause::Setting(SettingError::Prefix {
+                parts,
+                client,
+            })));
+        }
+        self.keys(parts.name())
+    }
+
+    /// What the first renewal of a lock has shown that came in parts, as `grant`: it is held, or why
+    /// not.
+    pub(crate) fn take_over(
+        &self,
+        parts: &LockParts,
+        keys: LockKeys,
+        grant: Grant,
+        renewed: Renewed,
+    ) -> Result<Held, LockError> {
+        let cause = match renewed {
+            Renewed::Yes {
+                cas,
+                expiry,
+                sent,
+                valid_until,
+            } => {
+                let grant = Grant {
+                    cas,
+                    expiry,
+                    sent,
+                    valid_until,
+                    ..grant
+                };
+                return Ok(Held::new(parts.name().into(), keys, grant.lease, grant));
+            }
+            Renewed::Lost(reason) => Cause::Lost(reason),
+            Renewed::Failed(failure) => Cause::Server(failure),
+        };
+        Err(self.error(cause).about(parts.name()))
+    }
+
     /// Makes the renewal of a lock due at once, for the keeper, which must be woken. Returns what
     /// [`renewed_since`](Self::renewed_since) wants to know.
     ///

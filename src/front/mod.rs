@@ -3,7 +3,9 @@
 
 mod asked;
 mod calibration;
+mod checks;
 pub(crate) mod clock;
+mod diagnosis;
 mod error;
 mod held;
 mod holder;
@@ -16,6 +18,8 @@ mod site;
 
 pub(crate) use asked::{Acquiring, Asked, Wish};
 pub(crate) use calibration::Calibration;
+pub(crate) use diagnosis::surveyed;
+pub use diagnosis::{Check, Diagnosis, Verdict};
 pub(crate) use error::Cause;
 pub use error::{ErrorKind, LockError};
 pub use held::ReleaseOutcome;
@@ -24,8 +28,8 @@ pub use holder::Holder;
 pub(crate) use queue::{Leave, News, Place, Queues, Standing};
 pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;
-pub(crate) use settings::ConnectionCount;
 #[cfg(feature = "blocking")]
 pub(crate) use settings::SettingError;
 pub use settings::{Builder, DEFAULT_LEASE};
+pub(crate) use settings::{ConnectionCount, Settings};
 pub(crate) use site::{Clear, Seat, Site, Unconnected, within};

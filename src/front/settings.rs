@@ -1,7 +1,9 @@
 //! What a client is told when it is built.
 
 use super::error::{Cause, LockError};
-use crate::lock::{DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner};
+use crate::lock::{
+    DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner, Surveyor,
+};
 use crate::net::Address;
 use crate::net::dial::Dialing;
 #[cfg(feature = "tls")]
@@ -254,6 +256,10 @@ impl<F> Builder<F> {
             }
         };
         let lease = |lease| Lease::new(lease).map_err(|e| LockError::new(Cause::Lease(e)));
+        #[cfg(seeded_bugs)]
+        let lease = |wished: Duration| {
+            lease(crate::seeded::Bug::LongLeaseAccepted.choose(wished.min(MAX_LEASE), wished))
+        };
         let default_lease = lease(self.default_lease)?;
         let max_lease = match self.max_lease {
             Some(longest) => lease(longest)?,
@@ -328,6 +334,11 @@ pub(crate) enum SettingError {
         count: usize,
         most: usize,
     },
+    /// The parts of a lock have another prefix than the client.
+    Prefix {
+        parts: String,
+        client: String,
+    },
     /// `min_hold` is longer than any lease.
     MinHold {
         length: Duration,
@@ -372,6 +383,11 @@ impl fmt::Display for SettingError {
             Self::Connections { count, most } => {
                 write!(f, "connections is {count}; it must be from 1 to {most}")
             }
+            Self::Prefix { parts, client } => write!(
+                f,
+                "the lock is held under the prefix `{parts}`, and this client has `{client}`; build \
+                 one with the same prefix"
+            ),
             Self::MinHold { length } => write!(
                 f,
                 "min_hold is {} s; it must be at most 30 days ({} s), as leases must",
@@ -421,6 +437,23 @@ impl Settings {
         let credentials = self.credentials.as_ref();
         Handshake::new(&self.namespace, self.dialect)
             .authenticate(credentials.map(OwnedCredentials::as_credentials))
+    }
+
+    /// What asks the server about itself.
+    pub(crate) fn surveyor(&self) -> Surveyor<'_> {
+        let credentials = self.credentials.as_ref();
+        Surveyor::new(
+            &self.namespace,
+            credentials.map(OwnedCredentials::as_credentials),
+        )
+    }
+
+    /// Whether what is sent to the server stays on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        match &self.address {
+            Address::Tcp { host, .. } | Address::Tls { host, .. } => is_here(host),
+            Address::Unix(_) => true,
+        }
     }
 
     pub(crate) fn owner_labelled(&self, label: &str) -> Owner {

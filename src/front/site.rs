@@ -8,7 +8,7 @@ use super::settings::{SettingError, Settings};
 use crate::lock::{
     Failure, Handshake, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView,
 };
-use crate::net::{NetCause, NetError};
+use crate::net::{Address, NetCause, NetError};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,11 +91,25 @@ impl Unconnected {
     /// What a failed exchange of a handshake means. Of the caller's own request, nothing has been
     /// sent.
     pub(crate) fn greeting(handshake: &Handshake<'_>, error: NetError) -> Self {
+        Self::asking(handshake.is_secret(), error)
+    }
+
+    /// The same for any exchange that is nobody's request; `secret` if a password was in it.
+    pub(crate) fn asking(secret: bool, error: NetError) -> Self {
         match error.cause {
             NetCause::Unauthenticated => Self::Unsuitable(Failure::AuthenticationRequired),
-            cause if handshake.is_secret() => Self::Net(NetError::unsent(cause.discreet())),
+            cause if secret => Self::Net(NetError::unsent(cause.discreet())),
             cause => Self::Net(NetError::unsent(cause)),
         }
+    }
+
+    /// The error of a client that finds no connection to the server at this address.
+    pub(crate) fn at(self, server: &Address) -> LockError {
+        let cause = match self {
+            Self::Net(error) => Cause::Unavailable(error),
+            Self::Unsuitable(failure) => Cause::Server(failure),
+        };
+        LockError::new(cause).at(server)
     }
 
     /// Whether trying again soon is of no use, and a burden to the server.
@@ -213,10 +227,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
 
     /// The error of a client that finds no connection.
     pub(crate) fn unconnected(&self, why: Unconnected) -> LockError {
-        self.error(match why {
-            Unconnected::Net(error) => Cause::Unavailable(error),
-            Unconnected::Unsuitable(failure) => Cause::Server(failure),
-        })
+        why.at(&self.settings.address)
     }
 
     /// Tells the log why an operation pauses, where that is out of the ordinary.

@@ -119,6 +119,10 @@ impl<'a> Acquire<'a> {
     /// answered, or was granted and not yet undone.
     #[must_use]
     pub fn leftover(&self) -> Option<Leftover> {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::UnknownNotUndone.planted() {
+            return None;
+        }
         self.attempt.as_ref()?.leftover(&self.request)
     }
 
@@ -263,6 +267,11 @@ impl<'a> Acquire<'a> {
         received: Moment,
     ) -> Result<Step<Acquired>, DecodeError> {
         let dialect = server.capabilities.dialect;
+        #[cfg(seeded_bugs)]
+        let early = crate::seeded::Bug::SentinelBeforeAcquire
+            .planted()
+            .then(|| read_sentinel(replies, server, sent, received))
+            .transpose()?;
         let stored = read_stored(replies)?;
         let item = read_lock(replies, dialect)?;
         let token = match self.request.fencing {
@@ -270,6 +279,8 @@ impl<'a> Acquire<'a> {
             false => Ok(None),
         };
         let sentinel = read_sentinel(replies, server, sent, received)?;
+        #[cfg(seeded_bugs)]
+        let sentinel = early.unwrap_or(sentinel);
         let Some(attempt) = &self.attempt else {
             return Err(DecodeError::UnexpectedReply);
         };
@@ -306,8 +317,20 @@ impl<'a> Acquire<'a> {
         };
         let mut grant = attempt.grant(&self.request, cas);
         self.legacy.settle(on, Ok(()));
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::LeaseFromReply.planted() {
+            grant.valid_until = self.request.lease.valid_until(received);
+        }
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::LeaseFromRepetition.planted() {
+            grant.valid_until = self.request.lease.valid_until(sent);
+        }
         if let Some(kept) = server.clock.kept_until(grant.expiry, received) {
             grant.valid_until = grant.valid_until.min(kept);
+        }
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::NoColdGuard.planted() {
+            self.request.memory = None;
         }
         if let Some(longest) = self.request.memory {
             let lacking = match sentinel {
@@ -341,12 +364,21 @@ impl<'a> Acquire<'a> {
             Ok(Sentinel::Present { born, .. }) => born.saturating_mul(NANOS),
             _ => 0,
         };
+        #[cfg(seeded_bugs)]
+        let above = crate::seeded::Bug::TokenBelowBirth.choose(0, above);
+        #[cfg(seeded_bugs)]
+        let (above, token) =
+            crate::seeded::Bug::TokenFromCas.choose((0, Some(cas)), (above, grant.token));
+        #[cfg(seeded_bugs)]
+        let grant = Grant { token, ..grant };
         Ok(self.grant(grant, above, received))
     }
 
     /// The lock is ours; so that it is held, the token must be above those from before, and the
     /// lease must not be over.
     fn grant(&mut self, grant: Grant, above: u64, now: Moment) -> Step<Acquired> {
+        #[cfg(seeded_bugs)]
+        let now = crate::seeded::Bug::GrantAfterDeadline.choose(grant.sent, now);
         if now >= grant.valid_until {
             return self.undo(grant.cas, AfterUndo::Retry);
         }

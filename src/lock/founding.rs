@@ -66,6 +66,9 @@ impl Founding {
             None => push_store(flight, StoreVerb::Add, sentinel, UNBORN, SENTINEL_EXPIRY),
             Some((_, cas, start)) => {
                 let present = server.clock.second_at_most(now).unwrap_or(SENTINEL_EXPIRY);
+                #[cfg(seeded_bugs)]
+                let present = crate::seeded::Bug::EarlyBirth
+                    .choose(server.clock.second_at_least(now).unwrap_or(0), present);
                 let mut digits = itoa::Buffer::new();
                 let born = digits.format(start.unwrap_or(present)).as_bytes();
                 push_store(flight, StoreVerb::Cas(cas), sentinel, born, SENTINEL_EXPIRY);

@@ -167,7 +167,7 @@ impl<'a> Handshake<'a> {
 }
 
 /// The three numbers a version starts with.
-fn release(version: &[u8]) -> Option<(u64, u64, u64)> {
+pub(super) fn release(version: &[u8]) -> Option<(u64, u64, u64)> {
     let mut parts = version.splitn(3, |byte| *byte == b'.').map(|part| {
         let end = part.iter().position(|byte| !byte.is_ascii_digit());
         parse_u64(&part[..end.unwrap_or(part.len())])

@@ -180,6 +180,17 @@ pub(super) fn push_attempt(
     expiry: u64,
     seed: Option<u64>,
 ) {
+    #[cfg(seeded_bugs)]
+    let expiry = crate::seeded::Bug::RelativeExpiry.choose(
+        super::record::HolderRecord::parse(record).map_or(0, |record| record.lease.as_secs() + 3),
+        expiry,
+    );
+    #[cfg(seeded_bugs)]
+    let seed = crate::seeded::Bug::TokenFromOne.choose(seed.map(|_| 1), seed);
+    #[cfg(seeded_bugs)]
+    if crate::seeded::Bug::SentinelBeforeAcquire.planted() {
+        push_read_sentinel(flight, dialect, namespace);
+    }
     let requests = keys.requests();
     match over {
         None => flight.push_prepared_store(&requests.add, exptime(expiry), record),
@@ -225,6 +236,20 @@ pub(super) fn push_renewal(
     cas: u64,
     expiry: u64,
 ) {
+    #[cfg(seeded_bugs)]
+    if dialect == Dialect::Meta && crate::seeded::Bug::RenewalKeepsCas.planted() {
+        push_lean_renewal(flight, dialect, keys, (cas, cas), expiry);
+        return push_read_sentinel(flight, dialect, namespace);
+    }
+    #[cfg(seeded_bugs)]
+    if dialect == Dialect::Meta && crate::seeded::Bug::BlindRenewal.planted() {
+        flight.push(&Request::MetaDelete {
+            key: keys.lock(),
+            flags: Flags::list(&[Flag::Invalidate, Flag::Ttl(exptime(expiry))]),
+        });
+        push_read_lock(flight, dialect, keys);
+        return push_read_sentinel(flight, dialect, namespace);
+    }
     match dialect {
         Dialect::Meta => flight.push_prepared(&keys.requests().renew, [cas, expiry]),
         Dialect::Classic => {
@@ -273,6 +298,8 @@ pub(super) fn push_lean_renewal(
     (cas, next): (u64, u64),
     expiry: u64,
 ) {
+    #[cfg(seeded_bugs)]
+    let next = crate::seeded::Bug::RenewalKeepsCas.choose(cas, next);
     flight.push(&Request::MetaDelete {
         key: keys.lock(),
         flags: Flags::list(&[
@@ -287,6 +314,13 @@ pub(super) fn push_lean_renewal(
 
 /// Writes what removes the record that has this CAS unique.
 pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKeys, cas: u64) {
+    #[cfg(seeded_bugs)]
+    if dialect == Dialect::Meta && crate::seeded::Bug::BlindRelease.planted() {
+        return flight.push(&Request::MetaDelete {
+            key: keys.lock(),
+            flags: Flags::list(&[]),
+        });
+    }
     match dialect {
         Dialect::Meta => flight.push_prepared(&keys.requests().release, [cas]),
         Dialect::Classic => flight.push_here(&Request::Store(Store {

@@ -96,6 +96,8 @@ impl<'a> LeanAcquire<'a> {
             Some(attempt) if attempt.echoes => self.token.after(attempt.cas),
             Some(attempt) => attempt.cas,
         };
+        #[cfg(seeded_bugs)]
+        let cas = crate::seeded::Bug::LeanTokenReused.choose(self.token.first(), cas);
         Ok(Attempt {
             cas,
             expiry: server.clock.expiry(lease, now).map_err(Failure::Lease)?,

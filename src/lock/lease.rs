@@ -49,6 +49,10 @@ pub(super) const fn drift_over_nanos(nanos: u64) -> u64 {
 /// clock may be slow, which the first part of the drift pays for, and the contender's fast, which
 /// the second does.
 pub(super) fn watch_needed(lease: Lease) -> Duration {
+    #[cfg(seeded_bugs)]
+    if crate::seeded::Bug::WatchWithoutDrift.planted() {
+        return lease.0;
+    }
     let on_the_holders_clock = lease.0 + drift_over(lease.0);
     // Rounded up: the divisions round down.
     on_the_holders_clock + on_the_holders_clock / 100 + Duration::from_nanos(2)
@@ -112,6 +116,10 @@ impl Lease {
     /// lease in use is longer than this one: the lease, and what the clocks may disagree over it.
     #[must_use]
     pub fn memory_needed(self) -> Duration {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::MemoryWithoutDrift.planted() {
+            return self.0;
+        }
         self.0 + drift_over(self.0)
     }
 }

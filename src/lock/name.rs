@@ -2,6 +2,7 @@
 
 use super::requests::{LockRequests, read_sentinel};
 use crate::wire::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey, Prepared};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -23,7 +24,7 @@ const FENCE: &[u8] = b"fence:";
 /// All locks under one prefix. They share a sentinel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
-    prefix: Vec<u8>,
+    prefix: String,
     sentinel: OwnedKey,
     read_sentinel: Prepared<0>,
     probe: OwnedKey,
@@ -40,14 +41,19 @@ impl Namespace {
                 length: prefix.len(),
             });
         }
-        let prefix = prefix.as_bytes();
-        let sentinel = join(&[prefix, b"sentinel"])?;
+        let sentinel = join(&[prefix.as_bytes(), b"sentinel"])?;
         Ok(Self {
             prefix: prefix.into(),
             read_sentinel: read_sentinel(sentinel.as_key()),
             sentinel,
-            probe: join(&[prefix, b"probe"])?,
+            probe: join(&[prefix.as_bytes(), b"probe"])?,
         })
+    }
+
+    /// The prefix.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The key of the item that tells how old the server's memory is.
@@ -94,8 +100,9 @@ impl Namespace {
                 encoded.extend_from_slice(&hex(byte, b"0123456789abcdef"));
             }
         }
-        let lock = join(&[&self.prefix, LOCK, &encoded])?;
-        let fence = join(&[&self.prefix, FENCE, &encoded])?;
+        let prefix = self.prefix.as_bytes();
+        let lock = join(&[prefix, LOCK, &encoded])?;
+        let fence = join(&[prefix, FENCE, &encoded])?;
         let requests = LockRequests::new(lock.as_key(), fence.as_key(), self.sentinel());
         Ok(LockKeys(Arc::new(Parts {
             lock,
@@ -241,7 +248,6 @@ impl core::error::Error for NameError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
 
     fn key(name: &[u8]) -> String {
         let namespace = Namespace::new("p:").expect("a plain prefix");

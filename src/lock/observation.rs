@@ -39,6 +39,15 @@ impl Observation {
         cas: u64,
         received: Moment,
     ) {
+        #[cfg(seeded_bugs)]
+        let incarnation = crate::seeded::Bug::WatchOutlivesRestart.choose(
+            self.seen.map_or(incarnation, |seen| seen.incarnation),
+            incarnation,
+        );
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::WatchOutlivesRenewal.planted() {
+            self.seen = self.seen.map(|seen| Seen { cas, ..seen });
+        }
         let same = |seen: &Seen| seen.incarnation == incarnation && seen.cas == cas;
         if !self.seen.as_ref().is_some_and(same) {
             self.seen = Some(Seen {
@@ -69,6 +78,11 @@ impl Observation {
     /// The CAS unique to take the lock over from, if a request to this run of the server that is
     /// sent at `now` may do that.
     pub(super) fn ripe(&self, incarnation: Incarnation, now: Moment) -> Option<u64> {
+        #[cfg(seeded_bugs)]
+        let incarnation = crate::seeded::Bug::WatchOutlivesRestart.choose(
+            self.seen.map_or(incarnation, |seen| seen.incarnation),
+            incarnation,
+        );
         let seen = self.seen.filter(|seen| seen.incarnation == incarnation)?;
         (now >= self.ripe_at()?).then_some(seen.cas)
     }

@@ -1,6 +1,6 @@
 //! What shows that the item of a lock is ours.
 
-use super::record::{Nonce, is_ours, nonce_of};
+use super::record::{Nonce, is_ours, nibble, nonce_of};
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,16 @@ impl LeanToken {
     /// The first CAS unique.
     pub(super) const fn first(self) -> u64 {
         self.0
+    }
+
+    /// A token from the 16 hex digits of its first CAS unique.
+    pub(super) fn parse(word: &[u8]) -> Option<Self> {
+        let digits: &[u8; 16] = word.try_into().ok()?;
+        let mut bits = 0;
+        for digit in digits {
+            bits = bits << 4 | u64::from(nibble(*digit)?);
+        }
+        (bits >= TOP && bits & COUNT == 0).then_some(Self(bits))
     }
 
     /// The CAS unique that follows this one.

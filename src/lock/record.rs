@@ -56,7 +56,7 @@ impl Nonce {
         digits
     }
 
-    fn parse(word: &[u8]) -> Option<Self> {
+    pub(super) fn parse(word: &[u8]) -> Option<Self> {
         let digits: &[u8; 32] = word.try_into().ok()?;
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
@@ -82,7 +82,7 @@ const fn eight_hex_digits(number: u32) -> [u8; 8] {
 }
 
 /// The value of a hexadecimal digit as we write them: in lower case.
-const fn nibble(digit: u8) -> Option<u8> {
+pub(super) const fn nibble(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -112,16 +112,28 @@ impl Owner {
         tail.extend_from_slice(itoa::Buffer::new().format(pid).as_bytes());
         for word in [host, label] {
             tail.push(b' ');
-            let word = &word.as_bytes()[..word.len().min(MAX_WORD)];
-            // An empty word would vanish between two spaces.
-            let escaped = match word {
-                b"" => Vec::from(b"-"),
-                b"-" => Vec::from(b"%2D"),
-                word => escape(word),
-            };
-            tail.extend_from_slice(&escaped);
+            let text = &word.as_bytes()[..word.len().min(MAX_WORD)];
+            tail.extend_from_slice(&to_word(text));
         }
         Self { tail: tail.into() }
+    }
+
+    /// An owner of what its record says: pid, host and label. `None` if no record could say that.
+    pub(super) fn from_words([pid, host, label]: [&[u8]; 3]) -> Option<Self> {
+        let number = u32::try_from(parse_u64(pid)?).ok()?;
+        if itoa::Buffer::new().format(number).as_bytes() != pid {
+            return None;
+        }
+        for word in [host, label] {
+            from_word(word).filter(|text| text.len() <= MAX_WORD)?;
+        }
+        let tail = [b" ", pid, b" ", host, b" ", label].concat();
+        Some(Self { tail: tail.into() })
+    }
+
+    /// What its records say of it: pid, host and label.
+    pub(super) fn words(&self) -> &[u8] {
+        self.tail.trim_ascii_start()
     }
 
     /// What the owner calls itself; empty if nothing.
@@ -130,6 +142,25 @@ impl Owner {
         let word = self.tail.rsplit(|byte| *byte == b' ').next();
         text(word.unwrap_or_default())
     }
+}
+
+/// A text as one word of a record.
+pub(super) fn to_word(text: &[u8]) -> Vec<u8> {
+    // An empty word would vanish between two spaces.
+    match text {
+        b"" => b"-".into(),
+        b"-" => b"%2D".into(),
+        text => escape(text),
+    }
+}
+
+/// The text of a word, if it is one that [`to_word`] writes.
+pub(super) fn from_word(word: &[u8]) -> Option<Vec<u8>> {
+    let text = match word {
+        b"-" => Vec::new(),
+        word => unescape(word),
+    };
+    (to_word(&text) == word).then_some(text)
 }
 
 /// What an escaped word of a record says.

@@ -163,6 +163,14 @@ impl Operation for Release<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), Released> {
+        #[cfg(seeded_bugs)]
+        let server = &crate::seeded::Bug::ReleaseOnAnotherRun.choose(
+            ServerView {
+                incarnation: self.incarnation,
+                ..server.clone()
+            },
+            server.clone(),
+        );
         if server.incarnation != self.incarnation {
             return Err(Released::AlreadyLost(LossReason::ServerRestarted));
         }

@@ -91,6 +91,14 @@ impl Operation for Renew<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), Renewed> {
+        #[cfg(seeded_bugs)]
+        let server = &crate::seeded::Bug::RenewalOnAnotherRun.choose(
+            ServerView {
+                incarnation: self.grant.incarnation,
+                ..server.clone()
+            },
+            server.clone(),
+        );
         if server.incarnation != self.grant.incarnation {
             return Err(Renewed::Lost(LossReason::ServerRestarted));
         }
@@ -146,6 +154,12 @@ impl Operation for Renew<'_> {
         if !ours {
             return Ok(Step::Done(Renewed::Lost(LossReason::TakenOver)));
         }
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::LostAnswerIsLoss.planted() && compared == Compared::Other {
+            return Ok(Step::Done(Renewed::Lost(LossReason::TakenOver)));
+        }
+        #[cfg(seeded_bugs)]
+        let sent = crate::seeded::Bug::RenewedLeaseFromReply.choose(received, sent);
         Ok(match compared {
             Compared::Done => {
                 let mut valid_until = self.lease.valid_until(sent);

@@ -236,6 +236,9 @@ impl ServerClock {
             .checked_add(second)
             .and_then(|expiry| expiry.checked_add(3 + extra))
             .filter(|expiry| i32::try_from(*expiry).is_ok());
+        #[cfg(seeded_bugs)]
+        let expiry =
+            crate::seeded::Bug::ExpiryWithoutMargin.choose(expiry.map(|expiry| expiry - 3), expiry);
         expiry.ok_or(LeaseError::BeyondServerTime)
     }
 
@@ -244,6 +247,10 @@ impl ServerClock {
     /// reading. `None` when nothing is known of the clock.
     #[must_use]
     pub fn kept_until(&self, expiry: u64, now: Moment) -> Option<Moment> {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::StallIgnored.planted() {
+            return None;
+        }
         let (_, upper) = self.bounds(now)?;
         let local = signed(expiry).saturating_mul(SECOND).saturating_sub(upper);
         let local = u64::try_from(local).unwrap_or(0);
@@ -273,6 +280,20 @@ const fn elapsed(from: Moment, to: Moment) -> u64 {
 /// Whole seconds, rounded up.
 const fn whole_seconds(nanos: u64) -> u64 {
     nanos.div_ceil(SECOND.unsigned_abs())
+}
+
+/// The most seconds to live that an item with this lease is stored with, by the server's count: what
+/// `temporary_ttl` must be, at least, for the server to keep it when memory is short.
+///
+/// memcached goes by the expiry and its clock at the instant of storing (`items.c`, `do_item_alloc`).
+/// To the lease, [`expiry`](ServerClock::expiry) adds three seconds, what clocks that run apart may
+/// be off over it, and, before the clock was seen to tick, up to five for a wall clock that is
+/// ahead. The server's clock may be up to two behind. A server that was stalled for longer may take an
+/// item for longer-lived than that.
+#[must_use]
+pub fn seconds_to_live(lease: Lease) -> u64 {
+    const SPARE: u64 = 3 + WALL_AGREEMENT + READING_ERROR.unsigned_abs() / SECOND.unsigned_abs();
+    whole_seconds(lease.nanos()) + whole_seconds(drift_over_nanos(lease.nanos())) + SPARE
 }
 
 /// Whole seconds, rounded up.
@@ -367,6 +388,9 @@ mod tests {
                                     >= lease.valid_until(at(sent)),
                                 "{phase} {read_at} {trip} {wait} {length}"
                             );
+                            // The server may be behind still when it stores the item.
+                            let stored = EPOCH + (sent + phase) / 1000 - 2;
+                            assert!(expiry - stored <= seconds_to_live(lease));
                             // And the name is not blocked for long behind a dead holder.
                             assert!(
                                 dies <= sent + length + 4_500 + trip,
@@ -421,6 +445,22 @@ mod tests {
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH + 4)), Ok(EPOCH + 8));
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH - 4)), Ok(EPOCH + 4));
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH + 6)), Ok(EPOCH + 4));
+    }
+
+    #[test]
+    fn the_longest_life_at_the_server_is_the_latest_expiry_behind_its_clock() {
+        assert_eq!(seconds_to_live(lease(10_000)), 21);
+        assert_eq!(seconds_to_live(lease(100)), 12);
+        assert_eq!(seconds_to_live(lease(99_000)), 110);
+        // Over a month as well, at a server whose clock is two seconds behind, with a wall clock
+        // that just agrees.
+        for days in [1, 30] {
+            let lease = lease(days * 86_400_000);
+            let mut clock = ServerClock::new();
+            clock.observe(EPOCH, at(0), at(0));
+            let expiry = clock.expiry(lease, now(999, EPOCH + 5)).expect("in range");
+            assert!(expiry - (EPOCH - 2) <= seconds_to_live(lease), "{days}");
+        }
     }
 
     #[test]

@@ -231,7 +231,12 @@ fn settings(engine: &Engine, lines: &mut Lines<'_>) {
         None => lines.put("inter", "NULL"),
     }
     lines.put("verbosity", engine.verbosity);
-    lines.put("oldest", engine.store.oldest_live());
+    // memcached's clock is a minute ahead of its uptime.
+    let oldest = match engine.store.oldest_live() {
+        0 => 0,
+        second => TimeBase::uptime(second).saturating_add(60),
+    };
+    lines.put("oldest", oldest);
     lines.put("evictions", if settings.evictions { "on" } else { "off" });
     lines.put(
         "domain_socket",

@@ -139,6 +139,10 @@ impl ReplyDecoder {
         start: usize,
         length: usize,
     ) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::ValueLimitOffByOne.planted() && length == self.limits.value {
+            return Err(DecodeError::ValueTooLong);
+        }
         if length > self.limits.value {
             return Err(DecodeError::ValueTooLong);
         }
@@ -419,11 +423,14 @@ mod tests {
             decoder.decode(b"VA 33 t1\r\n"),
             Err(DecodeError::ValueTooLong)
         );
-        let mut decoder = ReplyDecoder::new(LIMITS);
-        assert_eq!(
-            decoder.decode(b"VA 18446744073709551615\r\n"),
-            Err(DecodeError::MalformedReply)
-        );
+        // The second one has a 2 in its lower 32 bits.
+        for length in ["18446744073709551615", "4294967298"] {
+            let reply = alloc::format!("VA {length} t1\r\nab\r\n");
+            assert_eq!(
+                ReplyDecoder::new(LIMITS).decode(reply.as_bytes()),
+                Err(DecodeError::MalformedReply)
+            );
+        }
     }
 
     #[test]

@@ -107,14 +107,14 @@ fn help_and_version_are_answers() {
     }
     bench
         .run(&[])
-        .assert_refused(64, "run, status, serve or demo");
+        .assert_refused(64, "run, status, doctor, serve or demo");
     // The same where the environment says nothing.
     let mut command = bench.command(&[]);
     command
         .env_remove("MEMLATCH_SERVER")
         .env_remove("MEMLATCH_RESTART_GUARD");
     let bare = bench.spawn(&mut command).finish();
-    bare.assert_refused(64, "run, status, serve or demo");
+    bare.assert_refused(64, "run, status, doctor, serve or demo");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Servers that have forgotten: nothing is granted on them until everybody who may still believe
 //! in what was forgotten has stopped.
 
-use super::driver::{Names, World, lease, nonce};
+use super::driver::{Names, World, lease, nonce, whole};
 use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, secs};
 use core::time::Duration;
-use memlatch::lock::{Acquire, Acquired, Failure, Patience, Pause, Request};
+use memlatch::lock::{Acquire, Acquired, Failure, Operation, Patience, Pause, Request, Step};
+use memlatch::wire::Flight;
 
 /// Ways to forget, each with a name for messages.
 type Forgetting = (&'static str, fn(&mut FakeServer, Time, &Names));
@@ -89,6 +90,66 @@ fn nobody_is_kept_out_by_a_record_while_its_owner_waits_for_memory() {
         world.run(&mut Acquire::new(request, nonce(1))).granted();
         assert!(world.now > secs(1010.25));
     }
+}
+
+/// The server forgets between two requests of one flight.
+#[test]
+fn a_server_that_forgets_in_the_middle_of_a_flight_grants_nothing() {
+    for kind in Kind::ALL {
+        // In front of request number …
+        for number in 0.. {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.connect(0).expect("a server");
+            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+            let now = world.clients[0].now(world.now);
+            let mut flight = Flight::new();
+            let prepared = acquire.prepare(world.view(0), now, &mut flight);
+            prepared.expect("something to send");
+
+            let text = core::str::from_utf8(flight.bytes()).expect("plain");
+            let requests = requests(text);
+            let looks = |request: &&str| request.contains(&names.sentinel());
+            let last = requests.iter().rposition(looks).expect("a look at it");
+            assert!(last >= 3, "behind the record, the look at it and the token");
+            // What is forgotten behind that look is the next acquirer's business.
+            if number > last {
+                break;
+            }
+            let mut reply = Vec::new();
+            for (at, request) in requests.iter().enumerate() {
+                if at == number {
+                    world.server.flush(world.now);
+                }
+                reply.extend(world.server.handle(world.now, 0, request.as_bytes()));
+            }
+            let mut view = world.view(0).clone();
+            let replies = &mut whole(&flight, &reply);
+            let step = acquire.interpret(&mut view, replies, now.moment, now.moment);
+            // Somebody may have held it before.
+            assert!(
+                !matches!(step, Ok(Step::Done(Acquired::Granted(_)))),
+                "{kind:?}: forgot in front of {}",
+                requests[number]
+            );
+        }
+    }
+}
+
+/// The requests of a flight, one by one.
+fn requests(mut flight: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    while let Some((line, _)) = flight.split_once("\r\n") {
+        let words: Vec<_> = line.split(' ').collect();
+        let value = match words[..] {
+            ["add", .., length] => length.parse::<usize>().expect("a length") + 2,
+            _ => 0,
+        };
+        let (request, rest) = flight.split_at(line.len() + 2 + value);
+        found.push(request);
+        flight = rest;
+    }
+    found
 }
 
 #[test]

@@ -244,6 +244,20 @@ fn a_connection_that_rests_is_settled_before_it_is_looked_at() {
 }
 
 #[test]
+fn a_connection_on_which_an_answer_may_still_come_is_not_used_again() {
+    let mut scene = Scene::new();
+    scene.connection.next_flight().push(&Request::Version);
+    let began = Instant::now();
+    let exchanged = scene
+        .connection
+        .exchange(Duration::from_millis(30), || began.elapsed());
+    let error = exchanged.expect_err("nobody answers");
+    assert!(error.sent, "{error}");
+    // Nothing has come, so that a look would show nothing strange.
+    assert!(scene.connection.is_dirty() && !scene.connection.is_reusable());
+}
+
+#[test]
 fn a_silent_server_is_waited_for_no_longer_than_told() {
     for said in [&b""[..], b"H"] {
         let mut scene = Scene::new();

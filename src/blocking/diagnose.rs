@@ -1,0 +1,81 @@
+//! Whether a server is a good place for locks, and making it a better one.
+
+use super::drive::{Bound, sleep};
+use super::{COUNT, Client, Link};
+use crate::front::{Builder, Cause, Diagnosis, LockError, Settings, Unconnected, clock, surveyed};
+use crate::lock::{EnableTemporaryLru, Survey, TemporaryLru};
+use crate::net::{NetCause, NetError};
+
+impl Client {
+    /// Looks at the server: whether locks may be dropped there, or not be had, and what to do
+    /// about it.
+    ///
+    /// Asks for the server's settings and counters, in four round trips (five with a
+    /// password) on a connection of its own.
+    /// Nothing is stored, and no lock is looked at. What is found goes by this client's settings,
+    /// above all its [`max_lease`](Builder::max_lease).
+    ///
+    /// # Errors
+    /// The server cannot be reached, does not answer, or does not let this client in. That it
+    /// refuses to tell something is no error.
+    pub fn diagnose(&self) -> Result<Diagnosis, LockError> {
+        diagnose(&self.core().site.settings)
+    }
+
+    /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
+    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
+    /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
+    ///
+    /// A higher limit that the server has already stays as it is. Whether it took the new one is
+    /// looked up. Locks that are held then are exempt once they were acquired anew; lean ones never
+    /// are. The setting is the whole server's, so items of others with as short a life are exempt as
+    /// well, and it is gone with the next restart: start the server with `-o temporary_ttl=N`.
+    ///
+    /// # Errors
+    /// The server cannot be reached or does not answer; with
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
+    pub fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
+        let core = self.core();
+        let operation = &mut EnableTemporaryLru::new(core.site.settings.max_lease);
+        core.drive(operation, clock::now(), Bound::Open, sleep)?
+            .map_err(|failure| core.site.error(Cause::Server(failure)))
+    }
+}
+
+impl Builder<Client> {
+    /// Looks at the server as [`Client::diagnose`] does, where a client may not be had: on a server
+    /// without CAS, behind a proxy, under a prefix that somebody else uses.
+    ///
+    /// # Errors
+    /// A setting cannot be used, or as for [`Client::diagnose`].
+    pub fn diagnose(self) -> Result<Diagnosis, LockError> {
+        diagnose(&self.validate(COUNT)?)
+    }
+}
+
+fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
+    let survey = survey(settings).map_err(|why| why.at(&settings.address))?;
+    Ok(Diagnosis::new(settings, survey, clock::now().unix_seconds))
+}
+
+fn survey(settings: &Settings) -> Result<Survey, Unconnected> {
+    let limit = settings.connect_timeout;
+    let dialled = Link::dial(&settings.address, &settings.dialing, limit);
+    let mut connection = dialled.map_err(Unconnected::Net)?;
+    let mut surveyor = settings.surveyor();
+    loop {
+        let began = clock::moment();
+        let elapsed = || clock::moment().since(began);
+        surveyor.prepare(connection.next_flight());
+        let answer = match connection.exchange(settings.operation_timeout, elapsed) {
+            Ok(mut replies) => surveyor
+                .interpret(&mut replies, began, clock::moment())
+                .map_err(|error| NetError::sent(NetCause::unexpected(error))),
+            Err(error) => Err(error),
+        };
+        surveyor = match surveyed(surveyor, answer)? {
+            Ok(survey) => return Ok(survey),
+            Err(surveyor) => surveyor,
+        };
+    }
+}

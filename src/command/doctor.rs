@@ -1,0 +1,232 @@
+//! `memlatch doctor`.
+
+use super::args::Global;
+use super::duration;
+use super::failure::{Failure, code};
+use super::output::{self, Paint};
+use super::server;
+use core::fmt::Write;
+use core::time::Duration;
+use memlatch::{Builder, Check, Client, Diagnosis, TemporaryLru, Verdict};
+use serde_json::{Value, json};
+
+/// Check whether a server is a good place for locks
+///
+/// Asks for the server's settings and counters, stores nothing, and tells what may lose locks there
+/// and what to do about it. `--verbose` explains what is fine as well.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 all is fine (there may be notes), 1 there are warnings, 2 locks are unsafe there,
+64 usage, 69 server unreachable.")]
+pub(super) struct Doctor {
+    /// The longest lease in use under the prefix
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    lease: Duration,
+
+    /// Look twice, so long apart, and tell what has happened meanwhile
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    watch: Option<Duration>,
+
+    /// Have the server keep locks when memory is short (`lru temp_ttl`), until its next restart
+    #[arg(long)]
+    fix: bool,
+
+    /// One JSON object in place of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of `--fix`.
+enum Fix {
+    /// Locks are kept already, or nothing is ever dropped.
+    NotNeeded,
+    Enabled {
+        seconds: u64,
+        before: Option<u64>,
+    },
+    Failed(String),
+}
+
+pub(super) async fn doctor(global: &Global, options: &Doctor) -> Result<u8, Failure> {
+    let builder = server::builder(global)?
+        .default_lease(options.lease)
+        .max_lease(options.lease);
+    let mut diagnosis = builder.clone().diagnose().await?;
+    let mut fixed = None;
+    if options.fix {
+        let fix = fix(builder.clone(), &diagnosis).await;
+        if matches!(fix, Fix::Enabled { .. }) {
+            diagnosis = builder.clone().diagnose().await?;
+        }
+        fixed = Some(fix);
+    }
+    if let Some(length) = options.watch {
+        tokio::time::sleep(length).await;
+        diagnosis = builder.diagnose().await?.since(&diagnosis);
+    }
+    let text = if options.json {
+        format!("{}\n", object(&diagnosis, fixed.as_ref()))
+    } else {
+        let paint = Paint::for_stdout();
+        readable(&diagnosis, fixed.as_ref(), global.verbose > 0, paint)
+    };
+    output::print(&text)?;
+    Ok(match diagnosis.verdict() {
+        Verdict::Fine | Verdict::Note => code::SUCCESS,
+        Verdict::Warning => code::FAILED,
+        _ => code::UNSAFE,
+    })
+}
+
+async fn fix(builder: Builder<Client>, diagnosis: &Diagnosis) -> Fix {
+    let eviction = diagnosis.check("eviction");
+    if eviction.is_some_and(|check| check.verdict == Verdict::Fine) {
+        return Fix::NotNeeded;
+    }
+    let enabled = match builder.build().await {
+        Ok(client) => client.enable_temporary_lru().await,
+        Err(error) => Err(error),
+    };
+    match enabled {
+        Ok(TemporaryLru::Enabled {
+            seconds, before, ..
+        }) => Fix::Enabled { seconds, before },
+        Ok(TemporaryLru::Already { .. }) => Fix::NotNeeded,
+        Ok(TemporaryLru::Refused { answer, .. }) => Fix::Failed(answer),
+        Ok(other) => Fix::Failed(format!("{other:?}")),
+        Err(error) => Fix::Failed(error.to_string()),
+    }
+}
+
+fn readable(diagnosis: &Diagnosis, fix: Option<&Fix>, explain: bool, paint: Paint) -> String {
+    let mut text = String::new();
+    if let Some(fix) = fix {
+        let _ = writeln!(text, "{}\n", told(fix));
+    }
+    for check in &diagnosis.checks {
+        describe(&mut text, check, explain, paint);
+    }
+    text.push_str(&summary(diagnosis));
+    text
+}
+
+fn told(fix: &Fix) -> String {
+    match fix {
+        Fix::NotNeeded => "fix      nothing to do: locks are not evicted".to_owned(),
+        Fix::Enabled { seconds, before } => {
+            let before = before.map_or(String::new(), |before| format!(" in place of {before} s"));
+            format!(
+                "fix      items with up to {seconds} s to live are exempt from eviction \
+                 now{before} (lru temp_ttl {seconds})\n         \
+                 The next restart ends that: start the server with -o temporary_ttl={seconds}. \
+                 Locks that are held now are exempt once they are taken anew"
+            )
+        }
+        Fix::Failed(why) => format!("fix      not done: {}", output::one_line(why)),
+    }
+}
+
+fn describe(text: &mut String, check: &Check, explain: bool, paint: Paint) {
+    // The server's words may come from anybody.
+    let seen = output::one_line(&check.seen);
+    let word = format!("{:<9}", check.verdict);
+    let word = match check.verdict {
+        Verdict::Fine => paint.good(&word),
+        Verdict::Note => paint.bold(&word),
+        _ => paint.bad(&word),
+    };
+    let _ = writeln!(text, "{word}{:<18}{seen}", check.id);
+    if check.verdict == Verdict::Fine && !explain {
+        return;
+    }
+    for line in [Some(&check.meaning), check.advice.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        let _ = writeln!(text, "         {}", sentence(&output::one_line(line)));
+    }
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    let mut text: String = first.into_iter().flatten().chain(chars).collect();
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+fn summary(diagnosis: &Diagnosis) -> String {
+    let server = &diagnosis.server;
+    let count = |verdict| {
+        let checks = diagnosis.checks.iter();
+        checks.filter(|check| check.verdict == verdict).count()
+    };
+    let mut parts = Vec::new();
+    for (verdict, one, many) in [
+        (Verdict::Unsafe, "danger", "dangers"),
+        (Verdict::Warning, "warning", "warnings"),
+        (Verdict::Note, "note", "notes"),
+    ] {
+        match count(verdict) {
+            0 => {}
+            1 => parts.push(format!("1 {one}")),
+            number => parts.push(format!("{number} {many}")),
+        }
+    }
+    let parts = match parts.len() {
+        0 => String::new(),
+        _ => format!(" ({})", parts.join(", ")),
+    };
+    let judgement = match diagnosis.verdict() {
+        Verdict::Fine | Verdict::Note => "fine for locks",
+        Verdict::Warning => "good for locks, with warnings",
+        _ => "not safe for locks",
+    };
+    let version = output::one_line(&diagnosis.version);
+    let lease = diagnosis.longest_lease;
+    format!("\n{server}, memcached {version}, leases up to {lease:?}: {judgement}{parts}\n")
+}
+
+fn object(diagnosis: &Diagnosis, fix: Option<&Fix>) -> Value {
+    let check = |check: &Check| {
+        json!({
+            "id": check.id,
+            "verdict": check.verdict.as_str(),
+            "seen": check.seen,
+            "meaning": check.meaning,
+            "advice": check.advice,
+        })
+    };
+    let fix = fix.map(|fix| {
+        let (done, seconds, before, why) = match fix {
+            Fix::NotNeeded => ("not-needed", None, None, None),
+            Fix::Enabled { seconds, before } => ("enabled", Some(seconds), *before, None),
+            Fix::Failed(why) => ("failed", None, None, Some(why)),
+        };
+        json!({ "outcome": done, "temporary_ttl": seconds, "before": before, "why": why })
+    });
+    json!({
+        "server": diagnosis.server,
+        "version": diagnosis.version,
+        "verdict": diagnosis.verdict().as_str(),
+        "longest_lease_seconds": diagnosis.longest_lease.as_secs_f64(),
+        "temporary_ttl_needed": diagnosis.temporary_ttl,
+        "fix": fix,
+        "checks": diagnosis.checks.iter().map(check).collect::<Vec<Value>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meanings_become_sentences() {
+        assert_eq!(sentence("locks stay"), "Locks stay.");
+        assert_eq!(sentence("`lru` is set."), "`lru` is set.");
+        assert_eq!(sentence(""), ".");
+    }
+}

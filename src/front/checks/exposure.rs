@@ -1,0 +1,186 @@
+//! Who else can reach the server, and what they can do there.
+
+use super::super::diagnosis::{Check, Terms, Verdict, Way};
+use super::{found, untold};
+use crate::lock::Survey;
+
+pub(super) fn encryption(terms: &Terms) -> Check {
+    const ID: &str = "encryption";
+    const ADVICE: &str = "use TLS (memcacheds://), or a network that nobody else listens on";
+    match (terms.way, terms.password) {
+        (Way::Here, _) => found(
+            ID,
+            Verdict::Fine,
+            "not needed: what is sent stays on this machine",
+            "nobody on the network can read or change it",
+        ),
+        (Way::Encrypted, _) => found(
+            ID,
+            Verdict::Fine,
+            "TLS",
+            "nobody on the network can read or change what is sent",
+        ),
+        (Way::Plain, true) => found(
+            ID,
+            Verdict::Warning,
+            "none, and a password is sent",
+            "whoever listens on the network learns the password, and can change answers",
+        )
+        .advise(ADVICE),
+        (Way::Plain, false) => found(
+            ID,
+            Verdict::Note,
+            "none",
+            "whoever sits in the network between can read names and change answers",
+        )
+        .advise(ADVICE),
+    }
+}
+
+/// Whether the server listens for this machine alone, and if not, whether it asks who is there.
+/// `None` when it does not say.
+fn is_guarded(survey: &Survey) -> Option<bool> {
+    let settings = survey.settings.as_ref()?;
+    Some(settings.local_only? || settings.auth_enabled?)
+}
+
+pub(super) fn authentication(survey: &Survey, terms: &Terms) -> Check {
+    const ID: &str = "authentication";
+    let settings = survey.settings.as_ref();
+    let wanted = settings.and_then(|settings| settings.auth_enabled);
+    let local = settings.and_then(|settings| settings.local_only);
+    match (wanted, local) {
+        (Some(true), _) => found(
+            ID,
+            Verdict::Fine,
+            "the server wants a password",
+            "whoever does not know it can do nothing there",
+        ),
+        (Some(false), Some(true)) => found(
+            ID,
+            Verdict::Fine,
+            if terms.password {
+                "the server wants no password and is told one, and this machine alone can reach it"
+            } else {
+                "the server wants no password, and this machine alone can reach it"
+            },
+            "whoever has an account here can drop locks",
+        ),
+        (Some(false), _) => found(
+            ID,
+            Verdict::Note,
+            "the server wants no password, and other machines can reach it",
+            "whoever reaches it can drop locks, and read and write everything",
+        )
+        .advise("let it listen for those who need it only (-l), or want a password (-Y)"),
+        (None, _) => untold(ID, "whether it wants a password"),
+    }
+}
+
+pub(super) fn shutdown_command(survey: &Survey) -> Check {
+    const ID: &str = "shutdown-command";
+    let settings = survey.settings.as_ref();
+    match settings.and_then(|settings| settings.shutdown_command) {
+        None => untold(ID, "whether clients may end it"),
+        Some(false) => found(
+            ID,
+            Verdict::Fine,
+            "clients cannot end the server",
+            "one word less that drops all locks",
+        ),
+        Some(true) => found(
+            ID,
+            Verdict::Warning,
+            "any client may end the server (-A)",
+            "with it, all locks are lost",
+        )
+        .advise("start the server without -A"),
+    }
+}
+
+pub(super) fn key_dump(survey: &Survey) -> Check {
+    const ID: &str = "key-dump";
+    let settings = survey.settings.as_ref();
+    match settings.and_then(|settings| settings.dump_enabled) {
+        None => untold(ID, "whether clients may list all keys"),
+        Some(true) if is_guarded(survey) == Some(false) => found(
+            ID,
+            Verdict::Note,
+            "clients may list all keys, and other machines can reach the server without a password",
+            "the names of all locks that are held can be read there",
+        )
+        .advise("start the server with -X where nobody is to list locks"),
+        Some(true) => found(
+            ID,
+            Verdict::Fine,
+            "clients may list all keys",
+            "locks can be listed",
+        ),
+        Some(false) => found(
+            ID,
+            Verdict::Fine,
+            "clients may not list keys (-X)",
+            "locks can be looked at by their names only",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{expect, survey, terms, with_settings};
+    use super::*;
+    use Verdict::{Fine, Note, Warning};
+
+    #[test]
+    fn what_goes_over_the_network_in_the_clear_is_told() {
+        let by = |way, password| {
+            let mut terms = terms();
+            (terms.way, terms.password) = (way, password);
+            encryption(&terms)
+        };
+        for password in [false, true] {
+            expect(&by(Way::Here, password), Fine, "this machine");
+            expect(&by(Way::Encrypted, password), Fine, "TLS");
+        }
+        expect(&by(Way::Plain, false), Note, "none");
+        expect(&by(Way::Plain, true), Warning, "password");
+    }
+
+    #[test]
+    fn a_server_open_to_the_network_is_noted() {
+        let at = |local, wanted| {
+            with_settings(|settings| {
+                settings.local_only = local;
+                settings.auth_enabled = wanted;
+            })
+        };
+        for (local, wanted, authenticated, dumped) in [
+            (Some(true), Some(false), Fine, Fine),
+            (Some(false), Some(false), Note, Note),
+            (Some(false), Some(true), Fine, Fine),
+            (None, Some(false), Note, Fine),
+            (Some(true), None, Note, Fine),
+        ] {
+            let survey = at(local, wanted);
+            let check = authentication(&survey, &terms());
+            assert_eq!(check.verdict, authenticated, "{check:?}");
+            let check = key_dump(&survey);
+            assert_eq!(check.verdict, dumped, "{check:?}");
+        }
+        let mut terms = terms();
+        terms.password = true;
+        expect(&authentication(&survey(), &terms), Fine, "is told one");
+    }
+
+    #[test]
+    fn who_may_do_what_is_told() {
+        expect(&shutdown_command(&survey()), Fine, "cannot end");
+        let may = with_settings(|settings| settings.shutdown_command = Some(true));
+        expect(&shutdown_command(&may), Warning, "-A");
+        expect(&key_dump(&survey()), Fine, "may list");
+        let not = with_settings(|settings| settings.dump_enabled = Some(false));
+        expect(&key_dump(&not), Fine, "-X");
+        let silent = with_settings(|settings| settings.dump_enabled = None);
+        expect(&key_dump(&silent), Note, "does not tell");
+    }
+}

@@ -1,0 +1,218 @@
+//! Whether the server has forgotten everything, or is about to.
+
+use super::super::diagnosis::{Check, Terms, Verdict};
+use super::{count, found, length, untold};
+use crate::lock::{Flushed, Sentinel, Survey};
+use core::time::Duration;
+use std::format;
+use std::string::String;
+
+pub(super) fn flush(survey: &Survey) -> Check {
+    const ID: &str = "flush";
+    const ADVICE: &str = "find out who says `flush_all`; started with -F, the server refuses it";
+    let settings = survey.settings.as_ref();
+    let flushes = survey.general.as_ref().and_then(|stats| stats.cmd_flush);
+    let uptime = survey.general.as_ref().and_then(|stats| stats.uptime);
+    let when = settings
+        .zip(uptime)
+        .and_then(|(settings, uptime)| settings.flushed(uptime));
+    let refused = settings.and_then(|settings| settings.flush_enabled) == Some(false);
+    match (when, flushes) {
+        (Some(Flushed::In(left)), _) => found(
+            ID,
+            Verdict::Unsafe,
+            format!("the cache will be emptied in {left} s (`flush_all` with a delay)"),
+            "all locks that are held then are lost at once",
+        )
+        .advise("say `flush_all` now, which takes the place of the delayed one, or wait for it"),
+        (None, None) => untold(ID, "whether somebody emptied the cache"),
+        (when, flushes) => {
+            let ago = match when {
+                Some(Flushed::Ago(seconds)) => {
+                    format!(
+                        ", the last time {} ago",
+                        length(Duration::from_secs(seconds))
+                    )
+                }
+                _ => String::new(),
+            };
+            match flushes {
+                Some(flushes @ 1..) => found(
+                    ID,
+                    Verdict::Warning,
+                    format!("the cache was emptied {}{ago}", count(flushes, "time")),
+                    "each time, all locks are lost, and nothing is granted for the longest lease",
+                )
+                .advise(ADVICE),
+                // Somebody has said `stats reset` since.
+                _ if !ago.is_empty() => found(
+                    ID,
+                    Verdict::Warning,
+                    format!("the cache was emptied{ago}"),
+                    "each time, all locks are lost, and nothing is granted for the longest lease",
+                )
+                .advise(ADVICE),
+                _ if refused => found(
+                    ID,
+                    Verdict::Fine,
+                    "the cache cannot be emptied (-F)",
+                    "nobody can drop all locks at once",
+                ),
+                _ => found(
+                    ID,
+                    Verdict::Fine,
+                    "nobody has emptied the cache",
+                    "whoever says `flush_all` drops all locks; -F forbids it",
+                ),
+            }
+        }
+    }
+}
+
+pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
+    const ID: &str = "restart";
+    let (Some(sentinel), Some(general)) = (survey.sentinel, &survey.general) else {
+        return untold(ID, "how long it has remembered everything");
+    };
+    let uptime = general.uptime.unwrap_or(0);
+    let running = format!("running for {uptime} s");
+    let seen = match sentinel {
+        Sentinel::Foreign => {
+            return found(
+                ID,
+                Verdict::Unsafe,
+                "the item under the sentinel's key is somebody else's",
+                "no lock is granted under this prefix",
+            )
+            .advise("choose another prefix");
+        }
+        Sentinel::Present { born, .. } => {
+            let age = general.time.unwrap_or(born).saturating_sub(born);
+            format!("{running}, and nothing forgotten for {age} s")
+        }
+        Sentinel::Unborn => format!("{running}, and the first client is at work on the sentinel"),
+        Sentinel::Absent => format!("{running}, without a sentinel yet"),
+    };
+    let Some(lacking) = survey.memory_lacking(terms.longest) else {
+        return untold(ID, "how long it has remembered everything");
+    };
+    let wait = length(lacking);
+    match (lacking.is_zero(), terms.restart_guard) {
+        (true, true) => found(
+            ID,
+            Verdict::Fine,
+            seen,
+            "no lock from before a restart can still be believed in",
+        ),
+        (false, true) => found(
+            ID,
+            Verdict::Note,
+            seen,
+            format!(
+                "a lock from before a restart may still be believed in; the first one is granted \
+                 in {wait}"
+            ),
+        ),
+        (true, false) => found(
+            ID,
+            Verdict::Note,
+            format!("{seen}; the restart guard is off"),
+            "behind the next restart, two may hold a lock until the first one's next renewal",
+        )
+        .advise("leave the restart guard on"),
+        (false, false) => found(
+            ID,
+            Verdict::Warning,
+            format!("{seen}; the restart guard is off"),
+            format!(
+                "a lock from before a restart may still be believed in for {wait}, and is granted \
+                 to others already"
+            ),
+        )
+        .advise("leave the restart guard on"),
+    }
+}
+
+pub(super) fn memory_file(survey: &Survey) -> Check {
+    const ID: &str = "memory-file";
+    match survey.settings.as_ref().and_then(|s| s.memory_file) {
+        None => untold(ID, "whether items outlive a restart"),
+        Some(false) => found(
+            ID,
+            Verdict::Fine,
+            "no item outlives a restart",
+            "a restart drops all locks, which their holders notice",
+        ),
+        Some(true) => found(
+            ID,
+            Verdict::Note,
+            "items outlive a restart that is ordered, and no other (-e)",
+            "all locks that are held count as lost behind either; after an ordered restart their \
+             items stay until they expire",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{expect, survey, terms, with_general, with_settings};
+    use super::*;
+    use Verdict::{Fine, Note, Unsafe, Warning};
+
+    #[test]
+    fn an_emptied_cache_is_told_with_its_time() {
+        expect(&flush(&survey()), Fine, "nobody");
+        let forbidden = with_settings(|settings| settings.flush_enabled = Some(false));
+        expect(&flush(&forbidden), Fine, "-F");
+        let mut emptied = with_general(|stats| stats.cmd_flush = Some(2));
+        expect(&flush(&emptied), Warning, "emptied 2 times");
+        emptied.settings.as_mut().expect("told").oldest = Some(3602 + 60 - 30);
+        expect(&flush(&emptied), Warning, "2 times, the last time 30 s ago");
+        emptied.general.as_mut().expect("told").cmd_flush = Some(0);
+        expect(&flush(&emptied), Warning, "emptied, the last time 30 s ago");
+        let pending = with_settings(|settings| settings.oldest = Some(3602 + 60 + 99));
+        expect(&flush(&pending), Unsafe, "in 99 s");
+        let mut silent = with_general(|stats| stats.cmd_flush = None);
+        expect(&flush(&silent), Note, "does not tell");
+        silent.settings = None;
+        expect(&flush(&silent), Note, "does not tell");
+    }
+
+    #[test]
+    fn young_memory_is_told_with_what_is_waited_for() {
+        expect(&restart(&survey(), &terms()), Fine, "forgotten for 3500 s");
+        let mut unguarded = terms();
+        unguarded.restart_guard = false;
+        expect(&restart(&survey(), &unguarded), Note, "guard is off");
+
+        let mut young = survey();
+        let born = super::super::tests::NOW - 4;
+        young.sentinel = Some(Sentinel::Present { second: None, born });
+        let check = restart(&young, &terms());
+        expect(&check, Note, "nothing forgotten for 4 s");
+        assert!(check.meaning.contains("granted in 7 s"), "{check:?}");
+        expect(&restart(&young, &unguarded), Warning, "guard is off");
+
+        let mut absent = survey();
+        absent.sentinel = Some(Sentinel::Absent);
+        expect(&restart(&absent, &terms()), Fine, "without a sentinel yet");
+        absent.general.as_mut().expect("told").evictions = Some(1);
+        let check = restart(&absent, &terms());
+        expect(&check, Note, "without a sentinel yet");
+        assert!(check.meaning.contains("granted in 11 s"), "{check:?}");
+
+        let mut foreign = survey();
+        foreign.sentinel = Some(Sentinel::Foreign);
+        expect(&restart(&foreign, &terms()), Unsafe, "somebody else's");
+        let mut unborn = survey();
+        unborn.sentinel = Some(Sentinel::Unborn);
+        expect(&restart(&unborn, &terms()), Fine, "at work");
+    }
+
+    #[test]
+    fn items_that_outlive_a_restart_are_noted() {
+        expect(&memory_file(&survey()), Fine, "no item");
+        let kept = with_settings(|settings| settings.memory_file = Some(true));
+        expect(&memory_file(&kept), Note, "-e");
+    }
+}

@@ -1,0 +1,219 @@
+//! What is right and what is wrong with a server that locks are to be kept on.
+
+use super::checks;
+use super::settings::Settings;
+use super::site::Unconnected;
+use crate::lock::{Lease, Survey, Surveyed, Surveyor, seconds_to_live};
+use crate::net::{Address, NetCause, NetError};
+use core::fmt;
+use core::time::Duration;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// How much a finding matters. The worse ones are the greater ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// As it should be.
+    Fine,
+    /// Good to know. Nothing has to be done.
+    Note,
+    /// Locks may be lost, or may not be had, under conditions that can come.
+    Warning,
+    /// Locks on this server cannot be relied on, or cannot be had at all.
+    Unsafe,
+}
+
+impl Verdict {
+    /// The word for it: `fine`, `note`, `warning` or `unsafe`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// What it is about, such as `eviction`. Stays the same from release to release.
+    pub id: &'static str,
+    /// How much it matters.
+    pub verdict: Verdict,
+    /// What was seen. It may hold words of the server's: print it with care.
+    pub seen: String,
+    /// What that means for locks.
+    pub meaning: String,
+    /// What to do, where there is something to do.
+    pub advice: Option<String>,
+}
+
+/// What a look at a server has shown.
+///
+/// It shows one instant. What comes later, such as a restart, is noticed by the locks themselves.
+///
+/// # What is looked at
+/// | id | what it is about |
+/// |---|---|
+/// | `version` | the release, and what it lacks |
+/// | `proxy` | whether it is a memcached server at all, or something in front of one |
+/// | `cas` | whether items have CAS uniques (not with `-C`) |
+/// | `eviction` | whether locks are dropped when memory is short |
+/// | `out-of-memory` | whether items were refused for want of memory |
+/// | `page-moves` | whether memory moves between size classes |
+/// | `item-size` | whether the largest lock fits in (`-I`) |
+/// | `extstore` | whether items may lie on a disk |
+/// | `flush` | whether somebody empties the cache, or has said so for later |
+/// | `restart` | how long the server has remembered everything |
+/// | `memory-file` | whether items outlive a restart (`-e`) |
+/// | `connections` | how many there are, and may be |
+/// | `idle-timeout` | whether connections are closed that are not used |
+/// | `threads` | how many serve connections |
+/// | `round-trip` | how long answers take |
+/// | `clock` | whether the server's clock agrees with this machine's |
+/// | `encryption` | whether what is sent can be read on the way |
+/// | `authentication` | whether the server wants a password |
+/// | `shutdown-command` | whether clients may end the server (`-A`) |
+/// | `key-dump` | whether clients may list all keys (not with `-X`) |
+/// | `change` | what has happened [since](Self::since) an earlier look, where there was one |
+///
+/// Checks about what the server does not say are notes. Later releases may have more of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// The address of the server.
+    pub server: String,
+    /// Its release, in its own words: print it with care.
+    pub version: String,
+    /// The longest lease that was asked about: the client's
+    /// [`max_lease`](super::Builder::max_lease).
+    pub longest_lease: Duration,
+    /// What `temporary_ttl` must be, at least, to keep locks with such leases from being evicted, in
+    /// seconds.
+    pub temporary_ttl: u64,
+    /// What was looked at, in an order for reading.
+    pub checks: Vec<Check>,
+    survey: Survey,
+    terms: Terms,
+}
+
+impl Diagnosis {
+    pub(crate) fn new(settings: &Settings, survey: Survey, unix_seconds: u64) -> Self {
+        let terms = Terms::new(settings, unix_seconds);
+        Self {
+            server: settings.address.to_string(),
+            version: survey.version.clone(),
+            longest_lease: terms.longest.duration(),
+            temporary_ttl: terms.seconds_to_live(),
+            checks: checks::all(&survey, &terms),
+            survey,
+            terms,
+        }
+    }
+
+    /// The same with one check more, `change`: whether the server was restarted or flushed since an
+    /// earlier look, and what it dropped or refused. Counters alone do not tell when that was.
+    #[must_use]
+    pub fn since(mut self, earlier: &Self) -> Self {
+        self.checks.retain(|check| check.id != "change");
+        let change = checks::change(&earlier.survey, &self.survey, &self.terms);
+        self.checks.push(change);
+        self
+    }
+
+    /// The worst verdict of all checks.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.checks.iter().map(|check| check.verdict);
+        verdicts.max().unwrap_or(Verdict::Fine)
+    }
+
+    /// The check with this id, if there is one.
+    #[must_use]
+    pub fn check(&self, id: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.id == id)
+    }
+}
+
+/// What one flight of a survey has come to: the survey when it is over, or nothing when there is
+/// more to ask.
+///
+/// A server that hangs up on a question, or answers it with something else, has said something about
+/// itself. One that says nothing in time has not.
+pub(crate) fn surveyed(
+    surveyor: Surveyor<'_>,
+    answer: Result<Surveyed, NetError>,
+) -> Result<Result<Survey, Surveyor<'_>>, Unconnected> {
+    match answer {
+        Ok(Surveyed::Again) => Ok(Err(surveyor)),
+        Ok(Surveyed::Whole(survey)) => Ok(Ok(*survey)),
+        Ok(Surveyed::Failed(failure)) => Err(Unconnected::Unsuitable(failure)),
+        Err(error) => {
+            let secret = surveyor.is_secret();
+            let silent = matches!(error.cause, NetCause::Timeout(_));
+            let survey = (!silent).then(|| surveyor.cut_short()).flatten();
+            survey
+                .map(Ok)
+                .ok_or_else(|| Unconnected::asking(secret, error))
+        }
+    }
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Within this machine.
+    Here,
+    /// Over a network, for all to read.
+    Plain,
+    /// By TLS.
+    Encrypted,
+}
+
+/// What this client is set to, as far as checks go by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) longest: Lease,
+    pub(super) restart_guard: bool,
+    pub(super) operation_timeout: Duration,
+    /// How long a connection of a client with locks is idle at most.
+    pub(super) renewal: Duration,
+    pub(super) way: Way,
+    pub(super) password: bool,
+    /// This machine's wall clock.
+    pub(super) unix_seconds: u64,
+}
+
+impl Terms {
+    fn new(settings: &Settings, unix_seconds: u64) -> Self {
+        Self {
+            longest: settings.max_lease,
+            restart_guard: settings.restart_guard,
+            operation_timeout: settings.operation_timeout,
+            renewal: settings.max_lease.duration() / 3,
+            way: match settings.address {
+                Address::Tls { .. } => Way::Encrypted,
+                _ if settings.is_here() => Way::Here,
+                _ => Way::Plain,
+            },
+            password: settings.credentials.is_some(),
+            unix_seconds,
+        }
+    }
+
+    /// What `temporary_ttl` must be at least.
+    pub(super) fn seconds_to_live(&self) -> u64 {
+        seconds_to_live(self.longest)
+    }
+}

@@ -1,0 +1,425 @@
+//! A look at the server itself: what it says that bears on locks, and what it does not say.
+
+use super::founding::UPTIME_AHEAD;
+use super::handshake::release;
+use super::items::{Failure, push_gets, push_stats, read_gets};
+use super::lease::Lease;
+use super::moment::Moment;
+use super::name::Namespace;
+use super::sentinel::{Sentinel, memory_lacking};
+use super::statistics::{GeneralStats, ItemStats, SettingStats};
+use crate::wire::{
+    Credentials, DecodeError, Flag, Flags, Flight, Key, Keys, Replies, Reply, Request,
+};
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
+
+/// An item of a lock is smaller than this: a key of at most 250 bytes, a record below 512, and what
+/// the server keeps with each item. memcached takes no lower limit for the size of items.
+pub const LARGEST_ITEM: u64 = 1024;
+
+/// The longest version that is kept. Those of memcached have a dozen bytes.
+const LONGEST_VERSION: usize = 100;
+
+/// What a server says of itself. What it does not say is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Survey {
+    /// The release, in the server's words.
+    pub version: String,
+    /// Its three numbers.
+    pub release: Option<(u64, u64, u64)>,
+    /// Whether the server knows the meta commands.
+    pub meta: bool,
+    /// Whether a request may name the CAS unique that an item gets.
+    pub explicit_cas: bool,
+    /// The sentinel of the namespace.
+    pub sentinel: Option<Sentinel>,
+    /// Whether the sentinel has a CAS unique, if there is one.
+    pub has_cas: Option<bool>,
+    /// `stats`.
+    pub general: Option<GeneralStats>,
+    /// `stats settings`.
+    pub settings: Option<SettingStats>,
+    /// `stats items`.
+    pub items: Option<ItemStats>,
+    /// The shortest that an answer has taken.
+    pub round_trip: Duration,
+}
+
+impl Survey {
+    /// For how long a lock that is asked for now would not be granted by a client with a restart
+    /// guard, which knows of no longer lease than this one. `None` when the server does not say
+    /// enough.
+    #[must_use]
+    pub fn memory_lacking(&self, longest: Lease) -> Option<Duration> {
+        let general = self.general.as_ref()?;
+        let (time, uptime) = (general.time?, general.uptime?);
+        let born = match self.sentinel? {
+            Sentinel::Present { born, .. } => born,
+            Sentinel::Foreign => return None,
+            // The first client makes one, and goes by the counters.
+            Sentinel::Absent | Sentinel::Unborn if general.forgot_nothing() => {
+                time.saturating_sub(uptime) + UPTIME_AHEAD
+            }
+            Sentinel::Absent | Sentinel::Unborn => time,
+        };
+        Some(memory_lacking(time, born, longest))
+    }
+
+    /// Whether the server is of this release or a later one. `None` when it does not say.
+    #[must_use]
+    pub fn is_at_least(&self, release: (u64, u64, u64)) -> Option<bool> {
+        self.release.map(|own| own >= release)
+    }
+}
+
+/// What is asked next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    General,
+    Settings,
+    Items,
+}
+
+/// What came of one flight of a survey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Surveyed {
+    /// There is more to ask.
+    Again,
+    /// All was asked.
+    Whole(Box<Survey>),
+    /// The server does not serve us.
+    Failed(Failure),
+}
+
+/// Asks a server about itself, on a connection of its own.
+///
+/// It is no [`Operation`](super::Operation), because those come behind a
+/// [`Handshake`](super::Handshake), which refuses just those servers that most need a survey, and
+/// makes the sentinel whose absence tells something. Nothing is stored.
+///
+/// Each group of statistics has a flight of its own: a proxy may hang up when it is asked for one
+/// that it does not know, and `stats items` of a server with all its 63 size classes alone is nearly
+/// as long as the replies to one flight may be.
+#[derive(Debug)]
+pub struct Surveyor<'a> {
+    namespace: &'a Namespace,
+    credentials: Option<Credentials<'a>>,
+    stage: Stage,
+    survey: Survey,
+}
+
+impl<'a> Surveyor<'a> {
+    /// A survey with the sentinel of this namespace. Begins with the credentials, if there are some.
+    #[must_use]
+    pub const fn new(namespace: &'a Namespace, credentials: Option<Credentials<'a>>) -> Self {
+        Self {
+            namespace,
+            credentials,
+            stage: Stage::Greeting,
+            survey: Survey {
+                version: String::new(),
+                release: None,
+                meta: false,
+                explicit_cas: false,
+                sentinel: None,
+                has_cas: None,
+                general: None,
+                settings: None,
+                items: None,
+                round_trip: Duration::MAX,
+            },
+        }
+    }
+
+    /// Whether the flight under way holds a password, which whoever answers may repeat.
+    #[must_use]
+    pub const fn is_secret(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    /// Writes the requests of the next flight.
+    pub fn prepare(&self, flight: &mut Flight) {
+        if let Some(credentials) = self.credentials {
+            // Alone: the server answers the last one only of the requests that come with it.
+            return flight.push(&Request::Authenticate {
+                key: self.namespace.probe(),
+                credentials,
+            });
+        }
+        match self.stage {
+            Stage::Greeting => {
+                let probe = self.namespace.probe();
+                flight.push(&Request::Version);
+                // As in the handshake, on an item that never exists.
+                flight.push(&Request::MetaGet {
+                    key: probe,
+                    flags: Flags::list(&[Flag::ReturnValue]),
+                });
+                flight.push(&Request::MetaDelete {
+                    key: probe,
+                    flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
+                });
+                push_gets(flight, self.namespace.sentinel());
+            }
+            Stage::General => push_stats(flight),
+            Stage::Settings => push_group(flight, b"settings"),
+            Stage::Items => push_group(flight, b"items"),
+        }
+    }
+
+    /// Takes in the replies to the flight, which was sent and answered at these instants.
+    ///
+    /// # Errors
+    /// A reply that is none of memcached's; the connection must be closed. What was learnt before
+    /// is there for [`cut_short`](Self::cut_short).
+    pub fn interpret(
+        &mut self,
+        replies: &mut Replies<'_>,
+        sent: Moment,
+        received: Moment,
+    ) -> Result<Surveyed, DecodeError> {
+        self.survey.round_trip = self.survey.round_trip.min(received.since(sent));
+        if self.credentials.is_some() {
+            return match replies.next_reply()? {
+                Reply::Stored => {
+                    self.credentials = None;
+                    Ok(Surveyed::Again)
+                }
+                Reply::Error(error) => Ok(Surveyed::Failed(Failure::from_reply(&error))),
+                _ => Err(DecodeError::UnexpectedReply),
+            };
+        }
+        let survey = &mut self.survey;
+        self.stage = match self.stage {
+            Stage::Greeting => {
+                if let Some(failure) = greeting(survey, replies)? {
+                    return Ok(Surveyed::Failed(failure));
+                }
+                Stage::General
+            }
+            Stage::General => {
+                survey.general = GeneralStats::read(replies)?;
+                Stage::Settings
+            }
+            Stage::Settings => {
+                survey.settings = SettingStats::read(replies)?;
+                Stage::Items
+            }
+            Stage::Items => {
+                survey.items = ItemStats::read(replies)?;
+                return Ok(Surveyed::Whole(Box::new(survey.clone())));
+            }
+        };
+        Ok(Surveyed::Again)
+    }
+
+    /// The server hung up or answered with something else. What is known by then, if it is enough
+    /// to tell that there is a server.
+    #[must_use]
+    pub fn cut_short(self) -> Option<Survey> {
+        (self.stage != Stage::Greeting).then_some(self.survey)
+    }
+}
+
+/// Reads the replies to the first flight.
+fn greeting(
+    survey: &mut Survey,
+    replies: &mut Replies<'_>,
+) -> Result<Option<Failure>, DecodeError> {
+    let version = match replies.next_reply()? {
+        Reply::Version(version) => version,
+        Reply::Error(error) => return Ok(Some(Failure::from_reply(&error))),
+        _ => return Err(DecodeError::UnexpectedReply),
+    };
+    survey.release = release(version);
+    let kept = &version[..version.len().min(LONGEST_VERSION)];
+    survey.version = String::from_utf8_lossy(kept).into_owned();
+    let stable = survey.is_at_least((1, 6, 10)) != Some(false);
+    survey.meta = matches!(replies.next_reply()?, Reply::Meta(_)) && stable;
+    survey.explicit_cas = matches!(replies.next_reply()?, Reply::Meta(_)) && survey.meta;
+    match read_gets(replies)? {
+        Ok(Some((value, cas))) => {
+            survey.sentinel = Some(Sentinel::from_value(value));
+            survey.has_cas = Some(cas != 0);
+        }
+        Ok(None) => survey.sentinel = Some(Sentinel::Absent),
+        // Which of them it is, other answers tell better.
+        Err(_) => {}
+    }
+    Ok(None)
+}
+
+/// Asks for a group of statistics.
+pub(super) fn push_group(flight: &mut Flight, group: &'static [u8]) {
+    if let Ok(group) = Key::new(group) {
+        flight.push(&Request::Stats {
+            group: Keys::list(&[group]),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn namespace() -> Namespace {
+        Namespace::new("p:").expect("a plain prefix")
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    fn sent(surveyor: &Surveyor<'_>) -> Vec<u8> {
+        let mut flight = Flight::new();
+        surveyor.prepare(&mut flight);
+        assert!(flight.is_answerable());
+        flight.bytes().into()
+    }
+
+    fn answer(surveyor: &mut Surveyor<'_>, bytes: &str) -> Result<Surveyed, DecodeError> {
+        surveyor.interpret(&mut Replies::new(bytes.as_bytes()), at(0), at(3))
+    }
+
+    const GREETING: &str =
+        "VERSION 1.6.45\r\nEN\r\nNF\r\nVALUE p:sentinel 0 10 7\r\n1795337300\r\nEND\r\n";
+    const GENERAL: &str = "STAT pid 1\r\nSTAT uptime 102\r\nSTAT time 1795337400\r\n\
+                           STAT evictions 0\r\nSTAT cmd_flush 0\r\nEND\r\n";
+
+    #[test]
+    fn four_flights_tell_it_all() {
+        let namespace = namespace();
+        let mut surveyor = Surveyor::new(&namespace, None);
+        assert_eq!(
+            sent(&surveyor),
+            b"version\r\nmg p:probe v\r\nmd p:probe C1 E1\r\ngets p:sentinel\r\n"
+        );
+        assert_eq!(answer(&mut surveyor, GREETING), Ok(Surveyed::Again));
+        assert_eq!(sent(&surveyor), b"stats\r\n");
+        assert_eq!(answer(&mut surveyor, GENERAL), Ok(Surveyed::Again));
+        assert_eq!(sent(&surveyor), b"stats settings\r\n");
+        let settings = "STAT cas_enabled yes\r\nEND\r\n";
+        assert_eq!(answer(&mut surveyor, settings), Ok(Surveyed::Again));
+        assert_eq!(sent(&surveyor), b"stats items\r\n");
+        let Ok(Surveyed::Whole(survey)) = answer(&mut surveyor, "END\r\n") else {
+            panic!("nothing else is to be asked");
+        };
+        assert_eq!(survey.version, "1.6.45");
+        assert!(survey.meta && survey.explicit_cas);
+        assert_eq!(survey.has_cas, Some(true));
+        assert_eq!(survey.round_trip, Duration::from_millis(3));
+        assert!(survey.items.is_some() && survey.settings.is_some());
+        let lease = |secs| Lease::new(Duration::from_secs(secs)).expect("in range");
+        assert_eq!(survey.memory_lacking(lease(10)), Some(Duration::ZERO));
+        let lacking = survey.memory_lacking(lease(99));
+        assert_eq!(lacking, Some(Duration::from_secs(0)));
+        let lacking = survey.memory_lacking(lease(198));
+        assert_eq!(lacking, Some(Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn where_there_is_no_sentinel_the_counters_tell_how_old_memory_is() {
+        let namespace = namespace();
+        let mut surveyor = Surveyor::new(&namespace, None);
+        let fresh = "VERSION 1.6.9\r\nERROR\r\nERROR\r\nEND\r\n";
+        assert_eq!(answer(&mut surveyor, fresh), Ok(Surveyed::Again));
+        assert_eq!(answer(&mut surveyor, GENERAL), Ok(Surveyed::Again));
+        let mut survey = surveyor.cut_short().expect("a server");
+        assert!(!survey.meta && !survey.explicit_cas);
+        assert_eq!(survey.sentinel, Some(Sentinel::Absent));
+        assert_eq!((&survey.settings, &survey.items), (&None, &None));
+        let lease = Lease::new(Duration::from_secs(198)).expect("in range");
+        // It started 102 s ago or up to three later.
+        assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(101)));
+        let general = survey.general.as_mut().expect("said");
+        general.cmd_flush = Some(1);
+        assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(200)));
+        survey.general = None;
+        assert_eq!(survey.memory_lacking(lease), None);
+    }
+
+    #[test]
+    fn refused_groups_are_facts_and_a_refused_greeting_is_a_failure() {
+        let namespace = namespace();
+        let mut surveyor = Surveyor::new(&namespace, None);
+        let odd = "VERSION of something else\r\nERROR\r\nCLIENT_ERROR no\r\nSERVER_ERROR no\r\n";
+        assert_eq!(answer(&mut surveyor, odd), Ok(Surveyed::Again));
+        for _ in 0..2 {
+            assert_eq!(answer(&mut surveyor, "ERROR\r\n"), Ok(Surveyed::Again));
+        }
+        let Ok(Surveyed::Whole(survey)) = answer(&mut surveyor, "SERVER_ERROR no\r\n") else {
+            panic!("nothing else is to be asked");
+        };
+        assert_eq!(survey.version, "of something else");
+        assert_eq!((survey.release, survey.sentinel), (None, None));
+        assert_eq!((survey.general, survey.settings), (None, None));
+
+        let mut surveyor = Surveyor::new(&namespace, None);
+        assert_eq!(
+            answer(&mut surveyor, "CLIENT_ERROR unauthenticated\r\n"),
+            Ok(Surveyed::Failed(Failure::AuthenticationRequired))
+        );
+        assert_eq!(surveyor.cut_short(), None);
+    }
+
+    #[test]
+    fn a_password_goes_alone_and_first() {
+        let namespace = namespace();
+        let credentials = Credentials::new(b"user", b"pass").expect("plain");
+        let mut surveyor = Surveyor::new(&namespace, Some(credentials));
+        assert!(surveyor.is_secret());
+        assert_eq!(sent(&surveyor), b"set p:probe 0 2592001 9\r\nuser pass\r\n");
+        assert_eq!(
+            answer(&mut surveyor, "CLIENT_ERROR authentication failure\r\n"),
+            Ok(Surveyed::Failed(Failure::AuthenticationRefused))
+        );
+        assert_eq!(answer(&mut surveyor, "STORED\r\n"), Ok(Surveyed::Again));
+        assert!(!surveyor.is_secret());
+        assert!(sent(&surveyor).starts_with(b"version\r\n"));
+    }
+
+    #[test]
+    fn whatever_comes_at_whatever_stage_is_a_fact_or_an_error() {
+        let namespace = namespace();
+        let long = "STAT items:1:evicted 18446744073709551615\r\nSTAT items:2:evicted 1\r\nEND\r\n";
+        let answers = [
+            GREETING,
+            GENERAL,
+            long,
+            "ERROR\r\n",
+            "END\r\n",
+            "\r\n",
+            "VA 0 t1\r\n\r\n",
+        ];
+        for asked in 0..4 {
+            for text in answers {
+                for end in 0..=text.len() {
+                    let mut surveyor = Surveyor::new(&namespace, None);
+                    for before in [GREETING, GENERAL, "END\r\n"].iter().take(asked) {
+                        assert_eq!(answer(&mut surveyor, before), Ok(Surveyed::Again));
+                    }
+                    let came = answer(&mut surveyor, &text[..end]);
+                    if came.is_err() {
+                        assert_eq!(surveyor.cut_short().is_some(), asked > 0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_that_goes_on_for_ever_is_cut() {
+        let namespace = namespace();
+        let mut surveyor = Surveyor::new(&namespace, None);
+        let version = "x".repeat(2000);
+        let greeting = alloc::format!("VERSION {version}\r\nEN\r\nNF\r\nEND\r\n");
+        assert_eq!(answer(&mut surveyor, &greeting), Ok(Surveyed::Again));
+        let survey = surveyor.cut_short().expect("a server");
+        assert_eq!(survey.version.len(), LONGEST_VERSION);
+    }
+}

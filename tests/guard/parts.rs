@@ -1,0 +1,226 @@
+//! Locks that are handed from one client to another, of either front.
+
+use super::{LONG, Site, fails, lost, millis, seconds};
+use memlatch::{
+    Client, ErrorKind, LockError, LockGuard, LockParts, LossReason, ReleaseOutcome, blocking,
+};
+use std::time::Instant;
+
+async fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    builder.build().await.expect("the server is there")
+}
+
+fn blocking_client(site: &Site) -> blocking::Client {
+    let builder = site.settings(blocking::Client::builder());
+    builder.build().expect("the server is there")
+}
+
+/// The same parts, by way of their text.
+fn sent(parts: &LockParts) -> LockParts {
+    parts.to_string().parse().expect("its own text")
+}
+
+async fn taken(client: &Client, parts: &LockParts) -> Result<LockGuard, LockError> {
+    LockGuard::from_parts(client, &sent(parts)).await
+}
+
+fn taken_blocking(
+    client: &blocking::Client,
+    parts: &LockParts,
+) -> Result<blocking::LockGuard, LockError> {
+    blocking::LockGuard::from_parts(client, &sent(parts))
+}
+
+#[tokio::test]
+async fn a_lock_goes_from_hand_to_hand_and_stays_held() {
+    for site in &Site::all() {
+        let (one, two, other) = (client(site).await, client(site).await, client(site).await);
+        let (three, four) = (blocking_client(site), blocking_client(site));
+        for lock in [one.lock("a").label("first"), one.lock("a").lean()] {
+            let guard = lock.lease(LONG).acquire().await.expect("free");
+            let (token, holder) = (guard.fencing_token(), guard.holder());
+            let parts = guard.into_parts();
+            assert_eq!((parts.name(), parts.fencing_token()), ("a", token));
+
+            let guard = taken(&two, &parts).await.expect("ours");
+            assert!(guard.is_valid() && guard.remaining() <= LONG);
+            assert_eq!((guard.name(), guard.lease()), ("a", LONG));
+            assert_eq!(guard.fencing_token(), token);
+            guard.verify().await.expect("ours");
+            guard.renew().await.expect("ours");
+
+            let guard = taken_blocking(&three, &guard.into_parts()).expect("ours");
+            guard.renew().expect("ours");
+            let guard = taken_blocking(&four, &guard.into_parts()).expect("ours");
+            guard.verify().expect("ours");
+            assert_eq!(guard.fencing_token(), token);
+            assert_eq!(guard.holder().since_unix, holder.since_unix);
+            assert_eq!(guard.label(), holder.label);
+            assert!(
+                other
+                    .lock("a")
+                    .try_acquire()
+                    .await
+                    .expect("answered")
+                    .is_none()
+            );
+
+            let guard = taken(&one, &guard.into_parts()).await.expect("ours");
+            let outcome = guard.release().await.expect("answered");
+            assert_eq!(outcome, ReleaseOutcome::Released);
+            let next = other.lock("a").try_acquire().await.expect("answered");
+            drop(next.expect("free"));
+            assert!(other.lock("a").acquire_timeout(LONG).await.is_ok());
+        }
+    }
+}
+
+/// The one who took it over keeps it, and the one before does not.
+#[tokio::test]
+async fn who_took_it_over_keeps_it() {
+    let sites = Site::all();
+    let mut held = Vec::new();
+    for site in &sites {
+        let lease = seconds(2);
+        let one = client(site).await;
+        let guard = one.lock("a").lease(lease).acquire().await.expect("free");
+        let two = client(site).await;
+        let guard = taken(&two, &guard.into_parts()).await.expect("ours");
+        assert!(one.shutdown(LONG).await, "nothing of it is left there");
+        let three = blocking_client(site);
+        let lock = three.lock("b").lease(lease);
+        let other = lock.acquire().expect("free");
+        let other = taken_blocking(&three, &other.into_parts()).expect("ours");
+        held.push((guard, other));
+    }
+    let began = Instant::now();
+    while began.elapsed() < seconds(5) {
+        for (guard, other) in &held {
+            assert!(
+                guard.is_valid() && other.is_valid(),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+        tokio::time::sleep(millis(20)).await;
+    }
+    for (guard, other) in held {
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+        let outcome = other.release().expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn parts_that_nobody_takes_up_run_out() {
+    let sites = Site::all();
+    let mut left = Vec::new();
+    for site in &sites {
+        let (one, three) = (client(site).await, blocking_client(site));
+        let guard = one.lock("a").lease(seconds(2)).acquire().await;
+        let parts = guard.expect("free").into_parts();
+        let guard = three.lock("b").lease(seconds(2)).acquire();
+        let other = guard.expect("free").into_parts();
+        let two = client(site).await;
+        assert!(
+            two.lock("a")
+                .try_acquire()
+                .await
+                .expect("answered")
+                .is_none()
+        );
+        left.push((one, two, three, parts, other));
+    }
+    for (one, two, three, parts, other) in left {
+        for name in ["a", "b"] {
+            let next = two.lock(name).acquire_timeout(seconds(20)).await;
+            let _ = next.expect("run out").release().await.expect("answered");
+        }
+        let error = taken(&one, &parts).await.expect_err("run out");
+        lost(&error, LossReason::Vanished);
+        assert!(error.to_string().contains("`a`"), "{error}");
+        lost(
+            &taken_blocking(&three, &other).expect_err("run out"),
+            LossReason::Vanished,
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_ours_any_more_is_told_with_its_reason() {
+    for mut site in Site::all() {
+        let (one, three) = (client(&site).await, blocking_client(&site));
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        let key = guard.key().to_vec();
+        let parts = guard.into_parts();
+        site.overtake(&key);
+        let reason = LossReason::TakenOver;
+        lost(&taken(&one, &parts).await.expect_err("lost"), reason);
+        lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
+        site.delete(&key);
+        let reason = LossReason::Vanished;
+        lost(&taken(&one, &parts).await.expect_err("lost"), reason);
+        lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
+        site.server.restart();
+        let reason = LossReason::ServerRestarted;
+        let (two, four) = (client(&site).await, blocking_client(&site));
+        lost(&taken(&two, &parts).await.expect_err("lost"), reason);
+        lost(&taken_blocking(&four, &parts).expect_err("lost"), reason);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
+    for site in &Site::all() {
+        let hasty = |builder| async move {
+            let builder: memlatch::Builder<Client> = builder;
+            builder.operation_timeout(millis(300)).build().await
+        };
+        let one = hasty(site.settings(Client::builder())).await;
+        let one = one.expect("the server is there");
+        let builder = site.settings(blocking::Client::builder());
+        let three = builder.operation_timeout(millis(300)).build();
+        let three = three.expect("the server is there");
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        let parts = guard.into_parts();
+        site.server.stop_signal();
+        for error in [
+            taken(&one, &parts).await.map(|_| ()).expect_err("silence"),
+            taken_blocking(&three, &parts)
+                .map(|_| ())
+                .expect_err("silence"),
+        ] {
+            assert!(error.is_unknown() || error.is_unavailable(), "{error}");
+        }
+        site.server.continue_signal();
+        let guard = taken_blocking(&three, &parts).expect("still ours");
+        let guard = taken(&one, &guard.into_parts()).await.expect("ours");
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_cannot_hold_it_say_so() {
+    let site = Site::all().pop().expect("a server");
+    let (one, three) = (client(&site).await, blocking_client(&site));
+    let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+    let parts = guard.into_parts();
+    let builder = site.settings(Client::builder());
+    let other = builder.prefix("other:").build().await;
+    let other = other.expect("the server is there");
+    let input = ErrorKind::InvalidInput;
+    fails(taken(&other, &parts).await, input, "`memlatch:`");
+    let builder = site.settings(blocking::Client::builder());
+    let other = builder.prefix("other:").build().expect("there");
+    fails(taken_blocking(&other, &parts), input, "`other:`");
+    assert!(one.shutdown(LONG).await && three.shutdown(LONG));
+    fails(taken(&one, &parts).await, ErrorKind::Closed, "shut down");
+    let closed = taken_blocking(&three, &parts);
+    fails(closed, ErrorKind::Closed, "shut down");
+    let two = client(&site).await;
+    let guard = taken(&two, &parts).await.expect("still ours");
+    guard.verify().await.expect("still ours");
+}

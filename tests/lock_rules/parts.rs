@@ -1,0 +1,359 @@
+//! A held lock as a line of text.
+
+use super::driver::{Fate, Names, World, lease, nonce};
+use super::server::{Kind, secs};
+use core::time::Duration;
+use memlatch::lock::{
+    Acquisition, Grant, Incarnation, LeanToken, Lease, LockParts, LossReason, MAX_LEASE, Moment,
+    NameError, Namespace, Nonce, Owner, PartsError, Proof, Release, Released, Renew, Renewed,
+    Request,
+};
+use proptest::prelude::*;
+
+fn held(kind: Kind) -> (World, Names, Grant) {
+    let names = Names::new("L");
+    let mut world = World::new(kind);
+    // Another client changes what this one has stored: that is the point.
+    world.server.guards_owners = false;
+    let grant = world.hold_fenced(0, &names, lease(10_000));
+    world.wait(Duration::from_millis(500));
+    (world, names, grant)
+}
+
+/// The parts, by way of their text.
+fn parts(names: &Names, grant: &Grant) -> LockParts {
+    let parts = LockParts::new(&names.namespace, "L", grant, grant.cas, grant.expiry);
+    let read: LockParts = parts.to_string().parse().expect("its own text");
+    assert_eq!(read, parts);
+    assert_eq!(read.keys(), Ok(names.keys.clone()));
+    read
+}
+
+fn take(world: &mut World, names: &Names, grant: &Grant) -> Renewed {
+    let mut renew = Renew::new(&names.namespace, &names.keys, grant, grant.lease, grant.cas);
+    world.run_as(1, &mut renew).outcome()
+}
+
+/// What another client makes of the parts.
+fn taken(world: &mut World, names: &Names, parts: &LockParts) -> Renewed {
+    let now = world.clients[1].moment(world.now);
+    let grant = parts.grant(now);
+    assert_eq!(grant.valid_until, now, "nobody believes in it yet");
+    take(world, names, &grant)
+}
+
+#[test]
+fn they_are_one_line_that_a_person_can_read() {
+    let names = Names::new("a b");
+    let grant = Grant {
+        incarnation: Incarnation {
+            pid: 4711,
+            started: 1_795_330_000,
+        },
+        proof: Proof::Nonce(Nonce::from_random([0x0f; 16])),
+        owner: Owner::new("db-7", 77, "nightly import"),
+        lease: lease(10_000),
+        since: 1_795_337_329,
+        cas: 5,
+        token: Some(123),
+        expiry: 1_795_337_342,
+        sent: Moment::from_nanos(0),
+        echoes: false,
+        valid_until: Moment::from_nanos(0),
+    };
+    let parts = LockParts::new(&names.namespace, "a b", &grant, 9, 1_795_337_345);
+    let line = "p1 memlatch: a%20b 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 9 4711 1795330000 10000 123 \
+                1795337329 1795337345 77 db-7 nightly%20import";
+    assert_eq!(parts.to_string(), line);
+    assert_eq!((parts.name(), parts.prefix()), ("a b", "memlatch:"));
+    assert_eq!(parts.lease(), Duration::from_secs(10));
+    assert_eq!(parts.fencing_token(), Some(123));
+    for end in ["", "\n", "\r\n"] {
+        assert_eq!(format!("{line}{end}").parse(), Ok(parts.clone()));
+    }
+    let shown = format!("{parts:?} {parts:#?}");
+    assert!(shown.contains("a b") && !shown.contains("0f0f"), "{shown}");
+
+    let token = LeanToken::new(nonce(1));
+    let lean = Grant {
+        proof: Proof::Token(token),
+        token: None,
+        ..grant
+    };
+    let cas = first(token);
+    let parts = LockParts::new(&names.namespace, "a b", &lean, cas + 3, 1_795_337_345);
+    let line = parts.to_string();
+    assert!(
+        line.contains(&format!(" t{cas:016x} {} ", cas + 3)),
+        "{line}"
+    );
+    assert_eq!(line.parse(), Ok(parts));
+}
+
+/// The first CAS unique of a token, by what it says of itself.
+fn first(token: LeanToken) -> u64 {
+    let shown = format!("{token:?}");
+    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+    let first = digits.parse().expect("a number");
+    assert!(token.is_of(first));
+    first
+}
+
+#[test]
+fn another_client_takes_the_lock_over_with_one_renewal() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant) = held(kind);
+        world.clients[1].ppm = 5000;
+        let parts = parts(&names, &grant);
+        // The last renewal of the one before is still on its way.
+        world
+            .fates
+            .push_back(Fate::Late(Duration::from_millis(500)));
+        world.run(&mut Renew::new(
+            &names.namespace,
+            &names.keys,
+            &grant,
+            grant.lease,
+            grant.cas,
+        ));
+        let sent = world.now;
+        let Renewed::Yes {
+            cas, valid_until, ..
+        } = taken(&mut world, &names, &parts)
+        else {
+            panic!("{kind:?}: lost");
+        };
+        let until = world.clients[1].true_time(valid_until);
+        assert!(until > sent + secs(9.8) && until <= sent + secs(10.0));
+        world.wait(Duration::from_secs(1));
+        let item = world.server.item(world.now, names.lock().as_bytes());
+        assert_eq!(item.expect("it stands").cas, cas, "{kind:?}");
+        let now = world.clients[1].moment(world.now);
+        let grant = parts.grant(now);
+        let mut release = Release::new(&names.keys, &grant, cas, now.after(grant.lease.duration()));
+        let released = world.run_as(1, &mut release).outcome();
+        assert_eq!(released, Released::Yes, "{kind:?}");
+        assert_eq!(world.record(&names), None);
+    }
+}
+
+#[test]
+fn a_lock_without_a_record_goes_the_same_way() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    world.server.guards_owners = false;
+    let request = Request {
+        fencing: false,
+        memory: None,
+        lean: true,
+        ..names.request(lease(10_000))
+    };
+    let grant = world
+        .run(&mut Acquisition::new(request, nonce(1)))
+        .granted();
+    let parts = parts(&names, &grant);
+    let renewed = taken(&mut world, &names, &parts);
+    assert!(matches!(renewed, Renewed::Yes { .. }), "{renewed:?}");
+    // The parts are of before, and the CAS unique is another now.
+    let renewed = taken(&mut world, &names, &parts);
+    assert!(matches!(renewed, Renewed::Yes { .. }), "{renewed:?}");
+}
+
+#[test]
+fn what_is_not_ours_any_more_is_not_taken_over() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant) = held(kind);
+        let parts = parts(&names, &grant);
+        world.server.evict(names.lock().as_bytes());
+        let lost = taken(&mut world, &names, &parts);
+        assert_eq!(lost, Renewed::Lost(LossReason::Vanished), "{kind:?}");
+        assert_eq!(world.record(&names), None);
+
+        world.other_holds(&names, 20);
+        let lost = taken(&mut world, &names, &parts);
+        assert_eq!(lost, Renewed::Lost(LossReason::TakenOver), "{kind:?}");
+
+        world.server.restart(world.now);
+        world.other_holds(&names, 20);
+        world.connect(1).expect("a server");
+        world.server.log.clear();
+        let lost = taken(&mut world, &names, &parts);
+        assert_eq!(lost, Renewed::Lost(LossReason::ServerRestarted), "{kind:?}");
+        assert_eq!(world.server.log, [], "nothing goes to another run");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_text_is_named() {
+    let (_, names, grant) = held(Kind::Meta);
+    let line = parts(&names, &grant).to_string();
+    let words: Vec<_> = line.split(' ').collect();
+    let with = |index: usize, word: &str| {
+        let mut words = words.clone();
+        words[index] = word;
+        words.join(" ").parse::<LockParts>().expect_err(word)
+    };
+    let parse = |text: &str| text.parse::<LockParts>().expect_err(text);
+    for text in ["", "p", "m1 x", "p2 x", "P1 x", "\np1 x", " p1 x"] {
+        assert_eq!(parse(text), PartsError::Layout, "{text}");
+    }
+    assert_eq!(parse("p1"), PartsError::WordCount { count: 1 });
+    let count = 15;
+    assert_eq!(parse(&format!("{line} x")), PartsError::WordCount { count });
+    assert_eq!(parse(&format!("{line} ")), PartsError::WordCount { count });
+    let doubled = line.replacen(' ', "  ", 1);
+    assert_eq!(parse(&doubled), PartsError::WordCount { count });
+    let wrong = |index: usize, word: &str| match with(index, word) {
+        PartsError::Word { number, expected } => (number, expected),
+        other => panic!("{index} {word}: {other:?}"),
+    };
+    for (index, word, number) in [
+        (1, "a%2", 2),
+        (1, "a%7e", 2),
+        (2, "%61", 3),
+        (2, "", 3),
+        (2, "%FF", 3),
+        (3, "0f", 4),
+        (3, &"0F".repeat(16), 4),
+        (3, "t0000000000000000", 4),
+        (3, "t80000000000000ff", 4),
+        (3, "t8000000000000100", 5),
+        (4, "0", 5),
+        (4, "-1", 5),
+        (4, "05", 5),
+        (5, "18446744073709551616", 6),
+        (6, "x", 7),
+        (7, "1e4", 8),
+        (8, "9223372036854775808", 9),
+        (8, "", 9),
+        (9, "+1", 10),
+        (10, "2147483648", 11),
+        (11, "4294967296", 12),
+        (11, "007", 12),
+        (12, "%2d", 12),
+        (13, &"x".repeat(65), 12),
+    ] {
+        assert_eq!(wrong(index, word).0, number, "word {index}: {word}");
+    }
+    assert_eq!(with(2, "-"), PartsError::Name(NameError::Empty));
+    let control = NameError::ControlByte { byte: 10, at: 1 };
+    assert_eq!(with(2, "a%0Ab"), PartsError::Name(control));
+    let long = "x".repeat(1025);
+    let too_long = NameError::TooLong { length: 1025 };
+    assert_eq!(with(2, &long), PartsError::Name(too_long));
+    assert!(matches!(with(1, "a%20b"), PartsError::Name(_)));
+    assert!(matches!(with(7, "99"), PartsError::Lease(_)));
+    assert!(matches!(with(7, "99999999999999"), PartsError::Lease(_)));
+    for error in [
+        with(2, "-"),
+        with(3, "secret"),
+        parse("secret"),
+        with(7, "1"),
+    ] {
+        let text = error.to_string();
+        assert!(
+            text.contains("parts of a lock") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+}
+
+prop_compose! {
+    fn owners()(host in ".{0,70}", pid in any::<u32>(), label in ".{0,70}") -> Owner {
+        Owner::new(&host, pid, &label)
+    }
+}
+
+prop_compose! {
+    fn grants()(
+        owner in owners(),
+        seed in any::<[u8; 16]>(),
+        lean in any::<bool>(),
+        pid in any::<u64>(),
+        started in any::<u64>(),
+        millis in 2000..=u64::try_from(MAX_LEASE.as_millis()).expect("30 days"),
+        below in 0..1_000_000_u32,
+        since in any::<u64>(),
+        cas in 1..=u64::MAX,
+        token in proptest::option::of(0..=i64::MAX.unsigned_abs()),
+        expiry in 0..=i32::MAX.unsigned_abs(),
+    ) -> Grant {
+        let nonce = Nonce::from_random(seed);
+        let lean = lean.then(|| LeanToken::new(nonce));
+        let length = Duration::from_millis(millis - 1) + Duration::from_nanos(below.into());
+        Grant {
+            incarnation: Incarnation { pid, started },
+            proof: lean.map_or(Proof::Nonce(nonce), Proof::Token),
+            owner,
+            lease: Lease::new(length.max(Duration::from_secs(2))).expect("in range"),
+            since,
+            cas: lean.map_or(cas, |token| first(token) + (cas & 0xff)),
+            token,
+            expiry: expiry.into(),
+            sent: Moment::from_nanos(0),
+            echoes: false,
+            valid_until: Moment::from_nanos(0),
+        }
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["[^\\p{Cc}]{1,250}", "[#%\\- a]{1,6}", "x{1,1024}"]
+}
+
+proptest! {
+    #[test]
+    fn every_lock_is_what_its_text_says(
+        grant in grants(),
+        prefix in "[!-~]{0,100}",
+        name in name(),
+    ) {
+        let namespace = Namespace::new(&prefix).expect("visible");
+        let parts = LockParts::new(&namespace, &name, &grant, grant.cas, grant.expiry);
+        let line = parts.to_string();
+        prop_assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        let read = line.parse::<LockParts>().expect("its own text");
+        prop_assert_eq!(&read, &parts);
+        prop_assert_eq!((read.name(), read.prefix()), (&*name, &*prefix));
+        prop_assert_eq!(read.keys(), namespace.keys(name.as_bytes()));
+        let again = read.grant(grant.sent);
+        let left = grant.lease.duration() - again.lease.duration();
+        prop_assert!(left < Duration::from_millis(1));
+        prop_assert_eq!(again.proof, grant.proof);
+        prop_assert_eq!((again.owner, again.token), (grant.owner, grant.token));
+        prop_assert_eq!((again.incarnation, again.cas), (grant.incarnation, grant.cas));
+        prop_assert_eq!((again.since, again.expiry), (grant.since, grant.expiry));
+    }
+
+    /// Whatever is read is what would have been written: there is one text for each lock.
+    #[test]
+    fn whatever_is_understood_was_written_so(
+        grant in grants(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4),
+    ) {
+        let namespace = Namespace::new("p:").expect("visible");
+        let parts = LockParts::new(&namespace, "a b", &grant, grant.cas, grant.expiry);
+        let mut line = parts.to_string().into_bytes();
+        for (index, byte, how) in changes {
+            let at = index.index(line.len());
+            match how {
+                0 => line[at] = byte,
+                1 => line.insert(at, byte),
+                2 => drop(line.remove(at)),
+                _ => line.truncate(at.max(1)),
+            }
+        }
+        let line = String::from_utf8_lossy(&line);
+        if let Ok(read) = line.parse::<LockParts>() {
+            prop_assert_eq!(read.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error(text in ".{0,200}", words in "(p1)?( [!-~]{0,40}){0,15}") {
+        prop_assert!(text.parse::<LockParts>().is_err());
+        if let Ok(read) = words.parse::<LockParts>() {
+            prop_assert_eq!(read.to_string(), words);
+        }
+    }
+}
