@@ -84,6 +84,33 @@ fn locks_travel_encrypted() {
 }
 
 #[test]
+fn a_server_can_be_looked_at_encrypted() {
+    let folder = Folder::new();
+    let authority = Authority::new(&folder, "good");
+    let pair = authority.certificate(LOCAL);
+    for binary in binaries() {
+        let server = start(&binary, &pair, ",temporary_ttl=21");
+        let options = trusting(&authority);
+        let one = options.apply(memlatch::Client::builder().server(url(&server)));
+        let two = options.apply(memlatch::blocking::Client::builder().server(url(&server)));
+        for diagnosis in [block_on(one.diagnose()), two.diagnose()] {
+            let diagnosis = diagnosis.expect("a server with TLS");
+            assert_eq!(diagnosis.version, server.version());
+            let check = diagnosis.check("encryption").expect("a check");
+            assert_eq!((check.verdict.as_str(), &*check.seen), ("fine", "TLS"));
+            let check = diagnosis.check("eviction").expect("a check");
+            assert_eq!(check.verdict.as_str(), "fine", "{check:?}");
+        }
+        // It must not be spoken to in the clear.
+        let plain = format!("memcached://{}", server.address());
+        let refused = memlatch::blocking::Client::builder()
+            .server(plain)
+            .diagnose();
+        assert_eq!(refused.expect_err("no TLS").kind(), ErrorKind::Unavailable);
+    }
+}
+
+#[test]
 fn many_callers_share_an_encrypted_connection() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
