@@ -24,8 +24,9 @@ impl LockGuard {
     pub fn into_parts(mut self) -> LockParts {
         self.spent = true;
         let _ = self.end(clock::moment());
-        let namespace = &self.shared.core.site.settings.namespace;
-        self.lock.held.parts(namespace)
+        let core = &self.shared.core;
+        core.freed(&self.lock);
+        self.lock.held.parts(&core.site.settings.namespace)
     }
 
     /// Makes a guard of the parts of a lock, which this client keeps from then on.

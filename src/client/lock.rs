@@ -14,8 +14,42 @@ use tokio::sync::Notify;
 /// The lock of one name: a handle that knows how to acquire it.
 ///
 /// Made by [`Client::lock`](crate::Client::lock); cheap to clone and to keep. Two handles of one
-/// name are contenders like any others. A task that acquires a lock it holds already waits for
-/// itself: locks are not reentrant.
+/// name are contenders like any others.
+///
+/// # Not reentrant
+///
+/// A task that acquires a lock it holds already waits for itself. A lock that let it in again would
+/// have to know by something else than its guard who asks: a task is no holder, for work moves from
+/// one to another, and the counter of how often it was taken would be one more thing that a loss, an
+/// error or a cancelled future can leave wrong. So the guard is the proof of holding: a function that
+/// needs the lock takes the guard, and asks it before each step; where several go on together, they
+/// share it.
+///
+/// ```no_run
+/// use memlatch::LockGuard;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// fn book(held: &LockGuard, amount: u64) -> Result<(), memlatch::LockError> {
+///     // Called by whoever holds the lock, and never by anybody else.
+///     held.ensure(Duration::from_secs(1))?;
+///     // … with `held.fencing_token()`
+///     # let _ = amount;
+///     Ok(())
+/// }
+///
+/// # async fn example(client: memlatch::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let held = Arc::new(client.lock("invoices/42").acquire().await?);
+/// book(&held, 1)?;
+/// let shared = Arc::clone(&held);
+/// tokio::spawn(async move { book(&shared, 2) }).await??;
+/// // The last one gives it back.
+/// if let Some(held) = Arc::into_inner(held) {
+///     let _ = held.release().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Lock {
     shared: Arc<Shared>,

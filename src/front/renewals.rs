@@ -12,11 +12,18 @@ use std::vec::Vec;
 /// Renewals under way. Whoever sends them decides how.
 #[derive(Debug)]
 pub(crate) struct Renewals<'a> {
-    pending: Vec<(usize, Renew<'a>)>,
+    pending: Vec<Pending<'a>>,
     /// What came of those that are over, by their place in the batch.
     over: Vec<(usize, Renewed)>,
     /// Why the others have no answer.
     silence: Option<Unconnected>,
+}
+
+#[derive(Debug)]
+struct Pending<'a> {
+    place: usize,
+    held: &'a Held,
+    renew: Renew<'a>,
 }
 
 impl<'a> Renewals<'a> {
@@ -30,7 +37,7 @@ impl<'a> Renewals<'a> {
             let held = lock.as_ref().as_ref();
             let cas = held.begin_renewal(now)?;
             let renew = Renew::new(namespace, &held.keys, &held.grant, held.lease, cas);
-            Some((place, renew))
+            Some(Pending { place, held, renew })
         });
         Self {
             pending: begun.collect(),
@@ -58,17 +65,23 @@ impl<'a> Renewals<'a> {
         self.pending.is_empty()
     }
 
-    /// Writes one flight for all of them.
+    /// Writes one flight for all of them that are still held.
     pub(crate) fn prepare(&mut self, view: &ServerView, now: Now, flight: &mut Flight) {
         let over = &mut self.over;
-        self.pending
-            .retain_mut(|(place, renew)| match renew.prepare(view, now, flight) {
+        self.pending.retain_mut(|pending| {
+            // It may have ended while there was no connection. Nobody is to wait for a lease that is
+            // begun after the end.
+            if pending.held.over(now.moment).is_some() {
+                return false;
+            }
+            match pending.renew.prepare(view, now, flight) {
                 Ok(()) => true,
                 Err(renewed) => {
-                    over.push((*place, renewed));
+                    over.push((pending.place, renewed));
                     false
                 }
-            });
+            }
+        });
     }
 
     /// Takes in the replies to that flight.
@@ -80,10 +93,10 @@ impl<'a> Renewals<'a> {
         received: Moment,
     ) -> Result<(), DecodeError> {
         let mut rest = Vec::new();
-        for (place, mut renew) in self.pending.drain(..) {
-            match renew.interpret(view, replies, sent, received)? {
-                Step::Done(renewed) => self.over.push((place, renewed)),
-                Step::Send | Step::Pause { .. } => rest.push((place, renew)),
+        for mut pending in self.pending.drain(..) {
+            match pending.renew.interpret(view, replies, sent, received)? {
+                Step::Done(renewed) => self.over.push((pending.place, renewed)),
+                Step::Send | Step::Pause { .. } => rest.push(pending),
                 Step::GiveUp { .. } => {}
             }
         }

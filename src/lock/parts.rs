@@ -30,15 +30,13 @@ const WORDS: usize = 14;
 ///    <fencing token or -> <since> <expiry> <pid, host and label of the holder>
 /// ```
 ///
-/// The words are those of the [record](Record), and escaped as they are there; in place of the
+/// The words are those of the [record](super::Record), and escaped as they are there; in place of the
 /// nonce, a lock without a record has `t` and the 16 hex digits of its token. Nothing in it depends
 /// on the clock of the process that it comes from.
 ///
 /// **It is a capability.** Keep it from everybody who must not release the lock, and out of command
 /// lines, which others on the machine can read: a pipe or an inherited file is a good way. `Debug`
 /// leaves out what it takes to use it; `Display` does not.
-///
-/// [Record]: super::Record
 #[derive(Clone, PartialEq, Eq)]
 pub struct LockParts {
     prefix: String,

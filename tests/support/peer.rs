@@ -133,12 +133,22 @@ impl Peer {
 
     /// Puts an item into the server, past the client.
     pub fn set(&self, key: &str, value: &[u8]) {
-        let mut stream = TcpStream::connect(self.shared.server).expect("the server");
         let line = format!("set {key} 0 0 {}\r\n", value.len());
         let request = [line.as_bytes(), value, b"\r\n"].concat();
+        assert_eq!(self.tell(&request), b"STORED\r\n");
+    }
+
+    /// Removes an item from the server, past the client, if it is there.
+    pub fn delete(&self, key: &str) {
+        let answer = self.tell(format!("delete {key}\r\n").as_bytes());
+        assert!(answer == b"DELETED\r\n" || answer == b"NOT_FOUND\r\n");
+    }
+
+    fn tell(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.shared.server).expect("the server");
         let mut answer = Vec::new();
-        ask(&mut stream, &request, &mut answer).expect("an answer");
-        assert_eq!(answer, b"STORED\r\n");
+        ask(&mut stream, request, &mut answer).expect("an answer");
+        answer
     }
 
     fn change(&self, change: impl FnOnce(&mut Mood)) {
@@ -198,7 +208,8 @@ impl Peer {
                 // The thread that serves it holds it open, and lets go when its end comes.
                 stream.shutdown(Shutdown::Read).expect("connected");
             } else {
-                stream.shutdown(Shutdown::Both).expect("connected");
+                // The other end may have gone before, and then there is no connection.
+                let _ = stream.shutdown(Shutdown::Both);
             }
         }
         drop(log);
