@@ -77,7 +77,8 @@ pub mod wire;
 pub use client::{Client, Lock, LockGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub use front::{
-    Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, LockError, ReleaseOutcome, Verdict,
+    BreakOutcome, Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, ListedLock, Listing,
+    LockError, MAX_LISTED, ReleaseOutcome, Verdict,
 };
 pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 

@@ -9,14 +9,24 @@ mod memcached;
 #[path = "support/certificates.rs"]
 mod certificates;
 
+#[path = "command/bench.rs"]
+mod bench;
+#[path = "command/breaking.rs"]
+mod breaking;
 #[path = "command/child.rs"]
 mod child;
+#[path = "command/completions.rs"]
+mod completions;
 #[path = "command/conflict.rs"]
 mod conflict;
 #[path = "command/demo.rs"]
 mod demo;
 #[path = "command/doctor.rs"]
 mod doctor;
+#[path = "command/environment.rs"]
+mod environment;
+#[path = "command/list.rs"]
+mod list;
 #[path = "command/loss.rs"]
 mod loss;
 #[path = "command/refusals.rs"]
@@ -29,3 +39,7 @@ mod serve;
 mod status;
 #[path = "command/tool.rs"]
 mod tool;
+#[path = "command/wait.rs"]
+mod wait;
+#[path = "command/watch.rs"]
+mod watch;

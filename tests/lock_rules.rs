@@ -12,6 +12,7 @@
 //! | `parts` | a held lock as a line of text |
 //! | `verifying` | asking whether a lock is still held |
 //! | `fencing` | tokens |
+//! | `others` | breaking a lock, waiting for its end |
 //! | `resource` | what a resource does with them |
 //! | `lean` | locks without a record |
 //! | `breaches` | reconstructions of how a promise could break |
@@ -49,6 +50,8 @@ mod lean;
 mod memory;
 #[path = "lock_rules/min_hold.rs"]
 mod min_hold;
+#[path = "lock_rules/others.rs"]
+mod others;
 #[path = "lock_rules/parts.rs"]
 mod parts;
 #[path = "lock_rules/resource.rs"]

@@ -67,6 +67,11 @@ impl<'a> Checkout<'a> {
         }
     }
 
+    /// The connection, not to be given back.
+    pub(super) fn take(mut self) -> Result<Seat<Link>, NetError> {
+        self.seat.take().ok_or(NetError::unsent(NetCause::Closed))
+    }
+
     /// Closes the connection: it is of no use any more.
     pub(super) fn close(&mut self) {
         self.seat = None;

@@ -26,6 +26,7 @@ mod guard;
 mod holding;
 mod keeper;
 mod lock;
+mod others;
 mod quiet;
 mod signal;
 

@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// Opens a connection and makes the handshake.
-    async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
+    pub(super) async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
         let limit = within(settings.connect_timeout, until, clock::moment());
         let stream = Stream::dial(&settings.address, &settings.dialing, limit)

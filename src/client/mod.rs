@@ -8,6 +8,7 @@ mod guard;
 mod holding;
 mod keeper;
 mod lock;
+mod others;
 
 pub use guard::LockGuard;
 pub use lock::Lock;

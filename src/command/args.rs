@@ -1,10 +1,18 @@
 //! The command line.
 
+use super::bench::Bench;
+use super::breaking::Break;
+use super::completions::Completions;
 use super::doctor::Doctor;
 use super::duration;
+use super::list::List;
+use super::live::Watch;
+use super::man::Manual;
 use super::secrets::Secrets;
+use super::status::Status;
+use super::wait::Wait;
 use clap::builder::styling::Styles;
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 use core::time::Duration;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,14 +20,19 @@ use std::path::PathBuf;
 /// What is talked to when nobody says otherwise.
 pub(super) const DEFAULT_SERVER: &str = "memcached://127.0.0.1:11211";
 
+/// What the program is called.
+pub(super) const NAME: &str = "memlatch";
+
 /// Distributed locks on memcached
 #[derive(Debug, Parser)]
 #[command(
-    name = "memlatch",
+    name = NAME,
     version,
     styles = Styles::plain(),
     disable_help_subcommand = true,
-    after_help = "Exit codes: 64 usage, 69 server unreachable or unfit; `memlatch run --help` has those of run."
+    after_help = "\
+Exit codes: 64 usage, 69 server unreachable or unfit; `memlatch run --help` has those of run.
+What stands on the command line wins over variables. An empty variable is one that is not set."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -41,24 +54,18 @@ pub(super) struct Global {
     pub(super) prefix: Option<String>,
 
     /// Whether nothing is granted on a server that was started or flushed within the last lease:
-    /// on or off [default: on]
-    #[arg(
-        long,
-        global = true,
-        value_name = "on|off",
-        env = "MEMLATCH_RESTART_GUARD",
-        value_parser = switch
-    )]
+    /// on or off [default: on] [env: MEMLATCH_RESTART_GUARD]
+    #[arg(long, global = true, value_name = "on|off", value_parser = switch)]
     pub(super) restart_guard: Option<bool>,
 
     #[command(flatten)]
     pub(super) secrets: Secrets,
 
-    /// Say on stderr what is done; twice for more
+    /// Say on stderr what is done; twice for more [env: MEMLATCH_VERBOSE=0|1|2]
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
 
-    /// Say nothing on stderr but errors
+    /// Say nothing on stderr but errors [env: MEMLATCH_QUIET=on|off]
     #[arg(long, global = true)]
     pub(super) quiet: bool,
 }
@@ -79,10 +86,9 @@ impl Global {
     }
 }
 
-/// An empty variable is one that is not set.
 fn switch(text: &str) -> Result<bool, String> {
     match text {
-        "on" | "" => Ok(true),
+        "on" => Ok(true),
         "off" => Ok(false),
         _ => Err("write on or off".to_owned()),
     }
@@ -92,11 +98,42 @@ fn switch(text: &str) -> Result<bool, String> {
 pub(super) enum Verb {
     Run(Run),
     Status(Status),
+    Wait(Wait),
+    List(List),
+    Watch(Watch),
+    Break(Break),
+    Bench(Bench),
+    Doctor(Doctor),
     Serve(Serve),
     Demo(Demo),
-    Doctor(Doctor),
+    Completions(Completions),
+    #[command(name = "man")]
+    Manual(Manual),
     #[command(name = "__demo-worker", hide = true)]
     DemoWorker(DemoWorker),
+}
+
+/// The definition of the command line.
+pub(super) fn definition() -> clap::Command {
+    Args::command()
+}
+
+/// The names of the subcommands that there are for users.
+pub(super) fn verbs() -> Vec<String> {
+    definition()
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set())
+        .map(|sub| sub.get_name().to_owned())
+        .collect()
+}
+
+/// `a, b or c`.
+pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
+    match names {
+        [] => String::new(),
+        [name] => name.clone(),
+        [names @ .., last] => format!("{} {conjunction} {last}", names.join(", ")),
+    }
 }
 
 /// Run a command while holding a lock
@@ -123,29 +160,34 @@ Exit codes:
 DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
 )]
 pub(super) struct Run {
-    /// Do not wait when somebody else holds the lock
+    /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
     #[arg(short, long, conflicts_with = "wait")]
     pub(super) no_wait: bool,
 
-    /// How long to wait for the lock [default: for ever]
+    /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
     #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) wait: Option<Duration>,
 
-    /// Exit code when the lock is not to be had, 0 to 255
+    /// Exit code when the lock is not to be had, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
     #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
     pub(super) conflict_exit_code: u8,
 
-    /// How long the lock outlives this process and its machine
+    /// How long the lock outlives this process and its machine [env: MEMLATCH_LEASE]
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub(super) lease: Duration,
 
     /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
-    /// SIGKILL, SIGKILL at once, or nothing
+    /// SIGKILL, SIGKILL at once, or nothing [env: MEMLATCH_ON_LOST]
     #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
     pub(super) on_lost: OnLost,
 
-    /// What the holder is called when somebody asks for the status
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) label: String,
 
     /// A command line for $SHELL (or /bin/sh), in place of COMMAND
@@ -168,17 +210,6 @@ pub(super) enum OnLost {
     Term,
     Kill,
     Ignore,
-}
-
-/// Tell who holds a lock
-#[derive(Debug, clap::Args)]
-pub(super) struct Status {
-    /// The lock's name
-    pub(super) name: String,
-
-    /// One JSON object in place of text
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// Serve memcached from this process, for tests and demos
@@ -288,7 +319,6 @@ pub(super) struct DemoWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn run(words: &[&str]) -> (Global, Run) {
         let args = Args::try_parse_from(words).expect("a usable command line");
@@ -300,7 +330,21 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Args::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_for_users_is_not_told_them() {
+        let verbs = verbs();
+        assert!(verbs.iter().any(|verb| verb == "run"), "{verbs:?}");
+        assert!(!verbs.iter().any(|verb| verb.starts_with('_')), "{verbs:?}");
+        let named = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            enumeration(&names, "or")
+        };
+        assert_eq!(named(&[]), "");
+        assert_eq!(named(&["a"]), "a");
+        assert_eq!(named(&["a", "b", "c"]), "a, b or c");
     }
 
     #[test]

@@ -1,25 +1,34 @@
 //! From the words on the command line to an exit code.
 
 mod args;
+mod bench;
+mod breaking;
 mod child;
+mod completions;
 mod demo;
 mod doctor;
 mod duration;
+mod environment;
 mod failure;
+mod list;
+mod live;
+mod man;
 mod output;
 mod race;
 mod run;
 mod secrets;
 mod serve;
 mod server;
+mod shown;
 mod signals;
 mod status;
 mod trace;
 mod utc;
+mod wait;
 mod watch;
 
 use args::{Args, Verb};
-use clap::Parser;
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use failure::{Failure, code};
 use output::Voice;
@@ -32,11 +41,22 @@ pub(crate) fn main() -> ExitCode {
     if words.nth(1).is_some_and(|first| first == child::HELPER) {
         return child::become_command(words).into();
     }
-    match Args::try_parse() {
-        Ok(args) => dispatch(args),
+    match parse() {
+        Ok(Ok(args)) => dispatch(args),
+        Ok(Err(failure)) => failure.report(),
         Err(error) => refuse(&error),
     }
     .into()
+}
+
+/// What the command line says, and where it says nothing, the environment.
+fn parse() -> Result<Result<Args, Failure>, clap::Error> {
+    let mut definition = args::definition();
+    let mut matches = definition.try_get_matches_from_mut(std::env::args_os())?;
+    let seen = matches.clone();
+    let mut args =
+        Args::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut definition))?;
+    Ok(environment::apply(&mut args, &seen).map(|()| args))
 }
 
 /// What becomes of a command line that is not understood, or that asks for help.
@@ -48,9 +68,10 @@ fn refuse(error: &clap::Error) -> u8 {
             return code::SUCCESS;
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::complain(
-                "a subcommand is missing: run, status, doctor, serve or demo (see `memlatch --help`)",
-            );
+            output::complain(&format!(
+                "a subcommand is missing: {} (see `memlatch --help`)",
+                args::enumeration(&args::verbs(), "or")
+            ));
             return code::USAGE;
         }
         _ => {}
@@ -64,33 +85,21 @@ fn refuse(error: &clap::Error) -> u8 {
         .map(str::trim)
         .collect();
     let told = told.join(" ");
-    let told = shortened(told.strip_prefix("error: ").unwrap_or(&told));
+    let told = output::shortened(told.strip_prefix("error: ").unwrap_or(&told));
     output::complain(&format!("{told} (see `{} --help`)", verb_asked()));
     code::USAGE
 }
 
-/// Long text without its middle: it is somebody's argument, and what is wrong stands around it.
-fn shortened(text: &str) -> String {
-    const ENDS: usize = 300;
-    let length = text.chars().count();
-    if length <= 2 * ENDS {
-        return text.to_owned();
-    }
-    let begin = text.chars().take(ENDS);
-    begin
-        .chain(" … ".chars())
-        .chain(text.chars().skip(length - ENDS))
-        .collect()
-}
-
 /// `memlatch run`, if that is how the command line begins.
 fn verb_asked() -> String {
-    let verbs = ["run", "status", "serve", "demo", "doctor"];
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let verb = verbs
-        .into_iter()
-        .find(|verb| words.iter().take(8).any(|word| word == verb));
-    verb.map_or_else(|| "memlatch".to_owned(), |verb| format!("memlatch {verb}"))
+    let verbs = args::verbs();
+    let is_verb = |word: &OsString| verbs.iter().any(|verb| word == verb.as_str());
+    // Behind options and their values, of which there are few.
+    let verb = std::env::args_os().skip(1).take(8).find(is_verb);
+    match verb.as_ref().and_then(|verb| verb.to_str()) {
+        Some(verb) => format!("{} {verb}", args::NAME),
+        None => args::NAME.to_owned(),
+    }
 }
 
 fn dispatch(args: Args) -> u8 {
@@ -111,8 +120,15 @@ fn dispatch(args: Args) -> u8 {
         match args.verb {
             Verb::Run(options) => run::run(global, options, voice).await,
             Verb::Status(options) => status::status(global, options).await,
+            Verb::Wait(options) => wait::wait(global, options, voice).await,
+            Verb::List(options) => list::list(global, options, voice).await,
+            Verb::Watch(options) => live::watch(global, options, voice).await,
+            Verb::Break(options) => breaking::break_lock(global, options, voice).await,
+            Verb::Bench(options) => bench::bench(global, options, voice).await,
             Verb::Serve(options) => serve::serve(options, voice).await,
             Verb::Demo(options) => demo::demo(global, &options).await,
+            Verb::Completions(options) => completions::completions(&options),
+            Verb::Manual(options) => man::manual(&options),
             Verb::Doctor(options) => doctor::doctor(global, &options).await,
             Verb::DemoWorker(options) => demo::worker(global, &options).await,
         }

@@ -34,6 +34,13 @@ pub(super) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// A question, on stderr as it stands.
+pub(super) fn ask(text: &str) {
+    let mut err = io::stderr().lock();
+    // Who is not asked says no.
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
 /// Text on stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -62,6 +69,25 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
+/// Long text without its middle: it is somebody's argument, and what is wrong stands around it.
+pub(super) fn shortened(text: &str) -> String {
+    const ENDS: usize = 300;
+    let length = text.chars().count();
+    if length <= 2 * ENDS {
+        return text.to_owned();
+    }
+    let begin = text.chars().take(ENDS);
+    begin
+        .chain(" … ".chars())
+        .chain(text.chars().skip(length - ENDS))
+        .collect()
+}
+
+/// Whether the terminal can do nothing but write line after line.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
+}
+
 /// Colours, where they are wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint(bool);
@@ -70,8 +96,7 @@ impl Paint {
     /// Colours for stdout if that is a terminal and <https://no-color.org> is not asked for.
     pub(super) fn for_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self(!refused && !dumb && io::stdout().is_terminal())
+        Self(!refused && !is_dumb() && io::stdout().is_terminal())
     }
 
     fn wrap(self, style: &str, text: &str) -> String {
@@ -99,6 +124,53 @@ impl Paint {
     }
 }
 
+/// What bars are drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Glyphs {
+    Blocks,
+    Ascii,
+}
+
+impl Glyphs {
+    /// Blocks where the locale says that text is UTF-8.
+    pub(super) fn of_the_locale() -> Self {
+        // The first that is set counts, as setlocale(3) has it.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .into_iter()
+            .filter_map(std::env::var_os)
+            .find(|value| !value.is_empty());
+        Self::of(&locale.unwrap_or_default().to_string_lossy())
+    }
+
+    fn of(locale: &str) -> Self {
+        let locale = locale.to_ascii_lowercase();
+        if locale.contains("utf-8") || locale.contains("utf8") {
+            Self::Blocks
+        } else {
+            Self::Ascii
+        }
+    }
+
+    /// A bar of this width, of which a part is filled.
+    pub(super) fn bar(self, part: f64, width: usize) -> String {
+        let (full, empty) = match self {
+            Self::Blocks => ("\u{2588}", "\u{2591}"),
+            Self::Ascii => ("#", "-"),
+        };
+        let filled = (part.clamp(0.0, 1.0) * width as f64).round() as usize;
+        let filled = filled.min(width);
+        full.repeat(filled) + &empty.repeat(width - filled)
+    }
+
+    /// A bar of this length.
+    pub(super) fn line(self, length: usize) -> String {
+        match self {
+            Self::Blocks => "\u{2588}".repeat(length),
+            Self::Ascii => "#".repeat(length),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +179,27 @@ mod tests {
     fn a_line_stays_a_line() {
         assert_eq!(one_line("a\r\nb\x1b[31m"), "a\\r\\nb\\u{1b}[31m");
         assert_eq!(one_line("Rüdiger's \"lock\""), "Rüdiger's \"lock\"");
+    }
+
+    #[test]
+    fn bars_are_drawn_with_what_the_terminal_has() {
+        for locale in ["en_US.UTF-8", "C.utf8", "de_DE.UTF-8@euro"] {
+            assert_eq!(Glyphs::of(locale), Glyphs::Blocks);
+        }
+        for locale in ["", "C", "POSIX", "de_DE.ISO-8859-1"] {
+            assert_eq!(Glyphs::of(locale), Glyphs::Ascii);
+        }
+        for (part, bar) in [
+            (0.0, "----"),
+            (0.5, "##--"),
+            (1.0, "####"),
+            (7.0, "####"),
+            (-1.0, "----"),
+            (f64::NAN, "----"),
+        ] {
+            assert_eq!(Glyphs::Ascii.bar(part, 4), bar);
+        }
+        assert_eq!(Glyphs::Blocks.bar(0.5, 2), "\u{2588}\u{2591}");
+        assert_eq!(Glyphs::Ascii.line(3), "###");
     }
 }

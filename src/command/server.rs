@@ -19,8 +19,13 @@ pub(super) fn builder(global: &Global) -> Result<Builder<Client>, Failure> {
 /// The keys of a lock. Finds mistakes in the address, the prefix and the name before anything is
 /// sent, so that they are not hidden by a server that cannot be reached.
 pub(super) fn check(global: &Global, name: &str) -> Result<LockKeys, Failure> {
+    let namespace = check_address(global)?;
+    namespace.keys(name.as_bytes()).map_err(Failure::usage)
+}
+
+/// The same where no lock has been named.
+pub(super) fn check_address(global: &Global) -> Result<Namespace, Failure> {
     let server = global.named_server().unwrap_or(DEFAULT_SERVER);
     server.parse::<Address>().map_err(Failure::usage)?;
-    let namespace = Namespace::new(global.prefix()).map_err(Failure::usage)?;
-    namespace.keys(name.as_bytes()).map_err(Failure::usage)
+    Namespace::new(global.prefix()).map_err(Failure::usage)
 }

@@ -65,6 +65,9 @@ pub enum ErrorKind {
     Unknown,
     /// The server answers but cannot serve locks as it is.
     Unsuitable,
+    /// The server does not list its items, or is busy with them, so that locks cannot be found
+    /// without their names.
+    Unlisted,
     /// The server wants a user and a password, and none were given or it does not accept those
     /// that were.
     Authentication,
@@ -107,6 +110,7 @@ impl LockError {
             Cause::Server(Failure::AuthenticationRequired | Failure::AuthenticationRefused) => {
                 ErrorKind::Authentication
             }
+            Cause::Server(Failure::DumpRefused(_) | Failure::DumpBusy(_)) => ErrorKind::Unlisted,
             Cause::Server(_) => ErrorKind::Unsuitable,
             Cause::Lost(_) | Cause::TooShort { .. } => ErrorKind::Lost,
             Cause::Closed => ErrorKind::Closed,

@@ -1,6 +1,6 @@
 //! Who holds a lock, as seen from outside.
 
-use crate::lock::{HolderRecord, Inspected};
+use crate::lock::{HolderRecord, Identity, Inspected};
 use crate::wire::TimeLeft;
 use core::fmt;
 use core::time::Duration;
@@ -29,6 +29,8 @@ pub struct Holder {
     pub last_token: Option<u64>,
     /// The CAS unique of the record.
     pub cas: u64,
+    /// Which holding it is, to tell it from the next.
+    pub(crate) identity: Identity,
 }
 
 impl Holder {
@@ -47,6 +49,7 @@ impl Holder {
             },
             last_token: None,
             cas: 0,
+            identity: Identity::of_nonce(record.nonce),
         }
     }
 
@@ -55,6 +58,7 @@ impl Holder {
         let Inspected::Held {
             holder,
             cas,
+            identity,
             left,
             last_token,
             second,
@@ -66,6 +70,7 @@ impl Holder {
         Some(Self {
             last_token,
             cas,
+            identity,
             ..Self::seen(holder, left, second)
         })
     }
@@ -90,6 +95,15 @@ impl Holder {
             held_for: Duration::from_secs(held_for),
             ..Self::from_record(known, left)
         }
+    }
+}
+
+impl Holder {
+    /// Whether `later` is the same holding of the lock, seen again. A renewal does not end one;
+    /// whoever gives the lock back and acquires it anew begins another.
+    #[must_use]
+    pub fn is_same_holding(&self, later: &Self) -> bool {
+        self.identity == later.identity
     }
 }
 

@@ -6,7 +6,8 @@ use super::holder::Holder;
 use super::settings::SettingError;
 use super::site::{Site, Unconnected};
 use crate::lock::{
-    Grant, HolderRecord, LockKeys, LockParts, LossReason, Moment, Namespace, Renewed, Verified,
+    Grant, HolderRecord, Identity, LockKeys, LockParts, LossReason, Moment, Namespace, Renewed,
+    Verified,
 };
 use crate::net::NetError;
 use crate::wire::TimeLeft;
@@ -154,6 +155,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         Holder {
             last_token: grant.token,
             cas,
+            identity: Identity::of_proof(grant.proof),
             ..Holder::seen(record, left.map(TimeLeft::Seconds), second)
         }
     }

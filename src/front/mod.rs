@@ -2,6 +2,7 @@
 //! that is held.
 
 mod asked;
+mod broken;
 mod calibration;
 mod checks;
 pub(crate) mod clock;
@@ -10,6 +11,7 @@ mod error;
 mod held;
 mod holder;
 mod holding;
+mod listing;
 mod queue;
 mod registry;
 mod renewals;
@@ -17,6 +19,7 @@ mod settings;
 mod site;
 
 pub(crate) use asked::{Acquiring, Asked, Wish};
+pub use broken::BreakOutcome;
 pub(crate) use calibration::Calibration;
 pub(crate) use diagnosis::surveyed;
 pub use diagnosis::{Check, Diagnosis, Verdict};
@@ -25,6 +28,7 @@ pub use error::{ErrorKind, LockError};
 pub use held::ReleaseOutcome;
 pub(crate) use held::{HandedOn, Held};
 pub use holder::Holder;
+pub use listing::{ListedLock, Listing, MAX_LISTED};
 pub(crate) use queue::{Leave, News, Place, Queues, Standing};
 pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;

@@ -1,5 +1,6 @@
 //! Looking at a lock without touching it.
 
+use super::identity::Identity;
 use super::incarnation::ServerView;
 use super::items::{
     Failure, LockItem, push_read_fence, push_read_lock, read_last_token, read_lock,
@@ -24,6 +25,8 @@ pub enum Inspected {
         value: Vec<u8>,
         /// The CAS unique of the record.
         cas: u64,
+        /// Which holding it is.
+        identity: Identity,
         /// What the server says about its time.
         left: Option<TimeLeft>,
         /// The last fencing token drawn for this name. The holder's is not higher; it is lower
@@ -82,6 +85,7 @@ impl Operation for Inspect<'_> {
                 holder: HolderRecord::parse(value),
                 value: value.into(),
                 cas,
+                identity: Identity::of(value, cas, server.incarnation),
                 left,
                 last_token,
                 second: server.clock.second_at_least(received),

@@ -51,6 +51,10 @@ pub enum Failure {
     ForgottenAtOnce,
     /// The lease cannot be expressed on this server.
     Lease(super::lease::LeaseError),
+    /// The server does not list its items (`-X`, or the crawler is switched off).
+    DumpRefused(String),
+    /// The server was busy with its items for as long as it was asked to list them.
+    DumpBusy(String),
     /// The server answered with an error.
     Refused(String),
 }
@@ -87,6 +91,16 @@ impl fmt::Display for Failure {
                 f.write_str("the server forgets items as soon as it has stored them")
             }
             Self::Lease(error) => error.fmt(f),
+            Self::DumpRefused(text) => write!(
+                f,
+                "the server does not list its items, so locks cannot be found without their \
+                 names: {text}; it must run without -X and with its LRU crawler"
+            ),
+            Self::DumpBusy(text) => write!(
+                f,
+                "the server is busy with its items and cannot list them now: {text}; try again \
+                 later"
+            ),
             Self::Refused(text) => write!(f, "the server refused: {text}"),
         }
     }

@@ -8,11 +8,14 @@
 mod acquire;
 mod acquisition;
 mod attempt;
+mod await_free;
 mod backoff;
+mod breaking;
 pub mod fencing;
 mod founding;
 mod grant;
 mod handshake;
+mod identity;
 mod incarnation;
 mod inspect;
 mod items;
@@ -32,6 +35,7 @@ mod record;
 mod release;
 mod renew;
 mod requests;
+mod search;
 mod sentinel;
 mod server_clock;
 mod stamina;
@@ -42,9 +46,12 @@ mod verify;
 
 pub use acquire::Acquire;
 pub use acquisition::Acquisition;
+pub use await_free::AwaitFree;
 pub use backoff::Backoff;
+pub use breaking::{Break, Breaking};
 pub use grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
 pub use handshake::Handshake;
+pub use identity::Identity;
 pub use incarnation::{Capabilities, Dialect, Incarnation, ServerView};
 pub use inspect::{Inspect, Inspected};
 pub use items::Failure;
@@ -53,7 +60,7 @@ pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEAN_LEASE, MIN_LEASE};
 pub use loss::LossReason;
 pub use moment::{Moment, Now};
 pub use name::{
-    DEFAULT_PREFIX, LockKeys, MAX_NAME_LENGTH, MAX_PREFIX_LENGTH, NameError, Namespace,
+    DEFAULT_PREFIX, FoundName, LockKeys, MAX_NAME_LENGTH, MAX_PREFIX_LENGTH, NameError, Namespace,
 };
 pub use operation::{Interruption, Operation, Pause, Step};
 pub use parts::{LockParts, PartsError};
@@ -62,6 +69,7 @@ pub use read_clock::ReadClock;
 pub use record::{HolderRecord, Nonce, Owner, Record, is_ours};
 pub use release::{Release, Released};
 pub use renew::{Renew, Renewed};
+pub use search::{Batch, InspectAll, Search, Searched};
 pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
 pub use server_clock::{ServerClock, seconds_to_live};
 pub use statistics::{Flushed, GeneralStats, ItemStats, SettingStats};

@@ -83,6 +83,11 @@ impl Namespace {
     /// # Errors
     /// The name is empty, longer than [`MAX_NAME_LENGTH`], or holds a control byte.
     pub fn keys(&self, name: &[u8]) -> Result<LockKeys, NameError> {
+        self.keys_of_encoded(&self.encode(name)?)
+    }
+
+    /// The part of its keys that stands for a name.
+    fn encode(&self, name: &[u8]) -> Result<Vec<u8>, NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
@@ -100,15 +105,69 @@ impl Namespace {
                 encoded.extend_from_slice(&hex(byte, b"0123456789abcdef"));
             }
         }
+        Ok(encoded)
+    }
+
+    /// The keys of the lock whose name is written like this in them.
+    pub(super) fn keys_of_encoded(&self, encoded: &[u8]) -> Result<LockKeys, NameError> {
         let prefix = self.prefix.as_bytes();
-        let lock = join(&[prefix, LOCK, &encoded])?;
-        let fence = join(&[prefix, FENCE, &encoded])?;
+        let lock = join(&[prefix, LOCK, encoded])?;
+        let fence = join(&[prefix, FENCE, encoded])?;
         let requests = LockRequests::new(lock.as_key(), fence.as_key(), self.sentinel());
         Ok(LockKeys(Arc::new(Parts {
             lock,
             fence,
             requests,
         })))
+    }
+
+    /// Whether a key starts as that of a lock does.
+    pub(super) fn starts_like_lock(&self, key: impl Iterator<Item = u8>) -> bool {
+        let start = self.prefix.bytes().chain(LOCK.iter().copied());
+        let length = self.prefix.len() + LOCK.len();
+        start.eq(key.take(length))
+    }
+
+    /// The part of a lock's key that stands for its name.
+    pub(super) fn encoded_name<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(LOCK)
+    }
+}
+
+/// The name of a lock, read back from its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundName {
+    /// The name.
+    Plain(Vec<u8>),
+    /// `#` and the SHA-256 of the name in hex: the name is too long to stand in a key.
+    Hashed(Vec<u8>),
+}
+
+impl FoundName {
+    /// What a part of a key stands for; nothing where no name is written like this.
+    pub(super) fn decode(namespace: &Namespace, encoded: &[u8]) -> Option<Self> {
+        if let Some(hash) = encoded.strip_prefix(b"#") {
+            let is_hash = hash.len() == 64 && hash.iter().all(|b| b"0123456789abcdef".contains(b));
+            return is_hash.then(|| Self::Hashed(encoded.into()));
+        }
+        let name = unescape(encoded);
+        let again = namespace.encode(&name).ok()?;
+        (again == encoded).then_some(Self::Plain(name))
+    }
+
+    /// The bytes of the name, or what stands for it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(name) | Self::Hashed(name) => name,
+        }
+    }
+}
+
+/// As text, with what is no UTF-8 replaced.
+impl fmt::Display for FoundName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::record::{Nonce, is_ours, nibble, nonce_of};
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proof {
     /// The nonce at the start of the record.
     Nonce(Nonce),
@@ -19,6 +19,10 @@ impl Proof {
             Self::Nonce(nonce) => is_ours(value, nonce),
             Self::Token(token) => token.is_of(cas),
         }
+    }
+
+    pub(super) const fn is_token(self) -> bool {
+        matches!(self, Self::Token(_))
     }
 }
 
@@ -57,6 +61,15 @@ impl LeanToken {
         bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         bits ^= bits >> 33;
         Self((bits | TOP) & !COUNT)
+    }
+
+    /// The token that this CAS unique is of, if it is none of a server's own making.
+    pub(super) const fn of(cas: u64) -> Option<Self> {
+        if cas >= TOP {
+            Some(Self(cas & !COUNT))
+        } else {
+            None
+        }
     }
 
     /// The first CAS unique.
@@ -113,9 +126,11 @@ mod tests {
         let mut seen = BTreeSet::new();
         for _ in 0..=COUNT {
             assert!(token.is_of(cas) && seen.insert(cas));
+            assert_eq!(LeanToken::of(cas), Some(token));
             cas = token.after(cas);
         }
         assert_eq!(cas, token.first());
+        assert_eq!(LeanToken::of(TOP - 1), None);
     }
 
     #[test]

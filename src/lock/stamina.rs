@@ -1,4 +1,4 @@
-//! How long and how often an acquisition tries.
+//! How long and how often an acquisition, or a wait for one, tries.
 
 use super::backoff::Backoff;
 use super::grant::{Patience, Request};
@@ -33,9 +33,13 @@ pub(super) struct Stamina {
 
 impl Stamina {
     pub(super) const fn new(request: &Request<'_>, seed: u64) -> Self {
+        Self::of(request.patience, request.tolerance, seed)
+    }
+
+    pub(super) const fn of(patience: Patience, tolerance: Duration, seed: u64) -> Self {
         Self {
-            patience: request.patience,
-            tolerance: request.tolerance,
+            patience,
+            tolerance,
             backoff: Backoff::new(seed),
             flights: 0,
             late: 0,

@@ -1,5 +1,7 @@
 //! One connection of the blocking front.
 
+mod dump;
+
 use super::address::Address;
 use super::buffers::Buffers;
 pub(crate) use super::buffers::Subject;

@@ -10,6 +10,8 @@ mod buffers;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub(crate) mod dial;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
+pub(crate) mod dump;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
 mod error;
 mod pipeline;
 #[cfg(feature = "blocking")]

@@ -114,6 +114,12 @@ impl<S> SharedConnection<S> {
         }
     }
 
+    /// The stream, for something else than flights.
+    pub(crate) fn into_stream(self) -> S {
+        let state = self.state.into_inner();
+        state.unwrap_or_else(PoisonError::into_inner).stream
+    }
+
     /// What a panic of another caller left behind is sound: a caller's code runs between two
     /// changes, never within one.
     fn state(&self) -> MutexGuard<'_, State<S>> {

@@ -107,14 +107,19 @@ fn help_and_version_are_answers() {
     }
     bench
         .run(&[])
-        .assert_refused(64, "run, status, doctor, serve or demo");
+        .assert_refused(64, "a subcommand is missing: run, status, ");
     // The same where the environment says nothing.
     let mut command = bench.command(&[]);
     command
         .env_remove("MEMLATCH_SERVER")
         .env_remove("MEMLATCH_RESTART_GUARD");
     let bare = bench.spawn(&mut command).finish();
-    bare.assert_refused(64, "run, status, doctor, serve or demo");
+    bare.assert_refused(64, "a subcommand is missing: run, status, ");
+    // Of each, its own help is recommended.
+    let usage = bench.run(&["status", "--bogus"]);
+    usage.assert_refused(64, "(see `memlatch status --help`)");
+    let usage = bench.run(&["--quiet", "man", "--bogus"]);
+    usage.assert_refused(64, "(see `memlatch man --help`)");
 }
 
 #[test]
@@ -125,6 +130,11 @@ fn a_server_that_is_down_is_told_apart() {
         &["run", "x", "touch", "intruder"][..],
         &["run", "-n", "x", "touch", "intruder"],
         &["status", "x"],
+        &["wait", "x"],
+        &["list"],
+        &["watch"],
+        &["break", "--yes", "x"],
+        &["bench"],
         &["demo", "--server", &address],
     ] {
         let done = bench.run(words);
@@ -222,6 +232,13 @@ fn a_closed_output_is_no_reason_to_panic() {
         &["status", "--json", "x"],
         &["--help"],
         &["run", "--help"],
+        &["completions", "bash"],
+        &["man"],
+        &["list", "--quiet"],
+        &["watch", "--count", "1"],
+        &["wait", "--json", "x"],
+        &["break", "--yes", "x"],
+        &["bench", "--seconds", "0.1"],
         &["demo", "--seconds", "0.1"],
         &["serve", "-p", "0"],
     ] {

@@ -23,6 +23,15 @@ pub(crate) fn newest() -> Option<RealServer> {
     Some(newest.start(&[]))
 }
 
+/// Takes away what the environment of the tests may say to the program.
+fn forget_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MEMLATCH_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
@@ -106,15 +115,10 @@ impl Bench {
     /// may say.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_memlatch"));
+        forget_variables(&mut command);
         command
             .args(words)
             .current_dir(&self.folder)
-            .env_remove("MEMLATCH_PREFIX")
-            .env_remove("MEMLATCH_AUTH_FILE")
-            .env_remove("MEMLATCH_TLS_CA")
-            .env_remove("MEMLATCH_TLS_CERT")
-            .env_remove("MEMLATCH_TLS_KEY")
-            .env_remove("MEMLATCH_TLS_NAME")
             .env_remove("SHELL")
             .env("MEMLATCH_SERVER", &self.server)
             .env("MEMLATCH_RESTART_GUARD", "off")
@@ -145,18 +149,32 @@ impl Bench {
     /// The program on a terminal of its own, with what is typed there as a pipe. Nothing where
     /// script(1) is missing.
     pub(crate) fn on_terminal(&self, words: &str) -> Option<Child> {
+        let terminal = self.terminal_command(words)?.stdin(Stdio::piped()).spawn();
+        terminal.ok()
+    }
+
+    /// What runs the program on a terminal of its own, on which nothing is typed. Nothing where
+    /// script(1) is missing.
+    pub(crate) fn terminal_command(&self, words: &str) -> Option<Command> {
+        let version = Command::new("script").arg("--version").output();
+        if version.is_err() {
+            return None;
+        }
         let line = format!("exec '{}' {words}", env!("CARGO_BIN_EXE_memlatch"));
-        let terminal = Command::new("script")
+        let mut terminal = Command::new("script");
+        forget_variables(&mut terminal);
+        terminal
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .current_dir(&self.folder)
             .env("SHELL", "/bin/sh")
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
             .env("MEMLATCH_SERVER", &self.server)
             .env("MEMLATCH_RESTART_GUARD", "off")
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        terminal.ok()
+            .stderr(Stdio::null());
+        Some(terminal)
     }
 
     /// Runs the program to its end.

@@ -4,8 +4,8 @@ use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, secs};
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Failure, Grant, HolderRecord, Inspect, Inspected, LossReason, ReadClock, Release,
-    Released, Renew, Renewed, Request,
+    Acquire, Failure, Grant, HolderRecord, Identity, Inspect, Inspected, LossReason, ReadClock,
+    Release, Released, Renew, Renewed, Request,
 };
 use memlatch::wire::TimeLeft;
 
@@ -430,6 +430,7 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
             holder: HolderRecord::parse(grant.record().expect("a record").as_bytes()),
             value: grant.record().expect("a record").as_bytes().into(),
             cas: grant.cas,
+            identity: Identity::of_nonce(nonce(1)),
             left: (kind != Kind::Classic).then_some(TimeLeft::Seconds(left)),
             last_token: grant.token,
             second: Some(EPOCH + 1000),

@@ -148,6 +148,8 @@ pub(crate) struct FakeServer {
     /// Whether it is an error of the test that a client changes what another has stored. Not
     /// where replies are spoilt.
     pub(crate) guards_owners: bool,
+    /// Values that anybody may remove: somebody breaks the lock.
+    pub(crate) condemned: Vec<Vec<u8>>,
     /// Keys that are evicted as soon as they are stored.
     pub(crate) forgets: Vec<Vec<u8>>,
     pub(crate) flushes: u64,
@@ -181,6 +183,7 @@ impl FakeServer {
             cas_enabled: true,
             memory_full: false,
             guards_owners: true,
+            condemned: Vec::new(),
             forgets: Vec::new(),
             flushes: 0,
             evictions: 0,
@@ -390,11 +393,12 @@ impl FakeServer {
         over && stated(with).is_some()
     }
 
-    /// We never release, renew or break another's lock. The sentinel and the counters of tokens
-    /// are everybody's.
+    /// We never release or renew another's lock, and break none but that which is meant. The
+    /// sentinel and the counters of tokens are everybody's.
     fn check_owner(&self, item: &Item, by: usize, words: &[&str]) {
         let everybodys = words[1].ends_with("sentinel") || words[1].contains("fence:");
-        let free = by == NOBODY || everybodys || !self.guards_owners;
+        let condemned = self.condemned.contains(&item.value);
+        let free = by == NOBODY || everybodys || condemned || !self.guards_owners;
         assert!(
             item.by == by || free,
             "client {by} changes what client {} stored: {words:?}",

@@ -1,0 +1,110 @@
+//! `memlatch list`: which locks are held.
+
+use super::args::Global;
+use super::failure::{Failure, code};
+use super::output::{self, Paint, Voice};
+use super::{server, shown};
+use memlatch::{ListedLock, Listing, MAX_LISTED};
+
+/// List the locks that are held
+///
+/// The server is asked for all its items, which takes it a second or so for a million of them; it
+/// must not run with -X. Of more than 10000 locks, the first are shown, and stderr says so. A name
+/// too long to stand in a key cannot be told: it is shown as # and its SHA-256.
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// What the names start with [default: all]
+    #[arg(
+        value_name = "NAME_PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
+    start: String,
+
+    /// One JSON object for each lock, a line each, in place of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn list(global: &Global, options: List, voice: Voice) -> Result<u8, Failure> {
+    server::check_address(global)?;
+    let client = server::builder(global)?.build().await?;
+    let listing = client.list(&options.start).await?;
+    let text = if options.json {
+        let address = client.server();
+        listing
+            .locks
+            .iter()
+            .map(|lock| line(lock, &address))
+            .collect()
+    } else {
+        table(&listing)
+    };
+    output::print(&text)?;
+    if listing.locks.is_empty() {
+        voice.note("no locks");
+    }
+    note_missing(&listing, voice);
+    Ok(code::SUCCESS)
+}
+
+/// Says so where there are more locks than those listed.
+pub(super) fn note_missing(listing: &Listing, voice: Voice) {
+    if !listing.is_complete {
+        voice.note(&format!(
+            "there are more than {MAX_LISTED} locks; these are the first of them"
+        ));
+    }
+}
+
+fn line(lock: &ListedLock, address: &str) -> String {
+    shown::line(fields(lock, address))
+}
+
+/// What `status` tells, and whether the name is one.
+pub(super) fn fields(
+    lock: &ListedLock,
+    address: &str,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut fields = shown::object(&lock.name, Some(&lock.holder), address);
+    fields.insert("hashed".to_owned(), lock.is_hashed.into());
+    fields
+}
+
+/// The name, or what stands for it.
+pub(super) fn name(lock: &ListedLock) -> String {
+    let name = output::one_line(&lock.name);
+    match lock.is_hashed {
+        true => format!("{name} (hashed)"),
+        false => name,
+    }
+}
+
+fn table(listing: &Listing) -> String {
+    if listing.locks.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["NAME", "HOLDER", "HELD", "EXPIRES", "TOKEN"].map(str::to_owned)];
+    rows.extend(listing.locks.iter().map(|lock| {
+        let holder = &lock.holder;
+        let left = holder.expires_in.map(shown::rough);
+        [
+            name(lock),
+            shown::whose(holder),
+            shown::held_for(holder),
+            left.unwrap_or_else(|| "-".to_owned()),
+            shown::token(holder),
+        ]
+    }));
+    let lines = shown::table(&rows);
+    let paint = Paint::for_stdout();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        match number {
+            0 => text.push_str(&paint.bold(line)),
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,153 @@
+//! Locks and their holders, as people and programs are shown them.
+
+use super::{output, utc};
+use core::fmt::Write;
+use core::time::Duration;
+use memlatch::Holder;
+use memlatch::lock::LockKeys;
+use serde_json::{Map, Value, json};
+
+/// A lock in some lines of text.
+pub(super) fn readable(name: &str, holder: Option<&Holder>, keys: &LockKeys) -> String {
+    let mut text = output::one_line(name);
+    let Some(holder) = holder else {
+        text.push_str("  free\n");
+        return text;
+    };
+    let _ = writeln!(text, "  held by {}", whose(holder));
+    let mut line = |title: &str, value: &str| {
+        let _ = writeln!(text, "  {title:<12}{value}");
+    };
+    if holder.since_unix > 0 {
+        let since = utc::text(holder.since_unix);
+        let ago = seconds(holder.held_for);
+        line("since", &format!("{since} ({ago} ago)"));
+    }
+    if !holder.lease.is_zero() {
+        line("lease", &seconds(holder.lease));
+    }
+    if let Some(left) = holder.expires_in {
+        line("expires in", &format!("{} unless renewed", seconds(left)));
+    }
+    if let Some(token) = holder.last_token {
+        line("last token", &token.to_string());
+    }
+    line("key", &String::from_utf8_lossy(keys.lock().as_bytes()));
+    text
+}
+
+/// A lock as an object. All fields are always there; what is not known is `null`.
+pub(super) fn object(name: &str, holder: Option<&Holder>, server: &str) -> Map<String, Value> {
+    let text = |pick: fn(&Holder) -> &str| holder.map(pick).filter(|text| !text.is_empty());
+    let value = json!({
+        "name": name,
+        "held": holder.is_some(),
+        "host": text(|holder| &holder.host),
+        "pid": holder.map(|holder| holder.pid).filter(|pid| *pid != 0),
+        "label": text(|holder| &holder.label),
+        "since_unix": holder.map(|holder| holder.since_unix),
+        "held_for_seconds": holder.map(|holder| holder.held_for.as_secs()),
+        "lease_seconds": holder.map(|holder| holder.lease.as_secs_f64()),
+        "expires_in_seconds": holder.and_then(|holder| holder.expires_in).map(|left| left.as_secs()),
+        "last_token": holder.and_then(|holder| holder.last_token),
+        "server": server,
+    });
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// An object as one line.
+pub(super) fn line(fields: Map<String, Value>) -> String {
+    format!("{}\n", Value::Object(fields))
+}
+
+/// The holder in a few words, which may come from anybody.
+pub(super) fn whose(holder: &Holder) -> String {
+    output::one_line(&holder.to_string())
+}
+
+/// `5 s`, `1.5s`.
+pub(super) fn seconds(length: Duration) -> String {
+    match length.subsec_nanos() {
+        0 => format!("{} s", length.as_secs()),
+        _ => format!("{length:?}"),
+    }
+}
+
+/// A length of time in its two largest units: `45s`, `3m 12s`, `2h 05m`, `3d 04h`.
+pub(super) fn rough(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m {:02}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
+/// For how long a lock has been held, where that is known.
+pub(super) fn held_for(holder: &Holder) -> String {
+    match holder.host.is_empty() {
+        true => "-".to_owned(),
+        false => rough(holder.held_for),
+    }
+}
+
+/// The last token of a lock, where there is one.
+pub(super) fn token(holder: &Holder) -> String {
+    holder
+        .last_token
+        .map_or_else(|| "-".to_owned(), |token| token.to_string())
+}
+
+/// Rows with columns as wide as they need, the last one as it is.
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    rows.iter()
+        .map(|row| {
+            let mut line = String::new();
+            for (width, cell) in widths.iter().zip(row) {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+            line.truncate(line.trim_end().len());
+            line
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_two_units() {
+        for (length, shown) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m 00s"),
+            (3599, "59m 59s"),
+            (3600, "1h 00m"),
+            (86_399, "23h 59m"),
+            (100_000, "1d 03h"),
+        ] {
+            assert_eq!(rough(Duration::from_secs(length)), shown);
+        }
+        assert_eq!(seconds(Duration::from_secs(5)), "5 s");
+        assert_eq!(seconds(Duration::from_millis(1500)), "1.5s");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let cells = |row: [&str; 2]| row.map(str::to_owned);
+        let lines = table(&[cells(["\u{fc}ber", "1"]), cells(["x", "22"])]);
+        assert_eq!(lines, ["\u{fc}ber  1", "x     22"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! `memlatch wait`: until a lock is free.
+
+use super::args::Global;
+use super::failure::{Failure, code};
+use super::output::{self, Voice};
+use super::{duration, server, shown};
+use core::time::Duration;
+use std::time::Instant;
+
+/// Wait until a lock is free, without acquiring it
+///
+/// Another may have it again when this ends. A holder that died without giving it back is waited
+/// for until nobody has renewed the lock for as long as its lease.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Exit codes:
+  0    nobody holds the lock
+  1    it was held for too long (-w); -E changes the code
+  64   the command line cannot be used
+  69   the server is unreachable or unfit
+
+DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d.")]
+pub(super) struct Wait {
+    /// The lock's name
+    name: String,
+
+    /// How long to wait; 0 looks once [default: for ever] [env: MEMLATCH_WAIT]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) wait: Option<Duration>,
+
+    /// Exit code when it is still held then, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED)]
+    pub(super) conflict_exit_code: u8,
+
+    /// One JSON object in the end, which tells who holds it, and how long was waited
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn wait(global: &Global, options: Wait, voice: Voice) -> Result<u8, Failure> {
+    let name = &options.name;
+    server::check(global, name)?;
+    let client = server::builder(global)?.build().await?;
+    voice.detail(&format!(
+        "lock `{name}`: waiting until {} has it free",
+        client.server()
+    ));
+    let began = Instant::now();
+    let holder = client.wait_until_free(name, options.wait).await?;
+    let waited = began.elapsed();
+    if options.json {
+        let mut fields = shown::object(name, holder.as_ref(), &client.server());
+        fields.insert("waited_seconds".to_owned(), waited.as_secs_f64().into());
+        output::print(&shown::line(fields))?;
+    }
+    // As with flock(1), the code says it all.
+    Ok(match holder {
+        None => {
+            voice.detail(&format!("lock `{name}`: free after {waited:.1?}"));
+            code::SUCCESS
+        }
+        Some(holder) => {
+            voice.detail(&format!(
+                "lock `{name}`: still held by {holder} after {waited:.1?}"
+            ));
+            options.conflict_exit_code
+        }
+    })
+}

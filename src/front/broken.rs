@@ -1,0 +1,54 @@
+//! Breaking a lock, as users see it.
+
+use super::error::{Cause, LockError};
+use super::held::Held;
+use super::holder::Holder;
+use super::site::Site;
+use crate::lock::{Break, Breaking, LockKeys, Moment};
+use core::time::Duration;
+
+/// How long a server that does not answer is tried, at least.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What came of [breaking](crate::Client::break_lock) a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BreakOutcome {
+    /// The record is gone: anybody can have the lock now. The holder that it was of learns that
+    /// with its next renewal, at most a third of its lease later, and believes until then that it
+    /// holds the lock.
+    Broken,
+    /// Somebody else holds the lock by now. Nothing was removed.
+    Changed {
+        /// Who does.
+        holder: Holder,
+    },
+    /// Nobody held the lock any more.
+    Free,
+}
+
+impl<C, L: AsRef<Held>> Site<C, L> {
+    /// What breaks the lock that was held by `holder`.
+    pub(crate) fn begin_break<'a>(
+        &self,
+        keys: &'a LockKeys,
+        holder: &Holder,
+        now: Moment,
+    ) -> Break<'a> {
+        let patience = PATIENCE.max(self.settings.operation_timeout * 2);
+        Break::new(keys, holder.identity, now.after(patience))
+    }
+
+    /// What came of it, to the user.
+    pub(crate) fn broken(&self, breaking: Breaking) -> Result<BreakOutcome, LockError> {
+        match breaking {
+            Breaking::Broken => Ok(BreakOutcome::Broken),
+            Breaking::Free => Ok(BreakOutcome::Free),
+            Breaking::Changed(seen) => Ok(match Holder::from_inspected(*seen) {
+                Some(holder) => BreakOutcome::Changed { holder },
+                None => BreakOutcome::Free,
+            }),
+            Breaking::Failed(failure) => Err(self.error(Cause::Server(failure))),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A dump of all items, on a connection that is used for nothing else.
+
+use super::super::dump::{DumpInput, LONGEST};
+use super::super::error::{NetCause, NetError};
+use super::{Connection, Subject, failed};
+use crate::wire::{DumpLine, DumpedItem};
+use core::time::Duration;
+use std::io;
+use std::time::Instant;
+
+impl<T: Subject> Connection<T> {
+    /// Sends the flight, which asks for a dump, and hands the lines of the answer to `take`, up to
+    /// the one that is the last by what it says. Each piece of the answer may take as long as
+    /// `limit`.
+    ///
+    /// # Errors
+    /// The connection is of no further use then.
+    pub(crate) fn dump<L>(
+        &mut self,
+        limit: Duration,
+        mut take: impl FnMut(&DumpLine<'_, DumpedItem<'_>>) -> Option<L>,
+    ) -> Result<L, NetError> {
+        let io = |error| NetError::sent(failed(error, limit));
+        self.dirty = true;
+        self.set_limit(limit).map_err(io)?;
+        let began = Instant::now();
+        self.stream
+            .write_all(self.buffers.flight.bytes())
+            .map_err(io)?;
+        let mut input = DumpInput::new();
+        loop {
+            match self.stream.read(input.room()) {
+                Ok(0) => return Err(NetError::sent(NetCause::Closed)),
+                Ok(length) => input.received(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io(error)),
+            }
+            if let Some(last) = input.take_lines(&mut take).map_err(NetError::sent)? {
+                self.dirty = false;
+                return Ok(last);
+            }
+            if began.elapsed() >= LONGEST {
+                return Err(NetError::sent(NetCause::Timeout(LONGEST)));
+            }
+        }
+    }
+}

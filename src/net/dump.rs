@@ -1,0 +1,186 @@
+//! The answer to a dump of all items, read as a stream: there may be millions of them, and none is
+//! kept here.
+
+use super::error::NetCause;
+use crate::wire::{DumpLine, DumpedItem, Limits, MetadumpDecoder};
+use core::ops::Range;
+use core::time::Duration;
+use std::boxed::Box;
+use std::vec;
+
+#[cfg(feature = "tokio")]
+use super::error::NetError;
+#[cfg(feature = "tokio")]
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+#[cfg(feature = "tokio")]
+use tokio::time::{Instant, timeout_at};
+
+/// Much more than the longest line, so that little is moved.
+const ROOM: usize = 64 * 1024;
+
+/// The longest that a dump may take, however fast its lines follow each other. A server tells a
+/// million items in a second or so.
+pub(crate) const LONGEST: Duration = Duration::from_secs(300);
+
+/// What has come of a dump and was not looked at.
+#[derive(Debug)]
+pub(crate) struct DumpInput {
+    decoder: MetadumpDecoder,
+    input: Box<[u8]>,
+    /// What has come: within `input`.
+    there: Range<usize>,
+}
+
+impl DumpInput {
+    pub(crate) fn new() -> Self {
+        Self {
+            decoder: MetadumpDecoder::new(Limits::LOCK),
+            input: vec![0; ROOM].into_boxed_slice(),
+            there: 0..0,
+        }
+    }
+
+    /// Where the next bytes go. There always is room for some: a line is much shorter than that.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.input.copy_within(self.there.clone(), 0);
+        self.there = 0..self.there.len();
+        &mut self.input[self.there.end..]
+    }
+
+    /// So many bytes have come into the [`room`](Self::room).
+    pub(crate) const fn received(&mut self, length: usize) {
+        self.there.end += length;
+    }
+
+    /// Hands the lines that are there to `take`, up to the one that is the last by what it says.
+    pub(crate) fn take_lines<T>(
+        &mut self,
+        mut take: impl FnMut(&DumpLine<'_, DumpedItem<'_>>) -> Option<T>,
+    ) -> Result<Option<T>, NetCause> {
+        loop {
+            let input = &self.input[self.there.clone()];
+            let decoded = self.decoder.decode(input);
+            let found = decoded.map_err(|error| NetCause::strange(error, input))?;
+            let Some((line, length)) = found else {
+                return Ok(None);
+            };
+            self.there.start += length;
+            if let Some(last) = take(&line) {
+                // Whatever else comes belongs to no request.
+                return match self.there.is_empty() {
+                    true => Ok(Some(last)),
+                    false => Err(NetCause::TooMuch),
+                };
+            }
+        }
+    }
+}
+
+/// Sends the request for a dump, alone on this stream, and hands the lines of the answer to `take`,
+/// up to the one that is the last by what it says. Each piece of the answer may take as long as
+/// `limit`.
+///
+/// # Cancel safety
+/// The stream is of no use any more when the future was dropped.
+#[cfg(feature = "tokio")]
+pub(crate) async fn dump<S: AsyncRead + AsyncWrite + Unpin, T>(
+    stream: &mut S,
+    request: &[u8],
+    limit: Duration,
+    mut take: impl FnMut(&DumpLine<'_, DumpedItem<'_>>) -> Option<T>,
+) -> Result<T, NetError> {
+    let failed = |error| NetError::sent(NetCause::Io(error));
+    let late = |limit| NetError::sent(NetCause::Timeout(limit));
+    let began = Instant::now();
+    let write = async {
+        stream.write_all(request).await?;
+        stream.flush().await
+    };
+    let written = timeout_at(began + limit, write).await;
+    written.map_err(|_| late(limit))?.map_err(failed)?;
+    let mut input = DumpInput::new();
+    loop {
+        let deadline = (Instant::now() + limit).min(began + LONGEST);
+        let read = timeout_at(deadline, stream.read(input.room())).await;
+        let read = read.map_err(|_| {
+            late(if deadline == began + LONGEST {
+                LONGEST
+            } else {
+                limit
+            })
+        })?;
+        match read.map_err(failed)? {
+            0 => return Err(NetError::sent(NetCause::Closed)),
+            length => input.received(length),
+        }
+        if let Some(last) = input.take_lines(&mut take).map_err(NetError::sent)? {
+            return Ok(last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// Millions of lines that come in pieces of any size pass through one small buffer.
+    #[test]
+    fn lines_are_handed_on_however_they_are_split() {
+        let line = |number: usize| {
+            std::format!("key=k{number} exp=-1 la=5 cas=2 fetch=no cls=1 size=63 flags=0 \n")
+        };
+        let mut sent: String = (0..3000).map(line).collect();
+        sent.push_str("END\r\n");
+        for piece in [1, 7, 4096, ROOM] {
+            let mut input = DumpInput::new();
+            let mut rest = sent.as_bytes();
+            let mut seen = 0;
+            let over = loop {
+                let room = input.room();
+                let length = piece.min(rest.len()).min(room.len());
+                assert!(length > 0, "{piece}: it never ends");
+                room[..length].copy_from_slice(&rest[..length]);
+                rest = &rest[length..];
+                input.received(length);
+                let taken = input.take_lines(|line| match line {
+                    DumpLine::Item(item) => {
+                        let key: Vec<u8> = item.key.bytes().collect();
+                        assert_eq!(key, std::format!("k{seen}").as_bytes());
+                        seen += 1;
+                        None
+                    }
+                    DumpLine::End => Some(()),
+                    other => panic!("{other:?}"),
+                });
+                if taken.expect("sound lines").is_some() {
+                    break seen;
+                }
+            };
+            assert_eq!((over, rest.len()), (3000, 0), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_dump_is_an_error() {
+        for (text, cause) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n"[..], "HTTP"),
+            (&[b'k'; 4096], "kkk"),
+            (b"END\r\nmore", ""),
+            (b"ERROR Too many open connections\r\n", ""),
+        ] {
+            let mut input = DumpInput::new();
+            input.room()[..text.len()].copy_from_slice(text);
+            input.received(text.len());
+            let taken = input.take_lines(|line| matches!(line, DumpLine::End).then_some(()));
+            match taken {
+                Err(NetCause::Decode { start, .. }) => assert!(start.starts_with(cause)),
+                Err(NetCause::TooMuch) => assert!(text.starts_with(b"END")),
+                // An error line is a line, for the rules to understand.
+                Ok(None) => assert!(text.starts_with(b"ERROR")),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

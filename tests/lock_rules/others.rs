@@ -1,0 +1,412 @@
+//! What is done about locks of others: breaking one, waiting for its end.
+
+use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
+use super::server::{FakeServer, Kind, SECOND, Time, secs};
+use core::time::Duration;
+use memlatch::lock::{
+    Acquisition, AwaitFree, Break, Breaking, Failure, Grant, HolderRecord, Identity, Inspect,
+    InspectAll, Inspected, Patience, Pause, Renew, Request,
+};
+
+/// A lock held by client 0 for ten seconds, half a second ago, and what client 1 sees of it.
+fn seen(kind: Kind) -> (World, Names, Grant, Identity) {
+    let names = Names::new("L");
+    let mut world = World::new(kind);
+    let grant = world.hold(0, &names, lease(10_000));
+    world.wait(Duration::from_millis(500));
+    let identity = look(&mut world, &names);
+    // Only this one may be broken.
+    world.server.condemned = vec![record(&grant).into_bytes()];
+    (world, names, grant, identity)
+}
+
+#[track_caller]
+fn look(world: &mut World, names: &Names) -> Identity {
+    match world.run_as(1, &mut Inspect::new(&names.keys)).outcome() {
+        Inspected::Held { identity, .. } => identity,
+        other => panic!("not held: {other:?}"),
+    }
+}
+
+fn break_it(world: &mut World, names: &Names, identity: Identity) -> Run<Breaking> {
+    let give_up = world.clients[1].moment(world.now + SECOND);
+    world.run_as(1, &mut Break::new(&names.keys, identity, give_up))
+}
+
+/// Puts this where the lock is, under another CAS unique.
+fn put(names: &Names, value: &str) -> impl FnOnce(&mut FakeServer, Time) + use<> {
+    let (key, value) = (names.lock(), value.to_owned());
+    move |server, at| server.set(at, key.as_bytes(), value.as_bytes(), 0)
+}
+
+/// The record of the one who holds the lock.
+fn record(grant: &Grant) -> String {
+    let record = grant.record().expect("a record");
+    String::from_utf8_lossy(record.as_bytes()).into_owned()
+}
+
+#[track_caller]
+fn assert_changed(breaking: Breaking) {
+    match breaking {
+        Breaking::Changed(now) => match *now {
+            Inspected::Held { holder, .. } => {
+                assert_eq!(holder, HolderRecord::parse(OTHER.as_bytes()));
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lock_is_broken_in_two_flights() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, identity) = seen(kind);
+        let run = break_it(&mut world, &names, identity);
+        let (lock, fence, cas) = (names.lock(), names.fence(), grant.cas);
+        let flights: Vec<&str> = run.flights.iter().map(|sent| &*sent.bytes).collect();
+        let expected = match kind {
+            Kind::Classic => [
+                format!("gets {lock}\r\ngets {fence}\r\n"),
+                format!("cas {lock} 0 2592001 0 {cas}\r\n\r\n"),
+            ],
+            _ => [
+                format!("mg {lock} t c v\r\ngets {fence}\r\n"),
+                format!("md {lock} C{cas}\r\n"),
+            ],
+        };
+        assert_eq!(flights, expected, "{kind:?}");
+        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(world.record(&names), None, "{kind:?}");
+        let again = break_it(&mut world, &names, identity);
+        assert_eq!(again.flights.len(), 1, "{kind:?}");
+        assert_eq!(again.outcome(), Breaking::Free, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_renewal_does_not_save_a_lock() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, identity) = seen(kind);
+        let mut renew = Renew::new(
+            &names.namespace,
+            &names.keys,
+            &grant,
+            lease(10_000),
+            grant.cas,
+        );
+        world.run(&mut renew).outcome();
+        assert_eq!(look(&mut world, &names), identity, "{kind:?}");
+        // One more between the look and what follows it.
+        world.before_flight(1, put(&names, &record(&grant)));
+        let run = break_it(&mut world, &names, identity);
+        assert_eq!(run.flights.len(), 4, "{kind:?}: {:?}", run.flights);
+        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(world.record(&names), None, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_holder_that_always_renews_at_the_wrong_moment_is_not_chased_for_ever() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, identity) = seen(kind);
+        for number in 0..100 {
+            world.before_flight(2 * number + 1, put(&names, &record(&grant)));
+        }
+        let run = break_it(&mut world, &names, identity);
+        assert!(run.flights.len() <= 20, "{kind:?}: {}", run.flights.len());
+        assert_eq!(run.outcome(), Breaking::Failed(Failure::ForgottenAtOnce));
+        assert!(world.record(&names).is_some(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_has_changed_hands_is_left_alone() {
+    for kind in Kind::ALL {
+        // Before the look, and between it and what follows.
+        for flight in [0, 1] {
+            let (mut world, names, _, identity) = seen(kind);
+            world.before_flight(flight, put(&names, OTHER));
+            let run = break_it(&mut world, &names, identity);
+            assert_changed(run.outcome());
+            assert_eq!(world.record(&names).as_deref(), Some(OTHER), "{kind:?}");
+        }
+        // It was given back in between.
+        let (mut world, names, _, identity) = seen(kind);
+        let key = names.lock();
+        world.before_flight(1, move |server, _| server.delete(key.as_bytes()));
+        let run = break_it(&mut world, &names, identity);
+        assert_eq!(run.outcome(), Breaking::Free, "{kind:?}");
+    }
+}
+
+/// CAS uniques begin anew with each run of a server.
+#[test]
+fn a_restart_between_look_and_deletion_costs_nobody_the_lock() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, identity) = seen(kind);
+        let (key, cas) = (names.lock(), grant.cas);
+        world.before_flight(1, move |server, at| {
+            server.restart(at);
+            // Somebody has the very number that was seen.
+            for _ in 0..200 {
+                server.set(at, key.as_bytes(), OTHER.as_bytes(), 0);
+                if server
+                    .item(at, key.as_bytes())
+                    .is_some_and(|item| item.cas == cas)
+                {
+                    return;
+                }
+            }
+            panic!("{cas} does not come again");
+        });
+        let run = break_it(&mut world, &names, identity);
+        assert_changed(run.outcome());
+        assert_eq!(world.record(&names).as_deref(), Some(OTHER), "{kind:?}");
+    }
+}
+
+#[test]
+fn lost_answers_are_made_good_by_another_look() {
+    for kind in Kind::ALL {
+        // That to the look.
+        let (mut world, names, _, identity) = seen(kind);
+        world.fates.push_back(Fate::Mute);
+        let run = break_it(&mut world, &names, identity);
+        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        // That to the deletion; and again with another holder since.
+        for other in [None, Some(OTHER)] {
+            let (mut world, names, _, identity) = seen(kind);
+            world.fates.extend([Fate::Answered, Fate::Mute]);
+            if let Some(other) = other {
+                world.before_flight(2, put(&names, other));
+            }
+            let run = break_it(&mut world, &names, identity);
+            assert_eq!(run.flights.len(), 3, "{kind:?}: {:?}", run.flights);
+            assert!(
+                matches!(run.pauses[..], [(_, Pause::Unreachable)]),
+                "{kind:?}"
+            );
+            assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+            assert_eq!(world.record(&names).as_deref(), other, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_became_of_it_is_unknown_only_behind_a_deletion() {
+    for kind in Kind::ALL {
+        let (mut world, names, _, identity) = seen(kind);
+        world.usual = Fate::Unsent;
+        let run = break_it(&mut world, &names, identity);
+        assert!(
+            matches!(run.end, End::GaveUp { unknown: false }),
+            "{kind:?}"
+        );
+        let (mut world, names, _, identity) = seen(kind);
+        world.fates.push_back(Fate::Answered);
+        world.usual = Fate::Mute;
+        let run = break_it(&mut world, &names, identity);
+        assert!(matches!(run.end, End::GaveUp { unknown: true }), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_lock_without_a_record_is_told_from_the_next_one() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Meta);
+    let acquire = |world: &mut World, number| {
+        let request = Request {
+            fencing: false,
+            memory: None,
+            lean: true,
+            ..names.request(lease(10_000))
+        };
+        world
+            .run(&mut Acquisition::new(request, nonce(number)))
+            .granted()
+    };
+    world.server.condemned = vec![Vec::new()];
+    let grant = acquire(&mut world, 1);
+    let identity = look(&mut world, &names);
+    let mut renew = Renew::new(
+        &names.namespace,
+        &names.keys,
+        &grant,
+        lease(10_000),
+        grant.cas,
+    );
+    world.run(&mut renew).outcome();
+    let run = break_it(&mut world, &names, identity);
+    assert_eq!(run.outcome(), Breaking::Broken);
+    acquire(&mut world, 2);
+    let run = break_it(&mut world, &names, identity);
+    assert!(matches!(run.outcome(), Breaking::Changed(_)));
+    assert_ne!(look(&mut world, &names), identity);
+}
+
+#[test]
+fn an_item_that_is_no_record_is_told_by_its_cas_unique() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        let now = world.now;
+        world.server.condemned = vec![b"hello".into()];
+        put(&names, "hello")(&mut world.server, now);
+        let identity = look(&mut world, &names);
+        let now = world.now;
+        put(&names, "hello")(&mut world.server, now);
+        let run = break_it(&mut world, &names, identity);
+        assert!(matches!(run.outcome(), Breaking::Changed(_)), "{kind:?}");
+        let identity = look(&mut world, &names);
+        let run = break_it(&mut world, &names, identity);
+        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+    }
+}
+
+fn wait_for(world: &mut World, names: &Names, patience: Patience) -> Run<Inspected> {
+    let tolerance = Duration::from_secs(5);
+    let mut wait = AwaitFree::new(&names.keys, patience, tolerance, nonce(5));
+    world.run_as(1, &mut wait)
+}
+
+#[test]
+fn a_free_lock_is_not_waited_for() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        for patience in [Patience::Once, Patience::Forever] {
+            let run = wait_for(&mut world, &names, patience);
+            assert_eq!((run.flights.len(), run.pauses.len()), (1, 0), "{kind:?}");
+            assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wait_ends_soon_after_the_lock_is_free_and_takes_nothing() {
+    for kind in Kind::ALL {
+        for after in [0.01, 1.0, 8.0] {
+            let (mut world, names, grant, _) = seen(kind);
+            let began = world.now;
+            // The holder renews all the time, which must not tire anybody.
+            for tenth in 1..(after * 10.0) as u32 {
+                let at = began + secs(f64::from(tenth) / 10.0);
+                world.at(at, put(&names, &record(&grant)));
+            }
+            let key = names.lock();
+            world.at(began + secs(after), move |server, _| {
+                server.delete(key.as_bytes());
+            });
+            let run = wait_for(&mut world, &names, Patience::Forever);
+            assert!(
+                run.pauses.iter().all(|(_, why)| *why == Pause::Held),
+                "{kind:?}"
+            );
+            assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+            let late = world.now - began - secs(after);
+            assert!(late < secs(0.7), "{kind:?}: {late} ns after {after} s");
+            assert_eq!(world.record(&names), None, "{kind:?}");
+        }
+    }
+}
+
+/// The server keeps a record for some seconds longer than anybody believes in it.
+#[test]
+fn a_holder_that_died_is_waited_for_no_longer_than_it_can_believe_in_its_lock() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, _) = seen(kind);
+        let began = world.now;
+        let run = wait_for(&mut world, &names, Patience::Forever);
+        assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+        // It may have renewed just before the first look.
+        let took = world.now - began;
+        assert!(took >= secs(10.0) && took < secs(10.7), "{kind:?}: {took}");
+        assert_eq!(world.record(&names), Some(record(&grant)), "{kind:?}");
+        // Who holds it can take its time where nobody knows for how long.
+        let now = world.now;
+        put(&names, "hello")(&mut world.server, now);
+        let until = Patience::Until(world.clients[1].moment(now + secs(60.0)));
+        let run = wait_for(&mut world, &names, until);
+        assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_wait_ends_with_its_callers_patience() {
+    for kind in Kind::ALL {
+        for (patience, flights) in [(0.0, 1), (0.5, 200)] {
+            let (mut world, names, ..) = seen(kind);
+            let end = world.now + secs(patience);
+            let until = Patience::Until(world.clients[1].moment(end));
+            let run = wait_for(&mut world, &names, until);
+            assert!(run.flights.len() <= flights, "{kind:?}");
+            assert!(world.now >= end && world.now < end + secs(0.1), "{kind:?}");
+            assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+        }
+        let (mut world, names, ..) = seen(kind);
+        let run = wait_for(&mut world, &names, Patience::Once);
+        assert_eq!(run.flights.len(), 1, "{kind:?}");
+        assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_wait_goes_on_behind_a_silence_and_not_for_ever() {
+    for kind in Kind::ALL {
+        let (mut world, names, ..) = seen(kind);
+        let key = names.lock();
+        let began = world.now;
+        world.at(began + secs(1.0), move |server, _| {
+            server.delete(key.as_bytes());
+        });
+        world
+            .fates
+            .extend([Fate::Answered, Fate::Mute, Fate::Unsent]);
+        let run = wait_for(&mut world, &names, Patience::Forever);
+        assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+
+        let (mut world, names, ..) = seen(kind);
+        let began = world.now;
+        world.usual = Fate::Unsent;
+        let run = wait_for(&mut world, &names, Patience::Forever);
+        assert!(
+            matches!(run.end, End::GaveUp { unknown: false }),
+            "{kind:?}"
+        );
+        assert!(world.now - began < secs(6.0), "{kind:?}");
+    }
+}
+
+#[test]
+fn several_locks_are_looked_at_in_one_flight() {
+    for kind in Kind::ALL {
+        let (mut world, names, grant, identity) = seen(kind);
+        let other = Names::new("M");
+        let all = [names.keys.clone(), other.keys.clone(), names.keys.clone()];
+        let run = world.run_as(1, &mut InspectAll::new(&all));
+        assert_eq!(run.flights.len(), 1, "{kind:?}");
+        let seen = run.outcome();
+        for (place, seen) in seen.iter().enumerate() {
+            match seen {
+                Inspected::Free => assert_eq!(place, 1, "{kind:?}"),
+                Inspected::Held {
+                    identity: found,
+                    cas,
+                    ..
+                } => assert_eq!((*found, *cas), (identity, grant.cas), "{kind:?}"),
+                Inspected::Failed(failure) => panic!("{kind:?}: {failure}"),
+            }
+        }
+        assert_eq!(seen.len(), 3);
+        let none = world.run_as(1, &mut InspectAll::new(&[]));
+        assert_eq!(none.flights.len(), 0);
+        assert_eq!(none.outcome(), []);
+        world.usual = Fate::Unsent;
+        let run = world.run_as(1, &mut InspectAll::new(&all));
+        assert!(
+            matches!(run.end, End::GaveUp { unknown: false }),
+            "{kind:?}"
+        );
+    }
+}
