@@ -31,6 +31,8 @@ mod list;
 mod loss;
 #[path = "command/refusals.rs"]
 mod refusals;
+#[path = "command/script.rs"]
+mod script;
 #[path = "command/secrets.rs"]
 mod secrets;
 #[path = "command/serve.rs"]

@@ -8,6 +8,7 @@ use super::duration;
 use super::list::List;
 use super::live::Watch;
 use super::man::Manual;
+use super::script::{Acquire, Release, Renew};
 use super::secrets::Secrets;
 use super::status::Status;
 use super::wait::Wait;
@@ -97,6 +98,9 @@ fn switch(text: &str) -> Result<bool, String> {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     Run(Run),
+    Acquire(Acquire),
+    Renew(Renew),
+    Release(Release),
     Status(Status),
     Wait(Wait),
     List(List),
@@ -180,6 +184,16 @@ pub(super) struct Run {
     /// SIGKILL, SIGKILL at once, or nothing [env: MEMLATCH_ON_LOST]
     #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
     pub(super) on_lost: OnLost,
+
+    /// How long the lock is held at most, however long the command runs: it is lost then
+    /// [default: no limit] [env: MEMLATCH_MAX_HOLD]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) max_hold: Option<Duration>,
+
+    /// How long the lock stays taken at least, also when the command ends sooner, so that hosts
+    /// whose clocks differ do not run it twice [default: not at all] [env: MEMLATCH_MIN_HOLD]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) min_hold: Option<Duration>,
 
     /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
     #[arg(

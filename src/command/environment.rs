@@ -5,6 +5,7 @@ use super::args::{Args, OnLost, Run, Verb};
 use super::duration;
 use super::failure::Failure;
 use super::output::shortened;
+use super::script::Acquire;
 use super::wait::Wait;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
@@ -29,27 +30,53 @@ pub(super) fn apply(args: &mut Args, matches: &ArgMatches) -> Result<(), Failure
     let own = matches.subcommand().map_or(matches, |(_, own)| own);
     match &mut args.verb {
         Verb::Run(options) => run(options, own),
+        Verb::Acquire(options) => acquire(options, own),
         Verb::Wait(options) => wait(options, own),
         _ => Ok(()),
     }
 }
 
 fn run(options: &mut Run, matches: &ArgMatches) -> Result<(), Failure> {
-    if !options.no_wait && options.wait.is_none() {
-        options.no_wait = value("MEMLATCH_NO_WAIT", switch)?.unwrap_or(false);
-        options.wait = patience()?;
-        if options.no_wait && options.wait.is_some() {
-            return Err(exclusive("MEMLATCH_NO_WAIT", "MEMLATCH_WAIT"));
-        }
+    whether_to_wait(&mut options.no_wait, &mut options.wait)?;
+    if options.max_hold.is_none() {
+        options.max_hold = value("MEMLATCH_MAX_HOLD", duration::parse)?;
     }
-    conflict_exit_code(&mut options.conflict_exit_code, matches)?;
-    unless_given(&mut options.lease, "lease", matches, || {
-        value("MEMLATCH_LEASE", duration::parse)
-    })?;
+    if options.min_hold.is_none() {
+        options.min_hold = value("MEMLATCH_MIN_HOLD", duration::parse)?;
+    }
     unless_given(&mut options.on_lost, "on_lost", matches, || {
         value("MEMLATCH_ON_LOST", on_lost)
     })?;
-    unless_given(&mut options.label, "label", matches, || {
+    conflict_exit_code(&mut options.conflict_exit_code, matches)?;
+    lease_and_label(&mut options.lease, &mut options.label, matches)
+}
+
+fn acquire(options: &mut Acquire, matches: &ArgMatches) -> Result<(), Failure> {
+    whether_to_wait(&mut options.no_wait, &mut options.wait)?;
+    conflict_exit_code(&mut options.conflict_exit_code, matches)?;
+    lease_and_label(&mut options.lease, &mut options.label, matches)
+}
+
+fn whether_to_wait(no_wait: &mut bool, wait: &mut Option<Duration>) -> Result<(), Failure> {
+    if !*no_wait && wait.is_none() {
+        *no_wait = value("MEMLATCH_NO_WAIT", switch)?.unwrap_or(false);
+        *wait = patience()?;
+        if *no_wait && wait.is_some() {
+            return Err(exclusive("MEMLATCH_NO_WAIT", "MEMLATCH_WAIT"));
+        }
+    }
+    Ok(())
+}
+
+fn lease_and_label(
+    lease: &mut Duration,
+    label: &mut String,
+    matches: &ArgMatches,
+) -> Result<(), Failure> {
+    unless_given(lease, "lease", matches, || {
+        value("MEMLATCH_LEASE", duration::parse)
+    })?;
+    unless_given(label, "label", matches, || {
         value("MEMLATCH_LABEL", |text| Ok::<_, String>(text.to_owned()))
     })
 }

@@ -16,6 +16,7 @@ mod man;
 mod output;
 mod race;
 mod run;
+mod script;
 mod secrets;
 mod serve;
 mod server;
@@ -119,6 +120,9 @@ fn dispatch(args: Args) -> u8 {
     let done = runtime.block_on(async {
         match args.verb {
             Verb::Run(options) => run::run(global, options, voice).await,
+            Verb::Acquire(options) => script::acquire(global, options, voice).await,
+            Verb::Renew(options) => script::renew(global, &options).await,
+            Verb::Release(options) => script::release(global, &options).await,
             Verb::Status(options) => status::status(global, options).await,
             Verb::Wait(options) => wait::wait(global, options, voice).await,
             Verb::List(options) => list::list(global, options, voice).await,

@@ -62,6 +62,9 @@ impl Job {
         let argv = command_line(words.collect(), options.command.take())?;
         server::check(global, &name)?;
         Lease::new(options.lease).map_err(|error| Failure::usage(format!("--lease: {error}")))?;
+        if options.max_hold.is_some_and(|longest| longest.is_zero()) {
+            return Err(Failure::usage("--max-hold: it must be more than 0"));
+        }
         Ok(Self {
             name,
             argv,
@@ -71,10 +74,16 @@ impl Job {
     }
 
     async fn run(&self, client: &Client, signals: &mut Signals) -> Result<u8, Failure> {
-        let lock = client
+        let mut lock = client
             .lock(&self.name)
             .lease(self.options.lease)
             .label(&self.options.label);
+        if let Some(longest) = self.options.max_hold {
+            lock = lock.max_hold(longest);
+        }
+        if let Some(shortest) = self.options.min_hold {
+            lock = lock.min_hold(shortest);
+        }
         let began = Instant::now();
         self.voice.detail(&format!(
             "lock `{}`: asking {} for it",

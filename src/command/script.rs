@@ -1,0 +1,328 @@
+//! `memlatch acquire`, `renew` and `release`: a lock that is held between commands, for scripts.
+
+use super::args::Global;
+use super::failure::{Failure, code};
+use super::output::{self, Voice};
+use super::race::{First, race};
+use super::signals::{ENDING, Signals};
+use super::{duration, server};
+use core::time::Duration;
+use memlatch::lock::Lease;
+use memlatch::{Client, ErrorKind, LockGuard, LockParts, ReleaseOutcome};
+use serde_json::{Value, json};
+use std::io::Read;
+
+/// How long the way out may take when the server does not answer.
+const WAY_OUT: Duration = Duration::from_secs(1);
+
+/// No parts are longer than this.
+const LONGEST_PARTS: u64 = 8192;
+
+/// Acquire a lock, and leave it held when this command ends
+///
+/// Prints assignments for the shell: MEMLATCH_NAME, the fencing token as MEMLATCH_TOKEN, and
+/// MEMLATCH_PARTS, by which `memlatch renew` and `memlatch release` know the lock. Nobody renews it
+/// meanwhile: it is free when its lease has run out. Whoever has the parts can release the lock.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+For example:
+  held=$(memlatch acquire --no-wait --lease 5m nightly) || exit
+  eval \"$held\"
+  ./first-half && memlatch renew && ./second-half
+  memlatch release
+
+Exit codes:
+  0    it is held
+  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
+  64   the command line cannot be used
+  69   the server is unreachable, unfit, or was started or flushed too recently
+
+DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d.")]
+pub(super) struct Acquire {
+    /// The lock's name
+    name: String,
+
+    /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(super) no_wait: bool,
+
+    /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) wait: Option<Duration>,
+
+    /// Exit code when the lock is not to be had, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED)]
+    pub(super) conflict_exit_code: u8,
+
+    /// How long the lock is held without being renewed [env: MEMLATCH_LEASE]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    pub(super) lease: Duration,
+
+    /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) label: String,
+
+    /// One JSON object in place of assignments
+    #[arg(long)]
+    json: bool,
+}
+
+/// The lock that `memlatch acquire` has left held.
+#[derive(Debug, clap::Args)]
+struct Parts {
+    /// The parts that `memlatch acquire` has printed; `-` reads them from standard input, where
+    /// others on the machine cannot see them
+    #[arg(value_name = "PARTS", env = "MEMLATCH_PARTS", hide_env_values = true)]
+    parts: Option<String>,
+}
+
+/// Renew a lock that `memlatch acquire` has left held
+///
+/// Its lease runs anew from now on. Prints the assignments again.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Exit codes:
+  0    it is held
+  64   the command line cannot be used
+  69   the server is unreachable: the lock is as it was
+  120  it is not held any more")]
+pub(super) struct Renew {
+    #[command(flatten)]
+    parts: Parts,
+
+    /// One JSON object in place of assignments
+    #[arg(long)]
+    json: bool,
+}
+
+/// Give back a lock that `memlatch acquire` has left held
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Exit codes:
+  0    it was held to the end, and is free now
+  64   the command line cannot be used
+  69   the server is unreachable: the lock is free when its lease has run out
+  120  it was not held any more")]
+pub(super) struct Release {
+    #[command(flatten)]
+    parts: Parts,
+
+    /// One JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn acquire(
+    global: &Global,
+    options: Acquire,
+    voice: Voice,
+) -> Result<u8, Failure> {
+    let name = &options.name;
+    server::check(global, name)?;
+    Lease::new(options.lease).map_err(|error| Failure::usage(format!("--lease: {error}")))?;
+    let mut signals = Signals::listen(&ENDING)
+        .map_err(|error| Failure::system("cannot receive signals", &error))?;
+    let builder = server::builder(global)?.max_lease(options.lease.max(memlatch::DEFAULT_LEASE));
+    let client = match race(builder.build(), signals.ending()).await {
+        First::A(client) => client?,
+        First::B(signal) => return Ok(code::of_signal(signal as i32)),
+    };
+    let done = match race(held(&client, &options, voice), signals.ending()).await {
+        First::A(done) => done,
+        First::B(signal) => Ok(code::of_signal(signal as i32)),
+    };
+    // Also takes back what an acquisition that was given up may have left.
+    client.shutdown(WAY_OUT).await;
+    done
+}
+
+/// Acquires the lock and tells of it.
+async fn held(client: &Client, options: &Acquire, voice: Voice) -> Result<u8, Failure> {
+    let name = &options.name;
+    let lock = client.lock(name).lease(options.lease).label(&options.label);
+    let guard = match (options.no_wait, options.wait) {
+        (false, None) => Some(lock.acquire().await?),
+        (false, Some(limit)) if !limit.is_zero() => match lock.acquire_timeout(limit).await {
+            Ok(guard) => Some(guard),
+            Err(error) if error.is_timeout() => {
+                voice.detail(&error.to_string());
+                None
+            }
+            Err(error) => return Err(error.into()),
+        },
+        _ => lock.try_acquire().await?,
+    };
+    let Some(guard) = guard else {
+        // As flock(1) has it, the code says it all.
+        voice.detail(&format!("lock `{name}`: not to be had"));
+        return Ok(options.conflict_exit_code);
+    };
+    let remaining = guard.remaining();
+    let server = client.server();
+    let parts = guard.into_parts();
+    if let Err(failure) = tell(&parts, remaining, &server, options.json) {
+        // What nobody was told of is of no use to anybody.
+        if let Ok(guard) = LockGuard::from_parts(client, &parts).await {
+            drop(guard);
+        }
+        return Err(failure);
+    }
+    Ok(code::SUCCESS)
+}
+
+pub(super) async fn renew(global: &Global, options: &Renew) -> Result<u8, Failure> {
+    let parts = options.parts.read()?;
+    let (client, guard) = match taken_up(global, &parts).await? {
+        Ok(held) => held,
+        Err(lost) => return Ok(lost.report()),
+    };
+    let remaining = guard.remaining();
+    let server = client.server();
+    let parts = guard.into_parts();
+    let told = tell(&parts, remaining, &server, options.json);
+    client.shutdown(WAY_OUT).await;
+    told.map(|()| code::SUCCESS)
+}
+
+pub(super) async fn release(global: &Global, options: &Release) -> Result<u8, Failure> {
+    let parts = options.parts.read()?;
+    let name = output::one_line(parts.name());
+    let (client, guard) = match taken_up(global, &parts).await? {
+        Ok(held) => held,
+        Err(lost) => {
+            if options.json {
+                output::print(&format!(
+                    "{}\n",
+                    json!({ "name": parts.name(), "released": false })
+                ))?;
+            }
+            return Ok(lost.report());
+        }
+    };
+    let outcome = guard.release().await;
+    client.shutdown(WAY_OUT).await;
+    let lost = match outcome? {
+        ReleaseOutcome::Released => None,
+        ReleaseOutcome::AlreadyLost { reason } => Some(reason),
+    };
+    if options.json {
+        let object = json!({ "name": parts.name(), "released": lost.is_none() });
+        output::print(&format!("{object}\n"))?;
+    }
+    match lost {
+        None => Ok(code::SUCCESS),
+        Some(reason) => Err(Failure::new(
+            code::LOST,
+            format!("lock `{name}`: not held any more: {reason}"),
+        )),
+    }
+}
+
+/// The lock with these parts, renewed; or why it is lost.
+async fn taken_up(
+    global: &Global,
+    parts: &LockParts,
+) -> Result<Result<(Client, LockGuard), Failure>, Failure> {
+    if global.prefix.is_some() && global.prefix() != parts.prefix() {
+        return Err(Failure::usage(format!(
+            "the lock is held under the prefix `{}`, not under `{}`; leave out --prefix",
+            output::one_line(parts.prefix()),
+            output::one_line(global.prefix()),
+        )));
+    }
+    let builder = server::builder(global)?.prefix(parts.prefix());
+    let client = builder.build().await?;
+    match LockGuard::from_parts(&client, parts).await {
+        Ok(guard) => Ok(Ok((client, guard))),
+        Err(error) if error.kind() == ErrorKind::Lost => {
+            Ok(Err(Failure::new(code::LOST, error.to_string())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Parts {
+    fn read(&self) -> Result<LockParts, Failure> {
+        let missing = || {
+            Failure::usage(
+                "the parts of the lock are missing; give what memlatch acquire has printed as \
+                 MEMLATCH_PARTS, in the environment, on standard input (-) or as an argument",
+            )
+        };
+        let text = match self.parts.as_deref() {
+            None | Some("") => return Err(missing()),
+            Some("-") => {
+                let mut text = String::new();
+                let input = std::io::stdin().lock();
+                input
+                    .take(LONGEST_PARTS)
+                    .read_to_string(&mut text)
+                    .map_err(|error| {
+                        Failure::new(
+                            code::INPUT_OUTPUT,
+                            format!("cannot read standard input: {error}"),
+                        )
+                    })?;
+                text
+            }
+            Some(text) => text.to_owned(),
+        };
+        let text = text.trim_end_matches(['\r', '\n']);
+        text.parse()
+            .map_err(|error| Failure::usage(format!("the parts of the lock: {error}")))
+    }
+}
+
+/// Prints what the next command needs.
+fn tell(
+    parts: &LockParts,
+    remaining: Duration,
+    server: &str,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let text = if as_json {
+        format!("{}\n", object(parts, remaining, server))
+    } else {
+        let token = parts.fencing_token().map(|token| token.to_string());
+        format!(
+            "export MEMLATCH_NAME={} MEMLATCH_TOKEN={} MEMLATCH_PARTS={}\n",
+            quoted(parts.name()),
+            token.unwrap_or_default(),
+            quoted(&parts.to_string())
+        )
+    };
+    output::print(&text)
+}
+
+fn object(parts: &LockParts, remaining: Duration, server: &str) -> Value {
+    json!({
+        "name": parts.name(),
+        "token": parts.fencing_token(),
+        "parts": parts.to_string(),
+        "lease_seconds": parts.lease().as_secs_f64(),
+        "remaining_seconds": remaining.as_secs_f64(),
+        "server": server,
+    })
+}
+
+/// A word for the shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_stays_a_word() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's $(rm)"), r"'it'\''s $(rm)'");
+        assert_eq!(quoted(""), "''");
+    }
+}
