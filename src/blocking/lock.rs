@@ -187,7 +187,8 @@ impl Lock {
     }
 
     /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
-    /// wait for it already.
+    /// wait for it already. Where the server is silent, it takes up to two operation timeouts, and
+    /// the time to connect.
     ///
     /// A server that does not answer is given up after about two operation timeouts (of 1 s,
     /// unless told otherwise).

@@ -187,7 +187,8 @@ impl Lock {
     }
 
     /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
-    /// wait for it already.
+    /// wait for it already. Where the server is silent, it takes up to two operation timeouts, and
+    /// the time to connect.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too

@@ -123,8 +123,9 @@ impl<F> Builder<F> {
     ///
     /// Such a server has forgotten who holds what, while the holders still believe in their
     /// locks. Without the guard, two may hold the same lock until the first one's lease ends or
-    /// its next renewal tells it; only the fencing token then keeps them apart. With it, the first
-    /// caller on a fresh server waits once.
+    /// its next renewal tells it; only the fencing token then keeps them apart, and not even that
+    /// behind two restarts within a few seconds, for the tokens of the second run may begin where
+    /// those of the first did. With it, the first caller on a fresh server waits once.
     #[must_use]
     pub fn restart_guard(mut self, on: bool) -> Self {
         self.restart_guard = on;

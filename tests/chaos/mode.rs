@@ -55,6 +55,7 @@ impl Mode {
             overlaps: matches!(self, Self::Eviction | Self::RestartWithoutGuard),
             evictions: self == Self::Eviction,
             counters: self.is_flooded(),
+            unguarded: !self.restart_guard(),
             ..Rules::STRICT
         }
     }
