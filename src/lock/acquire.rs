@@ -13,7 +13,6 @@ use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::observation::Observation;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
-use super::proof::mark_of;
 use super::raising::{Raised, Raising};
 use super::record::{HolderRecord, Nonce, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
@@ -193,8 +192,8 @@ impl<'a> Acquire<'a> {
         self.quick_retries = 0;
         self.stage = Stage::Look;
         let (lease, ripe) = (self.observation.lease(), self.observation.ripe_at());
-        self.stamina
-            .wait(mark_of(value, cas), lease, left, ripe, now)
+        let holder = self.observation.holder();
+        self.stamina.wait(holder, lease, left, ripe, now)
     }
 
     /// The lock was free after all: tries again, at once a few times and then with pauses.
@@ -396,6 +395,10 @@ impl<'a> Acquire<'a> {
         let LockItem::Held { value, cas, .. } = item else {
             return self.retry(on, now);
         };
+        if self.observation.is(on, cas) {
+            // Not ours the last time either.
+            return self.held(on, item, now);
+        }
         if let Some(attempt) = &mut self.attempt {
             if attempt.is_of(value) && attempt.is_alive(&self.request, on, now) {
                 attempt.open = true;

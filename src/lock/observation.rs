@@ -7,6 +7,7 @@
 use super::incarnation::Incarnation;
 use super::lease::{Lease, watch_needed};
 use super::moment::Moment;
+use super::proof::mark_of;
 use super::record::lease_of;
 
 /// What a contender sees of the record in its way.
@@ -24,6 +25,8 @@ struct Seen {
     since: Moment,
     /// What the record states; `None` for an item that is no record.
     lease: Option<Lease>,
+    /// A number that stays the same for as long as the same holder has the lock.
+    holder: u64,
 }
 
 impl Observation {
@@ -55,8 +58,20 @@ impl Observation {
                 cas,
                 since: received,
                 lease: lease_of(value),
+                holder: mark_of(value, cas),
             });
         }
+    }
+
+    /// Whether this is what was seen last.
+    pub(super) fn is(&self, incarnation: Incarnation, cas: u64) -> bool {
+        self.seen
+            .is_some_and(|seen| seen.incarnation == incarnation && seen.cas == cas)
+    }
+
+    /// The holder's number; 0 where nobody holds it.
+    pub(super) fn holder(&self) -> u64 {
+        self.seen.map_or(0, |seen| seen.holder)
     }
 
     /// Nobody held it.

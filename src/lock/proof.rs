@@ -1,6 +1,6 @@
 //! What shows that the item of a lock is ours.
 
-use super::record::{Nonce, is_ours, nibble, nonce_of};
+use super::record::{Nonce, is_ours, mark_of_record, nibble};
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,8 +29,8 @@ impl Proof {
 /// A number that stays the same for as long as the same holder has the lock, however often it is
 /// renewed.
 pub(super) fn mark_of(value: &[u8], cas: u64) -> u64 {
-    match nonce_of(value) {
-        Some(nonce) => nonce.seed(),
+    match mark_of_record(value) {
+        Some(mark) => mark,
         None if cas >= TOP => cas & !COUNT,
         None => cas,
     }
@@ -103,6 +103,7 @@ impl LeanToken {
 mod tests {
     use super::*;
     use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
 
     #[test]
     fn tokens_are_told_apart_and_from_those_of_servers() {
@@ -131,6 +132,22 @@ mod tests {
         }
         assert_eq!(cas, token.first());
         assert_eq!(LeanToken::of(TOP - 1), None);
+    }
+
+    #[test]
+    fn a_holder_is_told_from_others_whatever_its_renewals_do() {
+        let record = |number: u8| {
+            let mut record = Vec::from(b"m1 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f00 200 17 1 host -");
+            record[34] = b'0' + number;
+            record
+        };
+        let marks: BTreeSet<u64> = (0..10).map(|number| mark_of(&record(number), 5)).collect();
+        assert_eq!(marks.len(), 10);
+        assert_eq!(mark_of(&record(1), 5), mark_of(&record(1), 6));
+        let token = LeanToken::new(Nonce::from_random([7; 16]));
+        let renewed = token.after(token.first());
+        assert_eq!(mark_of(b"", token.first()), mark_of(b"", renewed));
+        assert_ne!(mark_of(b"", 5), mark_of(b"", 6));
     }
 
     #[test]

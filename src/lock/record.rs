@@ -247,11 +247,32 @@ pub(super) fn nonce_of(value: &[u8]) -> Option<Nonce> {
     Nonce::parse(rest.get(..32)?).filter(|_| rest.get(32) == Some(&b' '))
 }
 
+/// The nonce in a stored value, as it is written, and what follows it, if that looks like a record.
+fn split_record(value: &[u8]) -> Option<(&[u8; 32], &[u8])> {
+    let rest = value.strip_prefix(LAYOUT)?.strip_prefix(b" ")?;
+    let (digits, rest) = rest.split_first_chunk::<32>()?;
+    Some((digits, rest.strip_prefix(b" ")?))
+}
+
 /// The lease that a stored value states, if it is a record and the lease can be one.
 pub(super) fn lease_of(value: &[u8]) -> Option<Lease> {
-    nonce_of(value)?;
-    let millis = parse_u64(value.split(|byte| *byte == b' ').nth(2)?)?;
+    let (_, rest) = split_record(value)?;
+    let end = rest.iter().position(|byte| *byte == b' ')?;
+    let millis = parse_u64(&rest[..end])?;
     Lease::new(Duration::from_millis(millis)).ok()
+}
+
+/// A number that is another for another record, as a rule, and takes less than to read the nonce.
+pub(super) fn mark_of_record(value: &[u8]) -> Option<u64> {
+    let (digits, _) = split_record(value)?;
+    let mut mark = 0u64;
+    for eight in digits.chunks_exact(8) {
+        let eight = eight.try_into().map_or(0, u64::from_le_bytes);
+        mark = (mark ^ eight)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
+    }
+    Some(mark)
 }
 
 /// What a stored record says about its holder.
