@@ -355,6 +355,44 @@ fn locks_without_a_record_and_items_of_strangers_are_broken_as_well() {
     });
 }
 
+/// Whenever they are dropped, the client goes on working, and nobody else's lock is gone.
+#[test]
+fn lists_and_breaks_may_be_dropped_at_any_time() {
+    everywhere(|both| {
+        let what = &both.what;
+        tell(&both.url, &strangers(3000));
+        let other = both.blocking.lock("other").try_acquire();
+        let other = other.expect("an answer").expect("free");
+        both.with_async(async |client| {
+            let lock = client.lock("x").lease(Duration::from_secs(2));
+            for step in 0..40 {
+                let after = Duration::from_micros(50 * step);
+                let dropped = tokio::time::timeout(after, client.list("")).await;
+                if let Ok(listing) = dropped {
+                    listing.expect("a list");
+                }
+                let guard = lock.acquire().await.expect("a lock");
+                let holder = client.holder("x").await.expect("an answer");
+                let holder = holder.expect("it is held");
+                let after = Duration::from_micros(20 * step);
+                let dropped = tokio::time::timeout(after, client.break_lock("x", &holder)).await;
+                if let Ok(broken) = dropped {
+                    let broken = broken.expect("an answer");
+                    assert_eq!(broken, BreakOutcome::Broken, "{what}");
+                }
+                // Broken or not, it is not held behind this.
+                let _ = guard.release().await.expect("an answer");
+                let holder = client.holder("x").await.expect("an answer");
+                assert_eq!(holder, None, "{what}");
+            }
+            let listing = client.list("").await.expect("a list");
+            assert_eq!(listing.locks.len(), 1, "{what}");
+        });
+        let released = other.release().expect("an answer");
+        assert_eq!(released, ReleaseOutcome::Released, "{what}");
+    });
+}
+
 #[test]
 fn a_name_that_cannot_be_used_is_told_before_anything_is_sent() {
     everywhere(|both| {

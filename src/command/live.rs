@@ -111,7 +111,11 @@ async fn rounds(
             Ok(listed) => listed,
             Err(signal) => return Ok(ended_by(signal)),
         };
-        let took = began.elapsed();
+        // Waiting in vain is no burden.
+        let took = match &listed {
+            Ok(_) => began.elapsed(),
+            Err(_) => Duration::ZERO,
+        };
         round += 1;
         let is_last = options.count.is_some_and(|count| round >= count);
         match listed {

@@ -84,13 +84,10 @@ mod tests {
 
     #[test]
     fn a_lock_without_a_record_is_told_by_the_bits_that_stay() {
-        let token = LeanToken::new(Nonce::from_random([7; 16]));
+        let token = |number: u128| LeanToken::new(Nonce::from_random(number.to_be_bytes()));
+        let (token, other) = (token(7), token(8));
         let seen = Identity::of(b"", token.first(), RUN);
         assert!(seen.is_of(b"", token.after(token.first()), RUN));
-        // The halves of a nonce make the token together.
-        let mut bytes = [7; 16];
-        bytes[0] = 8;
-        let other = LeanToken::new(Nonce::from_random(bytes));
         assert!(!seen.is_of(b"", other.first(), RUN));
         // Not even where somebody else's value has such a CAS unique.
         assert!(!seen.is_of(b"x", token.first(), RUN));

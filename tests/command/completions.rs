@@ -4,8 +4,11 @@ use crate::tool::Bench;
 use std::process::Command;
 
 /// All that users are told of.
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 15] = [
     "run",
+    "acquire",
+    "renew",
+    "release",
     "status",
     "wait",
     "list",

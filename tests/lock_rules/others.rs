@@ -1,5 +1,6 @@
 //! What is done about locks of others: breaking one, waiting for its end.
 
+use super::dice::Dice;
 use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use core::time::Duration;
@@ -409,4 +410,44 @@ fn several_locks_are_looked_at_in_one_flight() {
             "{kind:?}"
         );
     }
+}
+
+/// Replies that no server should give.
+#[test]
+fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
+    let mut broken = 0;
+    for kind in Kind::ALL {
+        for seed in 0..300 {
+            let mut dice = Dice::new(seed);
+            let (mut world, names, _, identity) = seen(kind);
+            world.server.guards_owners = false;
+            let mut spoil = |world: &mut World| {
+                for _ in 0..dice.within(0..6) {
+                    world.fates.push_back(match dice.chance(500) {
+                        true => Fate::Spoilt(dice.next()),
+                        false => Fate::Answered,
+                    });
+                }
+            };
+            spoil(&mut world);
+            let began = world.now;
+            let until = Patience::Until(world.clients[1].moment(began + secs(3.0)));
+            let run = wait_for(&mut world, &names, until);
+            assert!(run.flights.len() < 500, "{kind:?} {seed}");
+            assert!(world.now < began + secs(5.0), "{kind:?} {seed}");
+            world.fates.clear();
+            spoil(&mut world);
+            let some = [names.keys.clone(), names.keys.clone()];
+            let run = world.run_as(1, &mut InspectAll::new(&some));
+            assert_eq!(run.flights.len(), 1, "{kind:?} {seed}");
+            world.fates.clear();
+            spoil(&mut world);
+            let began = world.now;
+            let run = break_it(&mut world, &names, identity);
+            assert!(run.flights.len() < 50, "{kind:?} {seed}");
+            assert!(world.now < began + secs(3.0), "{kind:?} {seed}");
+            broken += usize::from(matches!(run.end, End::Done(Breaking::Broken)));
+        }
+    }
+    assert!(broken > 100, "most of it was never reached: {broken}");
 }

@@ -96,6 +96,29 @@ pub fn by_blocking(url: &str, options: &Options) -> Result<(), LockError> {
 pub fn both_work(url: &str, options: &Options) {
     by_async(url, options).expect("the async front can lock there");
     by_blocking(url, options).expect("the blocking front can lock there");
+    both_list(url, options);
+}
+
+/// Both fronts find a lock that is held there.
+#[track_caller]
+fn both_list(url: &str, options: &Options) {
+    let builder = options.apply(memlatch::blocking::Client::builder().server(url));
+    let client = builder.build().expect("a server");
+    let guard = client.lock("listed").acquire().expect("a lock");
+    let by_async = block_on(async {
+        let builder = options.apply(memlatch::Client::builder().server(url));
+        builder.build().await.expect("a server").list("l").await
+    });
+    for listing in [client.list("l"), by_async] {
+        let listing = listing.expect("a list");
+        assert!(listing.is_complete);
+        assert_eq!(listing.locks.len(), 1);
+        assert_eq!(listing.locks[0].name, "listed");
+    }
+    assert_eq!(
+        guard.release().expect("an answer"),
+        ReleaseOutcome::Released
+    );
 }
 
 /// Both fronts refuse, with this kind of error, and all of `parts` in what it says.

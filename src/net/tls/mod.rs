@@ -16,6 +16,7 @@ pub(crate) use blocking::BlockingTls;
 pub(crate) use stream::AsyncTls;
 
 use core::fmt;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -75,7 +76,7 @@ impl Tls {
                 Some(file) => authorities_of(file)?,
                 None => authorities_of_the_system()?,
             });
-        let config =
+        let mut config =
             match &options.client_certificate {
                 None => config.with_no_client_auth(),
                 Some((certificate, key)) => {
@@ -91,6 +92,9 @@ impl Tls {
                 })?
                 }
             };
+        // memcached that asks for certificates ends every session that is resumed: it gives them no
+        // id context, without which OpenSSL refuses. A client connects too seldom to miss it.
+        config.resumption = Resumption::disabled();
         Ok(Self {
             config: Arc::new(config),
             name,
