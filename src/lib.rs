@@ -74,11 +74,11 @@ pub mod wire;
 
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub use client::{Client, Lock, LockGuard};
+pub use client::{Client, Lock, LockGuard, LockSet, LockSetGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub use front::{
     BreakOutcome, Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, ListedLock, Listing,
-    LockError, MAX_LISTED, ReleaseOutcome, Verdict,
+    LockError, MAX_LISTED, ReleaseOutcome, SetOutcome, Verdict,
 };
 pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 

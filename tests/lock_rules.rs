@@ -11,6 +11,7 @@
 //! | `min_hold` | names that stay taken behind a release |
 //! | `parts` | a held lock as a line of text |
 //! | `verifying` | asking whether a lock is still held |
+//! | `together` | several operations in one flight |
 //! | `fencing` | tokens |
 //! | `others` | breaking a lock, waiting for its end |
 //! | `resource` | what a resource does with them |
@@ -60,5 +61,7 @@ mod resource;
 mod server;
 #[path = "lock_rules/takeover.rs"]
 mod takeover;
+#[path = "lock_rules/together.rs"]
+mod together;
 #[path = "lock_rules/verifying.rs"]
 mod verifying;

@@ -1,6 +1,7 @@
 //! Acquiring a lock: when it is somebody's turn to ask, and what comes of it.
 
 use super::drive::Bound;
+use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Link};
 use crate::front::{Asked, Cause, Leave, LockError, News, Place, Seat, Standing, clock};
@@ -25,15 +26,23 @@ pub(super) struct Waiting<'a> {
     /// Whether the lock can be handed on to who waits.
     inherits: bool,
     place: Option<Place<Signal>>,
+    /// It is of no use to wait any longer when one of these is lost.
+    beside: &'a [LockGuard],
 }
 
 impl<'a> Waiting<'a> {
-    pub(super) const fn new(core: &'a Core, keys: &'a LockKeys, inherits: bool) -> Self {
+    pub(super) const fn new(
+        core: &'a Core,
+        keys: &'a LockKeys,
+        inherits: bool,
+        beside: &'a [LockGuard],
+    ) -> Self {
         Self {
             core,
             keys,
             inherits,
             place: None,
+            beside,
         }
     }
 
@@ -95,6 +104,9 @@ impl Core {
         loop {
             if pause.is_some() || waiting.place.is_some() {
                 let turn = self.turn(waiting, acquiring, pause, ends)?;
+                if turn == Turn::Pointless {
+                    return Ok(nobody);
+                }
                 if turn == Turn::TooLate && !acquiring.acquire.look_last() {
                     return Ok(nobody);
                 }
@@ -156,6 +168,14 @@ impl Core {
                 return Err(LockError::new(Cause::Closed));
             }
             let now = clock::moment();
+            let beside = waiting.beside.iter();
+            // Looked at once in a second at least, which is how long a signal lets wait.
+            if beside
+                .map(LockGuard::held)
+                .any(|held| held.over(now).is_some())
+            {
+                return Ok(Turn::Pointless);
+            }
             let standing = match &waiting.place {
                 Some(place) => self.queues.standing(waiting.keys, place, now),
                 None => Standing::Contend(now),
@@ -197,4 +217,6 @@ enum Turn {
     Mine,
     /// His patience ended before.
     TooLate,
+    /// What was to be held besides is lost.
+    Pointless,
 }

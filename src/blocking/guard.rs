@@ -2,7 +2,7 @@
 
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
-use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
+use crate::front::{HandedOn, Held, Job, LockError, ReleaseOutcome, clock};
 use crate::lock::{LossReason, Moment, Now};
 use core::fmt;
 use core::time::Duration;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// The longest that [`LockGuard::release`] waits for a server that does not answer, unless the
 /// operation timeout is longer.
-const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -50,6 +50,10 @@ impl LockGuard {
             index,
             spent: false,
         }
+    }
+
+    pub(super) fn held(&self) -> &Held {
+        &self.lock.held
     }
 
     /// The name of the lock.
@@ -250,7 +254,7 @@ impl LockGuard {
 }
 
 /// Whether a release that ended with this error is worth another try.
-fn may_succeed_later(error: &LockError) -> bool {
+pub(super) fn may_succeed_later(error: &LockError) -> bool {
     error.is_unavailable() || error.is_unknown()
 }
 
@@ -263,7 +267,7 @@ pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
 impl Core {
     /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
     /// this returns `false`, it is to be released.
-    fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
+    pub(super) fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
         let registry = &self.site.registry;
         if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
             return false;
@@ -277,7 +281,11 @@ impl Core {
     }
 
     /// Waits until it is clear what became of a lock that was handed on.
-    fn handed_on(&self, lock: &HeldLock, give_up: Moment) -> Result<ReleaseOutcome, LockError> {
+    pub(super) fn handed_on(
+        &self,
+        lock: &HeldLock,
+        give_up: Moment,
+    ) -> Result<ReleaseOutcome, LockError> {
         loop {
             let seen = lock.changed.seen();
             match lock.held.handed_on() {
@@ -305,20 +313,8 @@ impl Core {
     ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
         let about = |error: LockError| error.about(&held.name);
-        let cas = loop {
-            let seen = lock.changed.seen();
-            {
-                let state = held.state();
-                if !state.renewing {
-                    break state.cas;
-                }
-            }
-            // The renewal may be changing the CAS unique.
-            if now.moment >= deadline {
-                return Err(about(self.site.given_up(false, None)));
-            }
-            lock.changed.wait(seen, deadline);
-            now = clock::now();
+        let Some(cas) = self.settled_cas(lock, &mut now, deadline) else {
+            return Err(about(self.site.given_up(false, None)));
         };
         let mut release = held.releasing(cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
@@ -328,6 +324,30 @@ impl Core {
             self.wake.give();
         }
         self.site.released(released).map_err(about)
+    }
+
+    /// The CAS unique of a lock that was ended: not before a renewal is over that may be changing
+    /// it. Nothing if that takes until `deadline`.
+    pub(super) fn settled_cas(
+        &self,
+        lock: &HeldLock,
+        now: &mut Now,
+        deadline: Moment,
+    ) -> Option<u64> {
+        loop {
+            let seen = lock.changed.seen();
+            {
+                let state = lock.held.state();
+                if !state.renewing {
+                    return Some(state.cas);
+                }
+            }
+            if now.moment >= deadline {
+                return None;
+            }
+            lock.changed.wait(seen, deadline);
+            *now = clock::now();
+        }
     }
 
     /// Leaves the release to the keeper, which goes on trying.

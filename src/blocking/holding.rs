@@ -4,7 +4,7 @@ use super::drive::{Bound, sleep};
 use super::signal::Signal;
 use super::{Client, HeldLock, LockGuard};
 use crate::front::{Cause, Holder, Kept, LockError, clock};
-use crate::lock::{LockParts, Moment, Renew, Verify};
+use crate::lock::{LockParts, Moment, Renew, Verified, Verify};
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
@@ -147,19 +147,35 @@ impl LockGuard {
     /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
     /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
     pub fn renew(&self) -> Result<Duration, LockError> {
+        let asked = self.ask_for_renewal()?;
+        self.renewed(asked)
+    }
+
+    /// Asks the keeper for a renewal, unless the lock lasts for as long as it may. Returns what
+    /// [`renewed`](Self::renewed) wants to know.
+    pub(super) fn ask_for_renewal(&self) -> Result<Option<u64>, LockError> {
         let held = &self.lock.held;
-        let core = &self.shared.core;
-        let now = clock::moment();
-        held.check_held(now)?;
+        held.check_held(clock::moment())?;
         if held.is_final() {
-            return Ok(held.remaining(now));
+            return Ok(None);
         }
+        let core = &self.shared.core;
         let before = core.site.ask_for_renewal(self.index, &self.lock);
         core.wake.give();
+        Ok(Some(before))
+    }
+
+    /// Waits for the renewal that was asked for. Returns what remains then.
+    pub(super) fn renewed(&self, asked: Option<u64>) -> Result<Duration, LockError> {
+        let held = &self.lock.held;
+        let Some(before) = asked else {
+            return Ok(held.remaining(clock::moment()));
+        };
         loop {
             let seen = self.lock.changed.seen();
             let now = clock::moment();
-            if let Some(result) = core.site.renewed_since(held, before, now) {
+            let site = &self.shared.core.site;
+            if let Some(result) = site.renewed_since(held, before, now) {
                 return result;
             }
             self.lock.changed.wait(seen, held.valid_until());
@@ -186,8 +202,15 @@ impl LockGuard {
         let core = &self.shared.core;
         let mut verify = Verify::new(&held.keys, &held.grant);
         let driven = core.drive(&mut verify, now, Bound::Open, sleep);
-        let verified = driven.map_err(|error| error.about(&held.name))?;
-        let result = core.site.verified(held, verified, clock::moment());
+        self.verified(driven.map_err(|error| error.about(&held.name))?)
+    }
+
+    /// Takes in what a look at the lock has found.
+    pub(super) fn verified(&self, verified: Verified) -> Result<(), LockError> {
+        let core = &self.shared.core;
+        let result = core
+            .site
+            .verified(&self.lock.held, verified, clock::moment());
         if result.is_err() {
             core.freed(&self.lock);
             self.lock.changed.give();

@@ -55,7 +55,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Lock {
     shared: Arc<Shared>,
-    wish: Wish,
+    pub(super) wish: Wish,
 }
 
 impl fmt::Debug for Lock {
@@ -179,7 +179,7 @@ impl Lock {
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
         let now = clock::now();
-        match self.run(Patience::Forever, now)? {
+        match self.run(Patience::Forever, now, &[])? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
             Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
@@ -197,7 +197,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once, clock::now())?.ok())
+        Ok(self.run(Patience::Once, clock::now(), &[])?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
@@ -207,21 +207,24 @@ impl Lock {
     /// lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
         let now = clock::now();
-        match self.run(Patience::Until(now.moment.after(limit)), now)? {
+        match self.run(Patience::Until(now.moment.after(limit)), now, &[])? {
             Ok(guard) => Ok(guard),
             Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
         }
     }
 
-    fn run(
+    /// Acquires the lock, for as long as the locks of `beside` are held as well: when one of them is
+    /// lost, it is as if this one were held by another.
+    pub(super) fn run(
         &self,
         patience: Patience,
         now: Now,
+        beside: &[LockGuard],
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
         self.shared.keep()?;
-        let mut waiting = Waiting::new(core, asked.keys, asked.inherits());
+        let mut waiting = Waiting::new(core, asked.keys, asked.inherits(), beside);
         let mut acquiring = asked.begin(patience, || core.wake.give());
         let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
         let acquired = acquired.map_err(|error| error.about(self.name()))?;
@@ -266,7 +269,7 @@ impl Lock {
         }
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.shared.core
     }
 }

@@ -28,10 +28,14 @@ mod keeper;
 mod lock;
 mod others;
 mod quiet;
+mod set;
+mod set_guard;
 mod signal;
 
 pub use guard::LockGuard;
 pub use lock::Lock;
+pub use set::LockSet;
+pub use set_guard::LockSetGuard;
 
 use crate::front::{
     Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Seat, SettingError,

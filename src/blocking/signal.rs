@@ -4,7 +4,7 @@ use crate::front::clock;
 use crate::lock::Moment;
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The longest sleep at a stretch. Timers of threads stand still while the machine is suspended,
 /// leases do not: after the wake-up, whoever waits for the end of one looks at the clock within
@@ -22,6 +22,8 @@ const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub(super) struct Signal {
     state: Mutex<State>,
     changed: Condvar,
+    /// Who is told besides.
+    also: OnceLock<Arc<Self>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +50,17 @@ impl Signal {
         self.state().given
     }
 
+    /// From now on `other` is given whenever this one is. Can be said once.
+    pub(super) fn give_also(&self, other: Arc<Self>) {
+        // Said twice, the first one counts.
+        let _ = self.also.set(other);
+    }
+
     /// Wakes all who wait.
     pub(super) fn give(&self) {
+        if let Some(other) = self.also.get() {
+            other.give();
+        }
         let mut state = self.state();
         state.given += 1;
         if state.waiting > 0 {

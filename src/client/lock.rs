@@ -53,7 +53,7 @@ use tokio::sync::Notify;
 #[derive(Clone)]
 pub struct Lock {
     shared: Arc<Shared>,
-    wish: Wish,
+    pub(super) wish: Wish,
 }
 
 impl fmt::Debug for Lock {
@@ -217,7 +217,7 @@ impl Lock {
         }
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         patience: Patience,
         now: Now,
@@ -271,7 +271,7 @@ impl Lock {
         }
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.shared.core
     }
 }

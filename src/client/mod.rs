@@ -9,9 +9,13 @@ mod holding;
 mod keeper;
 mod lock;
 mod others;
+mod set;
+mod set_guard;
 
 pub use guard::LockGuard;
 pub use lock::Lock;
+pub use set::LockSet;
+pub use set_guard::LockSetGuard;
 
 use crate::front::{
     Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Site, clock,

@@ -21,7 +21,7 @@ pub(crate) struct Wish {
     pub(crate) name: Arc<str>,
     /// Made once, so that acquiring again does not make them again. What is wrong with the name is
     /// told by whatever would acquire.
-    keys: Result<LockKeys, NameError>,
+    pub(crate) keys: Result<LockKeys, NameError>,
     pub(crate) lease: Option<Duration>,
     /// Who asks, where that is not the client's own name.
     pub(crate) owner: Option<Owner>,

@@ -1,6 +1,7 @@
 //! What can go wrong, as users see it.
 
 use super::holder::Holder;
+use super::set::SetError;
 use super::settings::SettingError;
 use crate::lock::{Failure, LeaseError, LossReason, NameError};
 use crate::net::{Address, AddressError, NetError};
@@ -28,6 +29,8 @@ pub(crate) enum Cause {
     Lease(LeaseError),
     Address(AddressError),
     Setting(SettingError),
+    /// These locks cannot be taken together.
+    Set(SetError),
     Timeout {
         waited: Duration,
         holder: Option<Holder>,
@@ -100,9 +103,11 @@ impl LockError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match &self.0.cause {
-            Cause::Name(_) | Cause::Lease(_) | Cause::Address(_) | Cause::Setting(_) => {
-                ErrorKind::InvalidInput
-            }
+            Cause::Name(_)
+            | Cause::Lease(_)
+            | Cause::Address(_)
+            | Cause::Setting(_)
+            | Cause::Set(_) => ErrorKind::InvalidInput,
             Cause::Timeout { .. } => ErrorKind::Timeout,
             Cause::YoungMemory { .. } => ErrorKind::YoungMemory,
             Cause::Unavailable(_) => ErrorKind::Unavailable,
@@ -171,6 +176,7 @@ impl fmt::Display for LockError {
             Cause::Lease(error) => error.fmt(f)?,
             Cause::Address(error) => error.fmt(f)?,
             Cause::Setting(error) => error.fmt(f)?,
+            Cause::Set(error) => error.fmt(f)?,
             Cause::Timeout { waited, holder } => {
                 write!(f, "still held by another after {waited:.1?}")?;
                 if let Some(holder) = holder {

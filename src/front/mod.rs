@@ -15,6 +15,7 @@ mod listing;
 mod queue;
 mod registry;
 mod renewals;
+pub(crate) mod set;
 mod settings;
 mod site;
 
@@ -32,6 +33,7 @@ pub use listing::{ListedLock, Listing, MAX_LISTED};
 pub(crate) use queue::{Leave, News, Place, Queues, Standing};
 pub(crate) use registry::{Job, Kept, Task};
 pub(crate) use renewals::Renewals;
+pub use set::SetOutcome;
 #[cfg(feature = "blocking")]
 pub(crate) use settings::SettingError;
 pub use settings::{Builder, DEFAULT_LEASE};

@@ -39,6 +39,8 @@ struct Inner<L> {
     next_look: Moment,
     /// The client is gone.
     abandoned: bool,
+    /// How many groups there were.
+    groups: u64,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Entry<L> {
     kept: bool,
     /// When to renew; `None` while a renewal is under way, or where nothing is kept.
     due: Option<Moment>,
+    /// Those with the same number are renewed together; 0 is for those on their own.
+    group: u64,
 }
 
 /// A lock that was taken into keeping.
@@ -95,6 +99,7 @@ impl<L: AsRef<Held>> Registry<L> {
                 handed_on: 0,
                 next_look: NEVER,
                 abandoned: false,
+                groups: 0,
             }),
             closed: AtomicBool::new(false),
         }
@@ -122,6 +127,7 @@ impl<L: AsRef<Held>> Registry<L> {
                 }
                 entry.kept = true;
                 entry.due = due;
+                entry.group = 0;
                 (index, Arc::clone(&entry.lock))
             }
             None => {
@@ -130,6 +136,7 @@ impl<L: AsRef<Held>> Registry<L> {
                     lock: Arc::clone(&lock),
                     kept: true,
                     due,
+                    group: 0,
                 });
                 (inner.entries.len() - 1, lock)
             }
@@ -190,6 +197,22 @@ impl<L: AsRef<Held>> Registry<L> {
         let entry = &mut inner.entries[index];
         if entry.kept && Arc::ptr_eq(&entry.lock, lock) && entry.due.is_some() {
             entry.due = Some(Moment::from_nanos(0));
+        }
+    }
+
+    /// From now on these locks are renewed together: as soon as one of them is due, all are.
+    pub(crate) fn group<'a>(&self, locks: impl Iterator<Item = (usize, &'a Arc<L>)>)
+    where
+        L: 'a,
+    {
+        let mut inner = self.inner();
+        inner.groups += 1;
+        let group = inner.groups;
+        for (index, lock) in locks {
+            let entry = &mut inner.entries[index];
+            if entry.kept && Arc::ptr_eq(&entry.lock, lock) {
+                entry.group = group;
+            }
         }
     }
 
@@ -269,6 +292,7 @@ impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn next(&self, now: Moment) -> Task<L> {
         let mut inner = self.inner();
         let inner = &mut *inner;
+        inner.hasten_groups(now);
         let mut batch = Vec::new();
         let mut next_look = NEVER;
         for (index, entry) in inner.entries.iter_mut().enumerate() {
@@ -299,5 +323,31 @@ impl<L: AsRef<Held>> Registry<L> {
             return Task::Exit;
         }
         Task::Sleep { until: next_look }
+    }
+}
+
+impl<L: AsRef<Held>> Inner<L> {
+    /// Makes those due that are renewed together with one that is. A lock that lasts for as long as
+    /// it may has nothing to be renewed.
+    fn hasten_groups(&mut self, now: Moment) {
+        if self.groups == 0 {
+            return;
+        }
+        let renewable = |lock: &Arc<L>| {
+            let held: &Held = (**lock).as_ref();
+            !held.is_final()
+        };
+        let mut due = Vec::new();
+        for entry in &self.entries {
+            let is_due = entry.due.is_some_and(|due| due <= now);
+            if is_due && entry.group > 0 && renewable(&entry.lock) && !due.contains(&entry.group) {
+                due.push(entry.group);
+            }
+        }
+        for entry in &mut self.entries {
+            if due.contains(&entry.group) && renewable(&entry.lock) {
+                entry.due = entry.due.map(|meant| meant.min(now));
+            }
+        }
     }
 }

@@ -42,6 +42,7 @@ mod stamina;
 mod statistics;
 mod survey;
 mod temporary_lru;
+mod together;
 mod verify;
 
 pub use acquire::Acquire;
@@ -75,4 +76,5 @@ pub use server_clock::{ServerClock, seconds_to_live};
 pub use statistics::{Flushed, GeneralStats, ItemStats, SettingStats};
 pub use survey::{LARGEST_ITEM, Survey, Surveyed, Surveyor};
 pub use temporary_lru::{EnableTemporaryLru, TemporaryLru};
+pub use together::Together;
 pub use verify::{Verified, Verify};

@@ -1,0 +1,303 @@
+//! The async front.
+
+use super::{LONG, Site, fails, millis, refusals, seconds};
+use core::sync::atomic::{AtomicBool, Ordering};
+use memlatch::{Client, ErrorKind, LockError, LockSet, LossReason, ReleaseOutcome, SetOutcome};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+async fn client(site: &Site) -> Client {
+    let builder = site.settings(Client::builder());
+    builder.build().await.expect("the server is there")
+}
+
+#[tokio::test]
+async fn all_are_held_and_all_are_free_after_the_release() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
+        assert_eq!(set.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let guard = set.acquire().await.expect("free");
+        assert_eq!(guard.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(guard.is_valid());
+        guard.ensure(LONG / 2).expect("just acquired");
+        for single in guard.guards() {
+            let remaining = single.remaining();
+            assert!(guard.remaining() <= remaining);
+            assert_eq!(single.lease(), LONG);
+            let holder = two.holder(single.name()).await.expect("answered");
+            assert_eq!(holder.expect("held").label, "mover");
+            let other = two.lock(single.name()).try_acquire().await;
+            assert!(other.expect("answered").is_none());
+            assert_eq!(guard.fencing_token(single.name()), single.fencing_token());
+        }
+        assert!(guard.fencing_token("a").is_some());
+        assert_eq!(guard.fencing_token("d"), None);
+        assert!(guard.get("b").is_some() && guard.get("d").is_none());
+        guard.verify().await.expect("ours");
+        assert!(guard.renew().await.expect("ours") > LONG / 2);
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, SetOutcome::Released);
+        site.all_are_free(&["a", "b", "c"]);
+
+        let bare = one.lock_all(["a", "b"]).fencing(false);
+        let guard = bare.try_acquire().await.expect("answered").expect("free");
+        assert_eq!(guard.fencing_token("a"), None);
+        drop(guard);
+        let guard = two.lock_all(["b", "a"]).acquire_timeout(seconds(20)).await;
+        drop(guard.expect("given back"));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_together_is_refused_before_anything_is_sent() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        for (names, parts) in refusals() {
+            fails(
+                one.lock_all(&names).acquire().await,
+                ErrorKind::InvalidInput,
+                parts,
+            );
+            let tried = one.lock_all(&names).try_acquire().await;
+            fails(tried, ErrorKind::InvalidInput, parts);
+            site.all_are_free(&["a", "b", "0"]);
+        }
+        let short = one.lock_all(["a", "b"]).lease(millis(1)).acquire().await;
+        fails(short, ErrorKind::InvalidInput, &["lock `a`", "too short"]);
+        let most: Vec<_> = (0..LockSet::MAX_NAMES).map(|n| n.to_string()).collect();
+        let guard = one.lock_all(&most).acquire().await.expect("free");
+        assert_eq!(guard.guards().len(), 64);
+        guard.verify().await.expect("ours");
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, SetOutcome::Released);
+        assert!(most.iter().all(|name| !site.is_held(name)));
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_held_refuses_all() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let kept = two.lock("b").label("busy").acquire().await.expect("free");
+        // From another process or within this one, it is the same.
+        for client in [&one, &two] {
+            let tried = client.lock_all(["c", "b", "a"]).try_acquire().await;
+            assert!(tried.expect("answered").is_none());
+            site.all_are_free(&["a", "c"]);
+            let began = Instant::now();
+            let set = client.lock_all(["c", "b", "a"]);
+            let error = set.acquire_timeout(millis(300)).await.expect_err("held");
+            // No matter how it ends: at once.
+            site.all_are_free(&["a", "c"]);
+            assert!(began.elapsed() >= millis(300), "{:?}", began.elapsed());
+            assert!(error.is_timeout(), "{error}");
+            assert!(
+                error.to_string().starts_with("lock `b`: still held"),
+                "{error}"
+            );
+            assert_eq!(error.holder().expect("known").label, "busy");
+        }
+        assert!(kept.is_valid());
+        let waiting = one.lock_all(["c", "b", "a"]);
+        let waiter = tokio::spawn(async move { waiting.acquire().await });
+        let outcome = kept.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+        let waited = tokio::time::timeout(LONG, waiter).await;
+        let guard = waited.expect("in time").expect("no panic").expect("free");
+        assert_eq!(
+            guard.release().await.expect("answered"),
+            SetOutcome::Released
+        );
+    }
+}
+
+/// Sets that overlap in every way, in opposite orders, from several clients: all of them get their
+/// turns, and nobody ever shares a name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
+    for site in Site::all() {
+        let used: Arc<Vec<AtomicBool>> = Arc::new((0..3).map(|_| AtomicBool::new(false)).collect());
+        let clients = [client(&site).await, client(&site).await];
+        let mut tasks = JoinSet::new();
+        for orders in [
+            ["0", "1", "2"],
+            ["2", "1", "0"],
+            ["1", "2", "0"],
+            ["2", "0", "1"],
+        ] {
+            for client in &clients {
+                let sets = [client.lock_all(orders), client.lock_all(&orders[..2])];
+                let used = Arc::clone(&used);
+                tasks.spawn(async move {
+                    for set in sets.iter().cycle().take(12) {
+                        let guard = set.acquire().await.expect("in the end");
+                        let mine = guard.names().map(str::parse::<usize>);
+                        let mine: Vec<_> = mine.map(|number| &used[number.expect("one")]).collect();
+                        for place in &mine {
+                            assert!(!place.swap(true, Ordering::SeqCst), "two hold one");
+                        }
+                        tokio::task::yield_now().await;
+                        for place in &mine {
+                            place.store(false, Ordering::SeqCst);
+                        }
+                        assert_eq!(
+                            guard.release().await.expect("answered"),
+                            SetOutcome::Released
+                        );
+                    }
+                });
+            }
+        }
+        let all = tokio::time::timeout(LONG, tasks.join_all()).await;
+        all.expect("nobody waits for ever");
+        site.all_are_free(&["0", "1", "2"]);
+    }
+}
+
+#[tokio::test]
+async fn the_loss_of_one_is_told_with_its_name() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
+        let guard = set.acquire().await.expect("free");
+        site.delete("b");
+        let lost = tokio::time::timeout(LONG, guard.lost()).await;
+        assert_eq!(lost.expect("told"), ("b", LossReason::Vanished));
+        assert!(!guard.is_valid() && guard.remaining().is_zero());
+        assert!(guard.get("a").expect("one of them").is_valid());
+        fails(guard.ensure(millis(0)), ErrorKind::Lost, &["lock `b`"]);
+        fails(guard.verify().await, ErrorKind::Lost, &["lock `b`"]);
+        fails(guard.renew().await, ErrorKind::Lost, &["lock `b`"]);
+        assert_eq!(guard.danger(millis(1)).await, ("b", millis(0)));
+        let lost = vec![("b".to_owned(), LossReason::Vanished)];
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        site.all_are_free(&["a", "b", "c"]);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_only_the_release_finds_is_told() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let set = one.lock_all(["a", "b", "c"]).lease(LONG);
+        let guard = set.acquire().await.expect("free");
+        site.delete("c");
+        let lost = vec![("c".to_owned(), LossReason::Vanished)];
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        let guard = set.acquire().await.expect("free");
+        site.delete("a");
+        fails(
+            guard.verify().await,
+            ErrorKind::Lost,
+            &["lock `a`", "forgotten"],
+        );
+        let single = guard.into_guards();
+        assert_eq!(single.len(), 3);
+        for guard in single.into_iter().skip(1) {
+            let outcome = guard.release().await.expect("answered");
+            assert_eq!(outcome, ReleaseOutcome::Released);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_the_server_ends_all() {
+    for mut site in Site::all() {
+        let one = client(&site).await;
+        let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
+        let guard = set.acquire().await.expect("free");
+        site.server.restart();
+        let lost = tokio::time::timeout(LONG, guard.lost()).await;
+        assert_eq!(lost.expect("told"), ("a", LossReason::ServerRestarted));
+        let reason = LossReason::ServerRestarted;
+        let lost = ["a", "b", "c"].map(|name| (name.to_owned(), reason)).into();
+        let outcome = guard.release().await.expect("known without asking");
+        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        drop(set.acquire_timeout(LONG).await.expect("free"));
+    }
+}
+
+/// One that was taken is lost while another one is waited for: it starts over, and what it has in
+/// the end is all of them.
+#[tokio::test]
+async fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let kept = two.lock("b").acquire().await.expect("free");
+        let set = one.lock_all(["a", "b"]).lease(seconds(2));
+        let waiter = tokio::spawn(async move { set.acquire_timeout(LONG).await });
+        let began = Instant::now();
+        let mut tokens = Vec::new();
+        while tokens.len() < 3 {
+            assert!(began.elapsed() < LONG, "{tokens:?}");
+            let holder = two.holder("a").await.expect("answered");
+            if let Some(token) = holder.and_then(|holder| holder.last_token) {
+                if !tokens.contains(&token) {
+                    tokens.push(token);
+                    if tokens.len() < 3 {
+                        site.delete("a");
+                    }
+                }
+            }
+            tokio::time::sleep(millis(5)).await;
+        }
+        drop(kept);
+        let guard = waiter.await.expect("no panic").expect("free");
+        guard.verify().await.expect("all of them");
+        assert_eq!(guard.fencing_token("a"), tokens.last().copied());
+        assert_eq!(
+            guard.release().await.expect("answered"),
+            SetOutcome::Released
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
+    for site in &Site::all() {
+        let (one, two) = (client(site).await, client(site).await);
+        let _kept = two.lock("b").acquire().await.expect("free");
+        let set = one.lock_all(["a", "b"]).max_hold(millis(400));
+        // Before it would be over, the wait is.
+        let early = set.acquire_timeout(millis(100)).await;
+        fails(early, ErrorKind::Timeout, &["lock `b`"]);
+        site.all_are_free(&["a"]);
+        // When it is asked for is not for the test to say, so neither is when it is over: a little
+        // before the limit, in the end.
+        for limit in (405..).step_by(2) {
+            assert!(limit < 1000, "it starts over though there is no time");
+            let late = set.acquire_timeout(millis(limit)).await;
+            if late.as_ref().is_err_and(LockError::is_timeout) {
+                fails(late, ErrorKind::Timeout, &["lock `b`"]);
+                continue;
+            }
+            fails(late, ErrorKind::Lost, &["lock `a`", "lease ran out"]);
+            break;
+        }
+        // The keeper gives back what was held for as long as it may be.
+        drop(
+            one.lock("a")
+                .acquire_timeout(seconds(20))
+                .await
+                .expect("freed"),
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_gives_all_of_them_back() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
+        assert!(one.shutdown(LONG).await);
+        site.all_are_free(&["a", "b"]);
+        assert_eq!(guard.lost().await, ("a", LossReason::Released));
+        drop(guard);
+        let closed = one.lock_all(["a", "b"]).acquire().await;
+        fails(closed, ErrorKind::Closed, &["shut down"]);
+    }
+}
