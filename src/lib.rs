@@ -78,7 +78,7 @@ pub use client::{Client, Lock, LockGuard, LockSet, LockSetGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub use front::{
     BreakOutcome, Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, ListedLock, Listing,
-    LockError, MAX_LISTED, ReleaseOutcome, SetOutcome, Verdict,
+    LockError, Losses, MAX_LISTED, ReleaseOutcome, SetOutcome, Stats, Times, Verdict,
 };
 pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 

@@ -97,6 +97,7 @@ impl Core {
             if patience == Patience::Once {
                 return Ok(nobody);
             }
+            acquiring.account.waits_for_holder(None);
             waiting.join();
         }
         let mut pause = None;
@@ -125,7 +126,10 @@ impl Core {
                 }
                 Ok(Step::Pause { until, why }) => {
                     self.site.note_pause(why, until.since(clock::moment()));
+                    acquiring.account.waits();
                     if why == Pause::Held {
+                        let free_by = acquiring.acquire.free_by();
+                        acquiring.account.waits_for_holder(free_by);
                         waiting.join();
                     }
                     pause = Some(until);

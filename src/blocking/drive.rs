@@ -53,8 +53,10 @@ pub(super) struct Checkout<'a> {
 
 impl Drop for Checkout<'_> {
     fn drop(&mut self) {
-        if let Some(seat) = self.seat.take().filter(|seat| !seat.connection.is_dirty()) {
-            self.core.give_back(seat);
+        match self.seat.take() {
+            Some(seat) if seat.connection.is_dirty() => self.core.site.chronicle.disconnected(),
+            Some(seat) => self.core.give_back(seat),
+            None => {}
         }
     }
 }
@@ -75,6 +77,7 @@ impl<'a> Checkout<'a> {
     /// Closes the connection: it is of no use any more.
     pub(super) fn close(&mut self) {
         self.seat = None;
+        self.core.site.chronicle.disconnected();
     }
 
     /// The connection. There is one from the making of the checkout to its drop.
@@ -110,6 +113,7 @@ impl Core {
             if seat.is_fresh(now.moment) || self.is_reusable(&mut seat, until, bound, now) {
                 return Ok(Checkout::new(self, seat));
             }
+            self.site.chronicle.disconnected();
         }
         let checkout = self.open(bound)?;
         *now = clock::now();
@@ -161,6 +165,7 @@ impl Core {
                 None => {}
                 Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
                 Some(Ok(view)) => {
+                    self.site.chronicle.connected();
                     let incarnation = view.incarnation;
                     for lock in self.site.learn(view) {
                         self.freed(&lock);
@@ -210,7 +215,7 @@ impl Core {
             Ok(Err(outcome)) => Ok(Step::Done(outcome)),
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
-                tracing::debug!(server = %self.site.settings.address, %error, "no answer");
+                self.site.chronicle.no_answer(&error);
                 let how = if error.sent {
                     Interruption::Unanswered
                 } else {

@@ -2,7 +2,7 @@
 
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
-use crate::front::{HandedOn, Held, Job, LockError, ReleaseOutcome, clock};
+use crate::front::{End, HandedOn, Held, Job, LockError, ReleaseOutcome, clock};
 use crate::lock::{LossReason, Moment, Now};
 use core::fmt;
 use core::time::Duration;
@@ -157,8 +157,12 @@ impl LockGuard {
             return core.handed_on(&self.lock, give_up);
         }
         let outcome = core.release(&self.lock, now, give_up);
-        if outcome.as_ref().is_err_and(may_succeed_later) {
-            core.leave_release(&self.lock);
+        if let Err(error) = &outcome {
+            let later = may_succeed_later(error);
+            self.lock.held.tell_unreleased(error, later);
+            if later {
+                core.leave_release(&self.lock);
+            }
         }
         outcome
     }
@@ -190,6 +194,7 @@ impl LockGuard {
             return;
         }
         if core.release_quietly(&self.lock, now) {
+            self.lock.held.tell(End::ReleasedQuietly);
             core.freed(&self.lock);
         } else {
             core.leave_release(&self.lock);
@@ -240,14 +245,11 @@ impl LockGuard {
             return;
         }
         let deadline = now.moment.after(core.site.settings.operation_timeout);
-        match core.release(&self.lock, now, deadline) {
-            Ok(outcome) => tracing::debug!(name = %self.name(), ?outcome, "released"),
-            Err(error) => {
-                let later = may_succeed_later(&error);
-                tracing::warn!(%error, later, "a dropped lock was not given back");
-                if later {
-                    core.leave_release(&self.lock);
-                }
+        if let Err(error) = core.release(&self.lock, now, deadline) {
+            let later = may_succeed_later(&error);
+            self.lock.held.tell_unreleased(&error, later);
+            if later {
+                core.leave_release(&self.lock);
             }
         }
     }
@@ -316,6 +318,8 @@ impl Core {
         let Some(cas) = self.settled_cas(lock, &mut now, deadline) else {
             return Err(about(self.site.given_up(false, None)));
         };
+        let span = self.site.chronicle.release_span(&held.name);
+        let _entered = span.enter();
         let mut release = held.releasing(cas, deadline);
         let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
         self.freed(lock);
@@ -323,7 +327,9 @@ impl Core {
         if self.site.await_echo(held) {
             self.wake.give();
         }
-        self.site.released(released).map_err(about)
+        let outcome = self.site.released(released).map_err(about)?;
+        held.tell_released(outcome);
+        Ok(outcome)
     }
 
     /// The CAS unique of a lock that was ended: not before a renewal is over that may be changing

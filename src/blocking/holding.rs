@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::signal::Signal;
 use super::{Client, HeldLock, LockGuard};
-use crate::front::{Cause, Holder, Kept, LockError, clock};
+use crate::front::{Cause, End, Holder, Kept, LockError, clock};
 use crate::lock::{LockParts, Moment, Renew, Verified, Verify};
 use core::time::Duration;
 use std::string::String;
@@ -24,6 +24,7 @@ impl LockGuard {
     pub fn into_parts(mut self) -> LockParts {
         self.spent = true;
         let _ = self.end(clock::moment());
+        self.lock.held.tell(End::TakenApart);
         let core = &self.shared.core;
         core.freed(&self.lock);
         self.lock.held.parts(&core.site.settings.namespace)
@@ -60,6 +61,7 @@ impl LockGuard {
         let due = lock.held.due(lock.held.grant.sent);
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
+                core.site.chronicle.taken_up(&lock.held);
                 if wake {
                     core.wake.give();
                 }

@@ -81,17 +81,18 @@ impl Keeper<'_> {
                 let give_up = release_until(lock.held.lease.valid_until(now), now);
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
+                let span = self.core.site.chronicle.release_span(&lock.held.name);
+                let _entered = span.enter();
                 let mut release = lock.held.releasing(cas, give_up);
                 let released = self.drive(&mut release);
                 match released.and_then(|released| self.core.site.released(released)) {
                     Ok(outcome) => {
-                        tracing::debug!(name = %lock.held.name, ?outcome, "released");
+                        lock.held.tell_released(outcome);
                         self.core.site.await_echo(&lock.held);
                         lock.held.settle(HandedOn::Settled(outcome));
                     }
                     Err(error) => {
-                        let name = &lock.held.name;
-                        tracing::warn!(%name, %error, "a lock could not be given back");
+                        lock.held.tell_unreleased(&error, false);
                         lock.held.settle(HandedOn::Failed);
                     }
                 }
@@ -105,12 +106,7 @@ impl Keeper<'_> {
             } => {
                 let mut release = Release::of_leftover(keys, leftover, leftover.moot_after);
                 let outcome = self.drive(&mut release);
-                match outcome {
-                    Ok(outcome) => tracing::debug!(%name, ?outcome, "took back an acquisition"),
-                    Err(error) => {
-                        tracing::warn!(%name, %error, "an acquisition could not be taken back");
-                    }
-                }
+                self.core.site.chronicle.took_back(name, &outcome);
             }
         }
         self.core.site.registry.finished();

@@ -225,16 +225,22 @@ impl Lock {
         let asked = self.wish.check(&core.site)?;
         self.shared.keep()?;
         let mut waiting = Waiting::new(core, asked.keys, asked.inherits(), beside);
-        let mut acquiring = asked.begin(patience, || core.wake.give());
+        let mut acquiring = asked.begin(patience, now.moment, || core.wake.give());
+        let span = core.site.chronicle.acquire_span(self.name());
+        let _entered = span.enter();
         let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
-        let acquired = acquired.map_err(|error| error.about(self.name()))?;
-        match asked.result(acquired)? {
-            Ok(grant) => {
-                let guard = self.guard(asked.keys.clone(), asked.lease, grant, waiting)?;
-                Ok(Ok(guard))
-            }
-            Err(holder) => Ok(Err(holder)),
-        }
+        let acquired = acquired.map_err(|error| error.about(self.name()));
+        let result = match acquired.and_then(|acquired| asked.result(acquired)) {
+            Ok(Ok(grant)) => self
+                .guard(asked.keys.clone(), asked.lease, grant, waiting)
+                .map(Ok),
+            Ok(Err(holder)) => Ok(Err(holder)),
+            Err(error) => Err(error),
+        };
+        let guard = result.as_ref().map(|guard| guard.as_ref().ok());
+        let held = guard.map(|guard| guard.map(|guard| &guard.lock.held));
+        acquiring.account.ended(held);
+        result
     }
 
     fn guard(
@@ -244,13 +250,13 @@ impl Lock {
         grant: Grant,
         waiting: Waiting<'_>,
     ) -> Result<LockGuard, LockError> {
-        let held = self.wish.hold(keys, lease, grant);
+        let core = self.core();
+        let held = self.wish.hold(keys, lease, grant, &core.site.chronicle);
         let due = held.due(held.grant.sent);
         let lock = HeldLock {
             held,
             changed: Signal::default(),
         };
-        let core = self.core();
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
                 waiting.won(&lock);
@@ -262,6 +268,8 @@ impl Lock {
             Err(lock) => {
                 // Shut down while the answer was on its way.
                 lock.held.end(LossReason::Released);
+                // Nobody has had it.
+                let _ = lock.held.untold();
                 core.site.registry.push(Job::Release(Arc::new(lock)));
                 core.wake.give();
                 Err(LockError::new(Cause::Closed).about(self.name()))

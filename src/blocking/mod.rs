@@ -39,13 +39,12 @@ pub use set_guard::LockSetGuard;
 
 use crate::front::{
     Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Seat, SettingError,
-    Site, clock,
+    Site, Stats, clock,
 };
 use crate::lock::Inspect;
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use drive::Bound;
 use quiet::QuietRelease;
@@ -83,8 +82,6 @@ struct Core {
     done: Signal,
     /// The client was shut down.
     closing: Signal,
-    /// How many quiet releases came to nothing.
-    quiet_failures: AtomicU64,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -237,7 +234,16 @@ impl Client {
     /// as is known by now. Each is followed by a release that is waited for, in the background.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
-        self.core().quiet_failures.load(Ordering::Relaxed)
+        self.core().site.chronicle.quiet_failures()
+    }
+
+    /// How often what has happened to this client since it was built, and what is the case now.
+    /// Asks nobody.
+    ///
+    /// All handles of one client, and their locks, count together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core().site.stats()
     }
 
     /// The address of the server.
@@ -269,7 +275,6 @@ impl Builder<Client> {
             wake: Signal::default(),
             done: Signal::default(),
             closing: Signal::default(),
-            quiet_failures: AtomicU64::new(0),
         });
         match core.open(Bound::Open) {
             Ok(checkout) => drop(checkout),

@@ -8,7 +8,6 @@ use super::{Core, HeldLock};
 use crate::front::clock;
 use crate::lock::{Moment, Now, Operation};
 use crate::net::blocking::Subject;
-use core::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// A release that was sent and is not answered yet. Dropped before it is known to be done, it is
@@ -38,11 +37,7 @@ impl Drop for QuietRelease {
         let Some(core) = self.core.upgrade() else {
             return;
         };
-        core.quiet_failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            name = %lock.held.name,
-            "a quiet release came to nothing; releasing once more"
-        );
+        lock.held.tell_quiet_failure();
         core.leave_release(&lock);
     }
 }
@@ -66,6 +61,7 @@ impl Core {
         };
         if !seat.is_fresh(now.moment) {
             if !seat.connection.is_reusable() {
+                self.site.chronicle.disconnected();
                 return false;
             }
             // So that who comes next need not read the answer before it asks.
@@ -100,6 +96,8 @@ impl Core {
             let elapsed = || clock::moment().since(now);
             if limit.is_ok_and(|limit| seat.connection.settle(limit, elapsed)) {
                 self.give_back(seat);
+            } else {
+                self.site.chronicle.disconnected();
             }
         }
     }

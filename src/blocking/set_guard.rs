@@ -282,15 +282,8 @@ struct Ended {
 
 /// Gives locks back together, as a drop does: within `limit`.
 pub(super) fn give_back(guards: Vec<LockGuard>, limit: Duration) {
-    for (name, outcome) in release(guards, limit) {
-        match outcome {
-            Ok(outcome) => tracing::debug!(%name, ?outcome, "released"),
-            Err(error) => {
-                let later = may_succeed_later(&error);
-                tracing::warn!(%error, later, "a dropped lock was not given back");
-            }
-        }
-    }
+    // What came of it was told.
+    drop(release(guards, limit));
 }
 
 /// Releases locks together, the last one first: all requests are on their way before the first
@@ -378,13 +371,18 @@ impl Core {
                 }
             };
             let result = result.map_err(|error| error.about(&held.name));
-            if !one.handed_on && result.as_ref().is_err_and(may_succeed_later) {
-                self.leave_release(&one.lock);
+            if let Some(error) = result.as_ref().err().filter(|_| !one.handed_on) {
+                let later = may_succeed_later(error);
+                held.tell_unreleased(error, later);
+                if later {
+                    self.leave_release(&one.lock);
+                }
             }
             results.push((Arc::clone(&held.name), result));
         }
         results
     }
+
     /// What the answer to a release means, or its want.
     fn answered(
         &self,
@@ -396,6 +394,8 @@ impl Core {
         if self.site.await_echo(held) {
             self.wake.give();
         }
-        self.site.released(released)
+        let outcome = self.site.released(released)?;
+        held.tell_released(outcome);
+        Ok(outcome)
     }
 }

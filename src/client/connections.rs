@@ -187,6 +187,10 @@ impl Core {
         if let Some(seat) = usable(place) {
             return Ok(seat);
         }
+        if place.get().is_some_and(|seat| seat.connection.has_ended()) {
+            self.site.connections.set(place, None);
+            self.site.chronicle.disconnected();
+        }
         rest.check(clock::moment())?;
         let opened = self.open(until).await;
         match &opened {
@@ -229,6 +233,7 @@ impl Core {
                 None => {}
                 Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
                 Some(Ok(view)) => {
+                    self.site.chronicle.connected();
                     let incarnation = view.incarnation;
                     for lock in self.site.learn(view) {
                         self.freed(&lock);

@@ -131,7 +131,7 @@ impl Core {
             Ok(Err(outcome)) => Ok(Step::Done(outcome)),
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
-                tracing::debug!(server = %self.site.settings.address, %error, "no answer");
+                self.site.chronicle.no_answer(&error);
                 let how = if error.sent {
                     Interruption::Unanswered
                 } else {

@@ -3,7 +3,7 @@
 use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
-use crate::front::{HandedOn, Job, LockError, ReleaseOutcome, clock};
+use crate::front::{End, HandedOn, Job, LockError, ReleaseOutcome, clock, spanned};
 use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
 use core::fmt;
@@ -159,6 +159,9 @@ impl LockGuard {
         // What may succeed later is left to the keeper by the drop.
         let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
         self.spent = !outcome.as_ref().is_err_and(later);
+        if let Err(error) = &outcome {
+            self.lock.held.tell_unreleased(error, !self.spent);
+        }
         outcome
     }
 
@@ -185,6 +188,7 @@ impl LockGuard {
             Ok(()) => {
                 core.quiet.store(true, Ordering::Release);
                 core.watched();
+                self.lock.held.tell(End::ReleasedQuietly);
                 // Whoever asks next is behind it on the connection.
                 core.freed(&self.lock);
             }
@@ -327,13 +331,17 @@ impl super::Core {
         };
         let mut release = held.releasing(cas, give_up);
         let about = |error: LockError| error.about(&held.name);
+        let span = self.site.chronicle.release_span(&held.name);
         let released = self.drive(&mut release, Some(&held.keys), now, Bound::Open);
-        let released = released.await.map_err(about);
+        let released = spanned(&span, pin!(released)).await.map_err(about);
+        let _entered = span.enter();
         self.freed(lock);
         let released = released?;
         if self.site.await_echo(held) {
             self.wake.notify_one();
         }
-        self.site.released(released).map_err(about)
+        let outcome = self.site.released(released).map_err(about)?;
+        held.tell_released(outcome);
+        Ok(outcome)
     }
 }

@@ -3,7 +3,7 @@
 use super::drive::Bound;
 use super::guard::STRETCH;
 use super::{Client, HeldLock, LockGuard};
-use crate::front::{Cause, Holder, Kept, LockError, clock};
+use crate::front::{Cause, End, Holder, Kept, LockError, clock};
 use crate::lock::{LockParts, Renew, Verify};
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
@@ -43,6 +43,7 @@ impl LockGuard {
     pub fn into_parts(mut self) -> LockParts {
         self.spent = true;
         let _ = self.end(clock::moment());
+        self.lock.held.tell(End::TakenApart);
         let core = &self.shared.core;
         core.freed(&self.lock);
         self.lock.held.parts(&core.site.settings.namespace)
@@ -81,6 +82,7 @@ impl LockGuard {
         let due = lock.held.due(lock.held.grant.sent);
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
+                core.site.chronicle.taken_up(&lock.held);
                 if wake {
                     core.wake.notify_one();
                 }

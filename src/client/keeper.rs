@@ -97,11 +97,10 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             let give_up = release_until(lock.held.lease.valid_until(now.moment), now.moment);
             match core.release(&lock, now, give_up).await {
                 Ok(outcome) => {
-                    tracing::debug!(name = %lock.held.name, ?outcome, "released");
                     lock.held.settle(HandedOn::Settled(outcome));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a dropped lock could not be given back");
+                    lock.held.tell_unreleased(&error, false);
                     lock.held.settle(HandedOn::Failed);
                 }
             }
@@ -113,15 +112,10 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             leftover,
         } => {
             let mut release = Release::of_leftover(&keys, &leftover, leftover.moot_after);
-            match core
+            let outcome = core
                 .drive(&mut release, Some(&keys), clock::now(), Bound::Open)
-                .await
-            {
-                Ok(outcome) => tracing::debug!(%name, ?outcome, "took back an acquisition"),
-                Err(error) => {
-                    tracing::warn!(%name, %error, "an acquisition could not be taken back");
-                }
-            }
+                .await;
+            core.site.chronicle.took_back(&name, &outcome);
         }
     }
     core.site.registry.finished();
@@ -196,8 +190,7 @@ fn release_anew(core: &Core, subject: Subject) {
     let Ok(lock) = subject.downcast::<HeldLock>() else {
         return;
     };
-    core.quiet_failures.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(name = %lock.held.name, "a quiet release came to nothing; releasing once more");
+    lock.held.tell_quiet_failure();
     core.site.registry.push(Job::Release(lock));
     core.wake.notify_one();
 }

@@ -3,9 +3,10 @@
 use super::acquire::Waiting;
 use super::guard::LockGuard;
 use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
+use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock, spanned};
 use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
 use core::fmt;
+use core::pin::pin;
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
@@ -225,18 +226,23 @@ impl Lock {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
         let mut waiting = Waiting::new(core, asked.keys, asked.inherits());
-        let mut acquiring = asked.begin(patience, || core.wake.notify_one());
-        let acquired = core
-            .acquire(&asked, &mut acquiring, &mut waiting, patience, now)
-            .await;
-        let acquired = acquired.map_err(|error| error.about(self.name()))?;
-        match asked.result(acquired)? {
-            Ok(grant) => {
-                let guard = self.guard(asked.keys.clone(), asked.lease, grant, waiting)?;
-                Ok(Ok(guard))
-            }
-            Err(holder) => Ok(Err(holder)),
-        }
+        let mut acquiring = asked.begin(patience, now.moment, || core.wake.notify_one());
+        let span = core.site.chronicle.acquire_span(self.name());
+        let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
+        let acquired = spanned(&span, pin!(acquired)).await;
+        let _entered = span.enter();
+        let acquired = acquired.map_err(|error| error.about(self.name()));
+        let result = match acquired.and_then(|acquired| asked.result(acquired)) {
+            Ok(Ok(grant)) => self
+                .guard(asked.keys.clone(), asked.lease, grant, waiting)
+                .map(Ok),
+            Ok(Err(holder)) => Ok(Err(holder)),
+            Err(error) => Err(error),
+        };
+        let guard = result.as_ref().map(|guard| guard.as_ref().ok());
+        let held = guard.map(|guard| guard.map(|guard| &guard.lock.held));
+        acquiring.account.ended(held);
+        result
     }
 
     fn guard(
@@ -246,13 +252,13 @@ impl Lock {
         grant: Grant,
         waiting: Waiting<'_>,
     ) -> Result<LockGuard, LockError> {
-        let held = self.wish.hold(keys, lease, grant);
+        let core = self.core();
+        let held = self.wish.hold(keys, lease, grant, &core.site.chronicle);
         let due = held.due(held.grant.sent);
         let lock = HeldLock {
             held,
             changed: Notify::new(),
         };
-        let core = self.core();
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
                 waiting.won(&lock);
@@ -264,6 +270,8 @@ impl Lock {
             Err(lock) => {
                 // Shut down while the answer was on its way.
                 lock.held.end(LossReason::Released);
+                // Nobody has had it.
+                let _ = lock.held.untold();
                 core.site.registry.push(Job::Release(Arc::new(lock)));
                 core.wake.notify_one();
                 Err(LockError::new(Cause::Closed).about(self.name()))

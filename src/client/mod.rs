@@ -18,12 +18,12 @@ pub use set::LockSet;
 pub use set_guard::LockSetGuard;
 
 use crate::front::{
-    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Site, clock,
+    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Site, Stats, clock,
 };
 use crate::lock::Inspect;
 use connections::Connections;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use drive::Bound;
 use std::string::String;
@@ -63,8 +63,6 @@ struct Core {
     unkept: AtomicBool,
     /// Something is to be sent that nobody waits for.
     quiet: AtomicBool,
-    /// How many releases that nobody waited for came to nothing.
-    quiet_failures: AtomicU64,
 }
 
 /// The handle whose last drop lets the keeper end.
@@ -206,7 +204,16 @@ impl Client {
     /// Each was followed by a release that is waited for, in the background.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
-        self.core().quiet_failures.load(Ordering::Relaxed)
+        self.core().site.chronicle.quiet_failures()
+    }
+
+    /// How often what has happened to this client since it was built, and what is the case now.
+    /// Asks nobody.
+    ///
+    /// All handles of one client, and their locks, count together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core().site.stats()
     }
 
     /// The address of the server.
@@ -254,7 +261,6 @@ impl Builder<Client> {
             watch: AtomicBool::new(false),
             unkept: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
-            quiet_failures: AtomicU64::new(0),
         });
         match core.connect(core.site.connections.place(None), None).await {
             Ok(_) => {}

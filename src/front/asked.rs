@@ -3,6 +3,7 @@
 
 use super::clock;
 use super::error::{Cause, LockError};
+use super::events::{Account, Chronicle};
 use super::held::{HandedOn, Held, ReleaseOutcome};
 use super::holder::Holder;
 use super::registry::Job;
@@ -99,8 +100,15 @@ impl Wish {
     }
 
     /// What was granted, to be taken into keeping.
-    pub(crate) fn hold(&self, keys: LockKeys, lease: Lease, grant: Grant) -> Held {
-        let held = Held::new(Arc::clone(&self.name), keys, lease, grant).for_at_most(self.max_hold);
+    pub(crate) fn hold(
+        &self,
+        keys: LockKeys,
+        lease: Lease,
+        grant: Grant,
+        chronicle: &Arc<Chronicle>,
+    ) -> Held {
+        let (name, chronicle) = (Arc::clone(&self.name), Arc::clone(chronicle));
+        let held = Held::new(name, keys, lease, grant, chronicle).for_at_most(self.max_hold);
         match self.min_hold {
             None => held,
             some => held.for_at_least(some, clock::moment()),
@@ -118,8 +126,13 @@ pub(crate) struct Asked<'a, C, L> {
 }
 
 impl<C, L: AsRef<Held>> Asked<'_, C, L> {
-    /// Begins to acquire. `wake` tells the keeper that there is work for it.
-    pub(crate) fn begin<W: Fn()>(&self, patience: Patience, wake: W) -> Acquiring<'_, C, L, W> {
+    /// Begins to acquire at `now`. `wake` tells the keeper that there is work for it.
+    pub(crate) fn begin<W: Fn()>(
+        &self,
+        patience: Patience,
+        now: Moment,
+        wake: W,
+    ) -> Acquiring<'_, C, L, W> {
         let settings = &self.site.settings;
         let request = Request {
             namespace: &settings.namespace,
@@ -142,6 +155,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             name: &self.wish.name,
             keys: self.keys,
             acquire: Acquisition::new(request, self.site.nonces.draw()),
+            account: Account::new(&self.site.chronicle, &self.wish.name, patience, now),
             legacy: None,
             wake,
         }
@@ -183,6 +197,7 @@ pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     name: &'a Arc<str>,
     keys: &'a LockKeys,
     pub(crate) acquire: Acquisition<'a>,
+    pub(crate) account: Account<'a>,
     /// What was handed on, until it is clear what became of it.
     legacy: Option<Arc<L>>,
     wake: W,

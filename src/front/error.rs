@@ -99,6 +99,10 @@ impl LockError {
         self
     }
 
+    pub(crate) const fn cause(&self) -> &Cause {
+        &self.0.cause
+    }
+
     /// What kind of thing went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -166,41 +170,48 @@ impl LockError {
     }
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::Lease(error) => error.fmt(f),
+            Self::Address(error) => error.fmt(f),
+            Self::Setting(error) => error.fmt(f),
+            Self::Set(error) => error.fmt(f),
+            Self::Timeout { waited, holder } => {
+                write!(f, "still held by another after {waited:.1?}")?;
+                match holder {
+                    Some(holder) => write!(f, " ({holder})"),
+                    None => Ok(()),
+                }
+            }
+            Self::YoungMemory { lacking } => write!(
+                f,
+                "the server was started or flushed only recently, and a lock from before may \
+                 still be believed in; it can be granted in {lacking:.1?} (wait longer, or switch \
+                 the restart guard off)"
+            ),
+            Self::Unavailable(error) => write!(f, "the server is unavailable: {error}"),
+            Self::Unknown(error) => {
+                write!(f, "the request was sent, and its fate is unknown: {error}")
+            }
+            Self::Server(failure) => failure.fmt(f),
+            Self::Lost(reason) => write!(f, "the lock is not held any more: {reason}"),
+            Self::TooShort { wanted, remaining } => write!(
+                f,
+                "the lock is certain for another {remaining:.1?} only, not for {wanted:.1?}"
+            ),
+            Self::Closed => f.write_str("the client was shut down, or its keeper has ended"),
+        }
+    }
+}
+
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.0.name {
             write!(f, "lock `{}`: ", name.escape_debug())?;
         }
-        match &self.0.cause {
-            Cause::Name(error) => error.fmt(f)?,
-            Cause::Lease(error) => error.fmt(f)?,
-            Cause::Address(error) => error.fmt(f)?,
-            Cause::Setting(error) => error.fmt(f)?,
-            Cause::Set(error) => error.fmt(f)?,
-            Cause::Timeout { waited, holder } => {
-                write!(f, "still held by another after {waited:.1?}")?;
-                if let Some(holder) = holder {
-                    write!(f, " ({holder})")?;
-                }
-            }
-            Cause::YoungMemory { lacking } => write!(
-                f,
-                "the server was started or flushed only recently, and a lock from before may \
-                 still be believed in; it can be granted in {lacking:.1?} (wait longer, or switch \
-                 the restart guard off)"
-            )?,
-            Cause::Unavailable(error) => write!(f, "the server is unavailable: {error}")?,
-            Cause::Unknown(error) => {
-                write!(f, "the request was sent, and its fate is unknown: {error}")?;
-            }
-            Cause::Server(failure) => failure.fmt(f)?,
-            Cause::Lost(reason) => write!(f, "the lock is not held any more: {reason}")?,
-            Cause::TooShort { wanted, remaining } => write!(
-                f,
-                "the lock is certain for another {remaining:.1?} only, not for {wanted:.1?}"
-            )?,
-            Cause::Closed => f.write_str("the client was shut down, or its keeper has ended")?,
-        }
+        self.0.cause.fmt(f)?;
         if let Some(server) = &self.0.server {
             write!(f, " [{server}]")?;
         }

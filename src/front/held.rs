@@ -1,6 +1,8 @@
 //! A lock that is held: what its guard and its keeper share.
 
+use super::clock;
 use super::error::{Cause, LockError};
+use super::events::{Chronicle, End};
 use super::site::Unconnected;
 use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +37,8 @@ pub(crate) struct Held {
     ends: Moment,
     /// Until when the name stays taken behind an earlier release.
     stays: Option<Moment>,
+    /// Who is told how it ended.
+    chronicle: Arc<Chronicle>,
     state: Mutex<State>,
 }
 
@@ -50,6 +54,10 @@ pub(crate) struct State {
     pub(crate) expiry: u64,
     /// Why it is over.
     pub(crate) over: Option<LossReason>,
+    /// When it was over.
+    ended: Moment,
+    /// How it ended was told.
+    told: bool,
     /// A renewal is under way, so the CAS unique may be about to change.
     pub(crate) renewing: bool,
     /// The last renewal was not answered.
@@ -90,7 +98,13 @@ pub(crate) enum Trouble {
 }
 
 impl Held {
-    pub(crate) fn new(name: Arc<str>, keys: LockKeys, lease: Lease, grant: Grant) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        keys: LockKeys,
+        lease: Lease,
+        grant: Grant,
+        chronicle: Arc<Chronicle>,
+    ) -> Self {
         Self {
             name,
             keys,
@@ -98,10 +112,13 @@ impl Held {
             valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
             ends: NEVER,
             stays: None,
+            chronicle,
             state: Mutex::new(State {
                 cas: grant.cas,
                 expiry: grant.expiry,
                 over: None,
+                ended: NEVER,
+                told: false,
                 renewing: false,
                 silent: false,
                 handed_on: HandedOn::Open,
@@ -185,13 +202,21 @@ impl Held {
 
     /// Why it is over, if it is. Finds out by itself that the time has run out.
     pub(crate) fn over(&self, now: Moment) -> Option<LossReason> {
-        let mut state = self.state();
-        self.look_at_time(&mut state, now);
-        state.over
+        let (over, found) = {
+            let mut state = self.state();
+            let found = self.look_at_time(&mut state, now);
+            (state.over, found)
+        };
+        self.tell_lost(found);
+        over
     }
 
-    fn look_at_time(&self, state: &mut State, now: Moment) {
-        if state.over.is_none() && now >= self.valid_until() {
+    /// Finds out whether the time has run out. Returns the reason when it just has, which is to be
+    /// told to [`tell_lost`](Self::tell_lost) once the state is not locked any more.
+    #[must_use]
+    fn look_at_time(&self, state: &mut State, now: Moment) -> Option<LossReason> {
+        let valid_until = self.valid_until();
+        if state.over.is_none() && now >= valid_until {
             state.owed = self.is_final();
             // A renewal that is under way at the end was not answered in time either.
             let reason = if !state.owed && (state.silent || state.renewing) {
@@ -199,8 +224,10 @@ impl Held {
             } else {
                 LossReason::Expired
             };
-            self.end_locked(state, reason);
+            self.end_locked(state, reason, valid_until);
+            return Some(reason);
         }
+        None
     }
 
     /// Checks that it is certain for at least `wanted` longer.
@@ -218,27 +245,36 @@ impl Held {
 
     /// Gives it up, unless it is over already: then why.
     pub(crate) fn give_up(&self, now: Moment) -> Option<LossReason> {
-        let mut state = self.state();
-        self.look_at_time(&mut state, now);
-        let over = state.over;
-        if over.is_none() {
-            self.end_locked(&mut state, LossReason::Released);
-        }
+        let (over, found) = {
+            let mut state = self.state();
+            let found = self.look_at_time(&mut state, now);
+            let over = state.over;
+            if over.is_none() {
+                self.end_locked(&mut state, LossReason::Released, now);
+            }
+            (over, found)
+        };
+        self.tell_lost(found);
         over
     }
 
     /// Ends it, unless it is over already. Returns whether this call did it.
     pub(crate) fn end(&self, reason: LossReason) -> bool {
-        let mut state = self.state();
-        let first = state.over.is_none();
-        if first {
-            self.end_locked(&mut state, reason);
-        }
+        let first = {
+            let mut state = self.state();
+            let first = state.over.is_none();
+            if first {
+                self.end_locked(&mut state, reason, clock::moment());
+            }
+            first
+        };
+        self.tell_lost(Some(reason).filter(|_| first));
         first
     }
 
-    fn end_locked(&self, state: &mut State, reason: LossReason) {
+    fn end_locked(&self, state: &mut State, reason: LossReason, now: Moment) {
         state.over = Some(reason);
+        state.ended = now;
         self.valid_until.store(0, Ordering::Release);
     }
 
@@ -247,28 +283,27 @@ impl Held {
     /// A guard that ends the lock first is never renewed behind its back; one that ends it later
     /// waits for [`State::renewing`] before it releases.
     pub(crate) fn begin_renewal(&self, now: Moment) -> Option<u64> {
-        let mut state = self.state();
-        self.look_at_time(&mut state, now);
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::RenewalAfterRelease.planted() {
-            state.over = None;
-        }
-        if state.over.is_some() || state.renewing {
-            return None;
-        }
-        state.renewing = true;
-        Some(state.cas)
+        let (cas, found) = {
+            let mut state = self.state();
+            let found = self.look_at_time(&mut state, now);
+            #[cfg(seeded_bugs)]
+            if crate::seeded::Bug::RenewalAfterRelease.planted() {
+                state.over = None;
+            }
+            let begins = state.over.is_none() && !state.renewing;
+            state.renewing |= begins;
+            (begins.then_some(state.cas), found)
+        };
+        self.tell_lost(found);
+        cas
     }
 
     /// Takes in what came of the renewal; `None` is no answer, for the reason `silence` if that is
-    /// known. Returns the reason when the lock was lost by it.
-    pub(crate) fn end_renewal(
-        &self,
-        renewed: Option<&Renewed>,
-        silence: Option<&Unconnected>,
-    ) -> Option<LossReason> {
+    /// known.
+    pub(crate) fn end_renewal(&self, renewed: Option<&Renewed>, silence: Option<&Unconnected>) {
         let mut state = self.state();
-        state.renewing = false;
+        // Where it was over already, no renewal was begun.
+        let begun = core::mem::take(&mut state.renewing);
         state.silent = renewed.is_none();
         state.trouble = match (renewed, silence) {
             (Some(Renewed::Failed(failure)), _) => Some(Trouble::Refused(failure.clone())),
@@ -276,7 +311,7 @@ impl Held {
             _ => None,
         }
         .map(Box::new);
-        match renewed {
+        let lost = match renewed {
             Some(Renewed::Yes {
                 cas,
                 expiry,
@@ -295,11 +330,58 @@ impl Held {
                 None
             }
             Some(Renewed::Lost(reason)) if state.over.is_none() => {
-                self.end_locked(&mut state, *reason);
+                self.end_locked(&mut state, *reason, clock::moment());
                 Some(*reason)
             }
             Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
+        };
+        drop(state);
+        if begun {
+            self.chronicle.renewal(self, renewed, silence);
         }
+        self.tell_lost(lost);
+    }
+
+    fn tell_lost(&self, lost: Option<LossReason>) {
+        if let Some(reason) = lost.filter(|reason| *reason != LossReason::Released) {
+            self.tell(End::Lost(reason));
+        }
+    }
+
+    /// Tells how it ended, unless that was told before.
+    pub(crate) fn tell(&self, how: End) {
+        if let Some(nanos) = self.untold() {
+            self.chronicle.ended(self, how, nanos);
+        }
+    }
+
+    /// For how many nanoseconds it was held, unless that was told before. Nobody else tells it then.
+    pub(crate) fn untold(&self) -> Option<u64> {
+        let mut state = self.state();
+        let first = !core::mem::replace(&mut state.told, true);
+        let (sent, ended) = (self.grant.sent.as_nanos(), state.ended.as_nanos());
+        first.then(|| ended.saturating_sub(sent))
+    }
+
+    /// Tells what its release has found.
+    pub(crate) fn tell_released(&self, outcome: ReleaseOutcome) {
+        self.tell(match outcome {
+            ReleaseOutcome::Released => End::Released,
+            ReleaseOutcome::AlreadyLost { reason } => End::Lost(reason),
+        });
+    }
+
+    /// Tells that it could not be given back, and whether that is tried again.
+    pub(crate) fn tell_unreleased(&self, error: &LockError, later: bool) {
+        self.chronicle.release_failed(self, error, later);
+        if !later {
+            self.tell(End::Unreleased);
+        }
+    }
+
+    /// Tells that a quiet release came to nothing.
+    pub(crate) fn tell_quiet_failure(&self) {
+        self.chronicle.quiet_release_failed(self);
     }
 
     /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which
@@ -317,14 +399,23 @@ impl Held {
     /// Takes in what became of it.
     pub(crate) fn settle(&self, how: HandedOn) {
         self.state().handed_on = how;
+        // Of what the keeper released that was told before.
+        match how {
+            HandedOn::Settled(ReleaseOutcome::Released) => self.tell(End::HandedOn),
+            HandedOn::Settled(ReleaseOutcome::AlreadyLost { reason }) => {
+                self.tell(End::Lost(reason));
+            }
+            HandedOn::Open | HandedOn::Unclear | HandedOn::Failed => {}
+        }
     }
 
-    /// Whether it is to be told now that the end is near: the last renewal was not answered, and less
+    /// Whether it is to be told now that the end is near: the last renewal came to nothing, and less
     /// than half of the lease remains. Says so once, until a renewal is answered again.
     pub(crate) fn is_to_be_warned_of(&self, now: Moment) -> bool {
         let mut state = self.state();
         let near = self.remaining(now) < self.lease.duration() / 2;
-        let first = state.silent && near && state.over.is_none() && !state.warned;
+        let failing = state.silent || state.trouble.is_some();
+        let first = failing && near && state.over.is_none() && !state.warned;
         state.warned |= first;
         first
     }
@@ -342,7 +433,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::{Incarnation, Namespace, Nonce, Owner, Proof};
+    use crate::lock::{Incarnation, Namespace, Nonce, Origin, Owner, Proof};
 
     const LEASE: Duration = Duration::from_secs(9);
 
@@ -365,10 +456,13 @@ mod tests {
             sent: at(0),
             echoes: false,
             valid_until: lease.valid_until(at(0)),
+            origin: Origin::Free,
         };
         let namespace = Namespace::new("p:").expect("plain");
         let keys = namespace.keys(b"L").expect("plain");
-        Held::new("L".into(), keys, lease, grant)
+        let server = "127.0.0.1:11211".parse().expect("an address");
+        let chronicle = Arc::new(Chronicle::new(&server));
+        Held::new("L".into(), keys, lease, grant, chronicle)
     }
 
     fn renewed(cas: u64, sent: Moment) -> Renewed {
@@ -386,7 +480,7 @@ mod tests {
         assert_eq!(held.begin_renewal(at(3)), Some(5));
         // One at a time: the CAS unique is about to change.
         assert_eq!(held.begin_renewal(at(3)), None);
-        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
+        held.end_renewal(Some(&renewed(6, at(3))), None);
         assert_eq!(held.valid_until(), at(12));
 
         assert_eq!(held.give_up(at(4)), None);
@@ -404,7 +498,7 @@ mod tests {
             held.state().renewing,
             "the release has something to wait for"
         );
-        assert_eq!(held.end_renewal(Some(&renewed(6, at(3))), None), None);
+        held.end_renewal(Some(&renewed(6, at(3))), None);
         assert_eq!(held.state().cas, 6);
         assert_eq!(held.remaining(at(4)), Duration::ZERO);
         assert_eq!(held.begin_renewal(at(5)), None);

@@ -79,7 +79,9 @@ impl<C, L: AsRef<Held>> Site<C, L> {
                     valid_until,
                     ..grant
                 };
-                return Ok(Held::new(parts.name().into(), keys, grant.lease, grant));
+                let chronicle = Arc::clone(&self.chronicle);
+                let name = parts.name().into();
+                return Ok(Held::new(name, keys, grant.lease, grant, chronicle));
             }
             Renewed::Lost(reason) => Cause::Lost(reason),
             Renewed::Failed(failure) => Cause::Server(failure),
@@ -172,9 +174,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             // The time may have run out while the answer was on its way.
             Verified::Yes => held.check_held(now),
             Verified::Lost(reason) => {
-                if held.end(reason) {
-                    tracing::warn!(name = %held.name, %reason, "lock lost");
-                }
+                held.end(reason);
                 // It may have ended for another reason before, and that one counts.
                 Err(held.lost(held.over(now).unwrap_or(reason)))
             }

@@ -216,7 +216,8 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
         }
         if let Some(holder) = &line.holder {
             let held: &Held = (**holder).as_ref();
-            if held.over(now).is_none() {
+            // What it is over by is told to others than those who stand in line.
+            if !held.remaining(now).is_zero() {
                 return Standing::Wait(Some(held.valid_until()));
             }
             line.holder = None;

@@ -276,6 +276,17 @@ impl<L: AsRef<Held>> Registry<L> {
         found.map(|entry| Arc::clone(&entry.lock))
     }
 
+    /// How many locks are held.
+    pub(crate) fn held(&self, now: Moment) -> usize {
+        let inner = self.inner();
+        let kept = inner.entries.iter().filter(|entry| entry.kept);
+        let held = kept.filter(|entry| {
+            let held: &Held = (*entry.lock).as_ref();
+            !held.remaining(now).is_zero()
+        });
+        held.count()
+    }
+
     /// Every lock in keeping.
     pub(crate) fn locks(&self) -> Vec<Arc<L>> {
         let inner = self.inner();

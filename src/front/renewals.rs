@@ -142,12 +142,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         let held = lock.as_ref().as_ref();
         let silence = outcome.err().flatten();
         let outcome = outcome.ok();
-        if let Some(reason) = held.end_renewal(outcome, silence) {
-            tracing::warn!(name = %held.name, %reason, "lock lost");
-        }
-        if let Some(Renewed::Failed(failure)) = outcome {
-            tracing::warn!(name = %held.name, %failure, "a renewal failed");
-        }
+        held.end_renewal(outcome, silence);
         if held.over(now).is_some() {
             self.unkeep(index, lock);
             return true;
@@ -155,15 +150,8 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         let due = match outcome {
             Some(Renewed::Yes { sent, .. }) => held.due(*sent),
             _ => {
-                let remaining = held.remaining(now);
-                tracing::debug!(name = %held.name, ?remaining, "not renewed");
                 if held.is_to_be_warned_of(now) {
-                    tracing::warn!(
-                        name = %held.name,
-                        server = %self.settings.address,
-                        ?remaining,
-                        "renewals are not answered; the lock is lost if that goes on"
-                    );
+                    self.chronicle.in_danger(held, held.remaining(now));
                 }
                 // Soon, but not so often that a server in trouble is kept busy by it.
                 let pause = (held.lease.duration() / 10).min(Duration::from_millis(500));

@@ -1,6 +1,7 @@
 //! What a client is told when it is built.
 
 use super::error::{Cause, LockError};
+use super::events;
 use crate::lock::{
     DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner, Surveyor,
 };
@@ -295,7 +296,7 @@ impl<F> Builder<F> {
         let credentials = credentials.map_err(|error| setting(SettingError::Credentials(error)))?;
         if let (Address::Tcp { host, .. }, Some(_)) = (&address, &credentials) {
             if !is_here(host) {
-                tracing::warn!(server = %address, "the password goes over the network unencrypted");
+                events::password_in_the_clear(&address);
             }
         }
         let namespace =

@@ -1,10 +1,12 @@
 //! One server and what a client knows of it.
 
-use super::clock::Nonces;
+use super::clock::{self, Nonces};
 use super::error::{Cause, LockError};
+use super::events::Chronicle;
 use super::held::Held;
 use super::registry::Registry;
 use super::settings::{SettingError, Settings};
+use super::stats::Stats;
 use crate::lock::{
     Failure, Handshake, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView,
 };
@@ -132,6 +134,7 @@ pub(crate) struct Site<C, L> {
     pub(crate) nonces: Nonces,
     pub(crate) connections: C,
     pub(crate) registry: Registry<L>,
+    pub(crate) chronicle: Arc<Chronicle>,
     view: Mutex<Option<ServerView>>,
 }
 
@@ -147,12 +150,7 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
                 let before = view.incarnation;
                 let restarted = view.update(fresh);
                 if restarted {
-                    tracing::warn!(
-                        server = %self.settings.address,
-                        %before,
-                        now = %incarnation,
-                        "the server was restarted: what was held there is lost"
-                    );
+                    self.chronicle.server_restarted(before, incarnation);
                 }
                 restarted
             }
@@ -183,9 +181,17 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             nonces,
             connections,
             registry: Registry::new(),
+            chronicle: Arc::new(Chronicle::new(&settings.address)),
             view: Mutex::new(None),
             settings,
         })
+    }
+
+    /// How often what has happened here, and what is the case now.
+    pub(crate) fn stats(&self) -> Stats {
+        let held = self.registry.held(clock::moment());
+        self.chronicle
+            .stats(u64::try_from(held).unwrap_or(u64::MAX))
     }
 
     fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
@@ -233,12 +239,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     /// Tells the log why an operation pauses, where that is out of the ordinary.
     pub(crate) fn note_pause(&self, why: Pause, length: Duration) {
         if why == Pause::YoungMemory {
-            tracing::warn!(
-                server = %self.settings.address,
-                wait = ?length,
-                "the server was started or flushed recently; waiting until no lock from before \
-                 can be believed in"
-            );
+            self.chronicle.waiting_for_memory(length);
         }
     }
 

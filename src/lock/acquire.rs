@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::founding::{Founded, Founding};
-use super::grant::{Acquired, Grant, Leftover, Refusal, Request};
+use super::grant::{Acquired, Grant, Leftover, Origin, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
     Compared, Failure, LockItem, Stored, push_read_lock, push_read_sentinel, push_release,
@@ -17,7 +17,7 @@ use super::raising::{Raised, Raising};
 use super::record::{HolderRecord, Nonce, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
 use super::stamina::Stamina;
-use crate::wire::{DecodeError, Flight, Replies};
+use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 use core::time::Duration;
 
 /// How often in a row the lock may turn out free behind a refusal, or vanish behind a success,
@@ -76,8 +76,10 @@ pub struct Acquire<'a> {
     stage: Stage,
     /// The record in the way.
     observation: Observation,
-    /// The CAS unique of the record that the next attempt replaces, and where.
-    replace: Option<(Incarnation, u64)>,
+    /// By when the lock is free unless its holder renews it, by the last look.
+    free_by: Option<Moment>,
+    /// The CAS unique of the record that the next attempt replaces, where, and how that came about.
+    replace: Option<(Incarnation, u64, Origin)>,
     legacy: Legacy,
     stamina: Stamina,
     quick_retries: u8,
@@ -104,6 +106,7 @@ impl<'a> Acquire<'a> {
             attempt: None,
             stage: Stage::Attempt,
             observation: Observation::new(),
+            free_by: None,
             replace: None,
             legacy: Legacy::None,
             quick_retries: 0,
@@ -132,7 +135,7 @@ impl<'a> Acquire<'a> {
     /// is given up before that, the record may still stand, and somebody must release it.
     pub fn inherit(&mut self, grant: &Grant, cas: u64) {
         self.legacy = Legacy::of(grant);
-        self.replace = Some((grant.incarnation, cas));
+        self.replace = Some((grant.incarnation, cas, Origin::HandedOn));
         self.quick_retries = 0;
         self.stage = Stage::Attempt;
     }
@@ -145,6 +148,13 @@ impl<'a> Acquire<'a> {
             self.looking_last = true;
             self.stage = Stage::Look;
         }
+    }
+
+    /// By when the lock that stands in the way is free, unless its holder renews or releases it:
+    /// by the last look at it, if it told.
+    #[must_use]
+    pub const fn free_by(&self) -> Option<Moment> {
+        self.free_by
     }
 
     /// Whether the record that was handed on was still that holder's, when that has become clear.
@@ -179,12 +189,13 @@ impl<'a> Acquire<'a> {
         if self.legacy.is(on, value, cas) && self.quick_retries < QUICK_RETRIES {
             // Renewed meanwhile.
             self.quick_retries += 1;
-            self.replace = Some((on, cas));
+            self.replace = Some((on, cas, Origin::HandedOn));
             self.stage = Stage::Attempt;
             return Step::Send;
         }
         self.legacy.settle(on, Err(LossReason::TakenOver));
         self.observation.held(on, value, cas, now);
+        self.free_by = earlier(self.observation.ripe_at(), runs_out(left, now));
         self.calibrated = false;
         if self.stamina.is_over(now) {
             return Step::Done(Acquired::Refused(self.refusal(item)));
@@ -248,8 +259,8 @@ impl<'a> Acquire<'a> {
             attempt.open && attempt.is_alive(&self.request, server.incarnation, now.moment)
         });
         if !repeat {
-            let over = replace.filter(|(on, _)| *on == server.incarnation);
-            let over = over.map(|(_, cas)| cas);
+            let over = replace.filter(|(on, ..)| *on == server.incarnation);
+            let over = over.map(|(_, cas, origin)| (cas, origin));
             let nonce = self.next_nonce;
             let attempt = Attempt::new(nonce, over, &self.request, server, now)?;
             self.next_nonce = nonce.next();
@@ -430,6 +441,22 @@ impl<'a> Acquire<'a> {
     }
 }
 
+/// When an item is gone whose time was this at that instant. The server counts whole seconds.
+pub(super) fn runs_out(left: Option<TimeLeft>, now: Moment) -> Option<Moment> {
+    match left? {
+        TimeLeft::Seconds(left) => Some(now.after(Duration::from_secs(u64::from(left) + 1))),
+        TimeLeft::Expired => Some(now),
+        TimeLeft::Never => None,
+    }
+}
+
+fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl Sealed for Acquire<'_> {}
 
 impl Operation for Acquire<'_> {
@@ -446,7 +473,7 @@ impl Operation for Acquire<'_> {
         self.prepared = true;
         if matches!(self.stage, Stage::Look) && !self.looking_last {
             if let Some(cas) = self.observation.ripe(server.incarnation, now.moment) {
-                self.replace = Some((server.incarnation, cas));
+                self.replace = Some((server.incarnation, cas, Origin::TakenOver));
                 self.stage = Stage::Attempt;
             }
         }

@@ -72,6 +72,15 @@ impl<'a> Acquisition<'a> {
         }
     }
 
+    /// See [`Acquire::free_by`].
+    #[must_use]
+    pub const fn free_by(&self) -> Option<Moment> {
+        match &self.way {
+            Way::Full(acquire) => acquire.free_by(),
+            Way::Lean(acquire) => acquire.free_by(),
+        }
+    }
+
     /// See [`Acquire::look_last`]. Returns whether there is anything to be looked at.
     pub fn look_last(&mut self) -> bool {
         match &mut self.way {

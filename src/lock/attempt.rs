@@ -1,7 +1,7 @@
 //! One attempt to acquire: what is sent, and what is known of it.
 
 use super::founding::UPTIME_AHEAD;
-use super::grant::{Grant, Leftover, Request};
+use super::grant::{Grant, Leftover, Origin, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{Failure, push_attempt};
 use super::moment::{Moment, Now};
@@ -17,9 +17,9 @@ const NANOS: u64 = 1_000_000_000;
 pub(super) struct Attempt {
     pub(super) nonce: Nonce,
     pub(super) incarnation: Incarnation,
-    /// The CAS unique of the record that it replaces; `None` for one that stores a record where
-    /// there is none.
-    over: Option<u64>,
+    /// The CAS unique of the record that it replaces, and how that came about; `None` for one that
+    /// stores a record where there is none.
+    over: Option<(u64, Origin)>,
     /// The server's second when it was made.
     since: u64,
     expiry: u64,
@@ -37,7 +37,7 @@ impl Attempt {
     /// An attempt to be sent at `now`, to this server.
     pub(super) fn new(
         nonce: Nonce,
-        over: Option<u64>,
+        over: Option<(u64, Origin)>,
         request: &Request<'_>,
         server: &ServerView,
         now: Now,
@@ -95,7 +95,7 @@ impl Attempt {
             flight,
             server.capabilities.dialect,
             (request.namespace, request.keys),
-            (record.as_bytes(), self.over),
+            (record.as_bytes(), self.over.map(|(cas, _)| cas)),
             self.expiry,
             seed,
         );
@@ -125,6 +125,7 @@ impl Attempt {
             sent: self.sent,
             echoes: self.echoes,
             valid_until: request.lease.valid_until(self.sent),
+            origin: self.over.map_or(Origin::Free, |(_, origin)| origin),
         }
     }
 

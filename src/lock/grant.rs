@@ -49,6 +49,19 @@ pub struct Request<'a> {
     pub tolerance: Duration,
 }
 
+/// How a lock came to its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Nobody had it.
+    Free,
+    /// The holder before had not renewed it for longer than its lease.
+    TakenOver,
+    /// The holder before is in the same process, and [handed it on](super::Acquire::inherit).
+    HandedOn,
+    /// It came [in parts](super::LockParts).
+    TakenUp,
+}
+
 /// A lock that is held, as the rules know it.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -75,6 +88,8 @@ pub struct Grant {
     pub echoes: bool,
     /// Until when the holder may believe in it.
     pub valid_until: Moment,
+    /// How it came to the holder.
+    pub origin: Origin,
 }
 
 impl Grant {

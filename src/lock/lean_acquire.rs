@@ -1,6 +1,7 @@
 //! Acquiring a lock without a record, by one request of one line.
 
-use super::grant::{Acquired, Grant, Leftover, Refusal, Request};
+use super::acquire::runs_out;
+use super::grant::{Acquired, Grant, Leftover, Origin, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
     Compared, Failure, push_lean_attempt, push_release, read_compared, read_lean_attempt,
@@ -48,6 +49,8 @@ pub struct LeanAcquire<'a> {
     undo: Option<u64>,
     /// How often that was.
     undone: u8,
+    /// By when the lock is free unless its holder renews it, by the last look.
+    free_by: Option<Moment>,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
     stamina: Stamina,
@@ -64,6 +67,7 @@ impl<'a> LeanAcquire<'a> {
             attempt: None,
             undo: None,
             undone: 0,
+            free_by: None,
             prepared: false,
         }
     }
@@ -77,6 +81,12 @@ impl<'a> LeanAcquire<'a> {
             proof: Proof::Token(self.token),
             moot_after: self.request.lease.valid_until(attempt.sent),
         })
+    }
+
+    /// See [`Acquire::free_by`](super::Acquire::free_by).
+    #[must_use]
+    pub const fn free_by(&self) -> Option<Moment> {
+        self.free_by
     }
 
     /// The attempt to be sent: the one that is open, or a new one.
@@ -142,6 +152,7 @@ impl<'a> LeanAcquire<'a> {
                     left,
                 })));
             }
+            self.free_by = runs_out(left, received);
             let holder = mark_of(b"", cas);
             return Ok(self.stamina.wait(holder, None, left, None, received));
         }
@@ -171,6 +182,7 @@ impl<'a> LeanAcquire<'a> {
             sent: attempt.sent,
             echoes: attempt.echoes,
             valid_until,
+            origin: Origin::Free,
         })))
     }
 

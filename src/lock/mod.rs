@@ -50,7 +50,7 @@ pub use acquisition::Acquisition;
 pub use await_free::AwaitFree;
 pub use backoff::Backoff;
 pub use breaking::{Break, Breaking};
-pub use grant::{Acquired, Grant, Leftover, Patience, Refusal, Request};
+pub use grant::{Acquired, Grant, Leftover, Origin, Patience, Refusal, Request};
 pub use handshake::Handshake;
 pub use identity::Identity;
 pub use incarnation::{Capabilities, Dialect, Incarnation, ServerView};

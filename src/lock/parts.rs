@@ -1,6 +1,6 @@
 //! A held lock as a line of text, to be handed to another process.
 
-use super::grant::Grant;
+use super::grant::{Grant, Origin};
 use super::incarnation::Incarnation;
 use super::lease::{Lease, LeaseError};
 use super::moment::Moment;
@@ -120,6 +120,7 @@ impl LockParts {
             // What its holder may have waited for has long come.
             echoes: false,
             valid_until: now,
+            origin: Origin::TakenUp,
         }
     }
 }

@@ -5,8 +5,8 @@ use super::server::{Kind, secs};
 use core::time::Duration;
 use memlatch::lock::{
     Acquisition, Grant, Incarnation, LeanToken, Lease, LockParts, LossReason, MAX_LEASE, Moment,
-    NameError, Namespace, Nonce, Owner, PartsError, Proof, Release, Released, Renew, Renewed,
-    Request,
+    NameError, Namespace, Nonce, Origin, Owner, PartsError, Proof, Release, Released, Renew,
+    Renewed, Request,
 };
 use proptest::prelude::*;
 
@@ -60,6 +60,7 @@ fn they_are_one_line_that_a_person_can_read() {
         sent: Moment::from_nanos(0),
         echoes: false,
         valid_until: Moment::from_nanos(0),
+        origin: Origin::Free,
     };
     let parts = LockParts::new(&names.namespace, "a b", &grant, 9, 1_795_337_345);
     let line = "p1 memlatch: a%20b 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 9 4711 1795330000 10000 123 \
@@ -293,6 +294,7 @@ prop_compose! {
             sent: Moment::from_nanos(0),
             echoes: false,
             valid_until: Moment::from_nanos(0),
+            origin: Origin::Free,
         }
     }
 }

@@ -1,0 +1,595 @@
+//! What happens to a client's locks, counted and told: by both fronts, in the same words.
+//!
+//! Every event and span has the target `memlatch` and a name of its own; `docs/events.md` lists
+//! them with their levels and fields. A field means the same wherever it occurs. No event bears a
+//! password, what proves a record to be ours, or anything of another client's record.
+
+use super::clock;
+use super::error::{Cause, LockError};
+use super::held::Held;
+use super::site::Unconnected;
+use super::stats::{Counts, Stats};
+use crate::lock::{Incarnation, LossReason, Moment, Origin, Patience, Released, Renewed};
+use crate::net::{Address, NetCause, NetError};
+use core::fmt;
+use core::time::Duration;
+use std::string::{String, ToString};
+use tracing::Span;
+
+/// What has happened to one client.
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    /// Where, as told.
+    server: String,
+    counts: Counts,
+}
+
+/// How a lock ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// It was given back.
+    Released,
+    /// It was given back, and nobody waits for the answer.
+    ReleasedQuietly,
+    /// Another in this process has it.
+    HandedOn,
+    /// It was taken apart, for another process.
+    TakenApart,
+    Lost(LossReason),
+    /// Giving it back was given up.
+    Unreleased,
+}
+
+impl Chronicle {
+    pub(crate) fn new(server: &Address) -> Self {
+        Self {
+            server: server.to_string(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// How often what has happened, with so many locks held.
+    pub(crate) fn stats(&self, held: u64) -> Stats {
+        self.counts.read(held)
+    }
+
+    pub(crate) fn quiet_failures(&self) -> u64 {
+        self.counts.quiet_failures.get()
+    }
+
+    /// What happens from the call on until the lock is acquired, or is not.
+    pub(crate) fn acquire_span(&self, name: &str) -> Span {
+        match details_are_wanted() {
+            true => self.span_to_acquire(name),
+            false => Span::none(),
+        }
+    }
+
+    /// What happens while a lock is given back at the server.
+    pub(crate) fn release_span(&self, name: &str) -> Span {
+        match details_are_wanted() {
+            true => self.span_to_release(name),
+            false => Span::none(),
+        }
+    }
+
+    #[cold]
+    fn span_to_acquire(&self, name: &str) -> Span {
+        tracing::debug_span!(target: "memlatch", "acquire", name = %name, server = %self.server)
+    }
+
+    #[cold]
+    fn span_to_release(&self, name: &str) -> Span {
+        tracing::debug_span!(target: "memlatch", "release", name = %name, server = %self.server)
+    }
+
+    /// A lock that was held has ended, after so many nanoseconds.
+    pub(crate) fn ended(&self, held: &Held, how: End, nanos: u64) {
+        let counts = &self.counts;
+        counts.holds.add(nanos);
+        let outcome = match how {
+            End::Released => "released",
+            End::ReleasedQuietly => {
+                counts.released_quietly.add();
+                "sent"
+            }
+            End::HandedOn => "handed-on",
+            End::TakenApart => {
+                counts.taken_apart.add();
+                return self.tell_taken_apart(held, nanos);
+            }
+            End::Lost(reason) => {
+                counts.lost(reason);
+                return self.tell_lost(held, reason, nanos);
+            }
+            // Told by `release_failed`.
+            End::Unreleased => {
+                counts.unreleased.add();
+                return;
+            }
+        };
+        counts.released.add();
+        if details_are_wanted() {
+            self.tell_released(held, outcome, nanos);
+        }
+    }
+
+    #[cold]
+    fn tell_taken_apart(&self, held: &Held, nanos: u64) {
+        tracing::debug!(
+            name: "taken_apart",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            token = held.grant.token,
+            held = ?Duration::from_nanos(nanos),
+            "taken apart"
+        );
+    }
+
+    /// A guard was made of the parts of a lock.
+    pub(crate) fn taken_up(&self, held: &Held) {
+        self.counts.taken_up.add();
+        tracing::debug!(
+            name: "taken_up",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            token = held.grant.token,
+            remaining = ?held.remaining(clock::moment()),
+            "taken up"
+        );
+    }
+
+    #[cold]
+    fn tell_lost(&self, held: &Held, reason: LossReason, nanos: u64) {
+        tracing::warn!(
+            name: "lost",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            reason = reason.as_str(),
+            token = held.grant.token,
+            held = ?Duration::from_nanos(nanos),
+            "lock lost: {reason}"
+        );
+    }
+
+    #[cold]
+    fn tell_released(&self, held: &Held, outcome: &str, nanos: u64) {
+        tracing::debug!(
+            name: "released",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            outcome,
+            token = held.grant.token,
+            held = ?Duration::from_nanos(nanos),
+            "released"
+        );
+    }
+
+    /// A lock could not be given back. `later` says whether that is tried again.
+    pub(crate) fn release_failed(&self, held: &Held, error: &LockError, later: bool) {
+        tracing::warn!(
+            name: "release_failed",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            error = %Discreet(error),
+            later,
+            "a lock could not be given back"
+        );
+    }
+
+    /// A release that nobody waited for was refused or not answered.
+    pub(crate) fn quiet_release_failed(&self, held: &Held) {
+        self.counts.quiet_failures.add();
+        tracing::warn!(
+            name: "quiet_release_failed",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            "a quiet release came to nothing; releasing once more"
+        );
+    }
+
+    /// What an abandoned acquisition may have left was looked for.
+    pub(crate) fn took_back(&self, name: &str, outcome: &Result<Released, LockError>) {
+        let failed = |error: &dyn fmt::Display| {
+            tracing::warn!(
+                name: "take_back_failed",
+                target: "memlatch",
+                name = %name,
+                server = %self.server,
+                error = %error,
+                "an acquisition could not be taken back"
+            );
+        };
+        let outcome = match outcome {
+            Ok(Released::Yes) => "removed",
+            Ok(Released::AlreadyLost(_)) => "not-there",
+            Ok(Released::Failed(failure)) => return failed(failure),
+            Err(error) => return failed(&Discreet(error)),
+        };
+        tracing::debug!(
+            name: "took_back",
+            target: "memlatch",
+            name = %name,
+            server = %self.server,
+            outcome,
+            "took back an acquisition"
+        );
+    }
+
+    /// A renewal was answered, or not: then for this reason, if that is known.
+    pub(crate) fn renewal(
+        &self,
+        held: &Held,
+        renewed: Option<&Renewed>,
+        silence: Option<&Unconnected>,
+    ) {
+        let failed = |error: &dyn fmt::Display| {
+            self.counts.renewals_failed.add();
+            tracing::debug!(
+                name: "renewal_failed",
+                target: "memlatch",
+                name = %held.name,
+                server = %self.server,
+                error = %error,
+                remaining = ?held.remaining(clock::moment()),
+                "not renewed"
+            );
+        };
+        match (renewed, silence) {
+            (Some(Renewed::Yes { .. }), _) => {
+                self.counts.renewals.add();
+                tracing::trace!(
+                    name: "renewed",
+                    target: "memlatch",
+                    name = %held.name,
+                    server = %self.server,
+                    remaining = ?held.remaining(clock::moment()),
+                    "renewed"
+                );
+            }
+            // That is told as the loss that it is.
+            (Some(Renewed::Lost(_)), _) => {}
+            (Some(Renewed::Failed(failure)), _) => failed(failure),
+            (None, Some(silence)) => failed(&Discreet(silence)),
+            (None, None) => failed(&"no answer"),
+        }
+    }
+
+    /// The end of a lock is near.
+    pub(crate) fn in_danger(&self, held: &Held, remaining: Duration) {
+        let how = match held.state().silent {
+            true => "not answered",
+            false => "refused",
+        };
+        tracing::warn!(
+            name: "in_danger",
+            target: "memlatch",
+            name = %held.name,
+            server = %self.server,
+            remaining = ?remaining,
+            "renewals are {how}; the lock is lost if that goes on"
+        );
+    }
+
+    /// The server has not remembered everything for long enough.
+    pub(crate) fn waiting_for_memory(&self, wait: Duration) {
+        tracing::warn!(
+            name: "young_memory",
+            target: "memlatch",
+            server = %self.server,
+            wait = ?wait,
+            "the server was started or flushed recently; waiting until no lock from before \
+             can be believed in"
+        );
+    }
+
+    pub(crate) fn server_restarted(&self, before: Incarnation, now: Incarnation) {
+        self.counts.server_restarts.add();
+        tracing::warn!(
+            name: "server_restarted",
+            target: "memlatch",
+            server = %self.server,
+            before = %before,
+            now = %now,
+            "the server was restarted: what was held there is lost"
+        );
+    }
+
+    /// A connection is there, and the handshake was made.
+    pub(crate) fn connected(&self) {
+        self.counts.connections_opened.add();
+        tracing::debug!(
+            name: "connected",
+            target: "memlatch",
+            server = %self.server,
+            "connected"
+        );
+    }
+
+    /// A connection is not there any more, and not because the client wanted so.
+    pub(crate) fn disconnected(&self) {
+        self.counts.connections_lost.add();
+        tracing::debug!(
+            name: "disconnected",
+            target: "memlatch",
+            server = %self.server,
+            "a connection has ended"
+        );
+    }
+
+    /// A flight was not sent, or not answered.
+    pub(crate) fn no_answer(&self, error: &NetError) {
+        tracing::debug!(
+            name: "no_answer",
+            target: "memlatch",
+            server = %self.server,
+            error = %Discreet(error),
+            "no answer"
+        );
+    }
+}
+
+/// Whether anybody may listen to what every acquisition and every release tells. Where nobody does,
+/// which is the usual case, that is kept out of their way.
+#[inline]
+fn details_are_wanted() -> bool {
+    tracing::level_enabled!(tracing::Level::DEBUG)
+}
+
+/// There is no client yet that this could be told of.
+pub(crate) fn password_in_the_clear(server: &Address) {
+    tracing::warn!(
+        name: "password_in_the_clear",
+        target: "memlatch",
+        server = %server,
+        "the password goes over the network unencrypted"
+    );
+}
+
+/// What comes of one call that would acquire a lock. Dropped before that is known, the call was
+/// abandoned.
+#[derive(Debug)]
+pub(crate) struct Account<'a> {
+    chronicle: &'a Chronicle,
+    name: &'a str,
+    patience: Patience,
+    began: Moment,
+    /// It is not its first try any more.
+    waits: bool,
+    /// That somebody holds the lock was told.
+    told: bool,
+    ended: bool,
+}
+
+impl<'a> Account<'a> {
+    pub(crate) const fn new(
+        chronicle: &'a Chronicle,
+        name: &'a str,
+        patience: Patience,
+        began: Moment,
+    ) -> Self {
+        Self {
+            chronicle,
+            name,
+            patience,
+            began,
+            waits: false,
+            told: false,
+            ended: false,
+        }
+    }
+
+    /// It has to wait, for whatever.
+    pub(crate) fn waits(&mut self) {
+        if !self.waits {
+            self.waits = true;
+            self.chronicle.counts.waiting.add();
+        }
+    }
+
+    /// It has to wait for who holds the lock or stands in line for it; the lock is free by then, if
+    /// that is known.
+    pub(crate) fn waits_for_holder(&mut self, free_by: Option<Moment>) {
+        self.waits();
+        if !core::mem::replace(&mut self.told, true) {
+            let left = || free_by.map(|free_by| free_by.since(clock::moment()));
+            tracing::debug!(
+                name: "waiting",
+                target: "memlatch",
+                name = %self.name,
+                server = %self.chronicle.server,
+                left = left().map(tracing::field::debug),
+                "waiting for the holder"
+            );
+        }
+    }
+
+    /// The call is over: with the lock, without because others have it, or with an error.
+    pub(crate) fn ended(&mut self, result: Result<Option<&Held>, &LockError>) {
+        self.ended = true;
+        self.end_wait();
+        let counts = &self.chronicle.counts;
+        let outcome = match result {
+            Ok(Some(held)) => return self.acquired(held),
+            Ok(None) if self.patience == Patience::Once => {
+                counts.refused.add();
+                "refused"
+            }
+            Ok(None) => {
+                counts.timed_out.add();
+                "timed-out"
+            }
+            Err(error) if error.is_unknown() => {
+                counts.unknown.add();
+                "unknown"
+            }
+            Err(_) => {
+                counts.failed.add();
+                "failed"
+            }
+        };
+        self.not_acquired(outcome);
+    }
+
+    fn acquired(&self, held: &Held) {
+        let counts = &self.chronicle.counts;
+        counts.acquired.add();
+        if self.waits {
+            counts.acquired_after_wait.add();
+        }
+        let how = match held.grant.origin {
+            Origin::HandedOn => {
+                counts.handed_on.add();
+                "handed-on"
+            }
+            Origin::TakenOver => {
+                counts.taken_over.add();
+                "taken-over"
+            }
+            Origin::Free | Origin::TakenUp if self.waits => "waited",
+            Origin::Free | Origin::TakenUp => "first-try",
+        };
+        if details_are_wanted() {
+            self.tell_acquired(held, how);
+        }
+    }
+
+    #[cold]
+    fn tell_acquired(&self, held: &Held, how: &str) {
+        tracing::debug!(
+            name: "acquired",
+            target: "memlatch",
+            name = %self.name,
+            server = %self.chronicle.server,
+            token = held.grant.token,
+            waited = ?self.waited(),
+            how,
+            "acquired"
+        );
+    }
+
+    #[cold]
+    fn not_acquired(&self, outcome: &str) {
+        tracing::debug!(
+            name: "not_acquired",
+            target: "memlatch",
+            name = %self.name,
+            server = %self.chronicle.server,
+            outcome,
+            waited = ?self.waited(),
+            "not acquired"
+        );
+    }
+
+    fn waited(&self) -> Duration {
+        clock::moment().since(self.began)
+    }
+
+    fn end_wait(&self) {
+        if self.waits {
+            let counts = &self.chronicle.counts;
+            counts.waiting.subtract();
+            let now = clock::moment();
+            counts
+                .waits
+                .add(now.as_nanos().saturating_sub(self.began.as_nanos()));
+        }
+    }
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end_wait();
+            self.chronicle.counts.abandoned.add();
+            self.not_acquired("abandoned");
+        }
+    }
+}
+
+/// The future, in the span whenever it is polled.
+#[cfg(feature = "tokio")]
+pub(crate) fn spanned<'a, F: Future>(
+    span: &'a Span,
+    mut future: core::pin::Pin<&'a mut F>,
+) -> impl Future<Output = F::Output> + 'a {
+    core::future::poll_fn(move |cx| {
+        let _entered = span.enter();
+        future.as_mut().poll(cx)
+    })
+}
+
+/// An error without anything that the other side may have sent by mistake: that could be the record
+/// of another client.
+struct Discreet<'a, T>(&'a T);
+
+impl fmt::Display for Discreet<'_, NetError> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.cause {
+            NetCause::Decode { error, .. } => write!(f, "not an answer of memcached's: {error}"),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Discreet<'_, Unconnected> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Unconnected::Net(error) => Discreet(error).fmt(f),
+            Unconnected::Unsuitable(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Discreet<'_, LockError> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.cause() {
+            Cause::Unavailable(error) => {
+                write!(f, "the server is unavailable: {}", Discreet(error))
+            }
+            Cause::Unknown(error) => write!(
+                f,
+                "the request was sent, and its fate is unknown: {}",
+                Discreet(error)
+            ),
+            Cause::Timeout { waited, .. } => write!(f, "still held by another after {waited:.1?}"),
+            other => other.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::DecodeError;
+
+    #[test]
+    fn what_a_server_sent_by_mistake_is_not_told() {
+        let strange = || {
+            let answer = b"VA 4 m1 0f0f0f0f0f0f0f0f 60000 1795337300 77 elsewhere -";
+            NetError::sent(NetCause::strange(DecodeError::MalformedReply, answer))
+        };
+        let error = LockError::new(Cause::Unknown(strange()));
+        assert!(error.to_string().contains("elsewhere"), "{error}");
+        let unconnected = Unconnected::Net(strange());
+        for told in [
+            Discreet(&strange()).to_string(),
+            Discreet(&unconnected).to_string(),
+            Discreet(&error).to_string(),
+        ] {
+            assert!(told.contains("malformed"), "{told}");
+            assert!(
+                !told.contains("elsewhere") && !told.contains("0f0f"),
+                "{told}"
+            );
+        }
+        let error = LockError::new(Cause::Closed);
+        assert_eq!(Discreet(&error).to_string(), error.to_string());
+    }
+}

@@ -1,0 +1,258 @@
+//! Either front, in the words of a thread: what is asked of one is asked of the other.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file takes this module in as its own and uses a part of it"
+)]
+
+use core::time::Duration;
+use memlatch::{Builder, LockError, LossReason, ReleaseOutcome, Stats, blocking};
+use std::sync::LazyLock;
+use tokio::runtime::Runtime;
+
+/// More than anything here takes on a loaded machine.
+pub const LONG: Duration = Duration::from_secs(60);
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
+});
+
+/// What a client is told.
+#[derive(Clone)]
+pub struct Settings {
+    pub url: String,
+    pub label: &'static str,
+    pub auth: Option<(&'static str, &'static str)>,
+    /// The restart guard, for leases up to this.
+    pub guard: Option<Duration>,
+    pub operation_timeout: Duration,
+}
+
+impl Settings {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            label: "",
+            auth: None,
+            guard: None,
+            operation_timeout: LONG,
+        }
+    }
+
+    fn apply<F>(&self, builder: Builder<F>) -> Builder<F> {
+        let mut builder = builder
+            .server(&self.url)
+            .label(self.label)
+            .operation_timeout(self.operation_timeout)
+            .restart_guard(self.guard.is_some());
+        if let Some(longest) = self.guard {
+            builder = builder.default_lease(longest).max_lease(longest);
+        }
+        match self.auth {
+            Some((user, password)) => builder.auth(user, password),
+            None => builder,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    Async,
+    Blocking,
+}
+
+pub const FRONTS: [Front; 2] = [Front::Async, Front::Blocking];
+
+#[derive(Clone)]
+pub enum Client {
+    Async(memlatch::Client),
+    Blocking(blocking::Client),
+}
+
+pub enum Guard {
+    Async(memlatch::LockGuard),
+    Blocking(blocking::LockGuard),
+}
+
+/// The lock of a name, with what it is to be asked for.
+pub struct Lock<'a> {
+    client: &'a Client,
+    name: &'a str,
+    lease: Duration,
+    max_hold: Option<Duration>,
+}
+
+macro_rules! lock {
+    ($lock:expr, $client:expr) => {{
+        let lock = $client.lock($lock.name).lease($lock.lease);
+        match $lock.max_hold {
+            Some(length) => lock.max_hold(length),
+            None => lock,
+        }
+    }};
+}
+
+impl Client {
+    pub fn new(front: Front, settings: &Settings) -> Result<Self, LockError> {
+        Ok(match front {
+            Front::Async => {
+                let builder = settings.apply(memlatch::Client::builder());
+                Self::Async(RUNTIME.block_on(builder.build())?)
+            }
+            Front::Blocking => Self::Blocking(settings.apply(blocking::Client::builder()).build()?),
+        })
+    }
+
+    /// The lock of a name. Its lease is long enough for no renewal to be due.
+    pub fn lock<'a>(&'a self, name: &'a str) -> Lock<'a> {
+        Lock {
+            client: self,
+            name,
+            lease: LONG * 10,
+            max_hold: None,
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        match self {
+            Self::Async(client) => client.stats(),
+            Self::Blocking(client) => client.stats(),
+        }
+    }
+
+    pub fn quiet_failures(&self) -> u64 {
+        match self {
+            Self::Async(client) => client.quiet_failures(),
+            Self::Blocking(client) => client.quiet_failures(),
+        }
+    }
+
+    pub fn shutdown(&self, limit: Duration) -> bool {
+        match self {
+            Self::Async(client) => RUNTIME.block_on(client.shutdown(limit)),
+            Self::Blocking(client) => client.shutdown(limit),
+        }
+    }
+}
+
+impl Lock<'_> {
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.max_hold = Some(limit);
+        self
+    }
+
+    pub fn acquire(&self) -> Result<Guard, LockError> {
+        Ok(match self.client {
+            Client::Async(client) => {
+                let lock = lock!(self, client);
+                Guard::Async(RUNTIME.block_on(lock.acquire())?)
+            }
+            Client::Blocking(client) => Guard::Blocking(lock!(self, client).acquire()?),
+        })
+    }
+
+    pub fn try_acquire(&self) -> Result<Option<Guard>, LockError> {
+        Ok(match self.client {
+            Client::Async(client) => {
+                let lock = lock!(self, client);
+                RUNTIME.block_on(lock.try_acquire())?.map(Guard::Async)
+            }
+            Client::Blocking(client) => lock!(self, client).try_acquire()?.map(Guard::Blocking),
+        })
+    }
+
+    pub fn acquire_timeout(&self, limit: Duration) -> Result<Guard, LockError> {
+        Ok(match self.client {
+            Client::Async(client) => {
+                let lock = lock!(self, client);
+                Guard::Async(RUNTIME.block_on(lock.acquire_timeout(limit))?)
+            }
+            Client::Blocking(client) => {
+                Guard::Blocking(lock!(self, client).acquire_timeout(limit)?)
+            }
+        })
+    }
+}
+
+impl Guard {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Async(guard) => guard.key(),
+            Self::Blocking(guard) => guard.key(),
+        }
+    }
+
+    pub fn release(self) -> Result<ReleaseOutcome, LockError> {
+        match self {
+            Self::Async(guard) => RUNTIME.block_on(guard.release()),
+            Self::Blocking(guard) => guard.release(),
+        }
+    }
+
+    /// Takes it apart, and makes a guard of the parts again.
+    pub fn hand_to(self, client: &Client) -> Self {
+        match (self, client) {
+            (Self::Async(guard), Client::Async(client)) => {
+                let parts = guard.into_parts();
+                let guard = RUNTIME.block_on(memlatch::LockGuard::from_parts(client, &parts));
+                Self::Async(guard.expect("it is still held"))
+            }
+            (Self::Blocking(guard), Client::Blocking(client)) => {
+                let guard = blocking::LockGuard::from_parts(client, &guard.into_parts());
+                Self::Blocking(guard.expect("it is still held"))
+            }
+            _ => panic!("another front"),
+        }
+    }
+
+    pub fn release_quietly(self) {
+        match self {
+            Self::Async(guard) => guard.release_quietly(),
+            Self::Blocking(guard) => guard.release_quietly(),
+        }
+    }
+
+    pub fn verify(&self) -> Result<(), LockError> {
+        match self {
+            Self::Async(guard) => RUNTIME.block_on(guard.verify()),
+            Self::Blocking(guard) => guard.verify(),
+        }
+    }
+
+    pub fn renew(&self) -> Result<Duration, LockError> {
+        match self {
+            Self::Async(guard) => RUNTIME.block_on(guard.renew()),
+            Self::Blocking(guard) => guard.renew(),
+        }
+    }
+
+    pub fn lost(&self) -> LossReason {
+        match self {
+            Self::Async(guard) => RUNTIME.block_on(guard.lost()),
+            Self::Blocking(guard) => guard.lost(),
+        }
+    }
+}
+
+/// Runs a future of the async front.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LONG, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
