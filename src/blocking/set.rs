@@ -21,8 +21,8 @@ use std::vec::Vec;
 /// among sets; a program that acquires one more lock while it holds a set is on its own.
 ///
 /// While one is waited for, those that were taken already are held and renewed. If one of these is
-/// lost meanwhile, the others are given back, and it starts over. What was taken is given back
-/// whenever it comes to nothing: what is held is all of them or none.
+/// lost meanwhile, the others are given back within about a second, and it starts over. What was
+/// taken is given back whenever it comes to nothing: what is held is all of them or none.
 ///
 /// # Example
 /// ```no_run

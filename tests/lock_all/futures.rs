@@ -301,3 +301,23 @@ async fn a_shutdown_gives_all_of_them_back() {
         fails(closed, ErrorKind::Closed, &["shut down"]);
     }
 }
+
+#[tokio::test]
+async fn the_end_is_warned_of_with_the_name_of_the_nearest() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let set = one.lock_all(["a", "b"]).lease(seconds(1));
+        let guard = set.acquire().await.expect("free");
+        site.server.stop_signal();
+        let (name, remaining) = guard.danger(millis(400)).await;
+        assert!(guard.get(name).is_some() && remaining <= millis(400));
+        let (name, reason) = guard.lost().await;
+        site.server.continue_signal();
+        assert!(guard.get(name).is_some() && !guard.is_valid());
+        assert!(
+            [LossReason::Unreachable, LossReason::Expired].contains(&reason),
+            "{reason}"
+        );
+        drop(guard);
+    }
+}
