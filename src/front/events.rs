@@ -515,14 +515,18 @@ impl Drop for Account<'_> {
 
 /// The future, in the span whenever it is polled.
 #[cfg(feature = "tokio")]
-pub(crate) fn spanned<'a, F: Future>(
-    span: &'a Span,
-    mut future: core::pin::Pin<&'a mut F>,
-) -> impl Future<Output = F::Output> + 'a {
-    core::future::poll_fn(move |cx| {
+pub(crate) async fn spanned<F: Future>(
+    span: &Span,
+    mut future: core::pin::Pin<&mut F>,
+) -> F::Output {
+    if span.is_disabled() {
+        return future.await;
+    }
+    core::future::poll_fn(|cx| {
         let _entered = span.enter();
         future.as_mut().poll(cx)
     })
+    .await
 }
 
 /// An error without anything that the other side may have sent by mistake: that could be the record
