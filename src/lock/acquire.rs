@@ -14,7 +14,7 @@ use super::moment::{Moment, Now};
 use super::observation::Observation;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
 use super::raising::{Raised, Raising};
-use super::record::{HolderRecord, Nonce, nonce_of};
+use super::record::{HolderRecord, Nonce, is_ours, nonce_of};
 use super::sentinel::{Sentinel, memory_lacking};
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
@@ -163,8 +163,12 @@ impl<'a> Acquire<'a> {
         self.legacy.take_settled()
     }
 
-    /// Whether a record is that of an earlier attempt of this acquisition.
+    /// Whether a record is that of an attempt of this acquisition, the last one or one before.
     fn is_earlier(&self, value: &[u8]) -> bool {
+        if self.first_nonce.next() == self.next_nonce {
+            // There was only one: to compare takes less than to read.
+            return is_ours(value, self.first_nonce);
+        }
         nonce_of(value).is_some_and(|nonce| nonce.is_between(self.first_nonce, self.next_nonce))
     }
 
