@@ -88,8 +88,9 @@ impl Founding {
     ) -> Result<Founded, DecodeError> {
         let stored = read_stored(replies)?;
         let found = read_gets(replies)?;
-        let Some(stats) = Stats::read(replies)? else {
-            return Ok(Founded::Failed(Failure::NoStats));
+        let stats = match Stats::read(replies)? {
+            Ok(stats) => stats,
+            Err(failure) => return Ok(Founded::Failed(failure)),
         };
         server.clock.observe(stats.time, sent, received);
         self.tries += 1;

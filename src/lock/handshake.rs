@@ -133,8 +133,9 @@ impl<'a> Handshake<'a> {
             Ok(None) => Sentinel::Absent,
             Err(failure) => return Ok(Some(Err(failure))),
         };
-        let Some(stats) = Stats::read(replies)? else {
-            return Ok(Some(Err(Failure::NoStats)));
+        let stats = match Stats::read(replies)? {
+            Ok(stats) => stats,
+            Err(failure) => return Ok(Some(Err(failure))),
         };
         let own = if meta {
             Dialect::Meta

@@ -39,6 +39,8 @@ pub enum Failure {
     NoCas,
     /// The server does not say its pid, uptime and time.
     NoStats,
+    /// A proxy answers, with statistics of its own.
+    Proxy,
     /// The server has no connection to spare.
     TooManyConnections,
     /// The server wants a user and a password (`-Y`), and none were given.
@@ -73,6 +75,11 @@ impl fmt::Display for Failure {
             Self::NoStats => f.write_str(
                 "the server does not tell its pid, uptime and time by `stats`; locks need a \
                  memcached server, not a proxy in front of one",
+            ),
+            Self::Proxy => f.write_str(
+                "a proxy answers (its `stats` have `proxy_` lines); locks need a direct connection \
+                 to one memcached server, because restarts behind a proxy go unnoticed; set the \
+                 address of that server",
             ),
             Self::TooManyConnections => f.write_str(
                 "the server has no connection to spare; raise its limit (-c) or close some",
@@ -486,7 +493,7 @@ pub(super) fn read_sentinel(
         },
         Dialect::Classic => {
             let item = read_gets(replies)?;
-            let second = Stats::read(replies)?.map(|stats| stats.time);
+            let second = Stats::read(replies)?.ok().map(|stats| stats.time);
             match item {
                 Ok(Some((value, _))) => match Sentinel::from_value(value) {
                     Sentinel::Present { born, .. } => Sentinel::Present { second, born },
@@ -560,6 +567,10 @@ pub(super) fn push_stats(flight: &mut Flight) {
     });
 }
 
+/// How the names of a proxy's own statistics begin, of memcached's proxy and of mcrouter. A server
+/// has none of them.
+pub(super) const PROXY_STATS: &[u8] = b"proxy_";
+
 /// What is wanted of the general statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stats {
@@ -571,8 +582,10 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    /// Reads the answer to `stats`; `None` when what is wanted is not in it.
-    pub(super) fn read(replies: &mut Replies<'_>) -> Result<Option<Self>, DecodeError> {
+    /// Reads the answer to `stats`. A failure when what is wanted is not in it, or when it is about
+    /// a proxy and not about the server that keeps the items.
+    pub(super) fn read(replies: &mut Replies<'_>) -> Result<Result<Self, Failure>, DecodeError> {
+        let mut is_proxy = false;
         let (mut pid, mut uptime, mut time) = (None, None, None);
         let (mut flushes, mut evictions, mut moves) = (None, None, Some(0));
         loop {
@@ -585,26 +598,32 @@ impl Stats {
                         b"cmd_flush" => &mut flushes,
                         b"evictions" => &mut evictions,
                         b"slabs_moved" => &mut moves,
-                        _ => continue,
+                        _ => {
+                            is_proxy |= name.starts_with(PROXY_STATS);
+                            continue;
+                        }
                     };
                     *wanted = parse_u64(value);
                 }
                 Reply::End => break,
-                Reply::Error(_) | Reply::Ok | Reply::Reset => return Ok(None),
+                Reply::Error(_) | Reply::Ok | Reply::Reset => return Ok(Err(Failure::NoStats)),
                 _ => return Err(DecodeError::UnexpectedReply),
             }
+        }
+        if is_proxy {
+            return Ok(Err(Failure::Proxy));
         }
         let forgot_nothing = [flushes, evictions, moves].iter().all(|n| *n == Some(0));
         // Times are 32 bits wide; what says otherwise is no memcached server.
         let time = time.filter(|time| u32::try_from(*time).is_ok());
         Ok(match (pid, uptime, time) {
-            (Some(pid), Some(uptime), Some(time)) if uptime <= time => Some(Self {
+            (Some(pid), Some(uptime), Some(time)) if uptime <= time => Ok(Self {
                 pid,
                 uptime,
                 time,
                 forgot_nothing,
             }),
-            _ => None,
+            _ => Err(Failure::NoStats),
         })
     }
 }

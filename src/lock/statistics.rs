@@ -3,6 +3,7 @@
 //! Every field is what the server said, or nothing. Lines that are not known are skipped, so that
 //! servers of other releases and makers can be read as well.
 
+use super::items::PROXY_STATS;
 use crate::wire::{DecodeError, Replies, Reply, parse_u64};
 
 /// memcached's clock stands at 62 when a server starts and shows an uptime of 2.
@@ -73,6 +74,8 @@ pub struct GeneralStats {
     pub limit_maxbytes: Option<u64>,
     /// Whether items may lie on a disk.
     pub extstore: bool,
+    /// Whether these are statistics of a proxy.
+    pub is_proxy: bool,
 }
 
 impl GeneralStats {
@@ -101,6 +104,7 @@ impl GeneralStats {
                 b"limit_maxbytes" => &mut stats.limit_maxbytes,
                 _ => {
                     stats.extstore |= name.starts_with(b"extstore_");
+                    stats.is_proxy |= name.starts_with(PROXY_STATS);
                     return;
                 }
             };

@@ -1,13 +1,15 @@
 //! Things that are no memcached servers, or only look like them.
 
+use crate::fronts::{Options, both_fail};
 use crate::{ADVISED, both, expect, memcached, trouble, try_both};
 use core::time::Duration;
-use memlatch::{ErrorKind, TemporaryLru, Verdict, blocking};
+use memlatch::{Dialect, ErrorKind, Verdict};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-/// memcached's own proxy, which is in the binary from 1.6.33 on.
+/// memcached's own proxy, which is in the binary from 1.6.33 on, tells a pid, an uptime and a time of
+/// its own: the restarts of a server behind it do not show.
 #[test]
 fn a_proxy_is_told_from_the_server_behind_it() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -27,16 +29,18 @@ fn a_proxy_is_told_from_the_server_behind_it() {
         let options = format!("proxy_config=routelib,proxy_arg={}", file.display());
         let proxy = binary.start(&["-o", &options]);
         let diagnosis = both(&proxy.url());
-        expect(&diagnosis, "proxy", Verdict::Unsafe, "proxy_enabled");
-        // What it is told of its own memory would be of no use to locks.
-        let builder = blocking::Client::builder().server(proxy.url());
-        let client = builder.restart_guard(false).build();
-        let client = client.expect("it answers like a server");
-        let enabled = client.enable_temporary_lru();
-        assert!(
-            matches!(&enabled, Ok(TemporaryLru::Refused { answer, .. }) if answer.contains("proxy")),
-            "{enabled:?}"
-        );
+        expect(&diagnosis, "proxy", Verdict::Unsafe, "a proxy answers");
+        for dialect in [None, Some(Dialect::Classic)] {
+            let options = Options {
+                dialect,
+                ..Options::default()
+            };
+            let parts = ["a proxy answers", "set the address"];
+            both_fail(&proxy.url(), &options, ErrorKind::Unsuitable, &parts);
+        }
+        // Nothing was founded there.
+        let sentinel = server.command(b"mg memlatch:sentinel v\r\n");
+        assert_eq!(sentinel, b"EN\r\n");
         assert_eq!(trouble(&both(&server.url())), []);
     }
     let _ = std::fs::remove_file(&file);

@@ -297,6 +297,16 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
                 assert_eq!(world.connect(0), refused, "{kind:?} {stats:?}");
             }
         }
+        for line in [
+            // memcached's proxy, mcrouter.
+            "proxy_conn_requests 0",
+            "proxy_reqs_processing 0",
+        ] {
+            for mut world in [World::new(kind), World::fresh(kind)] {
+                world.server.stats = Stats::With(line);
+                assert_eq!(world.connect(0), Err(Some(Failure::Proxy)), "{kind:?}");
+            }
+        }
         // The counters are only about how far the memory reaches back.
         for stats in [Stats::Without("cmd_flush"), Stats::Without("evictions")] {
             let mut world = World::fresh(kind);

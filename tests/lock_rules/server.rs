@@ -134,6 +134,8 @@ pub(crate) enum Stats {
     Refused,
     /// This one is not among them.
     Without(&'static str),
+    /// With this line besides.
+    With(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -466,6 +468,9 @@ impl FakeServer {
             if self.stats != Stats::Without(name) {
                 out.extend_from_slice(format!("STAT {name} {value}\r\n").as_bytes());
             }
+        }
+        if let Stats::With(line) = self.stats {
+            out.extend_from_slice(format!("STAT {line}\r\n").as_bytes());
         }
         out.extend_from_slice(b"END\r\n");
     }

@@ -72,14 +72,15 @@ pub(super) fn version(survey: &Survey) -> Check {
 
 pub(super) fn proxy(survey: &Survey) -> Check {
     const ID: &str = "proxy";
-    const ADVICE: &str = "let locks talk to the memcached server itself";
+    const ADVICE: &str = "set the address of the memcached server itself";
     let settings = survey.settings.as_ref();
-    if settings.and_then(|settings| settings.proxy_enabled) == Some(true) {
+    let is_proxy = survey.general.as_ref().is_some_and(|stats| stats.is_proxy);
+    if is_proxy || settings.and_then(|settings| settings.proxy_enabled) == Some(true) {
         return found(
             ID,
             Verdict::Unsafe,
-            "a proxy answers (proxy_enabled)",
-            "restarts of the servers behind it go unnoticed, and it may send a name to another \
+            "a proxy answers (`stats` or `stats settings` say so)",
+            "locks are refused there: restarts of the servers behind it go unnoticed, and it may send a name to another \
              server at any time: two may hold a lock. What else is told here is told of the proxy",
         )
         .advise(ADVICE);
@@ -333,7 +334,10 @@ mod tests {
     fn a_proxy_is_no_place_for_locks() {
         expect(&proxy(&survey()), Fine, "memcached");
         let proxied = with_settings(|settings| settings.proxy_enabled = Some(true));
-        expect(&proxy(&proxied), Unsafe, "proxy_enabled");
+        expect(&proxy(&proxied), Unsafe, "a proxy answers");
+        let mut counting = survey();
+        counting.general.as_mut().expect("statistics").is_proxy = true;
+        expect(&proxy(&counting), Unsafe, "a proxy answers");
         let mut silent = survey();
         silent.settings = None;
         expect(&proxy(&silent), Warning, "stats settings");
