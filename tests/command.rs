@@ -25,6 +25,8 @@ mod demo;
 mod doctor;
 #[path = "command/environment.rs"]
 mod environment;
+#[path = "command/leases.rs"]
+mod leases;
 #[path = "command/list.rs"]
 mod list;
 #[path = "command/loss.rs"]

@@ -59,6 +59,11 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "on|off", value_parser = switch)]
     pub(super) restart_guard: Option<bool>,
 
+    /// The longest lease that any user of the prefix takes; the same for all of them. The restart
+    /// guard waits for it [default: 10s] [env: MEMLATCH_MAX_LEASE]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) max_lease: Option<Duration>,
+
     #[command(flatten)]
     pub(super) secrets: Secrets,
 
@@ -176,9 +181,10 @@ pub(super) struct Run {
     #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
     pub(super) conflict_exit_code: u8,
 
-    /// How long the lock outlives this process and its machine [env: MEMLATCH_LEASE]
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    pub(super) lease: Duration,
+    /// How long the lock outlives this process and its machine
+    /// [default: 10s, or --max-lease if that is shorter] [env: MEMLATCH_LEASE]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) lease: Option<Duration>,
 
     /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
     /// SIGKILL, SIGKILL at once, or nothing [env: MEMLATCH_ON_LOST]

@@ -3,6 +3,7 @@
 use super::args::Global;
 use super::duration;
 use super::failure::{Failure, code};
+use super::leases::{DefaultLease, Leases};
 use super::output::{self, Paint};
 use super::server;
 use core::fmt::Write;
@@ -19,9 +20,9 @@ use serde_json::{Value, json};
 Exit codes: 0 all is fine (there may be notes), 1 there are warnings, 2 locks are unsafe there,
 64 usage, 69 server unreachable.")]
 pub(super) struct Doctor {
-    /// The longest lease in use under the prefix
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    lease: Duration,
+    /// The lease to judge the server for [default: the longest lease, --max-lease]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    lease: Option<Duration>,
 
     /// Look twice, so long apart, and tell what has happened meanwhile
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -48,9 +49,10 @@ enum Fix {
 }
 
 pub(super) async fn doctor(global: &Global, options: &Doctor) -> Result<u8, Failure> {
+    let leases = Leases::new(global, options.lease, DefaultLease::Longest)?;
     let builder = server::builder(global)?
-        .default_lease(options.lease)
-        .max_lease(options.lease);
+        .default_lease(leases.lease)
+        .max_lease(leases.lease);
     let mut diagnosis = builder.clone().diagnose().await?;
     let mut fixed = None;
     if options.fix {

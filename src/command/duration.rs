@@ -28,6 +28,16 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A length of time in the form that [`parse`] takes, to the millisecond.
+pub(super) fn text(length: Duration) -> String {
+    let millis = length.as_millis();
+    let mut units = UNITS.iter().rev();
+    let whole = units.find(|(_, unit)| millis % u128::from(*unit) == 0);
+    // Every length is a whole number of the last one, the millisecond.
+    let (unit, unit_millis) = whole.unwrap_or(&UNITS[0]);
+    format!("{}{unit}", millis / u128::from(*unit_millis))
+}
+
 fn exactly(number: &str, unit_millis: u64) -> Option<Duration> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -68,6 +78,22 @@ mod tests {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse("0.0015ms"), Ok(Duration::from_nanos(1500)));
+    }
+
+    #[test]
+    fn lengths_are_written_as_they_are_read() {
+        for (millis, written) in [
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (60_000, "1m"),
+            (90_000, "90s"),
+            (7_200_000, "2h"),
+            (30 * 86_400_000, "30d"),
+        ] {
+            let length = Duration::from_millis(millis);
+            assert_eq!(text(length), written);
+            assert_eq!(parse(written), Ok(length));
+        }
     }
 
     #[test]

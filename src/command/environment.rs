@@ -19,6 +19,9 @@ pub(super) fn apply(args: &mut Args, matches: &ArgMatches) -> Result<(), Failure
     if global.restart_guard.is_none() {
         global.restart_guard = value("MEMLATCH_RESTART_GUARD", switch)?;
     }
+    if global.max_lease.is_none() {
+        global.max_lease = value("MEMLATCH_MAX_LEASE", duration::parse)?;
+    }
     if !global.quiet && global.verbose == 0 {
         let quiet = value("MEMLATCH_QUIET", switch)?.unwrap_or(false);
         let verbose = value("MEMLATCH_VERBOSE", verbosity)?.unwrap_or(0);
@@ -69,13 +72,13 @@ fn whether_to_wait(no_wait: &mut bool, wait: &mut Option<Duration>) -> Result<()
 }
 
 fn lease_and_label(
-    lease: &mut Duration,
+    lease: &mut Option<Duration>,
     label: &mut String,
     matches: &ArgMatches,
 ) -> Result<(), Failure> {
-    unless_given(lease, "lease", matches, || {
-        value("MEMLATCH_LEASE", duration::parse)
-    })?;
+    if lease.is_none() {
+        *lease = value("MEMLATCH_LEASE", duration::parse)?;
+    }
     unless_given(label, "label", matches, || {
         value("MEMLATCH_LABEL", |text| Ok::<_, String>(text.to_owned()))
     })

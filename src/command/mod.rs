@@ -10,6 +10,7 @@ mod doctor;
 mod duration;
 mod environment;
 mod failure;
+mod leases;
 mod list;
 mod live;
 mod man;

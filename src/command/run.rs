@@ -3,13 +3,13 @@
 use super::args::{Global, Run};
 use super::child::Child;
 use super::failure::{Failure, code};
+use super::leases::{DefaultLease, Leases};
 use super::output::{self, Voice};
 use super::race::{First, race};
 use super::server;
 use super::signals::{FORWARDED, Signals};
 use super::watch::Watch;
 use core::time::Duration;
-use memlatch::lock::Lease;
 use memlatch::{Client, Lock, LockError, LockGuard, LossReason, ReleaseOutcome};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -23,7 +23,8 @@ pub(super) async fn run(global: &Global, options: Run, voice: Voice) -> Result<u
     let job = Job::new(global, options, voice)?;
     let mut signals = Signals::listen(&FORWARDED)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
-    let connecting = server::builder(global)?.build();
+    let builder = server::builder(global)?.max_lease(job.leases.longest);
+    let connecting = builder.build();
     let client = match race(connecting, signals.ending()).await {
         First::A(client) => client?,
         First::B(signal) => return Ok(code::of_signal(signal as i32)),
@@ -46,6 +47,7 @@ struct Job {
     name: String,
     argv: Vec<OsString>,
     options: Run,
+    leases: Leases,
     voice: Voice,
 }
 
@@ -61,14 +63,16 @@ impl Job {
         })?;
         let argv = command_line(words.collect(), options.command.take())?;
         server::check(global, &name)?;
-        Lease::new(options.lease).map_err(|error| Failure::usage(format!("--lease: {error}")))?;
+        let leases = Leases::new(global, options.lease, DefaultLease::Usual)?;
         if options.max_hold.is_some_and(|longest| longest.is_zero()) {
             return Err(Failure::usage("--max-hold: it must be more than 0"));
         }
+        leases.note(&name, voice);
         Ok(Self {
             name,
             argv,
             options,
+            leases,
             voice,
         })
     }
@@ -76,7 +80,7 @@ impl Job {
     async fn run(&self, client: &Client, signals: &mut Signals) -> Result<u8, Failure> {
         let mut lock = client
             .lock(&self.name)
-            .lease(self.options.lease)
+            .lease(self.leases.lease)
             .label(&self.options.label);
         if let Some(longest) = self.options.max_hold {
             lock = lock.max_hold(longest);
@@ -122,7 +126,7 @@ impl Job {
                     child,
                     guard: &guard,
                     signals,
-                    lease: self.options.lease,
+                    lease: self.leases.lease,
                     on_lost: self.options.on_lost,
                 };
                 watch.until_the_end().await

@@ -2,12 +2,12 @@
 
 use super::args::Global;
 use super::failure::{Failure, code};
+use super::leases::{self, DefaultLease, Leases};
 use super::output::{self, Voice};
 use super::race::{First, race};
 use super::signals::{ENDING, Signals};
 use super::{duration, server};
 use core::time::Duration;
-use memlatch::lock::Lease;
 use memlatch::{Client, ErrorKind, LockGuard, LockParts, ReleaseOutcome};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -54,9 +54,10 @@ pub(super) struct Acquire {
     #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED)]
     pub(super) conflict_exit_code: u8,
 
-    /// How long the lock is held without being renewed [env: MEMLATCH_LEASE]
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
-    pub(super) lease: Duration,
+    /// How long the lock is held without being renewed [default: the longest lease, --max-lease]
+    /// [env: MEMLATCH_LEASE]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) lease: Option<Duration>,
 
     /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
     #[arg(
@@ -124,15 +125,21 @@ pub(super) async fn acquire(
 ) -> Result<u8, Failure> {
     let name = &options.name;
     server::check(global, name)?;
-    Lease::new(options.lease).map_err(|error| Failure::usage(format!("--lease: {error}")))?;
+    let leases = Leases::new(global, options.lease, DefaultLease::Longest)?;
+    leases.note(name, voice);
     let mut signals = Signals::listen(&ENDING)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
-    let builder = server::builder(global)?.max_lease(options.lease.max(memlatch::DEFAULT_LEASE));
+    let builder = server::builder(global)?.max_lease(leases.longest);
     let client = match race(builder.build(), signals.ending()).await {
         First::A(client) => client?,
         First::B(signal) => return Ok(code::of_signal(signal as i32)),
     };
-    let done = match race(held(&client, &options, voice), signals.ending()).await {
+    let done = match race(
+        held(&client, &options, leases.lease, voice),
+        signals.ending(),
+    )
+    .await
+    {
         First::A(done) => done,
         First::B(signal) => Ok(code::of_signal(signal as i32)),
     };
@@ -142,9 +149,14 @@ pub(super) async fn acquire(
 }
 
 /// Acquires the lock and tells of it.
-async fn held(client: &Client, options: &Acquire, voice: Voice) -> Result<u8, Failure> {
+async fn held(
+    client: &Client,
+    options: &Acquire,
+    lease: Duration,
+    voice: Voice,
+) -> Result<u8, Failure> {
     let name = &options.name;
-    let lock = client.lock(name).lease(options.lease).label(&options.label);
+    let lock = client.lock(name).lease(lease).label(&options.label);
     let guard = match (options.no_wait, options.wait) {
         (false, None) => Some(lock.acquire().await?),
         (false, Some(limit)) if !limit.is_zero() => match lock.acquire_timeout(limit).await {
@@ -235,7 +247,11 @@ async fn taken_up(
             output::one_line(global.prefix()),
         )));
     }
-    let builder = server::builder(global)?.prefix(parts.prefix());
+    // A held lock stays held, however short the longest lease is set by now.
+    let longest = leases::longest_or_default(global)?.max(parts.lease());
+    let builder = server::builder(global)?
+        .prefix(parts.prefix())
+        .max_lease(longest);
     let client = builder.build().await?;
     match LockGuard::from_parts(&client, parts).await {
         Ok(guard) => Ok(Ok((client, guard))),

@@ -2,14 +2,17 @@
 
 use super::args::{DEFAULT_SERVER, Global};
 use super::failure::Failure;
-use super::secrets;
+use super::{leases, secrets};
 use memlatch::lock::{LockKeys, Namespace};
 use memlatch::net::Address;
-use memlatch::{Builder, Client};
+use memlatch::{Builder, Client, DEFAULT_LEASE};
 
 /// A client as the options describe it.
 pub(super) fn builder(global: &Global) -> Result<Builder<Client>, Failure> {
+    let longest = leases::longest_or_default(global)?;
     let builder = Client::builder()
+        .default_lease(longest.min(DEFAULT_LEASE))
+        .max_lease(longest)
         .server(global.named_server().unwrap_or(DEFAULT_SERVER))
         .prefix(global.prefix())
         .restart_guard(global.restart_guard());

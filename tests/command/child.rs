@@ -209,7 +209,17 @@ fn it_is_stopped_and_continued_with_the_program() {
     }
     let bench = Bench::new(&server.url());
     let script = format!("echo $$ >pid; {UNTIL_LET_GO}");
-    let running = bench.start(&["run", "--lease", "5m", "x", "sh", "-c", &script]);
+    let running = bench.start(&[
+        "run",
+        "--max-lease",
+        "5m",
+        "--lease",
+        "5m",
+        "x",
+        "sh",
+        "-c",
+        &script,
+    ]);
     let pid = bench.await_pid("pid");
     // The program may still be about to listen to this one, and then just stops itself.
     until("both stand still", || {

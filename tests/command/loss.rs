@@ -142,7 +142,17 @@ fn a_loss_is_told_even_if_the_command_ends_before_it_is_noticed() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "touch held; until [ -e let-go ]; do sleep 0.05; done";
-    let running = bench.start(&["run", "--lease", "5m", "x", "sh", "-c", script]);
+    let running = bench.start(&[
+        "run",
+        "--max-lease",
+        "5m",
+        "--lease",
+        "5m",
+        "x",
+        "sh",
+        "-c",
+        script,
+    ]);
     bench.await_file("held");
     server.flush_all();
     bench.let_go();
@@ -157,7 +167,17 @@ fn a_server_that_is_gone_at_the_end_is_a_note() {
     let Some(mut server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "touch held; until [ -e let-go ]; do sleep 0.05; done; exit 4";
-    let running = bench.start(&["run", "--lease", "5m", "x", "sh", "-c", script]);
+    let running = bench.start(&[
+        "run",
+        "--max-lease",
+        "5m",
+        "--lease",
+        "5m",
+        "x",
+        "sh",
+        "-c",
+        script,
+    ]);
     bench.await_file("held");
     server.kill();
     bench.let_go();
