@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A client that compares bytes.
 struct Wire(BufReader<TcpStream>);
@@ -209,7 +209,89 @@ fn a_restart_forgets_everything_and_is_seen() {
     let after = incarnation(&mut wire);
     assert_ne!(before.0, after.0);
     assert!(after.1 > before.1);
-    assert_eq!(wire.stats("")["uptime"], "0");
+    assert_eq!(wire.stats("")["uptime"], "2");
+}
+
+#[test]
+fn start_lies_as_far_back_as_told() {
+    for (builder, uptime) in [
+        (Server::builder(), 365 * 24 * 60 * 60 + 2),
+        (Server::builder().uptime(Duration::ZERO), 2),
+        (Server::builder().uptime(Duration::from_secs(98)), 100),
+    ] {
+        let server = start(builder.manual_clock());
+        let stats = Wire::to(&server).stats("");
+        let number = |name: &str| stats[name].parse::<u64>().expect("a number");
+        assert_eq!(number("uptime"), uptime);
+        // Within the life of this test.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.expect("a time after 1970").as_secs();
+        assert!((now - 600..=now + 2).contains(&number("time")));
+        server.restart();
+        assert_eq!(Wire::to(&server).stats("")["uptime"], "2");
+    }
+}
+
+/// The numbers that `stats settings` of memcached 1.6.18, 1.6.38 and 1.6.45 shows.
+#[test]
+fn flush_horizon_is_shown_as_oldest() {
+    let server = start(Server::builder().uptime(Duration::ZERO).manual_clock());
+    let mut wire = Wire::to(&server);
+    let oldest = |wire: &mut Wire| wire.stats(" settings")["oldest"].clone();
+    assert_eq!(oldest(&mut wire), "0");
+    server.advance_clock(Duration::from_secs(6));
+    assert_eq!(wire.stats("")["uptime"], "8");
+    assert_eq!(wire.ask("flush_all\r\n"), ["OK"]);
+    assert_eq!(oldest(&mut wire), "67");
+    server.advance_clock(Duration::from_secs(1));
+    assert_eq!(wire.ask("flush_all 3\r\n"), ["OK"]);
+    assert_eq!(oldest(&mut wire), "71");
+    assert_eq!(wire.stats("")["cmd_flush"], "2");
+    assert_eq!(wire.ask("stats reset\r\n"), ["RESET"]);
+    assert_eq!(wire.stats("")["cmd_flush"], "0");
+    assert_eq!(oldest(&mut wire), "71");
+}
+
+#[test]
+fn unbumped_read_tells_time_since_item_was_stored_or_bumped() {
+    let server = start(Server::builder().manual_clock());
+    let mut wire = Wire::to(&server);
+    let wait = |seconds| server.advance_clock(Duration::from_secs(seconds));
+    assert_eq!(wire.ask("set a 0 0 1\r\nx\r\n"), ["STORED"]);
+    wait(5);
+    for _ in 0..3 {
+        assert_eq!(wire.ask("mg a u t l v\r\n"), ["VA 1 t-1 l5", "x"]);
+    }
+    // The first read marks the item, the second one sets its time, behind its own answer.
+    assert_eq!(
+        wire.ask("mg a l\r\nmg a l\r\nmg a l\r\n"),
+        ["HD l5", "HD l5", "HD l0"]
+    );
+    wait(2);
+    assert_eq!(wire.ask("mg a u l\r\nmg a u l\r\n"), ["HD l2", "HD l2"]);
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn first_lock_is_granted_at_once_and_not_after_a_restart() {
+    use memlatch::ErrorKind;
+    use memlatch::blocking::Client;
+    let server = start(Server::builder());
+    let client = || {
+        Client::builder()
+            .server(server.address())
+            .build()
+            .expect("a server")
+    };
+    let lock = client().lock("a");
+    let guard = lock.try_acquire().expect("no restart to wait out");
+    assert!(guard.is_some_and(|guard| guard.is_valid()));
+    server.restart();
+    let refused = client()
+        .lock("b")
+        .try_acquire()
+        .expect_err("a young server");
+    assert_eq!(refused.kind(), ErrorKind::YoungMemory);
 }
 
 #[test]

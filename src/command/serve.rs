@@ -72,6 +72,8 @@ mod with_server {
             .dump_enabled(!options.no_dump)
             .max_connections(options.connections)
             .max_item_size(size(&options.item_size)?)
+            // Started anew on the same address it has forgotten the locks of the run before.
+            .uptime(options.uptime)
             .allow_remote(options.allow_remote);
         if let Some(path) = &options.accounts {
             builder = builder.auth(accounts(path)?);

@@ -1,6 +1,7 @@
 //! How a server is set up.
 
 use super::Server;
+use super::clock::ClockStart;
 use super::item::Second;
 use super::listener::{self, Shared};
 use super::registry::Registry;
@@ -32,7 +33,11 @@ pub(crate) struct Settings {
     pub(crate) max_item_size: usize,
     pub(crate) temporary_ttl: Option<Second>,
     pub(crate) auth: Vec<(String, String)>,
+    pub(crate) clock: ClockStart,
 }
+
+/// How long a server appears to have run when it starts: longer than any lease can be (30 days).
+const DEFAULT_UPTIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Settings for a [`Server`]; each names the option of `memcached` that it stands for.
 #[derive(Debug, Clone)]
@@ -59,6 +64,10 @@ impl ServerBuilder {
                 max_item_size: 1024 * 1024,
                 temporary_ttl: None,
                 auth: Vec::new(),
+                clock: ClockStart {
+                    age: DEFAULT_UPTIME,
+                    ticks: true,
+                },
             },
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             unix_socket: None,
@@ -164,6 +173,27 @@ impl ServerBuilder {
         self.settings.auth = accounts
             .map(|(user, password)| (user.into(), password.into()))
             .collect();
+        self
+    }
+
+    /// How long the server appears to have run when it starts. 365 days by default, which is
+    /// longer than any lease.
+    ///
+    /// A server that was started, or was restarted, less than a lease ago may have forgotten a
+    /// lock that its holder still counts on. So clients wait before they grant a first lock on
+    /// it. In a test nothing was forgotten, and the default spares the wait. With
+    /// `Duration::ZERO` the server is what a memcached is in the second of its start.
+    /// [`Server::restart`] always leaves a server that was just started.
+    pub fn uptime(mut self, uptime: Duration) -> Self {
+        self.settings.clock.age = uptime;
+        self
+    }
+
+    /// Stops the server's clock: only [`Server::advance_clock`] moves it.
+    ///
+    /// For tests that need to know the second in which each request is carried out.
+    pub fn manual_clock(mut self) -> Self {
+        self.settings.clock.ticks = false;
         self
     }
 

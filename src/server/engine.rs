@@ -50,6 +50,10 @@ impl Engine {
         registry: Arc<Registry>,
         previous: Option<&Self>,
     ) -> Self {
+        let clock = match previous {
+            Some(previous) => previous.clock.restart(),
+            None => Clock::start(settings.clock),
+        };
         let store = Store::new(StoreLimits {
             memory: settings.memory_limit,
             item: settings.max_item_size,
@@ -62,7 +66,7 @@ impl Engine {
             settings,
             registry,
             store,
-            clock: Clock::start(previous.map(|previous| &previous.clock)),
+            clock,
             pid: std::process::id().wrapping_add(INCARNATIONS.fetch_add(1, Ordering::Relaxed)),
             verbosity: 0,
             detail: false,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-/// A second of the server's clock. Counted from the start of the incarnation, which is second
+/// A second of the server's clock. The incarnation starts in second
 /// [`FIRST_SECOND`](super::clock::FIRST_SECOND), so that 0 is free to mean "never".
 pub(crate) type Second = u32;
 

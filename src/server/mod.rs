@@ -10,18 +10,21 @@
 //! What it adds are hooks for the faults that locks have to survive, see [`Server`]. It is not
 //! meant to hold anything of value.
 //!
+//! A server appears to have run for a year, so that clients grant their first lock at once; see
+//! [`ServerBuilder::uptime`].
+//!
 //! ```
+//! # #[cfg(feature = "blocking")] {
+//! use memlatch::blocking::Client;
 //! use memlatch::server::Server;
-//! use std::io::{Read, Write};
 //!
 //! let server = Server::start()?;
-//! let addr = server.socket_addr().expect("it listens on a port");
-//! let mut stream = std::net::TcpStream::connect(addr)?;
-//! stream.write_all(b"mn\r\n")?;
-//! let mut answer = [0; 4];
-//! stream.read_exact(&mut answer)?;
-//! assert_eq!(&answer, b"MN\r\n");
-//! # Ok::<(), std::io::Error>(())
+//! let client = Client::builder().server(server.address()).build()?;
+//! let guard = client.lock("reports").try_acquire()?.expect("a free lock");
+//! assert!(guard.is_valid());
+//! guard.release()?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod admin;
@@ -113,7 +116,8 @@ impl Server {
 /// Hooks for tests.
 impl Server {
     /// Kills the server and starts it anew on the same address: every connection ends, nothing is
-    /// remembered, CAS uniques start over, `stats` shows another pid and a later start.
+    /// remembered, CAS uniques start over, `stats` shows another pid and a start in this second,
+    /// whatever [`ServerBuilder::uptime`] was.
     pub fn restart(&self) {
         self.shared.restart();
     }

@@ -10,8 +10,11 @@ use alloc::string::ToString;
 use bytes::BytesMut;
 use core::fmt;
 
-/// What `version` says: the release whose behaviour this is, and who says so.
-pub(crate) const VERSION: &str = "1.6.45-memlatch";
+/// What `version` says: the release whose behaviour this is. Clients compare it, so it says no more.
+pub(crate) const VERSION: &str = "1.6.45";
+
+/// The line of `stats` that memcached does not have, by which the embedded server can be told.
+const OWN_LINE: (&str, &str) = ("memlatch_version", env!("CARGO_PKG_VERSION"));
 
 pub(crate) const HIGHEST_VERBOSITY: u64 = 3;
 
@@ -217,6 +220,8 @@ fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
     lines.put("total_items", counters.total_items);
     lines.put("evictions", counters.evictions);
     lines.put("reclaimed", counters.reclaimed);
+    let (name, value) = OWN_LINE;
+    lines.put(name, value);
 }
 
 fn settings(engine: &Engine, lines: &mut Lines<'_>) {
@@ -231,12 +236,8 @@ fn settings(engine: &Engine, lines: &mut Lines<'_>) {
         None => lines.put("inter", "NULL"),
     }
     lines.put("verbosity", engine.verbosity);
-    // memcached's clock is a minute ahead of its uptime.
-    let oldest = match engine.store.oldest_live() {
-        0 => 0,
-        second => TimeBase::uptime(second).saturating_add(60),
-    };
-    lines.put("oldest", oldest);
+    // In memcached's clock, which is a minute ahead of its uptime.
+    lines.put("oldest", engine.store.oldest_live());
     lines.put("evictions", if settings.evictions { "on" } else { "off" });
     lines.put(
         "domain_socket",

@@ -651,7 +651,7 @@ mod tests {
 
     #[test]
     fn a_flush_takes_everything_and_a_delayed_one_what_is_older() {
-        let base = TimeBase::at(1_795_337_329);
+        let base = TimeBase::started_at(1_795_337_329);
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         store.flush(0, base, NOW);
