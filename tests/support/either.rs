@@ -7,7 +7,7 @@
 )]
 
 use core::time::Duration;
-use memlatch::{Builder, LockError, LossReason, ReleaseOutcome, Stats, blocking};
+use memlatch::{Builder, Dialect, LockError, LossReason, ReleaseOutcome, Stats, blocking};
 use std::sync::LazyLock;
 use tokio::runtime::Runtime;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     /// The restart guard, for leases up to this.
     pub guard: Option<Duration>,
     pub operation_timeout: Duration,
+    pub prefix: Option<String>,
+    pub dialect: Option<Dialect>,
 }
 
 impl Settings {
@@ -39,6 +41,8 @@ impl Settings {
             auth: None,
             guard: None,
             operation_timeout: LONG,
+            prefix: None,
+            dialect: None,
         }
     }
 
@@ -50,6 +54,12 @@ impl Settings {
             .restart_guard(self.guard.is_some());
         if let Some(longest) = self.guard {
             builder = builder.default_lease(longest).max_lease(longest);
+        }
+        if let Some(prefix) = &self.prefix {
+            builder = builder.prefix(prefix);
+        }
+        if let Some(dialect) = self.dialect {
+            builder = builder.dialect(dialect);
         }
         match self.auth {
             Some((user, password)) => builder.auth(user, password),
@@ -187,6 +197,20 @@ impl Guard {
         match self {
             Self::Async(guard) => guard.key(),
             Self::Blocking(guard) => guard.key(),
+        }
+    }
+
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Self::Async(guard) => guard.is_valid(),
+            Self::Blocking(guard) => guard.is_valid(),
+        }
+    }
+
+    pub fn fencing_token(&self) -> Option<u64> {
+        match self {
+            Self::Async(guard) => guard.fencing_token(),
+            Self::Blocking(guard) => guard.fencing_token(),
         }
     }
 

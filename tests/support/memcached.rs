@@ -14,6 +14,9 @@
 //! A server ends when its [`RealServer`] is dropped, and also when the test
 //! process dies in any other way, `kill -9` included: see [`Process`].
 //!
+//! [`Binary::start_in`] runs one with a wall clock or a process id of its own,
+//! see [`Surroundings`].
+//!
 //! | variable | meaning |
 //! |---|---|
 //! | `MEMLATCH_MEMCACHED_DIR` | where `<version>/memcached` is looked for (`target/memcached`) |
@@ -169,9 +172,18 @@ impl Binary {
     /// # Panics
     /// When the server does not start.
     pub fn start(&self, args: &[&str]) -> RealServer {
+        self.start_in(&Surroundings::default(), args)
+    }
+
+    /// Like [`start`](Self::start), in other surroundings than those of the test.
+    ///
+    /// # Panics
+    /// When the server does not start.
+    pub fn start_in(&self, surroundings: &Surroundings, args: &[&str]) -> RealServer {
         for _ in 0..PORTS_TRIED {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             let mut server = RealServer::new(self, Endpoint::Tcp(address), args);
+            server.surroundings = surroundings.clone();
             match server.launch() {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -196,12 +208,62 @@ impl Binary {
     }
 }
 
+/// What a server runs in that differs from what the test runs in.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// A namespace of process ids, in which the server is number 1 at each start. Needs root and
+    /// `unshare` of util-linux: see [`can_have_process_id_1`].
+    pub process_id_1: bool,
+    /// The wall clock, as faketime(1) takes it: `+3600` seconds off, or `@2026-01-01 00:00:00` at
+    /// each start. Other clocks are as they are. Needs Debian's `faketime`: see [`faketime`].
+    pub wall_clock: Option<String>,
+}
+
+/// Whether servers can be started as process 1. Says so where not.
+///
+/// # Panics
+/// When it is not possible, and the environment (`CI`) says that this is an error.
+pub fn can_have_process_id_1() -> bool {
+    let mut command = Command::new("unshare");
+    command.args(PROCESS_ID_1).arg("true");
+    let status = command.stderr(Stdio::null()).status();
+    let possible = status.is_ok_and(|status| status.success());
+    possible || missing("root, or `unshare` of util-linux")
+}
+
+/// Where libfaketime is. Says so where it is not.
+///
+/// # Panics
+/// When it is missing, and the environment (`CI`) says that this is an error.
+pub fn faketime() -> Option<PathBuf> {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let found = libraries
+        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
+        .find(|library| library.is_file());
+    if found.is_none() {
+        missing("Debian's `faketime`");
+    }
+    found
+}
+
+/// What `unshare` is told for that.
+pub const PROCESS_ID_1: [&str; 3] = ["--pid", "--fork", "--kill-child=SIGKILL"];
+
+fn missing(what: &str) -> bool {
+    let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let message = format!("a part of this test needs {what} and is not run");
+    assert!(!is_ci, "{message}");
+    note(&message);
+    false
+}
+
 /// A running memcached. Dropping it ends the server.
 #[derive(Debug)]
 pub struct RealServer {
     binary: Binary,
     endpoint: Endpoint,
     args: Vec<String>,
+    surroundings: Surroundings,
     process: Option<Process>,
 }
 
@@ -223,6 +285,7 @@ impl RealServer {
             binary: binary.clone(),
             endpoint,
             args,
+            surroundings: Surroundings::default(),
             process: None,
         }
     }
@@ -251,16 +314,13 @@ impl RealServer {
         &self.binary.version
     }
 
-    /// The process id of the server.
+    /// The process id of the server, as this process knows it.
     ///
     /// # Panics
     /// After [`kill`](Self::kill).
     pub fn pid(&self) -> u32 {
-        self.process
-            .as_ref()
-            .expect("the server was killed")
-            .server
-            .id()
+        let process = self.process.as_ref().expect("the server was killed");
+        process.inner.unwrap_or(process.server.id())
     }
 
     /// Whether the process is there still.
@@ -356,6 +416,22 @@ impl RealServer {
         self.launch_or_panic();
     }
 
+    /// Lets the server end in its own time, so that one with `-e` keeps its memory (SIGUSR1), and
+    /// starts it again in other surroundings.
+    ///
+    /// # Panics
+    /// When the server does not end or does not start.
+    pub fn restart_warm(&mut self, surroundings: Surroundings) {
+        send_signal("USR1", self.pid());
+        let deadline = Instant::now() + START_LIMIT;
+        while self.is_running() {
+            assert!(Instant::now() < deadline, "{self} does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.surroundings = surroundings;
+        self.restart();
+    }
+
     fn launch_or_panic(&mut self) {
         // Something may sit on the port for a moment only.
         let deadline = Instant::now() + START_LIMIT;
@@ -389,9 +465,13 @@ impl RealServer {
         }
         command.extend_from_slice(&self.args);
 
-        let mut process = Process::spawn(&self.binary.path, &command)
+        let mut process = Process::spawn(&self.binary.path, &command, &self.surroundings)
             .map_err(|error| StartError::Failed(error.to_string()))?;
-        let pid = process.server.id();
+        // What the server calls itself.
+        let pid = match self.surroundings.process_id_1 {
+            true => 1,
+            false => process.server.id(),
+        };
         let deadline = Instant::now() + START_LIMIT;
         let mut reached = 0;
         loop {
@@ -426,6 +506,9 @@ impl RealServer {
                 )));
             }
             thread::sleep(Duration::from_millis(if reached == 0 { 5 } else { 50 }));
+        }
+        if self.surroundings.process_id_1 {
+            process.inner = only_child(process.server.id());
         }
         self.process = Some(process);
         Ok(())
@@ -504,6 +587,8 @@ impl<S: Read + Write> Stream for S {}
 #[derive(Debug)]
 struct Process {
     server: Child,
+    /// The server itself, where the above is its parent in another namespace.
+    inner: Option<u32>,
     watcher: Child,
     /// Held open, and closed by the system at the latest.
     _pipe: OwnedFd,
@@ -525,7 +610,7 @@ const WATCHER: &str = r#"
 const SERVER: &str = r#"echo "$$"; exec "$0" "$@" >/dev/null"#;
 
 impl Process {
-    fn spawn(binary: &Path, args: &[String]) -> io::Result<Self> {
+    fn spawn(binary: &Path, args: &[String], surroundings: &Surroundings) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "memlatch-memcached-{}-{}",
@@ -546,8 +631,20 @@ impl Process {
         let pipe = OwnedFd::from(watcher.stdin.take().expect("stdin is a pipe"));
 
         let server = pipe.try_clone().and_then(|pipe| {
-            Command::new("/bin/sh")
-                .args(["-c", SERVER])
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", SERVER]);
+            if surroundings.process_id_1 {
+                command.arg("unshare").args(PROCESS_ID_1);
+            }
+            if let Some(clock) = &surroundings.wall_clock {
+                let library = faketime().expect("looked for before");
+                command
+                    .env("LD_PRELOAD", library)
+                    .env("FAKETIME", clock)
+                    .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                    .env("DONT_FAKE_MONOTONIC", "1");
+            }
+            command
                 .arg(binary)
                 .args(args)
                 .stdin(Stdio::null())
@@ -558,6 +655,7 @@ impl Process {
         match server {
             Ok(server) => Ok(Self {
                 server,
+                inner: None,
                 watcher,
                 _pipe: pipe,
                 log,
@@ -581,7 +679,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.server.kill();
+        // Its parent is left to notice, and ends behind it.
+        let ended = self.inner.is_some_and(|pid| {
+            let is_ours = only_child(self.server.id()) == Some(pid);
+            is_ours && try_signal("KILL", pid)
+        });
+        if !ended {
+            let _ = self.server.kill();
+        }
         // The watcher goes before the server is reaped: from then on the
         // process id may belong to somebody else.
         let _ = self.watcher.kill();
@@ -627,12 +732,21 @@ fn runs_as_root() -> bool {
 }
 
 fn send_signal(name: &str, pid: u32) {
+    let sent = try_signal(name, pid);
+    assert!(sent, "cannot send SIG{name} to process {pid}");
+}
+
+fn try_signal(name: &str, pid: u32) -> bool {
     // The shell has a `kill` of its own, the system may have none.
     let status = Command::new("/bin/sh")
         .args(["-c", r#"kill -s "$0" "$1""#, name, &pid.to_string()])
-        .status()
-        .expect("there is a shell");
-    assert!(status.success(), "cannot send SIG{name} to process {pid}");
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn only_child(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// True where the system does not tell.

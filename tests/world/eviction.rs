@@ -1,0 +1,100 @@
+//! The loss of each single item of a lock, in a busy cache.
+
+use super::memcached::RealServer;
+use super::pair::{PRECIOUS, Pair, on_each};
+use super::traffic::Traffic;
+use super::{on_each_version, seed};
+use core::iter::repeat;
+use core::time::Duration;
+use memlatch::{LossReason, ReleaseOutcome};
+
+const LEASE: Duration = Duration::from_secs(3);
+
+fn delete(server: &RealServer, key: &str) {
+    let answer = server.command(format!("delete {key}\r\n").as_bytes());
+    assert_eq!(answer, b"DELETED\r\n", "{key}");
+}
+
+/// A server of each version with a busy cache, and pairs of clients that have had their locks there.
+fn everywhere(work: impl Fn(&RealServer, &mut [Pair]) + Sync) {
+    on_each_version(|binary| {
+        let server = binary.start(&[]);
+        let mut pairs = Pair::all(&server, LEASE, true);
+        let keys: Vec<_> = pairs.iter().map(Pair::sentinel_key).collect();
+        let traffic = Traffic::start(server.address(), seed(), 1, keys.clone());
+        on_each(
+            &mut pairs,
+            |pair, ()| drop(pair.hold().release()),
+            repeat(()),
+        );
+        traffic.wait_until_busy(&keys, |request| server.command(request));
+        work(&server, &mut pairs);
+    });
+}
+
+/// The sentinel goes, and nobody who knows the server waits for that.
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
+    everywhere(|server, pairs| {
+        // First on a server that has never forgotten anything, then on one that was flushed.
+        for flushed in [false, true] {
+            if flushed {
+                server.flush_all();
+            }
+            let check = |pair: &mut Pair, ()| {
+                let held = pair.hold();
+                assert!(pair.exchange(), "{pair}: the memory is old enough");
+                delete(server, &pair.sentinel_key());
+                let what = format!("{server}, {pair}, flushed: {flushed}");
+                assert!(pair.exchange(), "{what}: a wait");
+                let contender = pair.contender.clone();
+                let second = pair.attempt(&contender, PRECIOUS);
+                assert!(second.is_none(), "{what}: two guards");
+                drop(held.release());
+            };
+            on_each(pairs, check, repeat(()));
+        }
+    });
+}
+
+/// The record goes. Two guards may be valid then until the next renewal: that is not promised away.
+#[test]
+fn a_lost_record_is_told_and_the_next_token_is_higher() {
+    everywhere(|server, pairs| {
+        let check = |pair: &mut Pair, ()| {
+            let held = pair.hold();
+            delete(server, &pair.lock_key());
+            let contender = pair.contender.clone();
+            // Outside of the promise, two may be valid now; the token tells them apart.
+            let granted = pair.contend(&contender, &held, |_| false);
+            let (guard, _) = granted.expect("it is free");
+            let reason = held.lost();
+            assert!(
+                matches!(reason, LossReason::TakenOver | LossReason::Vanished),
+                "{pair}: {reason}"
+            );
+            let outcome = held.release().expect("the server is there");
+            assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason }, "{pair}");
+            // What the first one did is no harm to the second one.
+            let outcome = guard.release().expect("the server is there");
+            assert_eq!(outcome, ReleaseOutcome::Released, "{pair}");
+        };
+        on_each(pairs, check, repeat(()));
+    });
+}
+
+#[test]
+fn tokens_rise_over_the_eviction_of_their_counter() {
+    everywhere(|server, pairs| {
+        let check = |pair: &mut Pair, ()| {
+            for _ in 0..3 {
+                drop(pair.hold().release());
+                delete(server, &pair.fence_key());
+                // Its token is higher.
+                drop(pair.hold().release());
+            }
+        };
+        on_each(pairs, check, repeat(()));
+    });
+}

@@ -1,0 +1,194 @@
+//! Another run of the server, in a busy cache: also one that looks like the run before, and one
+//! that keeps its items (`-e`) while the wall clock was set.
+
+use super::either::{Guard, LONG};
+use super::memcached::{Binary, RealServer, Surroundings, can_have_process_id_1, faketime};
+use super::pair::{Pair, on_each};
+use super::traffic::Traffic;
+use super::{on_each_version, seed};
+use core::iter::repeat;
+use core::time::Duration;
+use memlatch::ReleaseOutcome;
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+/// The longest lease, and that of the lock that is at stake.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// One way to restart a server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Restart {
+    name: &'static str,
+    /// The server is process 1 before and after.
+    process_id_1: bool,
+    before: Option<&'static str>,
+    after: Option<&'static str>,
+    /// The server keeps its items.
+    warm: bool,
+    /// The server's clock goes back: fencing tokens do not rise over that.
+    back: bool,
+}
+
+const RESTARTS: [Restart; 6] = [
+    Restart {
+        name: "as it is",
+        process_id_1: false,
+        before: None,
+        after: None,
+        warm: false,
+        back: false,
+    },
+    Restart {
+        name: "as process 1 again",
+        process_id_1: true,
+        before: None,
+        after: None,
+        warm: false,
+        back: false,
+    },
+    // Process id and start second are those of the run before.
+    Restart {
+        name: "as process 1 again, in the same second",
+        process_id_1: true,
+        before: Some("@2026-01-01 00:00:00"),
+        after: Some("@2026-01-01 00:00:00"),
+        warm: false,
+        back: true,
+    },
+    Restart {
+        name: "warm",
+        process_id_1: false,
+        before: None,
+        after: None,
+        warm: true,
+        back: false,
+    },
+    Restart {
+        name: "warm, with the wall clock set forward",
+        process_id_1: false,
+        before: Some("+0"),
+        after: Some("+40"),
+        warm: true,
+        back: false,
+    },
+    Restart {
+        name: "warm, with the wall clock set back",
+        process_id_1: false,
+        before: Some("+0"),
+        after: Some("-40"),
+        warm: true,
+        back: true,
+    },
+];
+
+impl Restart {
+    fn surroundings(self, wall_clock: Option<&str>) -> Surroundings {
+        Surroundings {
+            process_id_1: self.process_id_1,
+            wall_clock: wall_clock.map(str::to_owned),
+        }
+    }
+
+    fn is_possible(self) -> bool {
+        (!self.process_id_1 || can_have_process_id_1())
+            && (self.before.is_none() || faketime().is_some())
+    }
+
+    /// Restarts a server of this version while a lock is held.
+    fn check(self, binary: &Binary) {
+        if !self.is_possible() {
+            return;
+        }
+        let folder = Folder::new(&binary.version);
+        let memory = folder.0.join("memory").display().to_string();
+        // Less does not do with `-e`.
+        let args = ["-e", &memory, "-m", "64"];
+        let args = if self.warm { &args[..] } else { &[] };
+        let mut server = binary.start_in(&self.surroundings(self.before), args);
+        let mut pairs = Pair::all(&server, LEASE, true);
+        let keys = pairs
+            .iter()
+            .flat_map(|pair| [pair.sentinel_key(), pair.lock_key()])
+            .collect();
+        let traffic = Traffic::start(server.address(), seed(), 1, keys);
+        let guards = on_each(&mut pairs, |pair, ()| pair.hold(), repeat(()));
+        // The contender knows this run.
+        on_each(&mut pairs, |pair, ()| pair.exchange(), repeat(()));
+        if self.warm {
+            server.restart_warm(self.surroundings(self.after));
+        } else {
+            server.restart();
+        }
+        for pair in &mut pairs {
+            pair.clock_went_back = self.back;
+        }
+        on_each(
+            &mut pairs,
+            |pair, held| self.contend(pair, &server, held),
+            guards,
+        );
+        assert!(traffic.batches() > 0, "{traffic}");
+    }
+
+    /// The contender and a newcomer try to get what is held.
+    fn contend(self, pair: &mut Pair, server: &RealServer, held: Guard) {
+        let what = format!(
+            "memcached {}, {pair}, restarted {}",
+            server.version(),
+            self.name
+        );
+        for client in [pair.contender.clone(), pair.newcomer()] {
+            let stays_held = |_: &Pair| held.is_valid();
+            // Where the lock was kept, it may stay held.
+            let mut asked = 0;
+            let granted = pair.contend(&client, &held, |pair| {
+                asked += 1;
+                self.warm && asked > 100 && stays_held(pair)
+            });
+            if let Some((guard, two)) = granted {
+                assert!(!two, "{what}: two valid guards");
+                drop(guard.release());
+            }
+        }
+        // What it does now is no harm to others.
+        let other = pair.contender.lock("precious").lease(LEASE);
+        drop(held.release());
+        let other = other.acquire_timeout(LONG).expect("it is free in the end");
+        let outcome = other.release().expect("the server is there");
+        assert_eq!(outcome, ReleaseOutcome::Released, "{what}");
+    }
+}
+
+/// The folder of a server's memory. It is removed when this is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(version: &str) -> Self {
+        // Where it is not written to a disk.
+        let shared = PathBuf::from("/dev/shm");
+        let parent = if shared.is_dir() {
+            shared
+        } else {
+            env::temp_dir()
+        };
+        let folder = parent.join(format!("memlatch-world-{}-{version}", process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn a_restart_in_a_busy_cache_leaves_one_valid_guard() {
+    on_each_version(|binary| {
+        for restart in RESTARTS {
+            restart.check(binary);
+        }
+    });
+}
