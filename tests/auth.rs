@@ -9,10 +9,10 @@ mod memcached;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
-use memcached::RealServer;
+use memcached::{RealServer, Surroundings, faketime};
 use memlatch::lock::Failure;
 use memlatch::server::Server;
-use memlatch::{Dialect, ErrorKind};
+use memlatch::{Dialect, ErrorKind, Verdict, blocking};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -161,6 +161,43 @@ fn a_server_without_accounts_keeps_no_password() {
     let server = Server::start().expect("a free port");
     both_work(&server.address(), &Options::auth(USER, PASSWORD));
     assert_eq!(server.item("memlatch:probe"), None);
+}
+
+/// There, no expiry is in the past: the password is removed behind the request that has told it.
+#[test]
+fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
+    if faketime().is_none() {
+        return;
+    }
+    let at = |clock: &str| Surroundings {
+        wall_clock: Some(clock.to_owned()),
+        ..Surroundings::default()
+    };
+    for binary in memcached::required() {
+        let server = binary.start_in(&at("@1970-01-10 00:00:00"), &[]);
+        for dialect in [None, Some(Dialect::Classic)] {
+            let mut options = Options::auth(USER, PASSWORD);
+            options.dialect = dialect;
+            let parts = ["January 1970", "set the clock"];
+            both_fail(&server.url(), &options, ErrorKind::Unsuitable, &parts);
+            let builder = options.apply(blocking::Client::builder().server(server.url()));
+            let diagnosis = builder.diagnose().expect("it answers");
+            let clock = diagnosis.check("clock").expect("a check");
+            assert_eq!(clock.verdict, Verdict::Unsafe, "{clock:?}");
+            let keys = b"get memlatch:probe memlatch:sentinel\r\n";
+            assert_eq!(server.command(keys), b"END\r\n", "{server}");
+        }
+    }
+    // A clock that was never set, once the month is over: absolute expiries are understood.
+    for binary in memcached::required() {
+        let server = binary.start_in(&at("@1970-02-02 00:00:00"), &[]);
+        let mut options = Options::auth(USER, PASSWORD);
+        for dialect in [None, Some(Dialect::Classic)] {
+            options.dialect = dialect;
+            both_work(&server.url(), &options);
+            assert_eq!(server.command(b"get memlatch:probe\r\n"), b"END\r\n");
+        }
+    }
 }
 
 /// The password of a server changes while clients are connected. They are told on their next

@@ -4,6 +4,7 @@
 use super::founding::{Founded, Founding};
 use super::incarnation::{Capabilities, Dialect, Incarnation, ServerView};
 use super::items::{Failure, Stats, push_gets, push_stats, read_gets};
+use super::items::{push_forget_password, read_forget_password};
 use super::moment::{Moment, Now};
 use super::name::Namespace;
 use super::sentinel::Sentinel;
@@ -20,6 +21,8 @@ pub struct Handshake<'a> {
     forced: Option<Dialect>,
     /// What to say before anything else, until it was said.
     credentials: Option<Credentials<'a>>,
+    /// The server has accepted the password, and may have stored it.
+    authenticated: bool,
     view: Option<ServerView>,
     founding: Founding,
 }
@@ -35,6 +38,7 @@ impl<'a> Handshake<'a> {
             namespace,
             forced: dialect,
             credentials: None,
+            authenticated: false,
             view: None,
             founding: Founding::new(),
         }
@@ -68,6 +72,9 @@ impl<'a> Handshake<'a> {
                 .prepare(self.namespace, view, now.moment, flight);
             return;
         }
+        if self.authenticated {
+            push_forget_password(flight, self.namespace);
+        }
         flight.push_here(&Request::Version);
         // On an item that never exists: the answer tells whether the server knows `mg`. Not `mn`: a
         // server that wants credentials hangs up on so short a line without a word, and one that
@@ -99,6 +106,7 @@ impl<'a> Handshake<'a> {
             return match replies.next_reply()? {
                 Reply::Stored => {
                     self.credentials = None;
+                    self.authenticated = true;
                     Ok(None)
                 }
                 Reply::Error(error) => Ok(Some(Err(Failure::from_reply(&error)))),
@@ -112,6 +120,9 @@ impl<'a> Handshake<'a> {
                 Founded::Yes => self.view.take().map(Ok),
                 Founded::Failed(failure) => Some(Err(failure)),
             });
+        }
+        if self.authenticated {
+            read_forget_password(replies)?;
         }
         let version = match replies.next_reply()? {
             Reply::Version(version) => version,
@@ -242,6 +253,6 @@ mod tests {
             unix_seconds: 0,
         };
         handshake.prepare(now, &mut flight);
-        assert!(flight.bytes().starts_with(b"version\r\n"));
+        assert!(flight.bytes().starts_with(b"delete p:probe\r\nversion\r\n"));
     }
 }

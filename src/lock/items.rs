@@ -25,9 +25,10 @@ use core::fmt;
 /// old one can have reached.
 pub(super) const FENCE_TTL: u64 = 86_400;
 
-/// An absolute expiry that has passed on every server: 1970-01-31, the first second that
-/// memcached does not take for a relative time. Proxies that refuse `-1` let it pass.
-const LONG_PAST: i64 = 2_592_001;
+/// The first second that memcached does not take for a relative time: 1970-01-31. As an expiry it
+/// has passed on every server that locks are kept on ([`Failure::ClockNotSet`]). memcached puts it
+/// in the place of a negative expiry as well, and proxies that refuse `-1` let it pass.
+pub(super) const LONG_PAST: u64 = 2_592_001;
 
 /// Why a server cannot serve locks, or not this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub enum Failure {
     NoStats,
     /// A proxy answers, with statistics of its own.
     Proxy,
+    /// The server's clock stands in January 1970, where memcached takes every expiry for a relative
+    /// time: a record would outlive its lease by weeks.
+    ClockNotSet,
     /// The server has no connection to spare.
     TooManyConnections,
     /// The server wants a user and a password (`-Y`), and none were given.
@@ -80,6 +84,10 @@ impl fmt::Display for Failure {
                 "a proxy answers (its `stats` have `proxy_` lines); locks need a direct connection \
                  to one memcached server, because restarts behind a proxy go unnoticed; set the \
                  address of that server",
+            ),
+            Self::ClockNotSet => f.write_str(
+                "the server's clock stands in January 1970, where an expiry cannot be a point in \
+                 time; set the clock of its machine, then restart memcached",
             ),
             Self::TooManyConnections => f.write_str(
                 "the server has no connection to spare; raise its limit (-c) or close some",
@@ -348,7 +356,7 @@ pub(super) fn push_release(flight: &mut Flight, dialect: Dialect, keys: &LockKey
             verb: StoreVerb::Cas(cas),
             key: keys.lock(),
             client_flags: 0,
-            exptime: LONG_PAST,
+            exptime: exptime(LONG_PAST),
             value: b"",
             noreply: false,
         })),
@@ -571,6 +579,23 @@ pub(super) fn push_stats(flight: &mut Flight) {
 /// has none of them.
 pub(super) const PROXY_STATS: &[u8] = b"proxy_";
 
+/// Writes what removes a password that a server without accounts has stored. On most of them it has
+/// expired already; where the clock stands in January 1970 it has not.
+pub(super) fn push_forget_password(flight: &mut Flight, namespace: &Namespace) {
+    flight.push_here(&Request::Delete {
+        key: namespace.probe(),
+        noreply: false,
+    });
+}
+
+/// Reads the answer to [`push_forget_password`]: nothing depends on it.
+pub(super) fn read_forget_password(replies: &mut Replies<'_>) -> Result<(), DecodeError> {
+    match replies.next_reply()? {
+        Reply::Deleted | Reply::NotFound | Reply::Error(_) => Ok(()),
+        _ => Err(DecodeError::UnexpectedReply),
+    }
+}
+
 /// What is wanted of the general statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stats {
@@ -617,6 +642,7 @@ impl Stats {
         // Times are 32 bits wide; what says otherwise is no memcached server.
         let time = time.filter(|time| u32::try_from(*time).is_ok());
         Ok(match (pid, uptime, time) {
+            (Some(_), Some(_), Some(..=LONG_PAST)) => Err(Failure::ClockNotSet),
             (Some(pid), Some(uptime), Some(time)) if uptime <= time => Ok(Self {
                 pid,
                 uptime,

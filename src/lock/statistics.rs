@@ -3,7 +3,7 @@
 //! Every field is what the server said, or nothing. Lines that are not known are skipped, so that
 //! servers of other releases and makers can be read as well.
 
-use super::items::PROXY_STATS;
+use super::items::{LONG_PAST, PROXY_STATS};
 use crate::wire::{DecodeError, Replies, Reply, parse_u64};
 
 /// memcached's clock stands at 62 when a server starts and shows an uptime of 2.
@@ -114,6 +114,12 @@ impl GeneralStats {
         let time = stats.time.filter(|time| u32::try_from(*time).is_ok());
         let sound = stats.pid.is_some() && stats.uptime.is_some() && stats.uptime <= time;
         Ok((told && sound).then_some(stats))
+    }
+
+    /// Whether the server's clock was ever set: it does not stand in January 1970.
+    #[must_use]
+    pub fn is_clock_set(&self) -> Option<bool> {
+        self.time.map(|time| time > LONG_PAST)
     }
 
     /// Whether the counters show that nothing was ever dropped before its time.

@@ -3,6 +3,7 @@
 use super::founding::UPTIME_AHEAD;
 use super::handshake::release;
 use super::items::{Failure, push_gets, push_stats, read_gets};
+use super::items::{push_forget_password, read_forget_password};
 use super::lease::Lease;
 use super::moment::Moment;
 use super::name::Namespace;
@@ -108,6 +109,8 @@ pub enum Surveyed {
 pub struct Surveyor<'a> {
     namespace: &'a Namespace,
     credentials: Option<Credentials<'a>>,
+    /// The server has accepted the password, and may have stored it.
+    authenticated: bool,
     stage: Stage,
     survey: Survey,
 }
@@ -119,6 +122,7 @@ impl<'a> Surveyor<'a> {
         Self {
             namespace,
             credentials,
+            authenticated: false,
             stage: Stage::Greeting,
             survey: Survey {
                 version: String::new(),
@@ -153,6 +157,9 @@ impl<'a> Surveyor<'a> {
         match self.stage {
             Stage::Greeting => {
                 let probe = self.namespace.probe();
+                if self.authenticated {
+                    push_forget_password(flight, self.namespace);
+                }
                 flight.push(&Request::Version);
                 // As in the handshake, on an item that never exists.
                 flight.push(&Request::MetaGet {
@@ -187,6 +194,7 @@ impl<'a> Surveyor<'a> {
             return match replies.next_reply()? {
                 Reply::Stored => {
                     self.credentials = None;
+                    self.authenticated = true;
                     Ok(Surveyed::Again)
                 }
                 Reply::Error(error) => Ok(Surveyed::Failed(Failure::from_reply(&error))),
@@ -196,6 +204,9 @@ impl<'a> Surveyor<'a> {
         let survey = &mut self.survey;
         self.stage = match self.stage {
             Stage::Greeting => {
+                if self.authenticated {
+                    read_forget_password(replies)?;
+                }
                 if let Some(failure) = greeting(survey, replies)? {
                     return Ok(Surveyed::Failed(failure));
                 }
@@ -380,7 +391,7 @@ mod tests {
         );
         assert_eq!(answer(&mut surveyor, "STORED\r\n"), Ok(Surveyed::Again));
         assert!(!surveyor.is_secret());
-        assert!(sent(&surveyor).starts_with(b"version\r\n"));
+        assert!(sent(&surveyor).starts_with(b"delete p:probe\r\nversion\r\n"));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::fmt;
 
-/// An expiry that has passed on every server: 1970-01-31, the first second that memcached does not
-/// take for a relative time. Proxies that refuse `-1` let it pass.
+/// An expiry that has passed on every server whose clock was set: 1970-01-31, the first second that
+/// memcached does not take for a relative time. `-1` means the same to memcached, and some proxies
+/// refuse it.
 const LONG_PAST: &[u8] = b" 0 2592001 ";
 
 /// The longest user or password, in bytes. The server's own file of accounts has no longer lines.
@@ -66,7 +67,8 @@ impl<'a> Credentials<'a> {
 
     /// Appends the request. A server that wants credentials looks at neither the key nor the two
     /// numbers behind it. One that wants none stores them like any value, and with an expiry that
-    /// has passed, nobody can read them there.
+    /// has passed, nobody can read them there. Where the server's clock was never set, it has not
+    /// passed: the key is to be deleted at once.
     pub(super) fn encode(&self, key: Key<'_>, out: &mut BytesMut) {
         out.extend_from_slice(b"set ");
         out.extend_from_slice(key.as_bytes());

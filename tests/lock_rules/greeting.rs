@@ -297,6 +297,16 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
                 assert_eq!(world.connect(0), refused, "{kind:?} {stats:?}");
             }
         }
+        for (line, clock_set) in [("time 2592001", false), ("time 2592002", true)] {
+            let mut world = World::new(kind);
+            world.server.stats = Stats::With(line);
+            let expected = if clock_set {
+                Ok(())
+            } else {
+                Err(Some(Failure::ClockNotSet))
+            };
+            assert_eq!(world.connect(0).map(|_| ()), expected, "{kind:?} {line}");
+        }
         for line in [
             // memcached's proxy, mcrouter.
             "proxy_conn_requests 0",

@@ -2,7 +2,7 @@
 
 use super::super::diagnosis::{Check, Terms, Verdict};
 use super::{count, found, length, untold};
-use crate::lock::{Sentinel, Survey};
+use crate::lock::{GeneralStats, Sentinel, Survey};
 use core::time::Duration;
 use std::format;
 use std::string::String;
@@ -260,9 +260,20 @@ pub(super) fn round_trip(survey: &Survey, terms: &Terms) -> Check {
 
 pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
     const ID: &str = "clock";
-    let Some(time) = survey.general.as_ref().and_then(|stats| stats.time) else {
+    let general = survey.general.as_ref();
+    let Some(time) = general.and_then(|stats| stats.time) else {
         return untold(ID, "what time it has");
     };
+    if general.and_then(GeneralStats::is_clock_set) == Some(false) {
+        return found(
+            ID,
+            Verdict::Unsafe,
+            "stands in January 1970",
+            "locks are refused there: memcached takes every expiry for a relative time, and a lock \
+             would outlive its holder by weeks",
+        )
+        .advise("set the clock of the server's machine, then restart memcached");
+    }
     let apart = time.abs_diff(terms.unix_seconds);
     if apart <= CLOCKS_AGREE {
         let meaning = "leases go by the server's clock, whatever it says";
@@ -421,5 +432,7 @@ mod tests {
         expect(&at(NOW + 6), Note, "6 s ahead of");
         expect(&at(NOW - 3600), Note, "3600 s behind");
         expect(&at(1_000_000_000), Note, "born later");
+        expect(&at(2_592_001), Unsafe, "January 1970");
+        expect(&at(2_592_002), Note, "behind");
     }
 }
