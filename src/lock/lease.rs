@@ -58,12 +58,13 @@ pub(super) fn watch_needed(lease: Lease) -> Duration {
     on_the_holders_clock + on_the_holders_clock / 100 + Duration::from_nanos(2)
 }
 
-/// How long a lock is to be held without being renewed.
+/// How long a lock is to be held without being renewed, in whole milliseconds, as records state it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lease(Duration);
 
 impl Lease {
-    /// Checks the length of a lease.
+    /// Checks the length of a lease, and rounds it up to whole milliseconds: a holder must not count
+    /// on a lease for longer than its record states.
     ///
     /// # Errors
     /// It is shorter than [`MIN_LEASE`] or longer than [`MAX_LEASE`].
@@ -74,7 +75,12 @@ impl Lease {
         if duration.as_nanos() > MAX_LEASE.as_nanos() {
             return Err(LeaseError::TooLong { lease: duration });
         }
-        Ok(Self(duration))
+        // It keeps below the longest lease, which is a whole number of milliseconds.
+        let whole = Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000);
+        if whole.as_nanos() == duration.as_nanos() {
+            return Ok(Self(whole));
+        }
+        Ok(Self(whole.saturating_add(Duration::from_millis(1))))
     }
 
     /// Its length in nanoseconds, which the longest lease does not come near the end of.
@@ -191,6 +197,22 @@ mod tests {
         }
         let days = Duration::from_secs(40 * 86_400);
         assert_eq!(Lease::new(days), Err(LeaseError::TooLong { lease: days }));
+    }
+
+    #[test]
+    fn parts_of_a_millisecond_are_rounded_up() {
+        for (nanos, millis) in [
+            (100_000_000, 100),
+            (100_000_001, 101),
+            (100_999_000, 101),
+            (101_000_000, 101),
+            (2_999_999_999, 3000),
+        ] {
+            let lease = Lease::new(Duration::from_nanos(nanos)).expect("in range");
+            assert_eq!(lease.duration(), Duration::from_millis(millis), "{nanos}");
+        }
+        let longest = Lease::new(MAX_LEASE - Duration::from_nanos(1)).expect("in range");
+        assert_eq!(longest.duration(), MAX_LEASE);
     }
 
     /// The slowest clock that is allowed measures the lease, the fastest one the watch: the watch

@@ -44,7 +44,6 @@ pub struct LockParts {
     incarnation: Incarnation,
     proof: Proof,
     owner: Owner,
-    /// In whole milliseconds.
     lease: Lease,
     since: u64,
     cas: u64,
@@ -57,14 +56,13 @@ impl LockParts {
     /// `cas` and the expiry `expiry` as far as is known.
     #[must_use]
     pub fn new(namespace: &Namespace, name: &str, grant: &Grant, cas: u64, expiry: u64) -> Self {
-        let millis = u64::try_from(grant.lease.duration().as_millis()).unwrap_or(u64::MAX);
         Self {
             prefix: namespace.prefix().to_owned(),
             name: name.to_owned(),
             incarnation: grant.incarnation,
             proof: grant.proof,
             owner: grant.owner.clone(),
-            lease: Lease::new(Duration::from_millis(millis)).unwrap_or(grant.lease),
+            lease: grant.lease,
             since: grant.since,
             cas,
             token: grant.token,

@@ -189,7 +189,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Lays out a record. Allocates nothing.
+    /// Lays out a record, with the lease rounded up to milliseconds. Allocates nothing.
     #[must_use]
     pub fn new(nonce: Nonce, lease: Duration, since: u64, owner: &Owner) -> Self {
         let mut record = Self {
@@ -199,7 +199,8 @@ impl Record {
         record.put(LAYOUT);
         record.put(b" ");
         record.put(&nonce.hex());
-        let millis = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        let millis = lease.as_nanos().div_ceil(1_000_000);
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         for number in [millis, since] {
             record.put(b" ");
             record.put(itoa::Buffer::new().format(number).as_bytes());
@@ -342,6 +343,16 @@ mod tests {
         for byte in 0..=u8::MAX {
             let known = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
             assert_eq!(Nonce::parse(&[byte; 32]).is_some(), known, "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_record_states_no_shorter_lease_than_was_asked_for() {
+        let owner = Owner::new("h", 1, "");
+        for (nanos, millis) in [(1, 1), (100_999_000, 101), (101_000_000, 101)] {
+            let record = Record::new(NONCE, Duration::from_nanos(nanos), 0, &owner);
+            let read = HolderRecord::parse(record.as_bytes()).expect("our own layout");
+            assert_eq!(read.lease, Duration::from_millis(millis), "{nanos} ns");
         }
     }
 

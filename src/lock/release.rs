@@ -124,8 +124,6 @@ impl<'a> Release<'a> {
         if rest.is_zero() {
             return None;
         }
-        // Records say milliseconds.
-        let rest = rest + Duration::from_nanos(999_999);
         let lease = Lease::new(rest.clamp(MIN_LEASE, MAX_LEASE)).ok()?;
         Some((grant, lease))
     }

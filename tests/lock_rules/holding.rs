@@ -4,8 +4,8 @@ use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, secs};
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Failure, Grant, HolderRecord, Identity, Inspect, Inspected, LossReason, ReadClock,
-    Release, Released, Renew, Renewed, Request,
+    Acquire, Failure, Grant, HolderRecord, Identity, Inspect, Inspected, Lease, LockParts,
+    LossReason, ReadClock, Release, Released, Renew, Renewed, Request,
 };
 use memlatch::wire::TimeLeft;
 
@@ -25,6 +25,28 @@ fn renew<'a>(names: &'a Names, grant: &'a Grant, cas: u64) -> Renew<'a> {
 fn release<'a>(world: &World, names: &'a Names, grant: &Grant, cas: u64) -> Release<'a> {
     let give_up = world.clients[0].moment(world.now + SECOND);
     Release::new(&names.keys, grant, cas, give_up)
+}
+
+/// Whoever reads the record or the parts may take the lock over behind the lease stated there.
+#[test]
+fn what_states_a_lease_states_no_less_than_its_holder_counts_on() {
+    for kind in Kind::ALL {
+        for micros in [100_001, 100_999, 101_000, 2_000_001] {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            let asked = Duration::from_micros(micros);
+            let lease = Lease::new(asked).expect("in range");
+            let grant = world.hold(0, &names, lease);
+            let counted = grant.valid_until.since(grant.sent);
+            assert!(counted >= asked, "{kind:?}: {counted:?} of {asked:?}");
+            let value = world.record(&names).expect("a record");
+            let stated = HolderRecord::parse(value.as_bytes()).expect("ours").lease;
+            let parts = LockParts::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
+            let handed: LockParts = parts.to_string().parse().expect("ours");
+            let handed = handed.lease();
+            assert!(stated >= counted && handed >= counted, "{kind:?} {asked:?}");
+        }
+    }
 }
 
 /// Another's record takes the place of the one that is held.
