@@ -49,7 +49,7 @@ impl<'a> Waiting<'a> {
 
     /// Gives the place back with the lock in hand.
     pub(super) fn won(mut self, lock: &Arc<HeldLock>) {
-        self.leave(Leave::Holding(Arc::clone(lock)));
+        self.leave(Leave::Holding(Arc::clone(lock), clock::moment()));
     }
 
     fn leave(&mut self, how: Leave<HeldLock>) {

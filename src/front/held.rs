@@ -431,18 +431,18 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::lock::{Incarnation, Namespace, Nonce, Origin, Owner, Proof};
 
     const LEASE: Duration = Duration::from_secs(9);
 
-    fn at(seconds: u64) -> Moment {
+    pub(in super::super) fn at(seconds: u64) -> Moment {
         Moment::from_nanos(0).after(Duration::from_secs(seconds))
     }
 
     /// Acquired at 0.
-    fn held() -> Held {
+    pub(in super::super) fn held() -> Held {
         let lease = Lease::new(LEASE).expect("in range");
         let grant = Grant {
             incarnation: Incarnation { pid: 7, started: 1 },

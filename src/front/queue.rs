@@ -76,7 +76,7 @@ impl Hash for Key {
 struct Line<L, N> {
     /// Who holds the lock in this process, as far as is known. The lock may be lost by now.
     holder: Option<Arc<L>>,
-    /// What a holder has handed on to the first one.
+    /// What a holder has handed on to the first one, who can take it.
     estate: Option<Arc<L>>,
     waiting: VecDeque<Waiter<N>>,
     /// How often in a row the lock was handed on.
@@ -117,8 +117,8 @@ pub(crate) enum Standing<L> {
 /// Why somebody leaves a line.
 #[derive(Debug)]
 pub(crate) enum Leave<L> {
-    /// With the lock.
-    Holding(Arc<L>),
+    /// With the lock, at this instant.
+    Holding(Arc<L>, Moment),
     /// The server does not answer, or cannot serve.
     Failed,
     /// For reasons of his own.
@@ -225,8 +225,8 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
         Standing::Contend(line.yields_until)
     }
 
-    /// Gives a place back. Returns what was handed on to somebody who does not want it, where
-    /// nobody is left who does.
+    /// Gives a place back. Returns what was handed on to a waiter that does not want it, where the
+    /// next one cannot take it or there is none: it is to be released.
     pub(crate) fn leave(&self, keys: &LockKeys, place: Place<N>, how: Leave<L>) -> Option<Arc<L>> {
         let key = keys.lock().as_bytes();
         let mut lines = self.lines();
@@ -240,7 +240,18 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
         let index = index.count();
         line.waiting.remove(index);
         match how {
-            Leave::Holding(lock) => line.holder = Some(lock),
+            Leave::Holding(lock, now) => {
+                // The server answers again.
+                line.dispersed = false;
+                let held: &Held = (*lock).as_ref();
+                if held.remaining(now).is_zero() {
+                    // It was lost before it got here, and who noticed that has told the one who
+                    // leaves. The next one would hear of it only from the guard.
+                    line.tell_first();
+                } else {
+                    line.holder = Some(lock);
+                }
+            }
             Leave::Failed => {
                 line.dispersed = true;
                 line.waiting.iter().for_each(|waiter| waiter.news.tell());
@@ -248,8 +259,8 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
             Leave::GivingUp if index == 0 => line.tell_first(),
             Leave::GivingUp => {}
         }
-        if !line.waiting.is_empty() {
-            return None;
+        if let Some(first) = line.waiting.front() {
+            return line.estate.take_if(|_| !first.inherits);
         }
         let line = lines.by_key.remove(key)?;
         self.count.store(lines.by_key.len(), Ordering::Release);
@@ -304,5 +315,134 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
         for line in self.lines().by_key.values() {
             line.waiting.iter().for_each(|waiter| waiter.news.tell());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::held::tests::{at, held};
+    use super::*;
+    use crate::lock::LossReason;
+    use core::sync::atomic::AtomicBool;
+
+    #[derive(Debug)]
+    struct TestLock(Held);
+
+    impl AsRef<Held> for TestLock {
+        fn as_ref(&self) -> &Held {
+            &self.0
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct TestNews(AtomicBool);
+
+    impl News for TestNews {
+        fn tell(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl TestNews {
+        /// Whether something was told since this was last asked.
+        fn take(&self) -> bool {
+            self.0.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    type TestQueues = Queues<TestLock, TestNews>;
+
+    fn lock() -> Arc<TestLock> {
+        Arc::new(TestLock(held()))
+    }
+
+    /// A line of two; `second_inherits` says whether the second one can take what is handed on.
+    fn line_of_two(second_inherits: bool) -> (TestQueues, LockKeys, [Place<TestNews>; 2]) {
+        let (queues, keys) = (TestQueues::new(), held().keys);
+        let first = queues.join(&keys, true, || None);
+        let second = queues.join(&keys, second_inherits, || None);
+        assert!(matches!(
+            queues.standing(&keys, &first, at(1)),
+            Standing::Contend(_)
+        ));
+        assert!(matches!(
+            queues.standing(&keys, &second, at(1)),
+            Standing::Wait(None)
+        ));
+        (queues, keys, [first, second])
+    }
+
+    /// Between the grant and the leaving of the line, the lock may be lost: the server was another
+    /// run, or the deadline has passed.
+    #[test]
+    fn losing_the_lock_on_the_way_out_wakes_the_next() {
+        for noticed in [true, false] {
+            let (queues, keys, [first, second]) = line_of_two(true);
+            let lock = lock();
+            let now = if noticed {
+                lock.0.end(LossReason::ServerRestarted);
+                // Tells the one who is leaving.
+                queues.freed(&keys);
+                assert!(!second.news.take());
+                at(2)
+            } else {
+                lock.0.valid_until()
+            };
+            let unwanted = queues.leave(&keys, first, Leave::Holding(lock, now));
+            assert!(unwanted.is_none());
+            assert!(second.news.take(), "noticed: {noticed}");
+            let standing = queues.standing(&keys, &second, now);
+            assert!(matches!(standing, Standing::Contend(_)), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_held_lets_the_next_sleep_until_it_is_freed() {
+        let (queues, keys, [first, second]) = line_of_two(true);
+        let lock = lock();
+        let until = lock.0.valid_until();
+        queues.leave(&keys, first, Leave::Holding(Arc::clone(&lock), at(2)));
+        assert!(!second.news.take());
+        let standing = queues.standing(&keys, &second, at(2));
+        assert!(matches!(standing, Standing::Wait(Some(end)) if end == until));
+        // Lost behind that: whoever notices tells the next one.
+        lock.0.end(LossReason::ServerRestarted);
+        queues.freed(&keys);
+        assert!(second.news.take());
+        let standing = queues.standing(&keys, &second, at(2));
+        assert!(matches!(standing, Standing::Contend(_)), "{standing:?}");
+    }
+
+    /// A lean lock cannot be made of one with a record.
+    #[test]
+    fn what_the_next_cannot_take_is_to_be_released() {
+        for inherits in [true, false] {
+            let (queues, keys, [first, second]) = line_of_two(inherits);
+            let lock = lock();
+            assert!(queues.hand_on(&keys, &lock, at(2)));
+            assert!(first.news.take());
+            let unwanted = queues.leave(&keys, first, Leave::GivingUp);
+            assert_eq!(unwanted.is_some(), !inherits);
+            assert!(second.news.take());
+            let standing = queues.standing(&keys, &second, at(2));
+            assert_eq!(matches!(standing, Standing::Inherit(_)), inherits);
+            assert_eq!(matches!(standing, Standing::Contend(_)), !inherits);
+        }
+    }
+
+    #[test]
+    fn a_line_closes_up_again_when_the_server_answers() {
+        let (queues, keys, [first, second]) = line_of_two(true);
+        let third = queues.join(&keys, true, || None);
+        queues.leave(&keys, first, Leave::Failed);
+        assert!(second.news.take() && third.news.take());
+        let standing = queues.standing(&keys, &third, at(1));
+        assert!(matches!(standing, Standing::Contend(_)), "{standing:?}");
+        let fourth = queues.join(&keys, true, || None);
+        queues.leave(&keys, third, Leave::Holding(lock(), at(1)));
+        let standing = queues.standing(&keys, &fourth, at(1));
+        assert!(matches!(standing, Standing::Wait(None)), "{standing:?}");
+        let standing = queues.standing(&keys, &second, at(1));
+        assert!(matches!(standing, Standing::Wait(Some(_))), "{standing:?}");
     }
 }
