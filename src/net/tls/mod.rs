@@ -23,11 +23,18 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use session::Session;
 use std::borrow::ToOwned;
 use std::format;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
+
+/// The largest file that is read. The authorities of a whole system take a tenth of it.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// What some editors put in front of a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What users say about TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,11 +116,9 @@ impl Tls {
 }
 
 fn certificates_of(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed = |error| match error {
-        pem::Error::Io(error) => format!("`{}` cannot be read: {error}", file.display()),
-        error => format!("`{}` holds no certificates as PEM: {error}", file.display()),
-    };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(failed)?;
+    let failed = |error| format!("`{}` holds no certificates as PEM: {error}", file.display());
+    let text = contents(file)?;
+    let certificates = CertificateDer::pem_slice_iter(&text);
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(failed)?;
     if certificates.is_empty() {
         return Err(failed(pem::Error::NoItemsFound));
@@ -123,13 +128,31 @@ fn certificates_of(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> 
 
 /// Nothing that the file holds is part of the error.
 fn key_of(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
-        pem::Error::Io(error) => format!("`{}` cannot be read: {error}", file.display()),
-        _ => format!(
+    PrivateKeyDer::from_pem_slice(&contents(file)?).map_err(|_| {
+        format!(
             "`{}` holds no private key as PEM that is not encrypted",
             file.display()
-        ),
+        )
     })
+}
+
+/// The bytes of a file that is not larger than any of these files is, without a byte order mark.
+fn contents(file: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: io::Error| format!("`{}` cannot be read: {error}", file.display());
+    let mut bytes = Vec::new();
+    let open = File::open(file).map_err(failed)?;
+    let read = open.take(LARGEST_FILE + 1).read_to_end(&mut bytes);
+    read.map_err(failed)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(format!(
+            "`{}` is larger than {LARGEST_FILE} bytes; certificates and keys are not",
+            file.display()
+        ));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 fn authorities_of(file: &Path) -> Result<RootCertStore, String> {
