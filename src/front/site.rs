@@ -100,8 +100,8 @@ impl Unconnected {
     pub(crate) fn asking(secret: bool, error: NetError) -> Self {
         match error.cause {
             NetCause::Unauthenticated => Self::Unsuitable(Failure::AuthenticationRequired),
-            cause if secret => Self::Net(NetError::unsent(cause.discreet())),
-            cause => Self::Net(NetError::unsent(cause)),
+            cause if secret => Self::Net(NetError::unsent(cause.at_first().discreet())),
+            cause => Self::Net(NetError::unsent(cause.at_first())),
         }
     }
 

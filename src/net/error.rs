@@ -27,6 +27,8 @@ pub enum NetCause {
     Io(io::Error),
     /// The server closed the connection.
     Closed,
+    /// The server closed the connection before it had answered the first questions.
+    ClosedAtOnce,
     /// It took longer than this.
     Timeout(Duration),
     /// The server sent something that is no reply to what was asked.
@@ -57,6 +59,7 @@ impl NetCause {
             Self::NoAddress => Self::NoAddress,
             Self::Io(error) => Self::Io(io(error)),
             Self::Closed => Self::Closed,
+            Self::ClosedAtOnce => Self::ClosedAtOnce,
             Self::Timeout(limit) => Self::Timeout(*limit),
             Self::Decode { error, start } => Self::Decode {
                 error: *error,
@@ -89,6 +92,21 @@ impl NetCause {
                 Some(Self::Unauthenticated)
             }
             _ => None,
+        }
+    }
+
+    /// The same for an exchange that comes before all others.
+    pub(crate) fn at_first(self) -> Self {
+        let closed = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            )
+        };
+        match self {
+            Self::Closed => Self::ClosedAtOnce,
+            Self::Io(error) if closed(&error) => Self::ClosedAtOnce,
+            other => other,
         }
     }
 
@@ -129,6 +147,10 @@ impl fmt::Display for NetError {
             NetCause::NoAddress => f.write_str("the host name has no addresses"),
             NetCause::Io(error) => write!(f, "the connection failed: {error}"),
             NetCause::Closed => f.write_str("the server closed the connection"),
+            NetCause::ClosedAtOnce => f.write_str(
+                "the server closed the connection at the first questions; is it memcached, does it \
+                 speak the text protocol (not `-B binary`), and is it no proxy, such as twemproxy?",
+            ),
             NetCause::Timeout(limit) => write!(f, "no answer within {limit:?}"),
             NetCause::Decode { error, start } => write!(
                 f,
