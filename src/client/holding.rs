@@ -185,7 +185,7 @@ impl LockGuard {
     /// Asks the server whether the lock is still held: one round trip, which changes nothing.
     ///
     /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
-    /// evicted, flushed or deleted. Before a step that must not be done twice this is the way to
+    /// evicted, flushed, deleted or broken. Before a step that must not be done twice this is the way to
     /// know sooner. The answer is as old as its way back, so it does not take the place of the
     /// [fencing token](Self::fencing_token).
     ///

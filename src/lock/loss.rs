@@ -10,7 +10,7 @@ pub enum LossReason {
     Expired,
     /// Another owner's record stands in its place.
     TakenOver,
-    /// The server has forgotten the record: it was evicted, flushed or deleted.
+    /// The server has no record any more: it was evicted, flushed, deleted, or the lock was broken.
     Vanished,
     /// The server was restarted and has forgotten everything.
     ServerRestarted,
@@ -40,7 +40,7 @@ impl fmt::Display for LossReason {
         f.write_str(match self {
             Self::Expired => "its lease ran out",
             Self::TakenOver => "another owner has it",
-            Self::Vanished => "the server has forgotten it (evicted, flushed or deleted)",
+            Self::Vanished => "the server has forgotten it (evicted, flushed, deleted or broken)",
             Self::ServerRestarted => "the server was restarted",
             Self::Unreachable => "its lease ran out while the server could not be reached",
             Self::Released => "it was released",
