@@ -159,6 +159,9 @@ pub struct SettingStats {
     pub shutdown_command: Option<bool>,
     /// Whether clients may list all keys (not with `-X`).
     pub dump_enabled: Option<bool>,
+    /// Whether there is a crawler, without which keys cannot be listed (not with
+    /// `-o no_lru_crawler`).
+    pub lru_crawler: Option<bool>,
     /// Whether clients must tell a password (`-Y`, or SASL).
     pub auth_enabled: Option<bool>,
     /// Whether the server is a proxy in front of others.
@@ -190,6 +193,7 @@ impl SettingStats {
             b"slab_automove" => settings.slab_automove = parse_u64(value),
             b"shutdown_command" => settings.shutdown_command = switch(value),
             b"dump_enabled" => settings.dump_enabled = switch(value),
+            b"lru_crawler" => settings.lru_crawler = switch(value),
             // The former is the name of the file with the passwords.
             b"auth_enabled_ascii" | b"auth_enabled_sasl" => {
                 let other = settings.auth_enabled == Some(true);

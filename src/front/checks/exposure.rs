@@ -101,6 +101,15 @@ pub(super) fn shutdown_command(survey: &Survey) -> Check {
 pub(super) fn key_dump(survey: &Survey) -> Check {
     const ID: &str = "key-dump";
     let settings = survey.settings.as_ref();
+    if settings.and_then(|settings| settings.lru_crawler) == Some(false) {
+        return found(
+            ID,
+            Verdict::Note,
+            "keys cannot be listed: there is no LRU crawler (no_lru_crawler or no_modern)",
+            "locks can be looked at by their names only",
+        )
+        .advise("`lru_crawler enable` starts one, where locks are to be listed");
+    }
     match settings.and_then(|settings| settings.dump_enabled) {
         None => untold(ID, "whether clients may list all keys"),
         Some(true) if is_guarded(survey) == Some(false) => found(
@@ -180,6 +189,8 @@ mod tests {
         expect(&key_dump(&survey()), Fine, "may list");
         let not = with_settings(|settings| settings.dump_enabled = Some(false));
         expect(&key_dump(&not), Fine, "-X");
+        let idle = with_settings(|settings| settings.lru_crawler = Some(false));
+        expect(&key_dump(&idle), Note, "cannot be listed");
         let silent = with_settings(|settings| settings.dump_enabled = None);
         expect(&key_dump(&silent), Note, "does not tell");
     }

@@ -108,7 +108,7 @@ mod tests {
         "STAT inter 127.0.0.1\r\nSTAT oldest 0\r\nSTAT evictions on\r\nSTAT cas_enabled yes\r\n\
          STAT shutdown_command no\r\nSTAT auth_enabled_sasl no\r\nSTAT auth_enabled_ascii no\r\n\
          STAT item_size_max 1048576\r\nSTAT maxconns_fast yes\r\nSTAT slab_automove 1\r\n\
-         STAT flush_enabled yes\r\nSTAT dump_enabled yes\r\nSTAT temp_lru yes\r\n\
+         STAT flush_enabled yes\r\nSTAT dump_enabled yes\r\nSTAT lru_crawler yes\r\nSTAT temp_lru yes\r\n\
          STAT temporary_ttl 21\r\nSTAT idle_timeout 0\r\nSTAT ext_item_size 512\r\n\
          STAT proxy_enabled no\r\nSTAT memory_file (null)\r\nEND\r\n",
         "STAT items:1:number 1\r\nSTAT items:1:number_temp 0\r\nSTAT items:1:evicted 0\r\n\
