@@ -77,8 +77,9 @@ impl Client {
     /// at the end.
     ///
     /// It is looked at as often as by somebody who wants it: at first every millisecond, in the
-    /// end about twice a second. Another may hold it again when this returns. A holder that has not
-    /// renewed its lock for as long as its lease, and a little more, does not hold it any more.
+    /// end about twice a second. Another may hold it again when this returns. The record of a
+    /// holder that died is there for up to 5 s longer than its lease, and counts as held for as long,
+    /// as it does for [`try_acquire`](super::Lock::try_acquire) and [`holder`](Self::holder).
     ///
     /// # Errors
     /// The name cannot be used, the client was [shut down](Self::shutdown), or the server does not

@@ -1,14 +1,13 @@
 //! Waiting until nobody holds a lock, without acquiring it.
 
 use super::grant::Patience;
-use super::incarnation::{Incarnation, ServerView};
+use super::incarnation::ServerView;
 use super::inspect::{Inspect, Inspected};
 use super::moment::{Moment, Now};
 use super::name::LockKeys;
-use super::observation::Observation;
 use super::operation::{Interruption, Operation, Sealed, Step};
 use super::proof::mark_of;
-use super::record::Nonce;
+use super::record::{Nonce, lease_of};
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
@@ -16,12 +15,12 @@ use core::time::Duration;
 /// Looks at a lock, as often as a contender would, until nobody holds it or the caller's patience
 /// is over. What it saw last is what comes of it.
 ///
-/// A record that has been watched for its whole lease, and a little more, without a renewal counts
-/// as free: nobody believes in it any more, and whoever wants the lock could take it over.
+/// Free means what it means to a look and to a single attempt: the server has no record. That of a
+/// dead holder stays there for up to five seconds longer than its lease. A contender that waits may
+/// take the lock over before that.
 #[derive(Debug)]
 pub struct AwaitFree<'a> {
     look: Inspect<'a>,
-    observation: Observation,
     stamina: Stamina,
 }
 
@@ -37,12 +36,11 @@ impl<'a> AwaitFree<'a> {
     ) -> Self {
         Self {
             look: Inspect::new(keys),
-            observation: Observation::new(),
             stamina: Stamina::of(patience, tolerance, nonce.seed()),
         }
     }
 
-    fn judge(&mut self, seen: Inspected, on: Incarnation, now: Moment) -> Step<Inspected> {
+    fn judge(&mut self, seen: Inspected, now: Moment) -> Step<Inspected> {
         let Inspected::Held {
             ref value,
             cas,
@@ -52,16 +50,11 @@ impl<'a> AwaitFree<'a> {
         else {
             return Step::Done(seen);
         };
-        self.observation.held(on, value, cas, now);
-        if self.observation.ripe(on, now).is_some() {
-            return Step::Done(Inspected::Free);
-        }
         if self.stamina.is_over(now) {
             return Step::Done(seen);
         }
-        let (lease, ripe) = (self.observation.lease(), self.observation.ripe_at());
-        self.stamina
-            .wait(mark_of(value, cas), lease, left, ripe, now)
+        let (mark, lease) = (mark_of(value, cas), lease_of(value));
+        self.stamina.wait(mark, lease, left, None, now)
     }
 }
 
@@ -88,7 +81,7 @@ impl Operation for AwaitFree<'_> {
     ) -> Result<Step<Inspected>, DecodeError> {
         let step = self.look.interpret(server, replies, sent, received)?;
         let step = match step {
-            Step::Done(seen) => self.judge(seen, server.incarnation, received),
+            Step::Done(seen) => self.judge(seen, received),
             other => other,
         };
         Ok(self.stamina.answered(step, received, false))
