@@ -25,6 +25,10 @@ mod demo;
 mod doctor;
 #[path = "command/environment.rs"]
 mod environment;
+#[path = "command/eval.rs"]
+mod eval;
+#[path = "command/json.rs"]
+mod json;
 #[path = "command/leases.rs"]
 mod leases;
 #[path = "command/list.rs"]
@@ -47,3 +51,5 @@ mod tool;
 mod wait;
 #[path = "command/watch.rs"]
 mod watch;
+#[path = "command/width.rs"]
+mod width;

@@ -3,7 +3,7 @@
 use super::args::Global;
 use super::failure::{Failure, code};
 use super::output::{self, Voice};
-use super::{server, shown};
+use super::{server, shown, text};
 use memlatch::{BreakOutcome, Holder};
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal};
@@ -61,7 +61,8 @@ pub(super) async fn break_lock(
         return Ok(code::SUCCESS);
     };
     if !options.json {
-        output::print(&shown::readable(name, Some(&holder), &keys))?;
+        let columns = text::terminal_width();
+        output::print(&shown::readable(name, Some(&holder), &keys, columns))?;
     }
     if !options.yes && !is_wanted(&holder)? {
         told("declined", Some(&holder)).tell("")?;

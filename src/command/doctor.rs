@@ -5,7 +5,7 @@ use super::duration;
 use super::failure::{Failure, code};
 use super::leases::{DefaultLease, Leases};
 use super::output::{self, Paint};
-use super::server;
+use super::{server, shown, text};
 use core::fmt::Write;
 use core::time::Duration;
 use memlatch::{Builder, Check, Client, Diagnosis, TemporaryLru, Verdict};
@@ -37,6 +37,12 @@ pub(super) struct Doctor {
     json: bool,
 }
 
+/// Where the text begins behind a verdict.
+const INDENT: usize = 9;
+
+/// How wide the names of checks are.
+const IDS: usize = 18;
+
 /// What came of `--fix`.
 enum Fix {
     /// Locks are kept already, or nothing is ever dropped.
@@ -66,13 +72,17 @@ pub(super) async fn doctor(global: &Global, options: &Doctor) -> Result<u8, Fail
         tokio::time::sleep(length).await;
         diagnosis = builder.diagnose().await?.since(&diagnosis);
     }
-    let text = if options.json {
-        format!("{}\n", object(&diagnosis, fixed.as_ref()))
+    let shown = if options.json {
+        text::json_line(&object(&diagnosis, fixed.as_ref()))
     } else {
-        let paint = Paint::for_stdout();
-        readable(&diagnosis, fixed.as_ref(), global.verbose > 0, paint)
+        let style = Style {
+            explain: global.verbose > 0,
+            paint: Paint::for_stdout(),
+            columns: text::terminal_width().unwrap_or(usize::MAX),
+        };
+        readable(&diagnosis, fixed.as_ref(), style)
     };
-    output::print(&text)?;
+    output::print(&shown)?;
     Ok(match diagnosis.verdict() {
         Verdict::Fine | Verdict::Note => code::SUCCESS,
         Verdict::Warning => code::FAILED,
@@ -100,16 +110,51 @@ async fn fix(builder: Builder<Client>, diagnosis: &Diagnosis) -> Fix {
     }
 }
 
-fn readable(diagnosis: &Diagnosis, fix: Option<&Fix>, explain: bool, paint: Paint) -> String {
+/// How a diagnosis is written.
+#[derive(Clone, Copy)]
+struct Style {
+    /// What is fine is explained as well.
+    explain: bool,
+    paint: Paint,
+    /// The longest line, where there is one.
+    columns: usize,
+}
+
+/// What is wrong comes first, the worst of it at the top, and what is fine in short.
+fn readable(diagnosis: &Diagnosis, fix: Option<&Fix>, style: Style) -> String {
     let mut text = String::new();
     if let Some(fix) = fix {
-        let _ = writeln!(text, "{}\n", told(fix));
+        for line in told(fix).lines() {
+            put(&mut text, line, style);
+        }
+        text.push('\n');
     }
-    for check in &diagnosis.checks {
-        describe(&mut text, check, explain, paint);
+    let (mut described, fine): (Vec<&Check>, Vec<&Check>) = diagnosis
+        .checks
+        .iter()
+        .partition(|check| style.explain || check.verdict != Verdict::Fine);
+    described.sort_by_key(|check| core::cmp::Reverse(check.verdict));
+    for check in described {
+        describe(&mut text, check, style);
     }
-    text.push_str(&summary(diagnosis));
+    if !fine.is_empty() {
+        let ids: Vec<&str> = fine.iter().map(|check| check.id).collect();
+        let line = format!("{:<INDENT$}{}", "fine", ids.join(", "));
+        let line = text::wrapped(&line, style.columns, INDENT);
+        let rest = line.strip_prefix("fine").unwrap_or(&line);
+        let _ = writeln!(text, "{}{rest}", style.paint.good("fine"));
+    }
+    let _ = writeln!(
+        text,
+        "\n{}",
+        text::wrapped(&summary(diagnosis), style.columns, 2)
+    );
     text
+}
+
+/// A line that belongs to the one above it.
+fn put(text: &mut String, line: &str, style: Style) {
+    let _ = writeln!(text, "{}", text::wrapped(line, style.columns, INDENT));
 }
 
 fn told(fix: &Fix) -> String {
@@ -128,24 +173,27 @@ fn told(fix: &Fix) -> String {
     }
 }
 
-fn describe(text: &mut String, check: &Check, explain: bool, paint: Paint) {
+fn describe(text: &mut String, check: &Check, style: Style) {
     // The server's words may come from anybody.
     let seen = output::one_line(&check.seen);
-    let word = format!("{:<9}", check.verdict);
+    let word = format!("{:<INDENT$}", check.verdict);
     let word = match check.verdict {
-        Verdict::Fine => paint.good(&word),
-        Verdict::Note => paint.bold(&word),
-        _ => paint.bad(&word),
+        Verdict::Fine => style.paint.good(&word),
+        Verdict::Note => style.paint.bold(&word),
+        _ => style.paint.bad(&word),
     };
-    let _ = writeln!(text, "{word}{:<18}{seen}", check.id);
-    if check.verdict == Verdict::Fine && !explain {
-        return;
+    if INDENT + IDS + text::width(&seen) <= style.columns {
+        let _ = writeln!(text, "{word}{:<IDS$}{seen}", check.id);
+    } else {
+        let _ = writeln!(text, "{word}{}", check.id);
+        put(text, &format!("{:INDENT$}{}", "", sentence(&seen)), style);
     }
     for line in [Some(&check.meaning), check.advice.as_ref()]
         .into_iter()
         .flatten()
     {
-        let _ = writeln!(text, "         {}", sentence(&output::one_line(line)));
+        let line = sentence(&output::one_line(line));
+        put(text, &format!("{:INDENT$}{line}", ""), style);
     }
 }
 
@@ -161,7 +209,7 @@ fn sentence(text: &str) -> String {
 }
 
 fn summary(diagnosis: &Diagnosis) -> String {
-    let server = &diagnosis.server;
+    let server = output::one_line(&diagnosis.server);
     let count = |verdict| {
         let checks = diagnosis.checks.iter();
         checks.filter(|check| check.verdict == verdict).count()
@@ -189,7 +237,7 @@ fn summary(diagnosis: &Diagnosis) -> String {
     };
     let version = output::one_line(&diagnosis.version);
     let lease = diagnosis.longest_lease;
-    format!("\n{server}, memcached {version}, leases up to {lease:?}: {judgement}{parts}\n")
+    format!("{server}, memcached {version}, leases up to {lease:?}: {judgement}{parts}")
 }
 
 fn object(diagnosis: &Diagnosis, fix: Option<&Fix>) -> Value {
@@ -208,6 +256,7 @@ fn object(diagnosis: &Diagnosis, fix: Option<&Fix>) -> Value {
             Fix::Enabled { seconds, before } => ("enabled", Some(seconds), *before, None),
             Fix::Failed(why) => ("failed", None, None, Some(why)),
         };
+        let before = before.and_then(shown::exact);
         json!({ "outcome": done, "temporary_ttl": seconds, "before": before, "why": why })
     });
     json!({

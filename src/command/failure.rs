@@ -53,6 +53,11 @@ impl Failure {
         Self::new(code::SYSTEM, format!("{what}: {error}"))
     }
 
+    /// The code to end with.
+    pub(super) const fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Says it, and returns the code to end with.
     pub(super) fn report(self) -> u8 {
         if let Some(text) = self.text {

@@ -2,8 +2,8 @@
 
 use super::args::Global;
 use super::failure::{Failure, code};
-use super::output::{self, Paint, Voice};
-use super::{server, shown};
+use super::output::{self, Glyphs, Paint, Voice};
+use super::{server, shown, table, text};
 use memlatch::{ListedLock, Listing, MAX_LISTED};
 
 /// List the locks that are held
@@ -84,19 +84,8 @@ fn table(listing: &Listing) -> String {
     if listing.locks.is_empty() {
         return String::new();
     }
-    let mut rows = vec![["NAME", "HOLDER", "HELD", "EXPIRES", "TOKEN"].map(str::to_owned)];
-    rows.extend(listing.locks.iter().map(|lock| {
-        let holder = &lock.holder;
-        let left = holder.expires_in.map(shown::rough);
-        [
-            name(lock),
-            shown::whose(holder),
-            shown::held_for(holder),
-            left.unwrap_or_else(|| "-".to_owned()),
-            shown::token(holder),
-        ]
-    }));
-    let lines = shown::table(&rows);
+    let glyphs = Glyphs::of_the_locale();
+    let lines = table::lines(&listing.locks, false, text::terminal_width(), glyphs);
     let paint = Paint::for_stdout();
     let mut text = String::new();
     for (number, line) in lines.iter().enumerate() {

@@ -6,11 +6,12 @@ use super::list;
 use super::output::{self, Glyphs, Paint, Voice};
 use super::race::{First, race};
 use super::signals::{ENDING, Signals};
-use super::{duration, server, shown, utc};
+use super::text::{self, Cut};
+use super::{duration, server, shown, table, utc};
 use core::fmt::Write;
 use core::future::poll_fn;
 use core::time::Duration;
-use memlatch::{Client, Holder, ListedLock, Listing, LockError};
+use memlatch::{Client, ListedLock, Listing, LockError};
 use nix::sys::signal::{Signal, raise};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -22,9 +23,6 @@ const SHARE: u32 = 10;
 
 /// How many lines there are where nobody knows the height of the terminal.
 const USUAL_HEIGHT: usize = 24;
-
-/// How wide the bar is that shows what is left of a lease.
-const BAR: usize = 12;
 
 /// Watch the locks that are held
 ///
@@ -185,8 +183,10 @@ impl View {
     fn fail(&mut self, error: &LockError, again: bool) -> Result<(), Failure> {
         match self {
             Self::Table(table) => {
-                let why = table.paint.bad(&output::one_line(&error.to_string()));
-                table.draw(&[why])
+                let why = output::one_line(&error.to_string());
+                let why = text::wrapped(&why, text::terminal_width().unwrap_or(usize::MAX), 2);
+                let lines: Vec<String> = why.lines().map(|line| table.paint.bad(line)).collect();
+                table.draw(&lines)
             }
             Self::Lines(_) => {
                 if !again {
@@ -231,38 +231,18 @@ impl Table {
         if listing.locks.is_empty() {
             return vec![self.paint.faint("no locks")];
         }
-        let mut rows = vec![["NAME", "HOLDER", "HELD", "LEFT", "TOKEN"].map(str::to_owned)];
-        rows.extend(listing.locks.iter().map(|lock| {
-            let holder = &lock.holder;
-            [
-                list::name(lock),
-                shown::whose(holder),
-                shown::held_for(holder),
-                self.left(holder),
-                shown::token(holder),
-            ]
-        }));
-        let mut lines = shown::table(&rows);
+        let columns = text::terminal_width();
+        let mut lines = table::lines(&listing.locks, true, columns, self.glyphs);
         lines[0] = self.paint.bold(&lines[0]);
         lines
     }
 
-    /// What is left of the lease, as a bar.
-    fn left(&self, holder: &Holder) -> String {
-        let Some(left) = holder.expires_in else {
-            return "-".to_owned();
-        };
-        if holder.lease.is_zero() {
-            return shown::rough(left);
-        }
-        let part = left.as_secs_f64() / holder.lease.as_secs_f64();
-        let bar = self.glyphs.bar(part.min(1.0), BAR);
-        format!("{bar} {}", shown::rough(left))
-    }
-
     fn draw(&mut self, lines: &[String]) -> Result<(), Failure> {
         let now = unix_now();
-        let title = format!("{}, {}", self.title, utc::text(now));
+        // The time first, so that shortening takes the end of the address.
+        let title = format!("{}  {}", utc::text(now), self.title);
+        let columns = text::terminal_width().unwrap_or(usize::MAX);
+        let title = text::fitted(&title, columns, Cut::End, self.glyphs.mark());
         let size = rustix::termios::tcgetwinsize(io::stdout());
         let height = match size.map_or(0, |size| usize::from(size.ws_row)) {
             // Some terminals do not know.

@@ -10,6 +10,7 @@ mod doctor;
 mod duration;
 mod environment;
 mod failure;
+mod files;
 mod leases;
 mod list;
 mod live;
@@ -21,9 +22,12 @@ mod script;
 mod secrets;
 mod serve;
 mod server;
+mod shell;
 mod shown;
 mod signals;
 mod status;
+mod table;
+mod text;
 mod trace;
 mod utc;
 mod wait;
@@ -45,10 +49,18 @@ pub(crate) fn main() -> ExitCode {
     }
     match parse() {
         Ok(Ok(args)) => dispatch(args),
-        Ok(Err(failure)) => failure.report(),
-        Err(error) => refuse(&error),
+        Ok(Err(failure)) => not_begun(failure.report()),
+        Err(error) => not_begun(refuse(&error)),
     }
     .into()
+}
+
+/// The end of a command whose command line was not understood, or that asked for help.
+fn not_begun(code: u8) -> u8 {
+    if code != code::SUCCESS {
+        shell::print_end_unless_parsed(code);
+    }
+    code
 }
 
 /// What the command line says, and where it says nothing, the environment.

@@ -1,6 +1,7 @@
 //! What is written where: answers to stdout, everything else to stderr, a line each.
 
 use super::failure::{Failure, code};
+pub(super) use super::text::one_line;
 use nix::sys::signal::Signal;
 use std::io::{self, IsTerminal, Write};
 
@@ -53,20 +54,6 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
             format!("cannot write to standard output: {error}"),
         ),
     })
-}
-
-/// `text` with its control characters written out, so that neither names nor records of others
-/// can break lines or steer a terminal.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// Long text without its middle: it is somebody's argument, and what is wrong stands around it.
@@ -151,6 +138,14 @@ impl Glyphs {
         }
     }
 
+    /// What stands where a text was shortened.
+    pub(super) const fn mark(self) -> &'static str {
+        match self {
+            Self::Blocks => "\u{2026}",
+            Self::Ascii => "...",
+        }
+    }
+
     /// A bar of this width, of which a part is filled.
     pub(super) fn bar(self, part: f64, width: usize) -> String {
         let (full, empty) = match self {
@@ -174,12 +169,6 @@ impl Glyphs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_stays_a_line() {
-        assert_eq!(one_line("a\r\nb\x1b[31m"), "a\\r\\nb\\u{1b}[31m");
-        assert_eq!(one_line("Rüdiger's \"lock\""), "Rüdiger's \"lock\"");
-    }
 
     #[test]
     fn bars_are_drawn_with_what_the_terminal_has() {

@@ -5,8 +5,9 @@ use super::failure::{Failure, code};
 use super::leases::{self, DefaultLease, Leases};
 use super::output::{self, Voice};
 use super::race::{First, race};
+use super::shell::{self, Variables};
 use super::signals::{ENDING, Signals};
-use super::{duration, server};
+use super::{duration, server, shown, text};
 use core::time::Duration;
 use memlatch::{Client, ErrorKind, LockGuard, LockParts, ReleaseOutcome};
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use std::io::Read;
 
 /// How long the way out may take when the server does not answer.
 const WAY_OUT: Duration = Duration::from_secs(1);
+
+/// What all parts begin with.
+const LAYOUT: &str = "p1 ";
 
 /// No parts are longer than this.
 const LONGEST_PARTS: u64 = 8192;
@@ -76,10 +80,11 @@ pub(super) struct Acquire {
 /// The lock that `memlatch acquire` has left held.
 #[derive(Debug, clap::Args)]
 struct Parts {
-    /// The parts that `memlatch acquire` has printed; `-` reads them from standard input, where
-    /// others on the machine cannot see them
-    #[arg(value_name = "PARTS", env = "MEMLATCH_PARTS", hide_env_values = true)]
-    parts: Option<String>,
+    /// The lock's name, which must be the one that the variables are about; or the parts that
+    /// `memlatch acquire` has printed, `-` to read them from standard input, where others on the
+    /// machine cannot see them [default: the parts in the variable MEMLATCH_PARTS]
+    #[arg(value_name = "NAME|PARTS")]
+    lock: Option<String>,
 }
 
 /// Renew a lock that `memlatch acquire` has left held
@@ -123,6 +128,31 @@ pub(super) async fn acquire(
     options: Acquire,
     voice: Voice,
 ) -> Result<u8, Failure> {
+    let json = options.json;
+    let done = acquired(global, options, voice).await;
+    let code = match &done {
+        Ok(Acquired::Held) => None,
+        Ok(Acquired::NotHeld(code)) => Some(*code),
+        Err(failure) => Some(failure.code()),
+    };
+    if let Some(code) = code.filter(|_| !json) {
+        // What the variables may say is about another lock.
+        shell::print_end(code, Variables::Stale);
+    }
+    done.map(|acquired| match acquired {
+        Acquired::Held => code::SUCCESS,
+        Acquired::NotHeld(code) => code,
+    })
+}
+
+/// What came of an attempt to acquire a lock.
+enum Acquired {
+    Held,
+    /// And the code to end with, which may be 0.
+    NotHeld(u8),
+}
+
+async fn acquired(global: &Global, options: Acquire, voice: Voice) -> Result<Acquired, Failure> {
     let name = &options.name;
     server::check(global, name)?;
     let leases = Leases::new(global, options.lease, DefaultLease::Longest)?;
@@ -130,9 +160,10 @@ pub(super) async fn acquire(
     let mut signals = Signals::listen(&ENDING)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
     let builder = server::builder(global)?.max_lease(leases.longest);
+    let ended_by = |signal| Acquired::NotHeld(code::of_signal(signal as i32));
     let client = match race(builder.build(), signals.ending()).await {
         First::A(client) => client?,
-        First::B(signal) => return Ok(code::of_signal(signal as i32)),
+        First::B(signal) => return Ok(ended_by(signal)),
     };
     let done = match race(
         held(&client, &options, leases.lease, voice),
@@ -141,7 +172,7 @@ pub(super) async fn acquire(
     .await
     {
         First::A(done) => done,
-        First::B(signal) => Ok(code::of_signal(signal as i32)),
+        First::B(signal) => Ok(ended_by(signal)),
     };
     // Also takes back what an acquisition that was given up may have left.
     client.shutdown(WAY_OUT).await;
@@ -154,7 +185,7 @@ async fn held(
     options: &Acquire,
     lease: Duration,
     voice: Voice,
-) -> Result<u8, Failure> {
+) -> Result<Acquired, Failure> {
     let name = &options.name;
     let lock = client.lock(name).lease(lease).label(&options.label);
     let guard = match (options.no_wait, options.wait) {
@@ -172,7 +203,7 @@ async fn held(
     let Some(guard) = guard else {
         // As flock(1) has it, the code says it all.
         voice.detail(&format!("lock `{name}`: not to be had"));
-        return Ok(options.conflict_exit_code);
+        return Ok(Acquired::NotHeld(options.conflict_exit_code));
     };
     let remaining = guard.remaining();
     let server = client.server();
@@ -184,21 +215,30 @@ async fn held(
         }
         return Err(failure);
     }
-    Ok(code::SUCCESS)
+    Ok(Acquired::Held)
 }
 
 pub(super) async fn renew(global: &Global, options: &Renew) -> Result<u8, Failure> {
+    let done = renewed(global, options).await;
+    if let (Err(failure), false) = (&done, options.json) {
+        let variables = match failure.code() {
+            code::LOST => Variables::Stale,
+            _ => Variables::Kept,
+        };
+        shell::print_end(failure.code(), variables);
+    }
+    done.map(|()| code::SUCCESS)
+}
+
+async fn renewed(global: &Global, options: &Renew) -> Result<(), Failure> {
     let parts = options.parts.read()?;
-    let (client, guard) = match taken_up(global, &parts).await? {
-        Ok(held) => held,
-        Err(lost) => return Ok(lost.report()),
-    };
+    let (client, guard) = taken_up(global, &parts).await??;
     let remaining = guard.remaining();
     let server = client.server();
     let parts = guard.into_parts();
     let told = tell(&parts, remaining, &server, options.json);
     client.shutdown(WAY_OUT).await;
-    told.map(|()| code::SUCCESS)
+    told
 }
 
 pub(super) async fn release(global: &Global, options: &Release) -> Result<u8, Failure> {
@@ -208,10 +248,8 @@ pub(super) async fn release(global: &Global, options: &Release) -> Result<u8, Fa
         Ok(held) => held,
         Err(lost) => {
             if options.json {
-                output::print(&format!(
-                    "{}\n",
-                    json!({ "name": parts.name(), "released": false })
-                ))?;
+                let object = json!({ "name": parts.name(), "released": false });
+                output::print(&text::json_line(&object))?;
             }
             return Ok(lost.report());
         }
@@ -224,7 +262,7 @@ pub(super) async fn release(global: &Global, options: &Release) -> Result<u8, Fa
     };
     if options.json {
         let object = json!({ "name": parts.name(), "released": lost.is_none() });
-        output::print(&format!("{object}\n"))?;
+        output::print(&text::json_line(&object))?;
     }
     match lost {
         None => Ok(code::SUCCESS),
@@ -264,34 +302,51 @@ async fn taken_up(
 
 impl Parts {
     fn read(&self) -> Result<LockParts, Failure> {
-        let missing = || {
-            Failure::usage(
-                "the parts of the lock are missing; give what memlatch acquire has printed as \
-                 MEMLATCH_PARTS, in the environment, on standard input (-) or as an argument",
-            )
+        let named = match self.lock.as_deref() {
+            None | Some("") => return parse(&in_environment()?),
+            Some("-") => return parse(&on_standard_input()?),
+            Some(parts) if parts.starts_with(LAYOUT) => return parse(parts),
+            Some(name) => name,
         };
-        let text = match self.parts.as_deref() {
-            None | Some("") => return Err(missing()),
-            Some("-") => {
-                let mut text = String::new();
-                let input = std::io::stdin().lock();
-                input
-                    .take(LONGEST_PARTS)
-                    .read_to_string(&mut text)
-                    .map_err(|error| {
-                        Failure::new(
-                            code::INPUT_OUTPUT,
-                            format!("cannot read standard input: {error}"),
-                        )
-                    })?;
-                text
-            }
-            Some(text) => text.to_owned(),
-        };
-        let text = text.trim_end_matches(['\r', '\n']);
-        text.parse()
-            .map_err(|error| Failure::usage(format!("the parts of the lock: {error}")))
+        let parts = parse(&in_environment()?)?;
+        if parts.name() == named {
+            return Ok(parts);
+        }
+        Err(Failure::usage(format!(
+            "the lock `{named}` is not the one that was acquired: MEMLATCH_PARTS is of `{}`. What \
+             memlatch acquire prints for `{named}` was not evaluated",
+            parts.name()
+        )))
     }
+}
+
+fn parse(text: &str) -> Result<LockParts, Failure> {
+    text.trim_end_matches(['\r', '\n'])
+        .parse()
+        .map_err(|error| Failure::usage(format!("the parts of the lock: {error}")))
+}
+
+fn in_environment() -> Result<String, Failure> {
+    let parts = std::env::var("MEMLATCH_PARTS").ok();
+    parts.filter(|parts| !parts.is_empty()).ok_or_else(|| {
+        Failure::usage(
+            "the parts of the lock are missing; give what memlatch acquire has printed as \
+             MEMLATCH_PARTS, in the environment, on standard input (-) or as an argument",
+        )
+    })
+}
+
+fn on_standard_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    let input = std::io::stdin().lock();
+    let read = input.take(LONGEST_PARTS).read_to_string(&mut text);
+    read.map_err(|error| {
+        Failure::new(
+            code::INPUT_OUTPUT,
+            format!("cannot read standard input: {error}"),
+        )
+    })?;
+    Ok(text)
 }
 
 /// Prints what the next command needs.
@@ -302,15 +357,9 @@ fn tell(
     as_json: bool,
 ) -> Result<(), Failure> {
     let text = if as_json {
-        format!("{}\n", object(parts, remaining, server))
+        text::json_line(&object(parts, remaining, server))
     } else {
-        let token = parts.fencing_token().map(|token| token.to_string());
-        format!(
-            "export MEMLATCH_NAME={} MEMLATCH_TOKEN={} MEMLATCH_PARTS={}\n",
-            quoted(parts.name()),
-            token.unwrap_or_default(),
-            quoted(&parts.to_string())
-        )
+        shell::assignments(parts)
     };
     output::print(&text)
 }
@@ -318,27 +367,10 @@ fn tell(
 fn object(parts: &LockParts, remaining: Duration, server: &str) -> Value {
     json!({
         "name": parts.name(),
-        "token": parts.fencing_token(),
+        "token": parts.fencing_token().map(shown::word),
         "parts": parts.to_string(),
         "lease_seconds": parts.lease().as_secs_f64(),
         "remaining_seconds": remaining.as_secs_f64(),
         "server": server,
     })
-}
-
-/// A word for the shell, whatever is in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_stays_a_word() {
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's $(rm)"), r"'it'\''s $(rm)'");
-        assert_eq!(quoted(""), "''");
-    }
 }

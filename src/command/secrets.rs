@@ -2,6 +2,7 @@
 
 use super::args::Global;
 use super::failure::Failure;
+use super::files;
 use memlatch::Builder;
 use std::ffi::OsString;
 use std::path::Path;
@@ -31,6 +32,9 @@ pub(super) struct Secrets {
     #[arg(long, global = true, value_name = "NAME", env = "MEMLATCH_TLS_NAME")]
     tls_name: Option<String>,
 }
+
+/// No file with a user and a password is longer: each has at most 256 bytes.
+const LONGEST_FILE: u64 = 1024;
 
 /// The variables that say the same as the options.
 const VARIABLES: [&str; 5] = [
@@ -116,7 +120,7 @@ pub(super) fn apply<F>(global: &Global, mut builder: Builder<F>) -> Result<Build
 /// The user and the password in a file. Nothing that it holds is part of an error.
 fn account(path: &Path) -> Result<(String, String), Failure> {
     let fail = |why: &str| Failure::usage(format!("--auth-file {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fail(&error.to_string()))?;
+    let text = files::read_text(path, LONGEST_FILE).map_err(|why| fail(&why))?;
     parse(&text).ok_or_else(|| {
         fail("it must hold the user and the password, a line each, or one line user:password")
     })

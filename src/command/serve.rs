@@ -35,6 +35,9 @@ mod with_server {
 
     const MEGABYTE: usize = 1024 * 1024;
 
+    /// The largest file of accounts that is read.
+    const LARGEST_ACCOUNTS: u64 = 1024 * 1024;
+
     /// How often is looked whether a client has ended the server.
     const POLL: Duration = Duration::from_millis(50);
 
@@ -150,7 +153,7 @@ mod with_server {
     /// The lines `user:password` of a file, as memcached reads them.
     fn accounts(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         let fail = |why: String| Failure::usage(format!("-Y {}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        let text = crate::command::files::read_text(path, LARGEST_ACCOUNTS).map_err(fail)?;
         let accounts: Option<Vec<_>> = text
             .lines()
             .filter(|line| !line.is_empty())

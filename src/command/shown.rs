@@ -1,23 +1,42 @@
 //! Locks and their holders, as people and programs are shown them.
 
-use super::{output, utc};
+use super::{output, text, utc};
 use core::fmt::Write;
 use core::time::Duration;
 use memlatch::Holder;
 use memlatch::lock::LockKeys;
 use serde_json::{Map, Value, json};
 
-/// A lock in some lines of text.
-pub(super) fn readable(name: &str, holder: Option<&Holder>, keys: &LockKeys) -> String {
-    let mut text = output::one_line(name);
-    let Some(holder) = holder else {
-        text.push_str("  free\n");
-        return text;
-    };
-    let _ = writeln!(text, "  held by {}", whose(holder));
-    let mut line = |title: &str, value: &str| {
-        let _ = writeln!(text, "  {title:<12}{value}");
-    };
+/// A lock in some lines of text, in at most so many columns if a number is given.
+pub(super) fn readable(
+    name: &str,
+    holder: Option<&Holder>,
+    keys: &LockKeys,
+    columns: Option<usize>,
+) -> String {
+    let mut lines = Vec::new();
+    let name = output::one_line(name);
+    match holder {
+        None => lines.push((2, format!("{name}  free"))),
+        Some(holder) => {
+            lines.push((2, format!("{name}  held by {}", whose(holder))));
+            facts(holder, keys, &mut lines);
+        }
+    }
+    let mut text = String::new();
+    for (indent, line) in lines {
+        match columns {
+            Some(columns) => text.push_str(&text::wrapped(&line, columns, indent)),
+            None => text.push_str(&line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What is known of a holding, a line each with the indent of what does not fit in.
+fn facts(holder: &Holder, keys: &LockKeys, lines: &mut Vec<(usize, String)>) {
+    let mut line = |title: &str, value: &str| lines.push((14, format!("  {title:<12}{value}")));
     if holder.since_unix > 0 {
         let since = utc::text(holder.since_unix);
         let ago = seconds(holder.held_for);
@@ -27,13 +46,17 @@ pub(super) fn readable(name: &str, holder: Option<&Holder>, keys: &LockKeys) -> 
         line("lease", &seconds(holder.lease));
     }
     if let Some(left) = holder.expires_in {
-        line("expires in", &format!("{} unless renewed", seconds(left)));
+        let left = seconds(left);
+        let kept = match holder.lease.is_zero() {
+            true => "",
+            false => "; the server keeps a lock for up to 5 s more than its lease",
+        };
+        line("free in", &format!("{left} at most, unless renewed{kept}"));
     }
     if let Some(token) = holder.last_token {
         line("last token", &token.to_string());
     }
     line("key", &String::from_utf8_lossy(keys.lock().as_bytes()));
-    text
 }
 
 /// A lock as an object. All fields are always there; what is not known is `null`.
@@ -45,11 +68,11 @@ pub(super) fn object(name: &str, holder: Option<&Holder>, server: &str) -> Map<S
         "host": text(|holder| &holder.host),
         "pid": holder.map(|holder| holder.pid).filter(|pid| *pid != 0),
         "label": text(|holder| &holder.label),
-        "since_unix": holder.map(|holder| holder.since_unix),
-        "held_for_seconds": holder.map(|holder| holder.held_for.as_secs()),
+        "since_unix": holder.and_then(|holder| exact(holder.since_unix)),
+        "held_for_seconds": holder.and_then(|holder| exact(holder.held_for.as_secs())),
         "lease_seconds": holder.map(|holder| holder.lease.as_secs_f64()),
         "expires_in_seconds": holder.and_then(|holder| holder.expires_in).map(|left| left.as_secs()),
-        "last_token": holder.and_then(|holder| holder.last_token),
+        "last_token": holder.and_then(|holder| holder.last_token).map(word),
         "server": server,
     });
     match value {
@@ -58,14 +81,47 @@ pub(super) fn object(name: &str, holder: Option<&Holder>, server: &str) -> Map<S
     }
 }
 
+/// A number of 64 bits in JSON: as a string, because many readers know doubles only, which round
+/// it.
+pub(super) fn word(number: u64) -> String {
+    number.to_string()
+}
+
+/// A number that every reader of JSON gets as it is. What is larger is no time or count, but
+/// something that a stranger has written.
+pub(super) fn exact(number: u64) -> Option<u64> {
+    const LARGEST: u64 = 1 << 53;
+    (number <= LARGEST).then_some(number)
+}
+
 /// An object as one line.
 pub(super) fn line(fields: Map<String, Value>) -> String {
-    format!("{}\n", Value::Object(fields))
+    text::json_line(&Value::Object(fields))
 }
 
 /// The holder in a few words, which may come from anybody.
 pub(super) fn whose(holder: &Holder) -> String {
     output::one_line(&holder.to_string())
+}
+
+/// The host of a holder and what it calls itself.
+pub(super) fn where_held(holder: &Holder) -> String {
+    if holder.host.is_empty() {
+        return whose(holder);
+    }
+    let mut text = holder.host.clone();
+    if !holder.label.is_empty() {
+        let _ = write!(text, " \"{}\"", holder.label.escape_debug());
+    }
+    output::one_line(&text)
+}
+
+/// The process id of a holder, where it is known.
+pub(super) fn pid(holder: &Holder) -> String {
+    match holder.host.is_empty() {
+        true => "-".to_owned(),
+        false => holder.pid.to_string(),
+    }
 }
 
 /// `5 s`, `1.5s`.
@@ -103,26 +159,6 @@ pub(super) fn token(holder: &Holder) -> String {
         .map_or_else(|| "-".to_owned(), |token| token.to_string())
 }
 
-/// Rows with columns as wide as they need, the last one as it is.
-pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
-    let mut widths = [0; COLUMNS];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    rows.iter()
-        .map(|row| {
-            let mut line = String::new();
-            for (width, cell) in widths.iter().zip(row) {
-                let _ = write!(line, "{cell:<width$}  ");
-            }
-            line.truncate(line.trim_end().len());
-            line
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,12 +178,5 @@ mod tests {
         }
         assert_eq!(seconds(Duration::from_secs(5)), "5 s");
         assert_eq!(seconds(Duration::from_millis(1500)), "1.5s");
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let cells = |row: [&str; 2]| row.map(str::to_owned);
-        let lines = table(&[cells(["\u{fc}ber", "1"]), cells(["x", "22"])]);
-        assert_eq!(lines, ["\u{fc}ber  1", "x     22"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use super::failure::{Failure, code};
-use super::{output, server, shown};
+use super::{output, server, shown, text};
 
 /// Tell who holds a lock
 #[derive(Debug, clap::Args)]
@@ -20,11 +20,11 @@ pub(super) async fn status(global: &Global, options: Status) -> Result<u8, Failu
     let keys = server::check(global, &name)?;
     let client = server::builder(global)?.build().await?;
     let holder = client.holder(&name).await?;
-    let text = if options.json {
+    let shown = if options.json {
         shown::line(shown::object(&name, holder.as_ref(), &client.server()))
     } else {
-        shown::readable(&name, holder.as_ref(), &keys)
+        shown::readable(&name, holder.as_ref(), &keys, text::terminal_width())
     };
-    output::print(&text)?;
+    output::print(&shown)?;
     Ok(code::SUCCESS)
 }

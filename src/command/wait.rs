@@ -9,8 +9,9 @@ use std::time::Instant;
 
 /// Wait until a lock is free, without acquiring it
 ///
-/// Another may have it again when this ends. A holder that died without giving it back is waited
-/// for until nobody has renewed the lock for as long as its lease.
+/// Another may have it again when this ends. Free means the same to `wait`, `status` and `run -n`:
+/// the server has no record of a holder. That of a holder that died is there for its lease and up to
+/// 5 s more; `run` may take the lock over a little sooner.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Exit codes:

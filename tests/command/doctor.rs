@@ -27,6 +27,13 @@ fn line<'a>(done: &'a Done, id: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no line about {id}: {done:?}"))
 }
 
+/// Checks that a check is named among those that are fine.
+fn assert_fine(done: &Done, id: &str) {
+    let fine = done.out.lines().find(|line| line.starts_with("fine     "));
+    let mut ids = fine.unwrap_or("").split([' ', ',']);
+    assert!(ids.any(|other| other == id), "{id}: {done:?}");
+}
+
 fn object(done: &Done) -> Value {
     assert_eq!(done.out.lines().count(), 1, "{done:?}");
     serde_json::from_str(&done.out).expect("JSON")
@@ -44,8 +51,8 @@ fn a_good_server_is_called_good() {
         let done = doctor(bench, &[]);
         assert_eq!(done.code(), 0, "{done:?}");
         assert_eq!(done.err, "", "{done:?}");
-        assert!(line(&done, "cas").starts_with("fine     cas  "), "{done:?}");
-        assert!(line(&done, "eviction").starts_with("fine "), "{done:?}");
+        assert_fine(&done, "cas");
+        assert_fine(&done, "eviction");
         // What is fine needs no words.
         assert!(!done.out.contains("Nobody can release"), "{done:?}");
         let summary = done.out.lines().last().expect("a line");
@@ -59,12 +66,40 @@ fn a_good_server_is_called_good() {
     });
 }
 
+/// What `doctor` says of lists is what `list` meets.
+#[test]
+fn keys_that_cannot_be_listed_are_told() {
+    for (option, verdict) in [
+        (&["-o", "no_lru_crawler"][..], "note"),
+        (&["-o", "no_modern"], "note"),
+        (&["-X"], "fine"),
+        (&[], "fine"),
+    ] {
+        with(option, |server, bench| {
+            let done = doctor(bench, &["--json"]);
+            let object = object(&done);
+            let dump = check(&object, "key-dump");
+            assert_eq!(dump["verdict"], verdict, "{server} {option:?}: {dump}");
+            let listed = bench.run(&["list"]);
+            let can = dump["meaning"] == "locks can be listed";
+            assert_eq!(can, option.is_empty(), "{server} {option:?}: {dump}");
+            assert_eq!(
+                listed.code(),
+                if can { 0 } else { 69 },
+                "{server}: {listed:?}"
+            );
+        });
+    }
+}
+
 #[test]
 fn warnings_and_dangers_have_their_codes_and_say_what_to_do() {
     with(&[], |_, bench| {
         let done = doctor(bench, &[]);
         assert_eq!(done.code(), 1, "{done:?}");
-        assert!(line(&done, "eviction").starts_with("warning  "), "{done:?}");
+        // What is wrong comes first, and what is fine in one line.
+        assert!(done.out.starts_with("warning  eviction "), "{done:?}");
+        assert_eq!(done.out.matches("fine  ").count(), 1, "{done:?}");
         let advice = "         Start the server with -o temporary_ttl=21";
         assert!(done.out.contains(advice), "{done:?}");
         let summary = done.out.lines().last().expect("a line");
@@ -73,7 +108,7 @@ fn warnings_and_dangers_have_their_codes_and_say_what_to_do() {
     with(&["-C"], |_, bench| {
         let done = doctor(bench, &[]);
         assert_eq!(done.code(), 2, "{done:?}");
-        assert!(line(&done, "cas").starts_with("unsafe   "), "{done:?}");
+        assert!(done.out.starts_with("unsafe   cas "), "{done:?}");
         assert!(done.out.contains("not safe for locks (1 danger, "));
     });
 }
@@ -122,6 +157,8 @@ fn two_looks_tell_what_has_happened_meanwhile() {
         assert!(!done.out.contains("change"), "{done:?}");
         let done = doctor(bench, &["--watch", "50ms"]);
         assert_eq!(done.code(), 0, "{done:?}");
+        assert_fine(&done, "change");
+        let done = doctor(bench, &["-v", "--watch", "50ms"]);
         assert!(
             line(&done, "change").contains("nothing within "),
             "{done:?}"
@@ -137,7 +174,7 @@ fn a_fix_is_made_told_and_made_once() {
         let first = done.out.lines().next().expect("a line");
         assert!(first.starts_with("fix      ") && first.contains("lru temp_ttl 21"));
         assert!(done.out.contains("-o temporary_ttl=21"), "{done:?}");
-        assert!(line(&done, "eviction").starts_with("fine "), "{done:?}");
+        assert_fine(&done, "eviction");
         let settings = server.command(b"stats settings\r\n");
         let settings = String::from_utf8_lossy(&settings).into_owned();
         assert!(settings.contains("STAT temporary_ttl 21\r\n"), "{settings}");

@@ -55,6 +55,14 @@ fn a_command_line_that_cannot_be_used_is_refused_in_one_line() {
             "scheme is unknown",
         ),
         (
+            &["run", "--server", "a:1,b:2", "x", "true"],
+            "several servers; name one",
+        ),
+        (
+            &["list", "--server", "user:secret@h"],
+            "`...@h` is no server address: user and password",
+        ),
+        (
             &["run", "--server", "h:1\r\nflush_all", "x", "true"],
             "control characters",
         ),
@@ -176,6 +184,32 @@ fn a_server_that_speaks_something_else_is_told_apart() {
         }
         assert!(!bench.has("intruder"));
     }
+}
+
+/// A proxy that closes the connection at what it does not know, and a server that speaks the binary
+/// protocol only, are named as what it may be.
+#[test]
+fn closed_connection_gets_a_hint() {
+    let hint = "is it memcached, does it speak the text protocol (not `-B binary`)";
+    for binary in crate::memcached::required() {
+        let server = binary.start(&["-B", "binary"]);
+        let bench = Bench::new(&server.url());
+        for words in [&["run", "x", "true"][..], &["status", "x"], &["doctor"]] {
+            bench.run(words).assert_refused(69, hint);
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        // What was not read makes the end a reset.
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4]);
+        }
+    });
+    let bench = Bench::new(&address);
+    bench.run(&["status", "x"]).assert_refused(69, hint);
+    bench.run(&["status", "x"]).assert_refused(69, "twemproxy");
 }
 
 /// A server without CAS cannot keep locks.

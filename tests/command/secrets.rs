@@ -12,11 +12,12 @@ fn the_password_comes_from_a_file() {
         let bench = Bench::new("");
         fs::write(bench.path("accounts"), ACCOUNT).expect("a file");
         fs::write(bench.path("two-lines"), "user\nopen:sesame\n").expect("a file");
+        fs::write(bench.path("marked"), format!("\u{feff}{ACCOUNT}")).expect("a file");
         fs::write(bench.path("wrong"), "user:open:barley\n").expect("a file");
         let accounts = bench.path("accounts");
         let server = binary.start(&["-Y", accounts.to_str().expect("a plain path")]);
         let url = server.url();
-        for file in ["accounts", "two-lines"] {
+        for file in ["accounts", "two-lines", "marked"] {
             let words = ["run", "--server", &url, "--auth-file", file, "x", "true"];
             let done = bench.run(&words);
             assert_eq!((done.code(), done.err.as_str()), (0, ""));
@@ -56,6 +57,17 @@ fn a_password_file_that_cannot_be_used_is_named_and_not_shown() {
     }
     let done = bench.run(&["run", "--auth-file", "missing", "x", "true"]);
     done.assert_refused(64, "--auth-file missing: ");
+    fs::write(bench.path("account"), b"user:\xff\xfe").expect("a file");
+    fs::write(bench.path("long"), "x".repeat(2000)).expect("a file");
+    for (file, says) in [
+        ("account", "not text in UTF-8"),
+        ("long", "longer than 1024 bytes"),
+        (".", "directory"),
+        ("/dev/zero", "longer than 1024 bytes"),
+    ] {
+        let done = bench.run(&["run", "--auth-file", file, "x", "true"]);
+        done.assert_refused(64, says);
+    }
     // An empty variable is one that is not set; nobody listens there.
     let mut command = bench.command(&["status", "x"]);
     command
@@ -110,6 +122,23 @@ fn locks_travel_encrypted() {
         run(&ca, &shown[..2]).assert_refused(64, "--tls-cert needs --tls-key");
         run(&ca, &shown[2..]).assert_refused(64, "--tls-key needs --tls-cert");
         run("missing", &shown).assert_refused(64, "`missing` cannot be read");
+        run("/dev/zero", &shown).assert_refused(64, "is larger than");
+        run(".", &shown).assert_refused(64, "cannot be read");
+        for endless in [
+            ["--tls-cert", &certificate[0], "--tls-key", "/dev/zero"],
+            ["--tls-cert", "/dev/zero", "--tls-key", &certificate[1]],
+        ] {
+            run(&ca, &endless).assert_refused(64, "`/dev/zero` is larger than");
+        }
+        let marked = |file: &str, name: &str| {
+            let text = fs::read_to_string(file).expect("text");
+            fs::write(bench.path(name), format!("\u{feff}{text}")).expect("a file");
+        };
+        marked(&ca, "ca");
+        marked(&certificate[0], "certificate");
+        marked(&certificate[1], "key");
+        let marked = ["--tls-cert", "certificate", "--tls-key", "key"];
+        assert_eq!(run("ca", &marked).code(), 0);
         let done = bench.run(&["run", "--tls-ca", &ca, "x", "true"]);
         done.assert_refused(69, "is for another name");
         let plain = format!("memcached://{}", server.address());

@@ -110,3 +110,23 @@ fn a_wait_that_cannot_be_is_refused() {
     drop(server);
     bench.run(&["wait", "x"]).assert_refused(69, "unavailable");
 }
+
+/// `wait`, `status`, `list` and `run -n` agree on what free means, also while the record of a
+/// holder that was killed is still there.
+#[test]
+fn free_means_the_same_to_every_verb() {
+    for binary in memcached::required() {
+        let server = binary.start(&[]);
+        let bench = Bench::new(&server.url());
+        let acquired = bench.run(&["acquire", "--lease", "1s", "x"]);
+        assert_eq!(acquired.code(), 0, "{acquired:?}");
+        let waited = bench.run(&["wait", "x"]);
+        assert_eq!(waited.code(), 0, "{server}: {waited:?}");
+        let status = bench.run(&["status", "x"]);
+        assert_eq!(status.out, "x  free\n", "{server}");
+        assert_eq!(bench.run(&["list"]).out, "", "{server}");
+        let tried = bench.run(&["run", "-n", "x", "true"]);
+        assert_eq!(tried.code(), 0, "{server}: {tried:?}");
+        assert_eq!(bench.run(&["wait", "-w0", "x"]).code(), 0, "{server}");
+    }
+}

@@ -129,7 +129,7 @@ fn on_a_terminal_there_is_a_table() {
         "HOLDER",
         "LEFT",
         "n00",
-        "elsewhere pid 7",
+        "  7    n00   elsewhere \"job\"",
         "n10",
         "10m 00s",
     ] {
@@ -142,7 +142,7 @@ fn on_a_terminal_there_is_a_table() {
     assert!(shown.ends_with("\x1b[?25h\x1b[?7h"), "{shown}");
     assert!(shown.contains("\x1b[1m"), "{shown}");
     assert!(
-        shown.contains("############ 10m") || shown.contains("\u{2588} 10m"),
+        shown.contains("10m 00s  ############") || shown.contains("10m 00s  \u{2588}"),
         "{shown}"
     );
     let plain = draw(&format!("{words} n0 <&0 2>&1")).expect("as before");

@@ -2,6 +2,7 @@
 
 use super::histogram::Histogram;
 use crate::command::output::{Glyphs, Paint};
+use crate::command::text;
 use core::fmt::Write;
 use core::time::Duration;
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ impl Report {
             "round_trips": self.round_trip.total(),
             "round_trip_micros": micros(&self.round_trip),
         });
-        format!("{object}\n")
+        text::json_line(&object)
     }
 
     pub(super) fn text(&self) -> String {
