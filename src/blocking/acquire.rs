@@ -97,8 +97,9 @@ impl Core {
             if patience == Patience::Once {
                 return Ok(nobody);
             }
-            acquiring.account.waits_for_holder(None);
+            // Who is counted among those who wait has its place.
             waiting.join();
+            acquiring.account.waits_for_holder(None);
         }
         let mut pause = None;
         let mut failure = None;
@@ -126,12 +127,12 @@ impl Core {
                 }
                 Ok(Step::Pause { until, why }) => {
                     self.site.note_pause(why, until.since(clock::moment()));
-                    acquiring.account.waits();
                     if why == Pause::Held {
+                        waiting.join();
                         let free_by = acquiring.acquire.free_by();
                         acquiring.account.waits_for_holder(free_by);
-                        waiting.join();
                     }
+                    acquiring.account.waits();
                     pause = Some(until);
                 }
                 Ok(Step::Done(acquired)) => {

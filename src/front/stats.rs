@@ -83,7 +83,8 @@ pub struct Stats {
 
     /// Locks that are held now.
     pub held: u64,
-    /// Calls that wait now, see `acquired_after_wait`.
+    /// Calls that wait now, see `acquired_after_wait`. A call that waits for another holder and is
+    /// counted here has its place in the line: calls that begin later come behind it.
     pub waiting: u64,
 
     /// How long calls waited that did not get the lock at the first try, whatever came of them: from
