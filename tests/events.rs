@@ -293,7 +293,6 @@ impl Story {
             // Another waits for the one who has it now.
             let waiter = scope.spawn(|| client.lock("taken").acquire().expect("in the end"));
             until("it waits", || client.stats().waiting == 1);
-            thread::sleep(Duration::from_millis(50));
             assert_eq!(guard.release().expect("told"), ReleaseOutcome::Released);
             drop(waiter.join().expect("no panic"));
         });

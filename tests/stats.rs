@@ -337,9 +337,6 @@ fn a_lock_is_handed_on() {
         thread::scope(|scope| {
             let waiter = scope.spawn(|| client.lock("estate").acquire().expect("in the end"));
             until("it waits", || client.stats().waiting == 1);
-            // It is behind its first question then, as a rule; where it is not, it inherits all the
-            // same.
-            thread::sleep(Duration::from_millis(50));
             assert_eq!(guard.release().expect("told"), ReleaseOutcome::Released);
             let guard = waiter.join().expect("no panic");
             // The one holds it no more, the other does.

@@ -463,8 +463,7 @@ fn a_connection_is_used_again_for_as_long_as_it_lasts() {
             }
             let after = connections();
             assert!(after <= round * 2, "{after} in {round}");
-            gateway.hang_up.fetch_add(1, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(100));
+            gateway.hang_up();
         }
         drop(client);
 
@@ -480,8 +479,7 @@ fn a_connection_is_used_again_for_as_long_as_it_lasts() {
                     assert_eq!(outcome, ReleaseOutcome::Released);
                 }
                 assert_eq!(gateway.connections.load(Ordering::SeqCst), round);
-                gateway.hang_up.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                gateway.hang_up();
             }
         });
     }

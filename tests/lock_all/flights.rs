@@ -154,6 +154,7 @@ async fn locks_that_were_acquired_apart_are_renewed_together() {
             let kept = two.lock("b").acquire().await.expect("free");
             let set = one.lock_all(["a", "b"]).lease(seconds(4));
             let waiter = tokio::spawn(async move { set.acquire().await });
+            until("it waits", || one.stats().waiting == 1).await;
             tokio::time::sleep(APART).await;
             drop(kept);
             let guard = waiter.await.expect("no panic").expect("free");
@@ -180,6 +181,7 @@ async fn threads_renew_together_what_was_acquired_apart() {
             let kept = two.lock("b").acquire().expect("free");
             let set = one.lock_all(["a", "b"]).lease(seconds(4));
             let waiter = thread::spawn(move || set.acquire());
+            until("it waits", || one.stats().waiting == 1).await;
             tokio::time::sleep(APART).await;
             drop(kept);
             let guard = waiter.join().expect("no panic").expect("free");

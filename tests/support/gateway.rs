@@ -21,8 +21,10 @@ use std::thread;
 pub struct Gateway {
     address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
+    /// How many of them are over.
+    ended: Arc<AtomicUsize>,
     /// Raised to have all connections closed.
-    pub hang_up: Arc<AtomicUsize>,
+    hang_up: Arc<AtomicUsize>,
 }
 
 impl Gateway {
@@ -57,19 +59,27 @@ impl Gateway {
         let gateway = Self {
             address: listener.local_addr().expect("an address"),
             connections: Arc::default(),
+            ended: Arc::default(),
             hang_up: Arc::default(),
         };
         let connections = Arc::clone(&gateway.connections);
+        let ended = Arc::clone(&gateway.ended);
         let hang_up = Arc::clone(&gateway.hang_up);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                // Read first: whatever is counted is ended by the next hang-up.
+                let generation = hang_up.load(Ordering::SeqCst);
                 connections.fetch_add(1, Ordering::SeqCst);
                 let config = Arc::clone(&config);
-                let hang_up = Arc::clone(&hang_up);
+                let (ended, hang_up) = (Arc::clone(&ended), Arc::clone(&hang_up));
                 thread::spawn(move || {
                     let session = rustls::ServerConnection::new(config).expect("a session");
                     // Whatever goes wrong, the client notices.
-                    let _ = pass_on(rustls::StreamOwned::new(session, stream), server, &hang_up);
+                    let client = rustls::StreamOwned::new(session, stream);
+                    let _ = pass_on(client, server, || {
+                        hang_up.load(Ordering::SeqCst) != generation
+                    });
+                    ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
@@ -79,14 +89,22 @@ impl Gateway {
     pub fn url(&self) -> String {
         format!("memcacheds://{}", self.address)
     }
+
+    /// Ends all connections that there are, and returns when they are closed.
+    pub fn hang_up(&self) {
+        let open = self.connections.load(Ordering::SeqCst);
+        self.hang_up.fetch_add(1, Ordering::SeqCst);
+        while self.ended.load(Ordering::SeqCst) < open {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 fn pass_on(
     mut client: rustls::StreamOwned<rustls::ServerConnection, TcpStream>,
     server: SocketAddr,
-    hang_up: &AtomicUsize,
+    hangs_up: impl Fn() -> bool,
 ) -> std::io::Result<()> {
-    let generation = hang_up.load(Ordering::SeqCst);
     let mut server = TcpStream::connect(server)?;
     let pause = Some(Duration::from_millis(1));
     while client.conn.is_handshaking() {
@@ -106,7 +124,7 @@ fn pass_on(
             std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
         )
     };
-    while hang_up.load(Ordering::SeqCst) == generation {
+    while !hangs_up() {
         match client.read(&mut chunk) {
             Ok(0) => return Ok(()),
             Ok(length) => server.write_all(&chunk[..length])?,
