@@ -1,6 +1,7 @@
 //! The clock that leases are measured with, and the source of nonces.
 
 use crate::lock::{Moment, Nonce, Now};
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -60,10 +61,16 @@ pub(crate) fn moment() -> Moment {
 ///
 /// A process that forks and goes on using the client in both halves would draw the same nonces
 /// twice; connect anew after a fork.
-#[derive(Debug)]
 pub(crate) struct Nonces {
     base: u128,
     drawn: AtomicU64,
+}
+
+/// Hidden, as those that are drawn.
+impl fmt::Debug for Nonces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nonces").finish_non_exhaustive()
+    }
 }
 
 impl Nonces {
@@ -105,7 +112,7 @@ mod tests {
         ];
         let drawn: BTreeSet<_> = clients
             .iter()
-            .flat_map(|nonces| (0..100).map(|_| format!("{:?}", nonces.draw())))
+            .flat_map(|nonces| (0..100).map(|_| format!("{:x}", nonces.draw())))
             .collect();
         assert_eq!(drawn.len(), 200);
     }

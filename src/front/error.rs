@@ -163,6 +163,15 @@ impl LockError {
         }
     }
 
+    /// Why the lock was lost, where that is what is wrong.
+    #[must_use]
+    pub fn loss_reason(&self) -> Option<LossReason> {
+        match &self.0.cause {
+            Cause::Lost(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+
     /// The server that it happened with, if any.
     #[must_use]
     pub fn server(&self) -> Option<&str> {
@@ -226,15 +235,187 @@ impl fmt::Debug for LockError {
     }
 }
 
-impl core::error::Error for LockError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match &self.0.cause {
-            Cause::Name(error) => Some(error),
-            Cause::Lease(error) => Some(error),
-            Cause::Address(error) => Some(error),
-            Cause::Unavailable(error) | Cause::Unknown(error) => Some(error),
-            Cause::Server(error) => Some(error),
-            _ => None,
+/// The message says everything, so there is no source: what prints a chain of errors would say it
+/// twice.
+impl core::error::Error for LockError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::fencing::StaleToken;
+    use crate::lock::{LockParts, MAX_NAME_LENGTH, Namespace, PartsError};
+    use crate::net::{NetCause, PipelineEnd, SubmitError};
+    use crate::wire::{CredentialsError, DecodeError, FlagError, KeyError};
+    use core::error::Error;
+    use std::format;
+    use std::io;
+    use std::string::ToString;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// The texts of a chain, each as anyhow prints it.
+    fn chain(error: &dyn Error) -> Vec<String> {
+        let all = core::iter::successors(Some(error), |error| (*error).source());
+        all.map(ToString::to_string).collect()
+    }
+
+    fn failures() -> Vec<Failure> {
+        let lease = crate::lock::Lease::new(Duration::ZERO).expect_err("too short");
+        vec![
+            Failure::OutOfMemory,
+            Failure::NoCas,
+            Failure::NoStats,
+            Failure::Proxy,
+            Failure::TooManyConnections,
+            Failure::AuthenticationRequired,
+            Failure::AuthenticationRefused,
+            Failure::ForeignItem,
+            Failure::ForgottenAtOnce,
+            Failure::Lease(lease),
+            Failure::DumpRefused("text".into()),
+            Failure::DumpBusy("text".into()),
+            Failure::Refused("text".into()),
+        ]
+    }
+
+    fn net_causes() -> Vec<NetCause> {
+        let io = || io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
+        let nested = || io::Error::other(LockError::new(Cause::Closed));
+        vec![
+            NetCause::Connect(io()),
+            NetCause::Connect(nested()),
+            NetCause::NoAddress,
+            NetCause::Io(io()),
+            NetCause::Closed,
+            NetCause::Timeout(Duration::from_secs(1)),
+            NetCause::Decode {
+                error: DecodeError::UnknownReply,
+                start: "?".into(),
+            },
+            NetCause::TooMuch,
+            NetCause::TooManyConnections,
+            NetCause::Unauthenticated,
+        ]
+    }
+
+    /// One of each kind of error that there is.
+    fn all() -> Vec<Box<dyn Error>> {
+        let namespace = Namespace::new("p:").expect("plain");
+        let name = namespace.keys(b"").expect_err("empty");
+        let prefix = Namespace::new("a b").expect_err("a space");
+        let lease = crate::lock::Lease::new(Duration::ZERO).expect_err("too short");
+        let address = "x://y".parse::<Address>().expect_err("no scheme of ours");
+        let credentials = CredentialsError::Empty;
+        let causes = vec![
+            Cause::Name(name),
+            Cause::Name(prefix),
+            Cause::Lease(lease),
+            Cause::Address(address.clone()),
+            Cause::Setting(SettingError::Credentials(credentials)),
+            Cause::Set(SetError::Twice),
+            Cause::Timeout {
+                waited: Duration::ZERO,
+                holder: None,
+            },
+            Cause::YoungMemory {
+                lacking: Duration::ZERO,
+            },
+            Cause::Lost(LossReason::Expired),
+            Cause::TooShort {
+                wanted: Duration::ZERO,
+                remaining: Duration::ZERO,
+            },
+            Cause::Closed,
+        ];
+        let nets = || net_causes().into_iter().map(NetError::unsent);
+        let causes = causes
+            .into_iter()
+            .chain(nets().map(Cause::Unavailable))
+            .chain(nets().map(Cause::Unknown))
+            .chain(failures().into_iter().map(Cause::Server));
+        let mut errors: Vec<Box<dyn Error>> = Vec::new();
+        for cause in causes {
+            errors.push(Box::new(LockError::new(cause).about("name")));
         }
+        errors.extend(nets().map(|error| Box::new(error) as Box<dyn Error>));
+        errors.extend(failures().into_iter().map(|failure| Box::new(failure) as _));
+        for parts in [
+            "",
+            "p1 a",
+            &format!("p1 p: {} - - - - - - - - - - -", "n".repeat(2000)),
+        ] {
+            errors.push(Box::new(parts.parse::<LockParts>().expect_err("not parts")));
+        }
+        errors.push(Box::new(PartsError::Name(name)));
+        errors.push(Box::new(PartsError::Lease(lease)));
+        errors.push(Box::new(name));
+        errors.push(Box::new(lease));
+        errors.push(Box::new(address));
+        errors.push(Box::new(credentials));
+        errors.push(Box::new(KeyError::Empty));
+        errors.push(Box::new(FlagError::Unknown));
+        errors.push(Box::new(DecodeError::UnknownReply));
+        errors.push(Box::new(PipelineEnd::Decode(DecodeError::UnknownReply)));
+        errors.push(Box::new(SubmitError::Full));
+        errors.push(Box::new(StaleToken {
+            token: 1,
+            highest: 2,
+        }));
+        errors
+    }
+
+    #[test]
+    fn no_chain_of_errors_says_anything_twice() {
+        assert!(MAX_NAME_LENGTH < 2000);
+        for error in all() {
+            let texts = chain(&*error);
+            for (place, text) in texts.iter().enumerate() {
+                assert!(!text.is_empty(), "{texts:?}");
+                let said = texts[..place].iter().any(|before| before.contains(text));
+                assert!(!said, "said twice: {texts:?}");
+            }
+        }
+    }
+
+    /// An error that is new is to be looked at by the test above.
+    #[test]
+    fn every_error_type_is_among_those_that_are_tested() {
+        const TESTED: &[&str] = &[
+            "AddressError",
+            "CredentialsError",
+            "DecodeError",
+            "Failure",
+            "FlagError",
+            "KeyError",
+            "LeaseError",
+            "LockError",
+            "NameError",
+            "NetError",
+            "PartsError",
+            "PipelineEnd",
+            "StaleToken",
+            "SubmitError",
+            // In src/net/tls/problem.rs.
+            "TlsProblem",
+        ];
+        fn search(folder: &std::path::Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    search(&path, found);
+                } else {
+                    let text = std::fs::read_to_string(path).expect("text");
+                    let impls = text.lines().filter(|line| line.starts_with("impl"));
+                    let names =
+                        impls.filter_map(|line| line.split_once("Error for ")?.1.split(' ').next());
+                    found.extend(names.map(|name| name.trim_end_matches('{').into()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        search(source.as_ref(), &mut found);
+        found.sort();
+        assert_eq!(found, TESTED);
     }
 }

@@ -7,7 +7,10 @@ use core::time::Duration;
 use std::string::String;
 
 /// Who holds a lock, by what the server said at one instant. It may be over already.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` shows nothing by which somebody else could pass for the holder, such as the CAS unique of a
+/// lock [without a record](crate::Lock::lean).
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
     /// The host name the holder gave; empty if the record is not one of ours.
@@ -107,6 +110,21 @@ impl Holder {
     }
 }
 
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holder")
+            .field("host", &self.host)
+            .field("pid", &self.pid)
+            .field("label", &self.label)
+            .field("lease", &self.lease)
+            .field("since_unix", &self.since_unix)
+            .field("held_for", &self.held_for)
+            .field("expires_in", &self.expires_in)
+            .field("last_token", &self.last_token)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.is_empty() {
@@ -117,5 +135,93 @@ impl fmt::Display for Holder {
             write!(f, " \"{}\"", self.label.escape_debug())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::ListedLock;
+    use crate::front::clock::Nonces;
+    use crate::lock::{
+        Acquired, Grant, Incarnation, LeanToken, Lease, LockParts, Moment, Namespace, Nonce,
+        Origin, Owner, Proof, Record,
+    };
+    use std::format;
+    use std::string::ToString;
+
+    const NONCE: Nonce = Nonce::from_random(*b"0123456789abcdef");
+
+    /// All that shows of a lock which is shown by this proof.
+    fn shown(proof: Proof, cas: u64) -> String {
+        let grant = Grant {
+            incarnation: Incarnation { pid: 7, started: 1 },
+            proof,
+            owner: Owner::new("host", 7, "label"),
+            lease: Lease::new(Duration::from_secs(9)).expect("in range"),
+            since: 1,
+            cas,
+            token: Some(1),
+            expiry: 13,
+            sent: Moment::from_nanos(0),
+            echoes: true,
+            valid_until: Moment::from_nanos(9_000_000_000),
+            origin: Origin::Free,
+        };
+        let record = Record::new(NONCE, Duration::from_secs(9), 1, &grant.owner);
+        let parsed = HolderRecord::parse(record.as_bytes()).expect("a record");
+        let holder = Holder {
+            cas,
+            identity: Identity::of_proof(proof),
+            ..Holder::from_record(parsed.clone(), None)
+        };
+        let listed = ListedLock {
+            name: "L".into(),
+            is_hashed: false,
+            holder: holder.clone(),
+        };
+        let namespace = Namespace::new("p:").expect("plain");
+        let parts = LockParts::new(&namespace, "L", &grant, cas, 13);
+        let identity = holder.identity;
+        let leftover = grant.echo();
+        let acquired = Acquired::Granted(grant.clone());
+        format!(
+            "{proof:?} {grant:?} {record:?} {parsed:?} {holder:?} {listed:?} {parts:?} {identity:?} \
+             {leftover:?} {acquired:?} {NONCE:?} {holder}"
+        )
+    }
+
+    /// What is logged does not tell how to pass for the holder.
+    #[test]
+    fn no_debug_shows_what_it_takes_to_be_the_holder() {
+        let token = LeanToken::new(NONCE);
+        for (proof, cas) in [
+            (Proof::Nonce(NONCE), 5),
+            (Proof::Token(token), u64::MAX - 255),
+        ] {
+            let text = shown(proof, cas);
+            let digits = format!("{NONCE:x}");
+            assert_eq!(digits, "30313233343536373839616263646566");
+            for secret in [
+                digits.clone(),
+                u128::from_str_radix(&digits, 16)
+                    .expect("digits")
+                    .to_string(),
+            ] {
+                assert!(!text.contains(&secret), "{text}");
+            }
+            if cas > 5 {
+                assert!(!text.contains(&cas.to_string()), "{text}");
+            }
+            // What it is for is still there.
+            assert!(text.contains("host") && text.contains("label"), "{text}");
+        }
+        let nonces = Nonces::new().expect("random");
+        let drawn = format!("{:x}", nonces.draw());
+        let shown = format!("{nonces:?}");
+        assert!(
+            !shown.contains(&drawn) && !shown.contains(|c: char| c.is_ascii_digit()),
+            "{shown}"
+        );
     }
 }

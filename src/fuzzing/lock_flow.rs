@@ -538,7 +538,7 @@ impl<'a> World<'a> {
         let mut replies = Replies::new(answer);
         let mut replies = core::iter::from_fn(|| replies.next_reply().ok());
         let start = match proof {
-            Proof::Nonce(nonce) => format!("m1 {nonce:?} "),
+            Proof::Nonce(nonce) => format!("m1 {nonce:x} "),
             Proof::Token(token) => {
                 return replies.any(|reply| match reply {
                     Reply::Meta(meta) => meta.flags.cas().is_some_and(|cas| token.is_of(cas)),
@@ -559,7 +559,7 @@ impl<'a> World<'a> {
             "granted by no item of ours"
         );
         let name = match grant.proof {
-            Proof::Nonce(nonce) => format!("{nonce:?}"),
+            Proof::Nonce(nonce) => format!("{nonce:x}"),
             Proof::Token(_) => format!("{}", grant.cas),
         };
         let attempt = self

@@ -5,9 +5,10 @@ use super::items::Failure;
 use super::lease::Lease;
 use super::moment::Moment;
 use super::name::{LockKeys, Namespace};
-use super::proof::Proof;
+use super::proof::{Proof, ShownCas};
 use super::record::{HolderRecord, Owner, Record};
 use crate::wire::TimeLeft;
+use core::fmt;
 use core::time::Duration;
 
 /// How long to try.
@@ -63,7 +64,7 @@ pub enum Origin {
 }
 
 /// A lock that is held, as the rules know it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Grant {
     /// The run of the server that granted it.
     pub incarnation: Incarnation,
@@ -90,6 +91,24 @@ pub struct Grant {
     pub valid_until: Moment,
     /// How it came to the holder.
     pub origin: Origin,
+}
+
+/// Without what it takes to release or renew it.
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("incarnation", &self.incarnation)
+            .field("owner", &self.owner)
+            .field("lease", &self.lease)
+            .field("since", &self.since)
+            .field("cas", &ShownCas(self.cas))
+            .field("token", &self.token)
+            .field("expiry", &self.expiry)
+            .field("sent", &self.sent)
+            .field("valid_until", &self.valid_until)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Grant {

@@ -143,7 +143,7 @@ impl fmt::Display for LockParts {
             write!(f, " {}", String::from_utf8_lossy(&escaped))?;
         }
         match self.proof {
-            Proof::Nonce(nonce) => write!(f, " {nonce:?}")?,
+            Proof::Nonce(nonce) => write!(f, " {nonce:x}")?,
             Proof::Token(token) => write!(f, " t{:016x}", token.first())?,
         }
         write!(
@@ -213,15 +213,7 @@ impl fmt::Display for PartsError {
     }
 }
 
-impl core::error::Error for PartsError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Name(error) => Some(error),
-            Self::Lease(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl core::error::Error for PartsError {}
 
 const NUMBER: &str = "a decimal number";
 

@@ -1,6 +1,7 @@
 //! What shows that the item of a lock is ours.
 
 use super::record::{Nonce, is_ours, mark_of_record, nibble};
+use core::fmt;
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,8 +47,27 @@ const TOP: u64 = 1 << 63;
 ///
 /// Every request that changes the item gives it the next one. Had it the same one all the time, a
 /// renewal that is carried out late, behind a later one, would set the expiry back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeanToken(u64);
+
+/// Hidden: whoever knows the token can pass for the holder.
+impl fmt::Debug for LeanToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeanToken(..)")
+    }
+}
+
+/// A CAS unique in `Debug`: hidden where it is of a holder's making, because it has the token in it.
+pub(super) struct ShownCas(pub(super) u64);
+
+impl fmt::Debug for ShownCas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match LeanToken::of(self.0) {
+            Some(token) => token.fmt(f),
+            None => self.0.fmt(f),
+        }
+    }
+}
 
 impl LeanToken {
     /// A token from a nonce that nobody else has.

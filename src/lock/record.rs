@@ -90,7 +90,15 @@ pub(super) const fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
+/// Hidden: whoever knows the nonce can pass for the holder.
 impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nonce(..)")
+    }
+}
+
+/// All 32 digits, as in the record.
+impl fmt::LowerHex for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
@@ -226,9 +234,11 @@ impl Record {
     }
 }
 
+/// What follows the nonce, which is hidden.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Record({})", self.as_bytes().escape_ascii())
+        let rest = split_record(self.as_bytes()).map_or(&[][..], |(_, rest)| rest);
+        write!(f, "Record(.. {})", rest.escape_ascii())
     }
 }
 

@@ -167,12 +167,5 @@ impl fmt::Display for NetError {
     }
 }
 
-impl core::error::Error for NetError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match &self.cause {
-            NetCause::Connect(error) | NetCause::Io(error) => Some(error),
-            NetCause::Decode { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The message has that of the cause in it, which is therefore not told as the source.
+impl core::error::Error for NetError {}

@@ -8,33 +8,20 @@ use std::string::String;
 
 /// An error of TLS in words of ours.
 #[derive(Debug)]
-struct TlsProblem {
-    text: String,
-    source: Option<Error>,
-}
+struct TlsProblem(String);
 
 impl fmt::Display for TlsProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
-impl core::error::Error for TlsProblem {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.source.as_ref().map(|error| error as _)
-    }
-}
+impl core::error::Error for TlsProblem {}
 
 /// The server hung up before TLS was agreed upon.
 pub(super) fn hung_up() -> io::Error {
     let text = "the server hung up during the TLS handshake; does it speak TLS (-Z) at this port?";
-    io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        TlsProblem {
-            text: text.into(),
-            source: None,
-        },
-    )
+    io::Error::new(io::ErrorKind::UnexpectedEof, TlsProblem(text.into()))
 }
 
 /// The server did not say enough in time.
@@ -43,7 +30,7 @@ pub(super) fn silent(limit: core::time::Duration) -> io::Error {
         "the TLS handshake was not over within {limit:?}; does the server speak TLS (-Z) at this \
          port?"
     );
-    io::Error::new(io::ErrorKind::TimedOut, TlsProblem { text, source: None })
+    io::Error::new(io::ErrorKind::TimedOut, TlsProblem(text))
 }
 
 /// What an error means, while there is no agreement yet or later.
@@ -58,13 +45,7 @@ pub(super) fn of_error(error: &Error, handshaking: bool) -> io::Error {
         }
         error => format!("TLS failed: {error}"),
     };
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        TlsProblem {
-            text,
-            source: Some(error.clone()),
-        },
-    )
+    io::Error::new(io::ErrorKind::InvalidData, TlsProblem(text))
 }
 
 fn certificate(error: &CertificateError) -> String {
@@ -116,5 +97,22 @@ fn refusal(alert: AlertDescription) -> String {
         }
         Alert::ProtocolVersion => "the server speaks neither TLS 1.2 nor TLS 1.3".into(),
         alert => format!("the server ended TLS ({alert:?})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_problem_is_told_twice() {
+        for error in [
+            Error::InvalidCertificate(CertificateError::Expired),
+            Error::AlertReceived(AlertDescription::BadCertificate),
+            Error::DecryptError,
+        ] {
+            let told = of_error(&error, true);
+            assert!(core::error::Error::source(&told).is_none(), "{told}");
+        }
     }
 }
