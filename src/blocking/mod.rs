@@ -160,6 +160,14 @@ impl Client {
         Self::builder().server(address).build()
     }
 
+    /// Makes a client without connecting, see [`Builder::build_lazy`].
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn connect_lazy(address: impl Into<String>) -> Result<Self, LockError> {
+        Self::builder().server(address).build_lazy()
+    }
+
     /// Starts to describe a client.
     #[must_use]
     pub fn builder() -> Builder<Self> {
@@ -264,9 +272,35 @@ impl Builder<Client> {
     /// Connects to the server.
     ///
     /// # Errors
-    /// A setting cannot be used, the server cannot be reached, or it is no memcached server that
+    /// A setting cannot be used, the server cannot be reached (within
+    /// [`wait_for_server`](Self::wait_for_server), if that was set), or it is no memcached server that
     /// locks can be kept on.
     pub fn build(self) -> Result<Client, LockError> {
+        let client = self.build_lazy()?;
+        let core = client.core();
+        let until = core.site.tries_until();
+        let bound = until.map_or(Bound::Open, Bound::Patience);
+        loop {
+            match core.open(bound) {
+                Ok(checkout) => break drop(checkout),
+                Err(why) => thread::sleep(core.site.pause_before_retry(why, until)?),
+            }
+        }
+        Ok(client)
+    }
+
+    /// Makes the client without connecting: the first call that asks the server does. For programs
+    /// that must start while the server is down.
+    ///
+    /// Until the server is there, calls fail or wait as they do while a server is away later:
+    /// [`acquire`](Lock::acquire) bears with it for the lease (at least 5 s),
+    /// [`try_acquire`](Lock::try_acquire) and the others fail with
+    /// [`Unavailable`](crate::ErrorKind::Unavailable). What makes the server unsuitable is found by the
+    /// first call, too.
+    ///
+    /// # Errors
+    /// A setting cannot be used.
+    pub fn build_lazy(self) -> Result<Client, LockError> {
         let settings = self.validate(COUNT)?;
         let connections = Pool::new(settings.connections);
         let core = Arc::new(Core {
@@ -276,10 +310,6 @@ impl Builder<Client> {
             done: Signal::default(),
             closing: Signal::default(),
         });
-        match core.open(Bound::Open) {
-            Ok(checkout) => drop(checkout),
-            Err(why) => return Err(core.site.unconnected(why)),
-        }
         Ok(Client {
             shared: Arc::new(Shared {
                 core,

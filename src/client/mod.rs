@@ -30,6 +30,7 @@ use std::string::String;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// A lock that is held, and who is to be told when it is over.
 #[derive(Debug)]
@@ -127,6 +128,14 @@ impl Client {
         Self::builder().server(address).build().await
     }
 
+    /// Makes a client without connecting, see [`Builder::build_lazy`].
+    ///
+    /// # Errors
+    /// The address cannot be used, or there is no tokio runtime.
+    pub fn connect_lazy(address: impl Into<String>) -> Result<Self, LockError> {
+        Self::builder().server(address).build_lazy()
+    }
+
     /// Starts to describe a client.
     #[must_use]
     pub fn builder() -> Builder<Self> {
@@ -222,6 +231,13 @@ impl Client {
         std::string::ToString::to_string(&self.core().site.settings.address)
     }
 
+    fn start(core: Arc<Core>, runtime: &Handle) -> Self {
+        runtime.spawn(keeper::run(Arc::clone(&core)));
+        Self {
+            shared: Arc::new(Shared { core }),
+        }
+    }
+
     fn core(&self) -> &Arc<Core> {
         &self.shared.core
     }
@@ -244,11 +260,37 @@ impl Builder<Client> {
     ///
     /// # Errors
     /// A setting cannot be used, there is no tokio runtime with I/O and time, the server cannot
-    /// be reached, or it is no memcached server that locks can be kept on.
+    /// be reached (within [`wait_for_server`](Self::wait_for_server), if that was set), or it is no
+    /// memcached server that locks can be kept on.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn build(self) -> Result<Client, LockError> {
+        let (core, runtime) = self.core()?;
+        let until = core.site.tries_until();
+        while let Err(why) = core.connect(core.site.connections.place(None), until).await {
+            sleep(core.site.pause_before_retry(why, until)?).await;
+        }
+        Ok(Client::start(core, &runtime))
+    }
+
+    /// Makes the client and starts the keeper task, without connecting: the first call that asks the
+    /// server does. For programs that must start while the server is down.
+    ///
+    /// Until the server is there, calls fail or wait as they do while a server is away later:
+    /// [`acquire`](crate::Lock::acquire) bears with it for the lease (at least 5 s),
+    /// [`try_acquire`](crate::Lock::try_acquire) and the others fail with
+    /// [`Unavailable`](crate::ErrorKind::Unavailable). What makes the server unsuitable is found by the
+    /// first call, too.
+    ///
+    /// # Errors
+    /// A setting cannot be used, or there is no tokio runtime with I/O and time.
+    pub fn build_lazy(self) -> Result<Client, LockError> {
+        let (core, runtime) = self.core()?;
+        Ok(Client::start(core, &runtime))
+    }
+
+    fn core(self) -> Result<(Arc<Core>, Handle), LockError> {
         let settings = self.validate(COUNT)?;
         let runtime = runtime()?;
         let connections = Connections::new(settings.connections);
@@ -262,13 +304,6 @@ impl Builder<Client> {
             unkept: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
         });
-        match core.connect(core.site.connections.place(None), None).await {
-            Ok(_) => {}
-            Err(why) => return Err(core.site.unconnected(why)),
-        }
-        runtime.spawn(keeper::run(Arc::clone(&core)));
-        Ok(Client {
-            shared: Arc::new(Shared { core }),
-        })
+        Ok((core, runtime))
     }
 }

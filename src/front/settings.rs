@@ -46,6 +46,7 @@ pub struct Builder<F> {
     restart_guard: bool,
     connections: Option<usize>,
     connect_timeout: Duration,
+    server_wait: Duration,
     operation_timeout: Duration,
     dialect: Option<Dialect>,
     credentials: Option<Result<OwnedCredentials, CredentialsError>>,
@@ -65,6 +66,7 @@ impl<F> Builder<F> {
             restart_guard: true,
             connections: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            server_wait: Duration::ZERO,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             dialect: None,
             credentials: None,
@@ -149,6 +151,20 @@ impl<F> Builder<F> {
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
+        self
+    }
+
+    /// For how long `build` goes on trying to reach a server that is not up yet (default: not at all,
+    /// one attempt). It tries about every 100 ms, each time for up to the
+    /// [connect timeout](Self::connect_timeout).
+    ///
+    /// A server that answers and is of no use is an error at once: one that refuses the password, shows a
+    /// certificate that cannot be trusted, or is no memcached. Once a client is built, this plays no
+    /// part; [`acquire`](crate::Lock::acquire) says for how long it bears with a server that does not
+    /// answer.
+    #[must_use]
+    pub fn wait_for_server(mut self, limit: Duration) -> Self {
+        self.server_wait = limit;
         self
     }
 
@@ -311,6 +327,7 @@ impl<F> Builder<F> {
             restart_guard: self.restart_guard,
             connections: count,
             connect_timeout: self.connect_timeout,
+            server_wait: self.server_wait,
             operation_timeout: self.operation_timeout,
             dialect: self.dialect,
             credentials,
@@ -428,6 +445,8 @@ pub(crate) struct Settings {
     pub(crate) restart_guard: bool,
     pub(crate) connections: usize,
     pub(crate) connect_timeout: Duration,
+    /// How long the first connection may be waited for.
+    pub(crate) server_wait: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) dialect: Option<Dialect>,
     pub(crate) credentials: Option<OwnedCredentials>,

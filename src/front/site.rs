@@ -114,6 +114,20 @@ impl Unconnected {
         LockError::new(cause).at(server)
     }
 
+    /// Whether a server that comes up soon may be reached all the same: nothing has answered that is of
+    /// no use.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unsuitable(_) => false,
+            Self::Net(error) => match &error.cause {
+                NetCause::Decode { .. } | NetCause::TooMuch | NetCause::Unauthenticated => false,
+                // What TLS finds in a certificate, or in something that is not TLS.
+                NetCause::Connect(error) => error.kind() != std::io::ErrorKind::InvalidData,
+                _ => true,
+            },
+        }
+    }
+
     /// Whether trying again soon is of no use, and a burden to the server.
     #[cfg(feature = "tokio")]
     pub(crate) const fn calls_for_rest(&self) -> bool {
@@ -173,7 +187,29 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
     }
 }
 
+/// How long a client that is being built leaves a server alone that could not be reached.
+const SERVER_PAUSE: Duration = Duration::from_millis(100);
+
 impl<C, L: AsRef<Held>> Site<C, L> {
+    /// Until when the first connection is tried, from now on; `None` is one attempt.
+    pub(crate) fn tries_until(&self) -> Option<Moment> {
+        let wait = self.settings.server_wait;
+        (!wait.is_zero()).then(|| clock::moment().after(wait))
+    }
+
+    /// For how long to pause before the first connection is tried again; the error where it is not.
+    pub(crate) fn pause_before_retry(
+        &self,
+        why: Unconnected,
+        until: Option<Moment>,
+    ) -> Result<Duration, LockError> {
+        let now = clock::moment();
+        match until {
+            Some(until) if why.may_pass() && now < until => Ok(SERVER_PAUSE.min(until.since(now))),
+            _ => Err(self.unconnected(why)),
+        }
+    }
+
     pub(crate) fn new(settings: Settings, connections: C) -> Result<Self, LockError> {
         let nonces = Nonces::new()
             .map_err(|error| LockError::new(Cause::Setting(SettingError::Random(error))))?;
