@@ -12,10 +12,7 @@
     reason = "a program that shows what it does, in the words that programs use"
 )]
 
-use memlatch::{Client, LockError, LockGuard, LossReason};
-use std::future::Future;
-use std::pin::pin;
-use std::task::Poll;
+use memlatch::{Client, LockError, LockGuard};
 use std::time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,30 +36,16 @@ async fn main() -> Result<(), LockError> {
         };
         println!("elected, term {:?}", guard.fencing_token());
         // The work is a future that is dropped when the lock is lost: it ends at its next await.
-        match while_held(&guard, lead(&guard)).await {
+        match guard.run(lead(&guard)).await {
             Ok(()) => {
                 println!("stepping down");
                 let outcome = guard.release().await?;
                 println!("{outcome:?}");
                 return Ok(());
             }
-            Err(reason) => println!("deposed: {reason}"),
+            Err(error) => println!("deposed: {error}"),
         }
     }
-}
-
-/// Runs `work` for as long as the lock is held.
-async fn while_held<T>(guard: &LockGuard, work: impl Future<Output = T>) -> Result<T, LossReason> {
-    let mut work = pin!(work);
-    let mut lost = pin!(guard.lost());
-    std::future::poll_fn(|cx| {
-        // Loss first: work that could go on must not, once the lock is gone.
-        if let Poll::Ready(reason) = lost.as_mut().poll(cx) {
-            return Poll::Ready(Err(reason));
-        }
-        work.as_mut().poll(cx).map(Ok)
-    })
-    .await
 }
 
 /// Leads for twenty orders. Each carries the term, so that whoever obeys can refuse an older one.

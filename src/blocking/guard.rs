@@ -135,6 +135,53 @@ impl LockGuard {
         }
     }
 
+    /// Runs `work` if the lock is held, and returns what it returned if the lock was held until then.
+    ///
+    /// A thread cannot be ended from outside, so the work gets the guard to ask: [`ensure`](Self::ensure)
+    /// before each step that needs the lock. The guard stays with the caller, to be released or
+    /// dropped as usual.
+    ///
+    /// # Errors
+    /// The lock was lost before the work began, which it does not then, or before it was over
+    /// ([`Lost`](crate::ErrorKind::Lost)); [`loss_reason`](LockError::loss_reason) says why. What the work
+    /// returned is dropped then.
+    ///
+    /// # Example
+    /// ```
+    /// # #[cfg(feature = "server")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// # let server = memlatch::server::Server::start()?;
+    /// # let client = memlatch::blocking::Client::connect(server.address())?;
+    /// let guard = client.lock("invoices/42").acquire()?;
+    /// let written = guard.run(|held| {
+    ///     for step in 1..=3 {
+    ///         held.ensure(Duration::from_secs(1))?;
+    ///         // … write it, with `held.fencing_token()` …
+    ///         # let _ = step;
+    ///     }
+    ///     Ok::<_, memlatch::LockError>(3)
+    /// })??;
+    /// assert_eq!(written, 3);
+    /// # let _ = guard.release()?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "server"))]
+    /// # fn main() {}
+    /// ```
+    pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
+        self.check_held()?;
+        let output = work(self);
+        self.check_held()?;
+        Ok(output)
+    }
+
+    /// Whether the lock is still held, as an error that says why not.
+    pub(super) fn check_held(&self) -> Result<(), LockError> {
+        self.lock.held.check_held(clock::moment())
+    }
+
     /// Gives the lock back and says what truly happened.
     ///
     /// # Errors

@@ -195,6 +195,20 @@ impl LockSetGuard {
         }
     }
 
+    /// Runs `work` if all of the locks are held, and returns what it returned if they were held until
+    /// then, see [`LockGuard::run`].
+    ///
+    /// # Errors
+    /// One of the locks was lost before the work began or was over
+    /// ([`Lost`](crate::ErrorKind::Lost)): the error names it.
+    pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
+        let check = || self.guards.iter().try_for_each(LockGuard::check_held);
+        check()?;
+        let output = work(self);
+        check()?;
+        Ok(output)
+    }
+
     /// Renews all of the locks now, and returns for how long all of them are certain then, see
     /// [`LockGuard::renew`].
     ///

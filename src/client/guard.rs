@@ -7,6 +7,7 @@ use crate::front::{End, HandedOn, Job, LockError, ReleaseOutcome, clock, spanned
 use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
 use core::fmt;
+use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
@@ -119,7 +120,7 @@ impl LockGuard {
             // The timer stands still while the machine is suspended, the lease does not.
             let length = self.lock.held.remaining(now).min(STRETCH);
             let mut deadline = pin!(tokio::time::sleep(length));
-            core::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 if changed.as_mut().poll(cx).is_ready() || deadline.as_mut().poll(cx).is_ready() {
                     Poll::Ready(())
                 } else {
@@ -128,6 +129,52 @@ impl LockGuard {
             })
             .await;
         }
+    }
+
+    /// Runs `work` for as long as the lock is held: returns its output, or ends it when the lock is lost.
+    ///
+    /// Work is ended by dropping it, at the `await` where it stands. It is not polled again once the lock
+    /// is lost, but one poll that computes or blocks for longer than the lock [remains](Self::remaining)
+    /// is not interrupted: the resource's check of the [fencing token](Self::fencing_token) covers that.
+    /// The guard stays with the caller, to be released or dropped as usual.
+    ///
+    /// # Errors
+    /// The lock was lost before the work was done ([`Lost`](crate::ErrorKind::Lost));
+    /// [`loss_reason`](LockError::loss_reason) says why. An output that was ready by then is dropped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work, and leaves the lock held.
+    ///
+    /// # Example
+    /// ```
+    /// # #[cfg(feature = "server")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = memlatch::server::Server::start()?;
+    /// # let client = memlatch::Client::connect(server.address()).await?;
+    /// let guard = client.lock("invoices/42").acquire().await?;
+    /// let token = guard.fencing_token();
+    /// let sum = guard
+    ///     .run(async {
+    ///         // … any number of steps, none of which begins without the lock …
+    ///         # let _ = token;
+    ///         1 + 1
+    ///     })
+    ///     .await?;
+    /// assert_eq!(sum, 2);
+    /// # let _ = guard.release().await?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "server"))]
+    /// # fn main() {}
+    /// ```
+    pub async fn run<W: Future>(&self, work: W) -> Result<W::Output, LockError> {
+        run_while_held(work, self.lost(), || self.check_held()).await
+    }
+
+    /// Whether the lock is still held, as an error that says why not.
+    pub(super) fn check_held(&self) -> Result<(), LockError> {
+        self.lock.held.check_held(clock::moment())
     }
 
     /// Gives the lock back and says what truly happened.
@@ -210,6 +257,29 @@ impl LockGuard {
         self.lock.changed.notify_waiters();
         over
     }
+}
+
+/// Polls `work` until it is over, or `check` says that it must not go on. `lost` is polled beside it,
+/// to be woken when a check would fail.
+pub(super) async fn run_while_held<W: Future>(
+    work: W,
+    lost: impl Future,
+    check: impl Fn() -> Result<(), LockError>,
+) -> Result<W::Output, LockError> {
+    let (mut work, mut lost) = (pin!(work), pin!(lost));
+    let mut is_lost = false;
+    poll_fn(|cx| {
+        is_lost = is_lost || lost.as_mut().poll(cx).is_ready();
+        // Not only when `lost` has noticed: its timer may come late, behind work that blocks.
+        if let Err(error) = check() {
+            return Poll::Ready(Err(error));
+        }
+        match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(check().map(|()| output)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 impl Drop for LockGuard {

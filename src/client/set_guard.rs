@@ -1,6 +1,6 @@
 //! Several locks that are held together.
 
-use super::guard::LockGuard;
+use super::guard::{LockGuard, run_while_held};
 use crate::front::set::outcome;
 use crate::front::{LockError, ReleaseOutcome, SetOutcome};
 use crate::lock::LossReason;
@@ -127,6 +127,19 @@ impl LockSetGuard {
         let danger = self.guards.iter().map(|guard| guard.danger(margin));
         let (guard, remaining) = first(danger).await;
         (self.guards[guard].name(), remaining)
+    }
+
+    /// Runs `work` for as long as all of the locks are held, see [`LockGuard::run`].
+    ///
+    /// # Errors
+    /// One of the locks was lost before the work was done ([`Lost`](crate::ErrorKind::Lost)): the error
+    /// names it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work, and leaves the locks held.
+    pub async fn run<W: Future>(&self, work: W) -> Result<W::Output, LockError> {
+        let check = || self.guards.iter().try_for_each(LockGuard::check_held);
+        run_while_held(work, self.lost(), check).await
     }
 
     /// Renews all of the locks now, and returns for how long all of them are certain then, see

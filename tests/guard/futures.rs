@@ -1,6 +1,6 @@
 //! The async front.
 
-use super::{LEASE, LONG, Site, lost, millis};
+use super::{LEASE, LONG, Site, lost, millis, seconds};
 use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome};
 use std::sync::Arc;
 use std::time::Instant;
@@ -178,4 +178,113 @@ fn nobody_renews_where_the_keepers_runtime_has_ended() {
     let error = runtime.block_on(guard.renew()).expect_err("no keeper");
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(guard.is_valid());
+}
+
+#[tokio::test]
+async fn work_under_a_lock_that_stays_is_run_to_its_end() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        let work = async {
+            tokio::task::yield_now().await;
+            guard.fencing_token()
+        };
+        let token = guard.run(work).await.expect("it stays ours");
+        assert_eq!(token, guard.fencing_token());
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_ends_the_work() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
+        let (held, started) = (Arc::new(()), Arc::new(tokio::sync::Notify::new()));
+        let work = {
+            let (held, started) = (Arc::clone(&held), Arc::clone(&started));
+            async move {
+                started.notify_one();
+                core::future::pending::<()>().await;
+                drop(held);
+            }
+        };
+        let lose = async {
+            started.notified().await;
+            site.delete(guard.key());
+            // Finds out what the next renewal would find out later.
+            guard.verify().await.expect_err("it is gone");
+        };
+        let (ended, ()) = tokio::join!(guard.run(work), lose);
+        let error = ended.expect_err("it is gone");
+        lost(&error, LossReason::Vanished);
+        assert_eq!(error.loss_reason(), Some(LossReason::Vanished));
+        assert_eq!(Arc::strong_count(&held), 1, "the work is dropped");
+        // The guard is still there to be asked, and begins nothing any more.
+        let work = async { panic!("there is no lock to work under") };
+        let error = guard.run(work).await.expect_err("it is gone");
+        lost(&error, LossReason::Vanished);
+        let reason = LossReason::Vanished;
+        let outcome = guard.release().await.expect("known");
+        assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
+    }
+}
+
+/// A poll that blocks for longer than the lease is not followed by another, though no timer has had a
+/// chance to say so, and what it returns is not said to be done under the lock.
+#[tokio::test]
+async fn work_that_outlasts_the_lock_in_one_poll_is_a_loss() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        for ends in [true, false] {
+            let lock = one.lock("a").lease(seconds(2)).max_hold(millis(500));
+            let guard = lock.acquire().await.expect("free");
+            let mut polls = 0;
+            let work = core::future::poll_fn(|cx| {
+                polls += 1;
+                while guard.is_valid() {
+                    std::thread::yield_now();
+                }
+                cx.waker().wake_by_ref();
+                match ends {
+                    true => core::task::Poll::Ready(()),
+                    false => core::task::Poll::Pending,
+                }
+            });
+            let error = guard.run(work).await.expect_err("it is over");
+            assert_eq!(error.loss_reason(), Some(LossReason::Expired), "{error}");
+            assert!(polls <= 1, "{polls}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_drops_the_work_and_keeps_the_lock() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+        for polls in 0..5 {
+            let held = Arc::new(());
+            let inner = Arc::clone(&held);
+            let mut run = Box::pin(guard.run(async move {
+                loop {
+                    tokio::task::yield_now().await;
+                    assert_eq!(Arc::strong_count(&inner), 2);
+                }
+            }));
+            for _ in 0..polls {
+                let pending = core::future::poll_fn(|cx| {
+                    core::task::Poll::Ready(run.as_mut().poll(cx).is_pending())
+                });
+                assert!(pending.await);
+                tokio::task::yield_now().await;
+            }
+            drop(run);
+            assert_eq!(Arc::strong_count(&held), 1);
+            guard.verify().await.expect("still ours");
+        }
+        let outcome = guard.release().await.expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
 }

@@ -154,3 +154,40 @@ fn a_renewal_finds_a_loss() {
         lost(&guard.renew().expect_err("lost"), LossReason::Released);
     }
 }
+
+#[test]
+fn work_under_a_lock_that_stays_is_run_to_its_end() {
+    for site in &Site::all() {
+        let one = client(site);
+        let guard = one.lock("a").lease(LONG).acquire().expect("free");
+        let token = guard.run(|held| {
+            held.ensure(millis(1)).expect("ours");
+            held.fencing_token()
+        });
+        assert_eq!(token.expect("it stays ours"), guard.fencing_token());
+        let outcome = guard.release().expect("answered");
+        assert_eq!(outcome, ReleaseOutcome::Released);
+    }
+}
+
+#[test]
+fn work_learns_of_a_loss_and_a_lost_lock_runs_nothing() {
+    for site in &Site::all() {
+        let one = client(site);
+        let guard = one.lock("a").lease(LEASE).acquire().expect("free");
+        let mut steps = 0;
+        let ended = guard.run(|held| {
+            while held.ensure(millis(1)).is_ok() {
+                steps += 1;
+                site.delete(held.key());
+                held.verify().expect_err("it is gone");
+            }
+        });
+        let error = ended.expect_err("it is gone");
+        lost(&error, LossReason::Vanished);
+        assert_eq!(error.loss_reason(), Some(LossReason::Vanished));
+        assert_eq!(steps, 1);
+        let error = guard.run(|_| panic!("there is no lock to work under"));
+        lost(&error.expect_err("it is gone"), LossReason::Vanished);
+    }
+}

@@ -321,3 +321,19 @@ async fn the_end_is_warned_of_with_the_name_of_the_nearest() {
         drop(guard);
     }
 }
+
+#[tokio::test]
+async fn work_is_run_for_as_long_as_all_are_held() {
+    for site in &Site::all() {
+        let one = client(site).await;
+        let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
+        assert_eq!(guard.run(async { 7 }).await.expect("all are held"), 7);
+        let lose = async {
+            site.delete("b");
+            guard.verify().await.expect_err("one is gone");
+        };
+        let (ended, ()) = tokio::join!(guard.run(core::future::pending::<()>()), lose);
+        fails(ended, ErrorKind::Lost, &["lock `b`"]);
+        drop(guard);
+    }
+}

@@ -303,3 +303,18 @@ fn the_end_is_warned_of_with_the_name_of_the_nearest() {
         drop(guard);
     }
 }
+
+#[test]
+fn work_is_run_for_as_long_as_all_are_held() {
+    for site in &Site::all() {
+        let one = client(site);
+        let guard = one.lock_all(["a", "b"]).acquire().expect("free");
+        assert_eq!(guard.run(|_| 7).expect("all are held"), 7);
+        let ended = guard.run(|held| {
+            site.delete("b");
+            held.verify().expect_err("one is gone");
+        });
+        fails(ended, ErrorKind::Lost, &["lock `b`"]);
+        drop(guard);
+    }
+}
