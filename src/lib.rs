@@ -12,13 +12,11 @@
 //! use std::time::Duration;
 //!
 //! let client = Client::connect("memcached://127.0.0.1:11211").await?;
-//! let guard = client
-//!     .lock("invoices/42")
-//!     .lease(Duration::from_secs(10))
-//!     .acquire()
-//!     .await?;
-//! // … work, for as long as `guard.is_valid()` …
-//! guard.release().await?;
+//! let lock = client.lock("invoices/42").lease(Duration::from_secs(10));
+//! let guard = lock.acquire().await?;
+//! let work = async { /* … with `guard.fencing_token()` … */ };
+//! guard.run(work).await?;
+//! println!("{:?}", guard.release().await?);
 //! # Ok(())
 //! # }
 //! ```
@@ -46,6 +44,8 @@
 //! | `cli` | the `memlatch` command |
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Examples are pasted into programs that are built with warnings denied.
+#![doc(test(attr(deny(warnings))))]
 
 extern crate alloc;
 #[cfg(feature = "std")]
