@@ -14,7 +14,7 @@
 //!     .lease(Duration::from_secs(10))
 //!     .acquire()?;
 //! // … work, with `guard.ensure(…)?` before each step that needs the lock …
-//! guard.release()?;
+//! println!("{:?}", guard.release()?);
 //! # Ok(())
 //! # }
 //! ```
@@ -132,7 +132,7 @@ impl Drop for Shared {
 /// let lock = client.lock("invoices/42").lease(Duration::from_secs(10));
 /// let guard = lock.acquire()?;
 /// // … work, for as long as `guard.is_valid()` …
-/// guard.release()?;
+/// println!("{:?}", guard.release()?);
 /// # Ok(())
 /// # }
 /// ```

@@ -97,7 +97,7 @@ impl Drop for Shared {
 /// let lock = client.lock("invoices/42").lease(Duration::from_secs(10));
 /// let guard = lock.acquire().await?;
 /// // … work, for as long as `guard.is_valid()` …
-/// guard.release().await?;
+/// println!("{:?}", guard.release().await?);
 /// # Ok(())
 /// # }
 /// ```

@@ -41,7 +41,7 @@ use std::vec::Vec;
 /// guard.ensure(Duration::from_secs(1))?;
 /// // … book it, with the fencing tokens of both …
 /// let tokens = (guard.fencing_token("account/17"), guard.fencing_token("account/4"));
-/// # drop(tokens);
+/// # println!("{tokens:?}");
 /// match guard.release().await? {
 ///     SetOutcome::Released => {}
 ///     SetOutcome::AlreadyLost { lost } => eprintln!("check what was booked: lost {lost:?}"),

@@ -22,7 +22,7 @@
 //! let client = Client::builder().server(server.address()).build()?;
 //! let guard = client.lock("reports").try_acquire()?.expect("a free lock");
 //! assert!(guard.is_valid());
-//! guard.release()?;
+//! println!("{:?}", guard.release()?);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
