@@ -21,17 +21,19 @@
 //! # }
 //! ```
 //!
-//! # Floors
+//! # What is here
 //!
-//! | module | what it knows | needs |
+//! | module | what for | needs |
 //! |---|---|---|
-//! | [`wire`] | the bytes of memcached's two text protocols | `alloc` |
-//! | [`lock`] | who holds what until when | `alloc` |
-//! | [`net`] | sockets | `std` |
-//! | the crate root, [`blocking`], [`server`] | what users say | `std` |
+//! | the crate root | locks in async programs | feature `tokio` |
+//! | [`blocking`] | locks in programs without a runtime | feature `blocking` |
+//! | [`server`] | a memcached in this process, for tests | feature `server` |
+//! | [`fencing`] | the resource that a lock protects: refuses late writes | `alloc` |
+//! | [`lock`] | the protocol of locks without I/O, for clients of one's own | `alloc` |
+//! | [`wire`] | the codec of memcached's two text protocols | `alloc` |
 //!
-//! Without features, `wire` and `lock` are left, as `no_std`. [`fencing`], for the resource that a
-//! lock protects, is among what is left.
+//! What is documented here follows semantic versioning; [`lock`] and [`wire`] say what of them does.
+//! Without features, `fencing`, `lock` and `wire` are left, as `no_std`.
 //!
 //! # Features
 //!
@@ -62,8 +64,9 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lock;
+// For tests and the command. No user of the library needs it, and it may change in any release.
 #[cfg(feature = "std")]
-#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+#[doc(hidden)]
 pub mod net;
 #[cfg(seeded_bugs)]
 mod seeded;
@@ -80,6 +83,7 @@ pub use front::{
     BreakOutcome, Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, ListedLock, Listing,
     LockError, Losses, MAX_LISTED, ReleaseOutcome, SetOutcome, Stats, Times, Verdict,
 };
+#[doc(inline)]
 pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
 
 // What the README shows is compiled with the other examples.

@@ -1,7 +1,8 @@
 //! Whether a server is a good place for locks, and making it a better one.
 
+use super::connect::COUNT;
 use super::drive::{Bound, sleep};
-use super::{COUNT, Client, Link};
+use super::{Client, Link};
 use crate::front::{Builder, Cause, Diagnosis, LockError, Settings, Unconnected, clock, surveyed};
 use crate::lock::{EnableTemporaryLru, Survey, TemporaryLru};
 use crate::net::{NetCause, NetError};

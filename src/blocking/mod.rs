@@ -20,6 +20,7 @@
 //! ```
 
 mod acquire;
+mod connect;
 mod diagnose;
 mod drive;
 mod guard;
@@ -37,19 +38,12 @@ pub use lock::Lock;
 pub use set::LockSet;
 pub use set_guard::LockSetGuard;
 
-use crate::front::{
-    Builder, Cause, Clear, ConnectionCount, Held, Holder, LockError, Queues, Seat, SettingError,
-    Site, Stats, clock,
-};
-use crate::lock::Inspect;
+use crate::front::{Cause, Held, LockError, Queues, Seat, SettingError, Site};
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use core::fmt;
-use core::time::Duration;
-use drive::Bound;
 use quiet::QuietRelease;
 use signal::Signal;
-use std::string::String;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -146,175 +140,5 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("server", &self.core().site.settings.address)
             .finish_non_exhaustive()
-    }
-}
-
-impl Client {
-    /// Connects to a server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the
-    /// feature `tls`), `unix:///path`, or `host:port`.
-    ///
-    /// # Errors
-    /// The address cannot be used, the server cannot be reached within a second (looking up a
-    /// host name may take longer), or it is no memcached server that locks can be kept on.
-    pub fn connect(address: impl Into<String>) -> Result<Self, LockError> {
-        Self::builder().server(address).build()
-    }
-
-    /// Makes a client without connecting, see [`Builder::build_lazy`].
-    ///
-    /// # Errors
-    /// The address cannot be used.
-    pub fn connect_lazy(address: impl Into<String>) -> Result<Self, LockError> {
-        Self::builder().server(address).build_lazy()
-    }
-
-    /// Starts to describe a client.
-    #[must_use]
-    pub fn builder() -> Builder<Self> {
-        Builder::new()
-    }
-
-    /// The lock of this name: a cheap handle. Nothing is sent, and a name that cannot be used is
-    /// reported by the first call that would send something.
-    ///
-    /// Names have 1 to 1024 bytes and no control characters.
-    #[must_use]
-    pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), &name.into())
-    }
-
-    /// Who holds the lock of this name; `None` when nobody does.
-    ///
-    /// The answer may be out of date when it arrives. Never decide by it what only a held lock
-    /// allows.
-    ///
-    /// # Errors
-    /// The name cannot be used, or the server does not answer.
-    pub fn holder(&self, name: impl AsRef<str>) -> Result<Option<Holder>, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let keys = core.site.keys(name)?;
-        let inspected = core.drive(
-            &mut Inspect::new(&keys),
-            clock::now(),
-            Bound::Open,
-            drive::sleep,
-        );
-        core.site
-            .inspected(inspected.map_err(about)?)
-            .map_err(about)
-    }
-
-    /// Gives back every lock that is still held, and waits for that up to `limit`. Guards that are
-    /// still around learn that their lock was [released](crate::LossReason::Released);
-    /// acquisitions that wait for others, and later ones, fail with
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
-    ///
-    /// Returns whether everything was given back, [quiet releases](LockGuard::release_quietly)
-    /// included. What was not runs out with its lease, unless the keeper still reaches the server
-    /// before.
-    pub fn shutdown(&self, limit: Duration) -> bool {
-        let core = self.core();
-        let until = clock::moment().after(limit);
-        for lock in core.site.registry.close() {
-            lock.changed.give();
-        }
-        core.closing.give();
-        core.queues.tell_all();
-        core.wake.give();
-        core.settle_quiet(until);
-        let drained = loop {
-            let seen = core.done.seen();
-            if core.site.registry.is_drained() {
-                break true;
-            }
-            if clock::moment() >= until {
-                break false;
-            }
-            core.done.wait(seen, until);
-        };
-        core.site.connections.clear();
-        drained
-    }
-
-    /// How many [quiet releases](LockGuard::release_quietly) were refused or not answered, as far
-    /// as is known by now. Each is followed by a release that is waited for, in the background.
-    #[must_use]
-    pub fn quiet_failures(&self) -> u64 {
-        self.core().site.chronicle.quiet_failures()
-    }
-
-    /// How often what has happened to this client since it was built, and what is the case now.
-    /// Asks nobody.
-    ///
-    /// All handles of one client, and their locks, count together.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.core().site.stats()
-    }
-
-    /// The address of the server.
-    #[must_use]
-    pub fn server(&self) -> String {
-        std::string::ToString::to_string(&self.core().site.settings.address)
-    }
-
-    fn core(&self) -> &Arc<Core> {
-        &self.shared.core
-    }
-}
-
-/// How many idle connections are kept.
-const COUNT: ConnectionCount = ConnectionCount { usual: 4, most: 64 };
-
-impl Builder<Client> {
-    /// Connects to the server.
-    ///
-    /// # Errors
-    /// A setting cannot be used, the server cannot be reached (within
-    /// [`wait_for_server`](Self::wait_for_server), if that was set), or it is no memcached server that
-    /// locks can be kept on.
-    pub fn build(self) -> Result<Client, LockError> {
-        let client = self.build_lazy()?;
-        let core = client.core();
-        let until = core.site.tries_until();
-        let bound = until.map_or(Bound::Open, Bound::Patience);
-        loop {
-            match core.open(bound) {
-                Ok(checkout) => break drop(checkout),
-                Err(why) => thread::sleep(core.site.pause_before_retry(why, until)?),
-            }
-        }
-        Ok(client)
-    }
-
-    /// Makes the client without connecting: the first call that asks the server does. For programs
-    /// that must start while the server is down.
-    ///
-    /// Until the server is there, calls fail or wait as they do while a server is away later:
-    /// [`acquire`](Lock::acquire) bears with it for the lease (at least 5 s),
-    /// [`try_acquire`](Lock::try_acquire) and the others fail with
-    /// [`Unavailable`](crate::ErrorKind::Unavailable). What makes the server unsuitable is found by the
-    /// first call, too.
-    ///
-    /// # Errors
-    /// A setting cannot be used.
-    pub fn build_lazy(self) -> Result<Client, LockError> {
-        let settings = self.validate(COUNT)?;
-        let connections = Pool::new(settings.connections);
-        let core = Arc::new(Core {
-            site: Site::new(settings, connections)?,
-            queues: Queues::new(),
-            wake: Signal::default(),
-            done: Signal::default(),
-            closing: Signal::default(),
-        });
-        Ok(Client {
-            shared: Arc::new(Shared {
-                core,
-                kept: Mutex::new(false),
-            }),
-        })
     }
 }

@@ -1,7 +1,8 @@
 //! Whether a server is a good place for locks, and making it a better one.
 
+use super::Client;
+use super::connect::{COUNT, runtime};
 use super::drive::Bound;
-use super::{COUNT, Client};
 use crate::front::{Builder, Cause, Diagnosis, LockError, Settings, Unconnected, clock, surveyed};
 use crate::lock::{EnableTemporaryLru, Survey, TemporaryLru};
 use crate::net::shared::SharedConnection;
@@ -66,7 +67,7 @@ impl Builder<Client> {
     /// Dropping the future changes nothing at the server.
     pub async fn diagnose(self) -> Result<Diagnosis, LockError> {
         let settings = self.validate(COUNT)?;
-        super::runtime()?;
+        runtime()?;
         diagnose(&settings).await
     }
 }

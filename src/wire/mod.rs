@@ -2,6 +2,13 @@
 //!
 //! Requests and replies as types, written and read without allocating. Knows nothing of locks,
 //! sockets or time, and builds without `std`.
+//!
+//! # What is stable
+//!
+//! What is documented here follows semantic versioning: [`Request`] and [`Flight`] to write,
+//! [`ReplyDecoder`] and [`Replies`] to read, [`RequestDecoder`] for servers, and the types in their
+//! signatures. New replies and flags of memcached's may become variants. Public items that are not in this
+//! documentation may change in any release.
 
 mod admin;
 mod admin_parse;
@@ -28,23 +35,34 @@ mod token;
 mod uri;
 mod watch;
 
+#[doc(hidden)]
 pub use admin::{
     Automove, ClassIds, CrawlerCommand, Decimal, LruCommand, LruMode, SlabClasses, SlabsCommand,
 };
 pub use credentials::{Credentials, CredentialsError, MAX_CREDENTIAL_LENGTH, OwnedCredentials};
+#[doc(hidden)]
 pub use dump::{DumpLine, DumpedItem, DumpedKey, MetadumpDecoder, MgdumpDecoder};
 pub use error::DecodeError;
 pub use flag::{Flag, FlagError, MAX_OPAQUE_LENGTH, Mode, Opaque};
 pub use flags::{Flags, MAX_FLAGS};
 pub use flight::Flight;
-pub use framing::{FlightDecoder, Limits, Replies, ReplyDecoder};
+#[doc(hidden)]
+pub use framing::FlightDecoder;
+pub use framing::{Limits, Replies, ReplyDecoder};
+#[doc(hidden)]
 pub use item_facts::{DebugItem, ItemFacts};
 pub use key::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
+#[doc(hidden)]
 pub use number::{parse_i64, parse_u32, parse_u64, put_i64, put_u64};
+#[doc(hidden)]
 pub use prepared::{Prepared, PreparedStore};
 pub use reply::{Blame, DeclineReason, Declined, ErrorReply, MetaReply, MetaStatus, Reply, Value};
 pub use reply_flag::{ReplyFlag, ReplyFlags, TimeLeft};
-pub use request::{Grammar, Keys, MAX_VALUE_LENGTH, Request, Shape, Store, StoreVerb};
+#[doc(hidden)]
+pub use request::{Grammar, Shape};
+pub use request::{Keys, MAX_VALUE_LENGTH, Request, Store, StoreVerb};
 pub use request_parse::{Refusal, RequestDecoder};
+#[doc(hidden)]
 pub use uri::UriKey;
+#[doc(hidden)]
 pub use watch::{WatchDecoder, WatchEvent, WatchLine, WatchStreams};
