@@ -68,3 +68,22 @@ fn the_readme_can_be_pasted_into_a_new_crate() {
     );
     assert!(shown.contains("2 passed"), "{said}{shown}");
 }
+
+/// With everything as it comes, the restart guard included. An attempt that does not wait is refused
+/// where the guard would have to wait.
+#[tokio::test]
+async fn the_first_lock_of_an_embedded_server_is_not_waited_for() {
+    let server = memlatch::server::Server::start().expect("a free port");
+    let client = memlatch::Client::connect(server.address()).await;
+    let client = client.expect("it is there");
+    let guard = client.lock("async").try_acquire().await.expect("no wait");
+    assert!(guard.expect("free").is_valid());
+    assert_eq!(client.stats().waits.count(), 0);
+
+    let server = memlatch::server::Server::start().expect("a free port");
+    let client = memlatch::blocking::Client::connect(server.address());
+    let client = client.expect("it is there");
+    let guard = client.lock("blocking").try_acquire().expect("no wait");
+    assert!(guard.expect("free").is_valid());
+    assert_eq!(client.stats().waits.count(), 0);
+}

@@ -23,6 +23,23 @@ pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// for which it takes at most the operation timeout (1 s unless told otherwise). What goes wrong
 /// there is logged, and left to the keeper. To learn whether the lock was held to the end, call
 /// [`release`](Self::release).
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "blocking", feature = "server"))]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::blocking::Client::connect(server.address())?;
+/// use std::time::Duration;
+///
+/// let guard = client.lock("invoices/42").acquire()?;
+/// guard.ensure(Duration::from_secs(1))?; // before each step that needs the lock
+/// println!("{:?}", guard.release()?);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "blocking", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
     pub(super) shared: Arc<Shared>,

@@ -25,6 +25,23 @@ use std::vec::Vec;
 /// Dropping the guard stops the renewals at once and gives the locks back before the drop returns,
 /// for which it takes at most the operation timeout (1 s unless told otherwise). What goes wrong
 /// there is logged, and left to the keeper.
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "blocking", feature = "server"))]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::blocking::Client::connect(server.address())?;
+/// let accounts = client.lock_all(["account/17", "account/4"]);
+/// let guard = accounts.acquire()?;
+/// assert!(guard.is_valid());
+/// assert!(guard.fencing_token("account/4").is_some());
+/// println!("{:?}", guard.release()?);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "blocking", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[must_use = "the locks are given back as soon as their guard is dropped"]
 pub struct LockSetGuard {
     /// In the order in which they were taken. At least one.

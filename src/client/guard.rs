@@ -27,6 +27,25 @@ pub(super) const STRETCH: Duration = Duration::from_secs(1);
 /// Dropping the guard stops the renewal at once and leaves the release to the keeper. To know that
 /// the lock is free, and to learn whether it was held to the end, call
 /// [`release`](Self::release).
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::Client::connect(server.address()).await?;
+/// use std::time::Duration;
+///
+/// let guard = client.lock("invoices/42").acquire().await?;
+/// guard.ensure(Duration::from_secs(1))?; // before each step that needs the lock
+/// guard.run(async { /* … or work that ends when the lock is lost … */ }).await?;
+/// println!("{:?}", guard.release().await?);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
     pub(super) shared: Arc<Shared>,

@@ -25,6 +25,24 @@ use std::vec::Vec;
 /// released.
 ///
 /// Dropping the guard stops the renewals at once and leaves the releases to the keeper.
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::Client::connect(server.address()).await?;
+/// let accounts = client.lock_all(["account/17", "account/4"]);
+/// let guard = accounts.acquire().await?;
+/// assert!(guard.is_valid());
+/// assert!(guard.fencing_token("account/4").is_some());
+/// println!("{:?}", guard.release().await?);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[must_use = "the locks are given back as soon as their guard is dropped"]
 pub struct LockSetGuard {
     /// In the order in which they were taken. At least one.

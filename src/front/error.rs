@@ -14,6 +14,31 @@ use std::string::String;
 ///
 /// That somebody else holds the lock is no error: [`try_acquire`](crate::Lock::try_acquire)
 /// answers `None`, and the others wait.
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::Client::connect(server.address()).await?;
+/// use memlatch::ErrorKind;
+/// use std::time::Duration;
+///
+/// let guard = client.lock("invoices/42").acquire().await?;
+/// let waiting = client.lock("invoices/42");
+/// let error = waiting.acquire_timeout(Duration::from_millis(10)).await.expect_err("it is held");
+/// match error.kind() {
+///     ErrorKind::Timeout => println!("held by {:?}", error.holder()),
+///     ErrorKind::Unavailable | ErrorKind::Unknown => println!("try again later: {error}"),
+///     _ => return Err(error.into()),
+/// }
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 pub struct LockError(Box<Inner>);
 
 #[derive(Debug)]

@@ -11,6 +11,26 @@ use std::boxed::Box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a release found.
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::Client::connect(server.address()).await?;
+/// use memlatch::ReleaseOutcome;
+///
+/// let guard = client.lock("invoices/42").acquire().await?;
+/// match guard.release().await? {
+///     ReleaseOutcome::Released => {}
+///     ReleaseOutcome::AlreadyLost { reason } => println!("check what was written: {reason}"),
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a lock that was lost before its release may have been held by two"]
 pub enum ReleaseOutcome {

@@ -10,6 +10,24 @@ use std::string::String;
 ///
 /// `Debug` shows nothing by which somebody else could pass for the holder, such as the CAS unique of a
 /// lock [without a record](crate::Lock::lean).
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// # let client = memlatch::Client::connect(server.address()).await?;
+/// let guard = client.lock("invoices/42").label("writer").acquire().await?;
+/// let holder = client.holder("invoices/42").await?.expect("it is held");
+/// assert_eq!((holder.label.as_str(), holder.pid), ("writer", std::process::id()));
+/// println!("held by {holder}, last fencing token {:?}", holder.last_token);
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {

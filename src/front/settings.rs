@@ -36,6 +36,32 @@ pub(crate) struct ConnectionCount {
 /// Builds a client: `Client::builder()…build()`.
 ///
 /// `F` is the client that comes of it, the async [`Client`](crate::Client) or the blocking one.
+///
+/// # Example
+/// ```
+/// # #[cfg(all(feature = "tokio", feature = "server"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = memlatch::server::Server::start()?;
+/// use std::time::Duration;
+///
+/// # let address = server.address();
+/// let client = memlatch::Client::builder()
+///     .server(address)
+///     .prefix("billing:")
+///     .label("invoice-writer")
+///     .default_lease(Duration::from_secs(5))
+///     .max_lease(Duration::from_secs(30))
+///     .wait_for_server(Duration::from_secs(10))
+///     .build()
+///     .await?;
+/// let guard = client.lock("invoices/42").acquire().await?;
+/// assert_eq!(guard.label(), "invoice-writer");
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "tokio", feature = "server")))]
+/// # fn main() {}
+/// ```
 #[derive(Debug, Clone)]
 pub struct Builder<F> {
     servers: Vec<String>,

@@ -60,6 +60,19 @@ use std::io;
 use std::thread::{self, JoinHandle};
 
 /// A running server. It ends, with all its threads and connections, when this is dropped.
+///
+/// # Example
+/// ```
+/// # #[cfg(feature = "blocking")] {
+/// let server = memlatch::server::Server::start()?;
+/// let client = memlatch::blocking::Client::connect(server.address())?;
+/// let guard = client.lock("reports").acquire()?;
+/// // What a full server may do to a lock.
+/// assert!(server.evict(guard.key()));
+/// assert!(guard.verify().is_err());
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
