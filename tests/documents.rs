@@ -95,3 +95,34 @@ fn every_promise_and_every_hazard_names_a_test() {
         "{promises} promises, {hazards} hazards"
     );
 }
+
+/// Counts in `docs/performance.md` are those of the file that `scripts/instructions` writes. A ratio is
+/// that to `decode/hd-cas`.
+#[test]
+fn the_performance_page_has_the_counts_of_the_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path| fs::read_to_string(root.join(path)).expect("text");
+    let counts = read("benches/instructions.txt");
+    let count = |case: &str| {
+        let mut lines = counts.lines();
+        let found = lines.find_map(|line| line.strip_prefix(case)?.strip_prefix(' '));
+        found.and_then(|count| count.parse::<f64>().ok())
+    };
+    let base = count("decode/hd-cas").expect("counted");
+    let mut compared = 0;
+    for line in read("docs/performance.md").lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let case = cells.get(2).map(|cell| cell.trim_matches('`'));
+        let Some(counted) = case.and_then(count) else {
+            continue;
+        };
+        let is = cells[3];
+        let expected = match is.contains('.') {
+            true => format!("{:.1}", counted / base),
+            false => format!("{counted}"),
+        };
+        assert_eq!(is, expected, "{line}");
+        compared += 1;
+    }
+    assert!(compared >= 15, "only {compared} counts are compared");
+}
