@@ -367,7 +367,10 @@ mod tests {
         for parts in [
             "",
             "p1 a",
-            &format!("p1 p: {} - - - - - - - - - - -", "n".repeat(2000)),
+            &format!(
+                "p1 p: {} - - - - - - - - - - -",
+                "n".repeat(MAX_NAME_LENGTH + 1)
+            ),
         ] {
             errors.push(Box::new(parts.parse::<LockParts>().expect_err("not parts")));
         }
@@ -391,7 +394,6 @@ mod tests {
 
     #[test]
     fn no_chain_of_errors_says_anything_twice() {
-        assert!(MAX_NAME_LENGTH < 2000);
         for error in all() {
             let texts = chain(&*error);
             for (place, text) in texts.iter().enumerate() {
