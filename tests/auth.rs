@@ -10,7 +10,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
 use memcached::{RealServer, Surroundings, faketime};
-use memlatch::lock::Failure;
 use memlatch::server::Server;
 use memlatch::{Dialect, ErrorKind, Verdict, blocking};
 use std::fs;
