@@ -148,7 +148,7 @@ impl fmt::Display for Holder {
         if self.host.is_empty() {
             return f.write_str("an unknown client");
         }
-        write!(f, "{} pid {}", self.host, self.pid)?;
+        write!(f, "{} pid {}", self.host.escape_debug(), self.pid)?;
         if !self.label.is_empty() {
             write!(f, " \"{}\"", self.label.escape_debug())?;
         }
