@@ -21,6 +21,12 @@ use std::path::PathBuf;
 /// What is talked to when nobody says otherwise.
 pub(super) const DEFAULT_SERVER: &str = "memcached://127.0.0.1:11211";
 
+/// Headings of groups of options in `--help`.
+pub(super) const WAITING: &str = "Waiting";
+pub(super) const LOCK: &str = "Lock";
+pub(super) const OUTPUT: &str = "Output";
+pub(super) const CONNECTION: &str = "Connection";
+
 /// What the program is called.
 pub(super) const NAME: &str = "memlatch";
 
@@ -31,6 +37,14 @@ pub(super) const NAME: &str = "memlatch";
     version,
     styles = Styles::plain(),
     disable_help_subcommand = true,
+    after_long_help = "\
+Examples:
+  memlatch run nightly -- ./report.sh
+  memlatch status nightly
+  memlatch --server memcached://cache.internal:11211 doctor
+
+Exit codes: 64 usage, 69 server unreachable or unfit; `memlatch run --help` has those of run.
+What stands on the command line wins over variables. An empty variable is one that is not set.",
     after_help = "\
 Exit codes: 64 usage, 69 server unreachable or unfit; `memlatch run --help` has those of run.
 What stands on the command line wins over variables. An empty variable is one that is not set."
@@ -47,32 +61,32 @@ pub(super) struct Args {
 pub(super) struct Global {
     /// The server: memcached://HOST:PORT, memcacheds://HOST:PORT (TLS), unix:///PATH, or HOST:PORT
     /// [default: memcached://127.0.0.1:11211]
-    #[arg(long, global = true, value_name = "URL", env = "MEMLATCH_SERVER")]
+    #[arg(long, global = true, value_name = "URL", env = "MEMLATCH_SERVER", help_heading = CONNECTION)]
     pub(super) server: Option<String>,
 
     /// What the keys of all locks start with [default: memlatch:]
-    #[arg(long, global = true, value_name = "PREFIX", env = "MEMLATCH_PREFIX")]
+    #[arg(long, global = true, value_name = "PREFIX", env = "MEMLATCH_PREFIX", help_heading = LOCK)]
     pub(super) prefix: Option<String>,
 
     /// Whether nothing is granted on a server that was started or flushed within the last lease:
     /// on or off [default: on] [env: MEMLATCH_RESTART_GUARD]
-    #[arg(long, global = true, value_name = "on|off", value_parser = switch)]
+    #[arg(long, global = true, value_name = "on|off", value_parser = switch, help_heading = LOCK)]
     pub(super) restart_guard: Option<bool>,
 
     /// The longest lease that any user of the prefix takes; the same for all of them. The restart
     /// guard waits for it [default: 10s] [env: MEMLATCH_MAX_LEASE]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) max_lease: Option<Duration>,
 
     #[command(flatten)]
     pub(super) secrets: Secrets,
 
     /// Say on stderr what is done; twice for more [env: MEMLATCH_VERBOSE=0|1|2]
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", help_heading = OUTPUT)]
     pub(super) verbose: u8,
 
     /// Say nothing on stderr but errors [env: MEMLATCH_QUIET=on|off]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT)]
     pub(super) quiet: bool,
 }
 
@@ -156,6 +170,11 @@ pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
     override_usage = "memlatch run [OPTIONS] NAME [--] COMMAND [ARGS]...\n       \
                       memlatch run [OPTIONS] NAME -c STRING",
     after_long_help = "\
+Examples:
+  memlatch run nightly -- ./report.sh
+  memlatch run -n -E 0 nightly -- ./report.sh    # do nothing while another runs it
+  memlatch run -w 5m deploy -c 'make && make install'
+
 Exit codes:
   the command's own, or 128+N when signal N ended it
   1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
@@ -170,20 +189,20 @@ DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
 )]
 pub(super) struct Run {
     /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
-    #[arg(short, long, conflicts_with = "wait")]
+    #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 
     /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
-    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 
     /// Exit code when the lock is not to be had, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
-    #[arg(short = 'E', long, value_name = "N", default_value_t = 1)]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = 1, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
     /// How long the lock outlives this process and its machine
     /// [default: 10s, or --max-lease if that is shorter] [env: MEMLATCH_LEASE]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) lease: Option<Duration>,
 
     /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
@@ -193,12 +212,12 @@ pub(super) struct Run {
 
     /// How long the lock is held at most, however long the command runs: it is lost then
     /// [default: no limit] [env: MEMLATCH_MAX_HOLD]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) max_hold: Option<Duration>,
 
     /// How long the lock stays taken at least, also when the command ends sooner, so that hosts
     /// whose clocks differ do not run it twice [default: not at all] [env: MEMLATCH_MIN_HOLD]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) min_hold: Option<Duration>,
 
     /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
@@ -206,7 +225,8 @@ pub(super) struct Run {
         long,
         value_name = "TEXT",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        help_heading = LOCK
     )]
     pub(super) label: String,
 
@@ -238,6 +258,10 @@ pub(super) enum OnLost {
 /// prints the address it listens on. Ends on SIGINT or SIGTERM. Accepted without effect, because
 /// they mean nothing here: -t, -u, -U, -v, -W, -X, and all of -o but temporary_ttl.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch serve -p 0
+  memlatch serve -s /tmp/memcached.sock -m 16")]
 pub(super) struct Serve {
     /// Address to listen on, with or without a port
     #[arg(short = 'l', value_name = "ADDR", default_value = "127.0.0.1")]
@@ -315,6 +339,10 @@ pub(super) struct Serve {
 /// Uses a server of its own unless --server or MEMLATCH_SERVER names one. Exits with 1 if an
 /// update was lost under the lock or a fencing token did not rise.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch demo
+  memlatch demo --workers 8 --seconds 5")]
 pub(super) struct Demo {
     /// How many processes take part, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -370,6 +398,74 @@ mod tests {
         assert_eq!(named(&[]), "");
         assert_eq!(named(&["a"]), "a");
         assert_eq!(named(&["a", "b", "c"]), "a, b or c");
+    }
+
+    /// The words of an example up to what is for the shell.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                '|' | '&' | ';' | '>' | '<' | '#' | ')' if !quoted => break,
+                c => words.last_mut().expect("one").push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn every_help_has_examples_that_are_understood() {
+        let definition = definition();
+        let subs = definition
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set());
+        for command in subs.chain([&definition]) {
+            let help = command.get_after_long_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let examples = help.split("Examples:\n").nth(1).unwrap_or("");
+            let examples = examples.split("\n\n").next().unwrap_or("");
+            let lines = examples
+                .lines()
+                .filter_map(|line| line.split_once("memlatch "));
+            let mut count = 0;
+            for (_, line) in lines {
+                let words = words(&format!("memlatch {line}"));
+                let parsed = Args::try_parse_from(&words);
+                assert!(
+                    parsed.is_ok(),
+                    "{}: {words:?}: {parsed:?}",
+                    command.get_name()
+                );
+                count += 1;
+            }
+            assert!(count > 0, "{} has no examples", command.get_name());
+        }
+    }
+
+    #[test]
+    fn options_stand_in_groups() {
+        let mut definition = definition();
+        definition.build();
+        for sub in definition
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set())
+        {
+            for option in sub.get_opts() {
+                let heading = option.get_help_heading();
+                let expected = match option.get_id().as_str() {
+                    "server" | "auth_file" | "tls_ca" | "tls_cert" | "tls_key" | "tls_name" => {
+                        CONNECTION
+                    }
+                    "prefix" | "restart_guard" | "max_lease" | "label" => LOCK,
+                    "wait" | "conflict_exit_code" => WAITING,
+                    _ => continue,
+                };
+                assert_eq!(heading, Some(expected), "{} {option}", sub.get_name());
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `memlatch break`: ending somebody else's hold on a lock.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::output::{self, Voice};
 use super::{server, shown, text};
@@ -15,6 +15,10 @@ use std::io::{self, IsTerminal};
 /// works on until then. Where the resource checks fencing tokens, it is kept out.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Examples:
+  memlatch break nightly
+  memlatch break --yes nightly
+
 Exit codes:
   0    broken, or free already
   1    not broken: it has changed hands meanwhile, or the answer was no
@@ -29,7 +33,7 @@ pub(super) struct Break {
     yes: bool,
 
     /// One JSON object in place of text
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

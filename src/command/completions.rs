@@ -3,6 +3,7 @@
 use super::args;
 use super::failure::{Failure, code};
 use super::output;
+use clap::Command;
 use clap_complete::Shell;
 
 /// Print completions for a shell
@@ -12,6 +13,10 @@ use clap_complete::Shell;
 /// ~/.local/share/bash-completion/completions/memlatch, a folder of zsh's $fpath as _memlatch, or
 /// ~/.config/fish/completions/memlatch.fish.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch completions bash > ~/.local/share/bash-completion/completions/memlatch
+  memlatch completions fish > ~/.config/fish/completions/memlatch.fish")]
 pub(super) struct Completions {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
@@ -19,9 +24,17 @@ pub(super) struct Completions {
 }
 
 pub(super) fn completions(options: &Completions) -> Result<u8, Failure> {
-    let mut definition = args::definition();
+    let definition = args::definition();
+    let visible = definition
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set());
+    let mut visible = Command::new(args::NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(definition.get_arguments().cloned())
+        .subcommands(visible.cloned());
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut definition, args::NAME, &mut script);
+    clap_complete::generate(options.shell, &mut visible, args::NAME, &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(code::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! `memlatch doctor`.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::duration;
 use super::failure::{Failure, code};
 use super::leases::{DefaultLease, Leases};
@@ -16,7 +16,12 @@ use serde_json::{Value, json};
 /// Asks for the server's settings and counters, stores nothing, and tells what may lose locks there
 /// and what to do about it. `--verbose` explains what is fine as well.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
+Examples:
+  memlatch doctor
+  memlatch doctor --server unix:///run/memcached.sock --fix
+  memlatch doctor --watch 10s --json
+
 Exit codes: 0 all is fine (there may be notes), 1 there are warnings, 2 locks are unsafe there,
 64 usage, 69 server unreachable.")]
 pub(super) struct Doctor {
@@ -33,7 +38,7 @@ pub(super) struct Doctor {
     fix: bool,
 
     /// One JSON object in place of text
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

@@ -1,6 +1,6 @@
 //! `memlatch list`: which locks are held.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::output::{self, Glyphs, Paint, Voice};
 use super::{server, shown, table, text};
@@ -12,6 +12,12 @@ use memlatch::{ListedLock, Listing, MAX_LISTED};
 /// must not run with -X. Of more than 10000 locks, the first are shown, and stderr says so. A name
 /// too long to stand in a key cannot be told: it is shown as # and its SHA-256.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch list invoices/
+  memlatch list --json | jq -r .name
+
+Numbers of 64 bits, such as last_token, are strings in JSON.")]
 pub(super) struct List {
     /// What the names start with [default: all]
     #[arg(
@@ -22,7 +28,7 @@ pub(super) struct List {
     start: String,
 
     /// One JSON object for each lock, a line each, in place of a table
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

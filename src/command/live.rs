@@ -1,6 +1,6 @@
 //! `memlatch watch`: the locks that are held, for as long as somebody looks.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::list;
 use super::output::{self, Glyphs, Paint, Voice};
@@ -31,6 +31,10 @@ const USUAL_HEIGHT: usize = 24;
 /// changed (hands) and freed. Each round, the server is asked for all its items; where that takes
 /// long, rounds come less often, so that it takes at most a tenth of the time.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch watch
+  memlatch watch --json invoices/ >> changes.jsonl")]
 pub(super) struct Watch {
     /// What the names start with [default: all]
     #[arg(
@@ -49,7 +53,7 @@ pub(super) struct Watch {
     count: Option<u64>,
 
     /// A JSON object for each change, a line each
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

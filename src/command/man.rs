@@ -12,6 +12,10 @@ use std::io;
 /// Read it with memlatch man | man -l - (or mandoc -l), or install it:
 /// memlatch man > /usr/local/share/man/man1/memlatch.1
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch man | man -l -
+  memlatch man run | man -l -")]
 pub(super) struct Manual {
     /// Only this subcommand, as a page of its own [default: all of them, in one page]
     #[arg(value_name = "SUBCOMMAND")]

@@ -1,6 +1,6 @@
 //! `memlatch acquire`, `renew` and `release`: a lock that is held between commands, for scripts.
 
-use super::args::Global;
+use super::args::{Global, LOCK, OUTPUT, WAITING};
 use super::failure::{Failure, code};
 use super::leases::{self, DefaultLease, Leases};
 use super::output::{self, Voice};
@@ -29,11 +29,14 @@ const LONGEST_PARTS: u64 = 8192;
 /// meanwhile: it is free when its lease has run out. Whoever has the parts can release the lock.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-For example:
-  held=$(memlatch acquire --no-wait --lease 5m nightly) || exit
+Examples:
+  held=$(memlatch acquire --no-wait --max-lease 5m nightly) || exit
   eval \"$held\"
-  ./first-half && memlatch renew && ./second-half
-  memlatch release
+  ./first-half && memlatch renew nightly >&2 && ./second-half
+  memlatch release nightly
+
+Stop where it is not held: `|| exit` does, and where a script evaluates what is printed then, that
+ends it, and MEMLATCH_PARTS is unset. A line `held=$(...) && eval \"$held\"` alone goes on.
 
 Exit codes:
   0    it is held
@@ -47,20 +50,20 @@ pub(super) struct Acquire {
     name: String,
 
     /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
-    #[arg(short, long, conflicts_with = "wait")]
+    #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 
     /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
-    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 
     /// Exit code when the lock is not to be had, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
-    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED)]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
     /// How long the lock is held without being renewed [default: the longest lease, --max-lease]
     /// [env: MEMLATCH_LEASE]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) lease: Option<Duration>,
 
     /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
@@ -68,12 +71,13 @@ pub(super) struct Acquire {
         long,
         value_name = "TEXT",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        help_heading = LOCK
     )]
     pub(super) label: String,
 
     /// One JSON object in place of assignments
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
@@ -92,6 +96,9 @@ struct Parts {
 /// Its lease runs anew from now on. Prints the assignments again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Examples:
+  memlatch renew nightly >&2 || exit
+
 Exit codes:
   0    it is held
   64   the command line cannot be used
@@ -102,13 +109,17 @@ pub(super) struct Renew {
     parts: Parts,
 
     /// One JSON object in place of assignments
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
 /// Give back a lock that `memlatch acquire` has left held
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Examples:
+  memlatch release nightly    # by MEMLATCH_PARTS, if that is of this lock
+  memlatch release - < parts
+
 Exit codes:
   0    it was held to the end, and is free now
   64   the command line cannot be used
@@ -119,7 +130,7 @@ pub(super) struct Release {
     parts: Parts,
 
     /// One JSON object on standard output
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Who we are to the server: a user and a password from a file, certificates from files.
 
-use super::args::Global;
+use super::args::{CONNECTION, Global};
 use super::failure::Failure;
 use super::files;
 use memlatch::Builder;
@@ -12,24 +12,24 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Secrets {
     /// File with the user and the password for the server: a line each, or user:password
-    #[arg(long, global = true, value_name = "FILE", env = "MEMLATCH_AUTH_FILE")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "FILE", env = "MEMLATCH_AUTH_FILE")]
     auth_file: Option<OsString>,
 
     /// File with the authorities (PEM) that the server's certificate may come from, for
     /// memcacheds:// [default: those of the system]
-    #[arg(long, global = true, value_name = "FILE", env = "MEMLATCH_TLS_CA")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "FILE", env = "MEMLATCH_TLS_CA")]
     tls_ca: Option<OsString>,
 
     /// File with the certificate (PEM) that the server wants to see
-    #[arg(long, global = true, value_name = "FILE", env = "MEMLATCH_TLS_CERT")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "FILE", env = "MEMLATCH_TLS_CERT")]
     tls_cert: Option<OsString>,
 
     /// File with the private key (PEM) of --tls-cert
-    #[arg(long, global = true, value_name = "FILE", env = "MEMLATCH_TLS_KEY")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "FILE", env = "MEMLATCH_TLS_KEY")]
     tls_key: Option<OsString>,
 
     /// Name that the server's certificate must be for [default: the host of --server]
-    #[arg(long, global = true, value_name = "NAME", env = "MEMLATCH_TLS_NAME")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "NAME", env = "MEMLATCH_TLS_NAME")]
     tls_name: Option<String>,
 }
 

@@ -1,17 +1,21 @@
 //! `memlatch status`: who holds a lock.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::{output, server, shown, text};
 
 /// Tell who holds a lock
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch status nightly
+  memlatch status --json nightly | jq -r .last_token")]
 pub(super) struct Status {
     /// The lock's name
     name: String,
 
     /// One JSON object in place of text
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

@@ -1,6 +1,6 @@
 //! `memlatch wait`: until a lock is free.
 
-use super::args::Global;
+use super::args::{Global, OUTPUT, WAITING};
 use super::failure::{Failure, code};
 use super::output::{self, Voice};
 use super::{duration, server, shown};
@@ -14,6 +14,10 @@ use std::time::Instant;
 /// 5 s more; `run` may take the lock over a little sooner.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Examples:
+  memlatch wait -w 10m nightly && ./publish.sh
+  memlatch wait -w 0 nightly || echo held
+
 Exit codes:
   0    nobody holds the lock
   1    it was held for too long (-w); -E changes the code
@@ -26,15 +30,15 @@ pub(super) struct Wait {
     name: String,
 
     /// How long to wait; 0 looks once [default: for ever] [env: MEMLATCH_WAIT]
-    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 
     /// Exit code when it is still held then, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
-    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED)]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
     /// One JSON object in the end, which tells who holds it, and how long was waited
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 

@@ -33,6 +33,7 @@ fn every_shell_is_told_all_subcommands() {
             assert!(done.out.contains(verb), "{shell}: {verb}");
         }
         assert!(done.out.contains("conflict-exit-code"), "{shell}");
+        assert!(!done.out.contains("demo-worker"), "{shell}");
     }
     bench
         .run(&["completions", "tcsh"])

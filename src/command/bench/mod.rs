@@ -3,7 +3,7 @@
 mod histogram;
 mod report;
 
-use super::args::Global;
+use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::output::{self, Voice};
 use super::race::{First, race};
@@ -35,6 +35,10 @@ const WAY_OUT: Duration = Duration::from_secs(1);
 /// are of this run alone, under the prefix memlatch-bench: in place of --prefix; the restart guard
 /// is off. For some seconds, this is all the load that one process can make.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch bench --seconds 10
+  memlatch bench --tasks 32 --contended")]
 pub(super) struct Bench {
     /// How long to measure
     #[arg(long, value_name = "DURATION", default_value = "3", value_parser = duration::parse)]
@@ -61,7 +65,7 @@ pub(super) struct Bench {
     lean: bool,
 
     /// One JSON object in place of text; times are in microseconds
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
