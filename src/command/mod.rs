@@ -35,11 +35,14 @@ mod watch;
 
 use args::{Args, Verb};
 use clap::FromArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use failure::{Failure, code};
 use output::Voice;
 use std::ffi::OsString;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
 
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -47,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
     if words.nth(1).is_some_and(|first| first == child::HELPER) {
         return child::become_command(words).into();
     }
+    stop_scripts_at_panics();
     match parse() {
         Ok(Ok(args)) => dispatch(args),
         Ok(Err(failure)) => not_begun(failure.report()),
@@ -55,7 +59,16 @@ pub(crate) fn main() -> ExitCode {
     .into()
 }
 
-/// The end of a command whose command line was not understood, or that asked for help.
+/// A panic must not let the script go on that evaluates what is printed.
+fn stop_scripts_at_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        not_begun(code::SYSTEM);
+    }));
+}
+
+/// The end of a command that could not begin, or that was only asked for help.
 fn not_begun(code: u8) -> u8 {
     if code != code::SUCCESS {
         shell::print_end_unless_parsed(code);
@@ -98,10 +111,50 @@ fn refuse(error: &clap::Error) -> u8 {
         .flat_map(str::lines)
         .map(str::trim)
         .collect();
-    let told = told.join(" ");
+    let mut told = told.join(" ");
+    if let Some(hint) = hint(error) {
+        told.push_str("; ");
+        told.push_str(&hint);
+    }
     let told = output::shortened(told.strip_prefix("error: ").unwrap_or(&told));
     output::complain(&format!("{told} (see `{} --help`)", verb_asked()));
     code::USAGE
+}
+
+/// What to type in place of words that stand at the wrong place.
+fn hint(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand)?;
+            let alike = error.get(ContextKind::SuggestedSubcommand).is_some();
+            let is_command = std::env::args_os().len() > 2;
+            (!alike && is_command).then(|| {
+                format!("to run a command under the lock `{name}`: memlatch run {name} -- COMMAND")
+            })
+        }
+        ErrorKind::UnknownArgument => {
+            let word = text(ContextKind::InvalidArg)?;
+            let asked = verb_asked();
+            let verb = asked.strip_prefix(args::NAME)?.trim();
+            let mut words = std::env::args_os().skip(1);
+            let before = words.position(|other| other == verb);
+            let at = std::env::args_os().skip(1).position(|other| other == word);
+            if word.starts_with('-') {
+                let misplaced = !verb.is_empty() && at < before;
+                misplaced
+                    .then(|| format!("options of {verb} stand behind it: memlatch {verb} {word}"))
+            } else {
+                (verb == "acquire").then(|| {
+                    "acquire runs no command; memlatch run NAME -- COMMAND does".to_owned()
+                })
+            }
+        }
+        _ => None,
+    }
 }
 
 /// `memlatch run`, if that is how the command line begins.
@@ -116,18 +169,27 @@ fn verb_asked() -> String {
     }
 }
 
+/// How many pairs of descriptors a runtime and a connection need at least.
+const PAIRS: usize = 4;
+
+/// The runtime. Parts of it panic where the system has no descriptors to spare.
+fn runtime() -> io::Result<Runtime> {
+    let pairs: io::Result<Vec<_>> = (0..PAIRS).map(|_| UnixStream::pair()).collect();
+    drop(pairs?);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
 fn dispatch(args: Args) -> u8 {
     let voice = Voice {
         quiet: args.global.quiet,
         detailed: args.global.verbose > 0,
     };
     trace::install(voice, args.global.verbose);
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::system("cannot start", &error).report(),
+        Err(error) => return not_begun(Failure::system("cannot start", &error).report()),
     };
     let global = &args.global;
     let done = runtime.block_on(async {

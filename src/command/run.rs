@@ -231,6 +231,12 @@ fn command_line(
         Some("--") => {
             words.remove(0);
         }
+        Some(option) if option.starts_with('-') && !matches!(option, "-" | "-c" | "--command") => {
+            return Err(Failure::usage(format!(
+                "`{option}` stands behind the name; options stand before it: memlatch run {option} \
+                 NAME -- COMMAND. A command that begins with a dash stands behind --"
+            )));
+        }
         _ => {}
     }
     match line {
@@ -278,6 +284,8 @@ mod tests {
             (&["-c"], None),
             (&["-c", "a", "b"], None),
             (&["-c", "a"], Some("b")),
+            (&["-n", "--", "ls"], None),
+            (&["--lease", "5s", "ls"], None),
         ] {
             assert_eq!(parsed(words, line), None);
         }

@@ -40,7 +40,7 @@ fn script(bench: &Bench, words: &[&str], script: &str) -> Done {
 }
 
 /// Another holds `ev`: none of these goes on, with `set -e` and without.
-const FORMS: [&str; 17] = [
+const FORMS: [&str; 20] = [
     r#"eval "$(memlatch acquire -n ev)""#,
     r#"eval $(memlatch acquire -n ev)"#,
     r#"held=$(memlatch acquire -n ev); eval "$held""#,
@@ -58,6 +58,10 @@ const FORMS: [&str; 17] = [
     r#"eval "$(memlatch --server 127.0.0.1:1 acquire free)""#,
     r#"eval "$(MEMLATCH_WAIT=soon memlatch acquire free)""#,
     r#"eval "$(memlatch renew 'p1 nonsense')""#,
+    // Without descriptors to spare, it cannot start.
+    r#"ulimit -n 5; eval "$(memlatch acquire -n free)""#,
+    r#"ulimit -n 7; eval "$(memlatch acquire -n free)""#,
+    r#"ulimit -n 8; eval "$(memlatch acquire -n free)""#,
 ];
 
 #[test]

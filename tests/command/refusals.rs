@@ -46,6 +46,28 @@ fn a_command_line_that_cannot_be_used_is_refused_in_one_line() {
         (&["run", "--bogus", "x", "true"], "--bogus"),
         (&["run"], "NAME"),
         (&["run", "x"], "the command to run is missing"),
+        (
+            &["run", "x", "-n", "--", "true"],
+            "options stand before it: memlatch run -n NAME -- COMMAND",
+        ),
+        (
+            &["run", "x", "--lease", "5s", "true"],
+            "options stand before it: memlatch run --lease NAME",
+        ),
+        (
+            &["-n", "run", "x", "true"],
+            "options of run stand behind it: memlatch run -n",
+        ),
+        (
+            &["nightly", "--", "true"],
+            "to run a command under the lock `nightly`: memlatch run nightly -- COMMAND",
+        ),
+        (
+            &["acquire", "x", "--", "true"],
+            "acquire runs no command; memlatch run NAME -- COMMAND does",
+        ),
+        (&["release", "x"], "MEMLATCH_PARTS"),
+        (&["statsu", "x"], "'status'"),
         (&["run", "x", "--"], "the command to run is missing"),
         (&["run", "-c", "a", "x", "b"], "both a command and -c"),
         (&["run", "x", "-c"], "exactly one command line"),
