@@ -11,7 +11,8 @@ use std::time::Instant;
 ///
 /// Another may have it again when this ends. Free means the same to `wait`, `status` and `run -n`:
 /// the server has no record of a holder. That of a holder that died is there for its lease and up to
-/// 5 s more; `run` may take the lock over a little sooner.
+/// 5 s more; `run` may take the lock over a little sooner. A server that was started or flushed a
+/// short time ago grants nothing for the longest lease, free or not (69).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

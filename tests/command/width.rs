@@ -132,7 +132,15 @@ fn facts_and_findings_are_wrapped_at_words() {
     let bench = Bench::new(&server.url());
     put(&server, "nightly", TOKENS[0], "a-host.example");
     for columns in WIDTHS {
-        for words in ["status nightly", "doctor", "doctor -v"] {
+        for words in [
+            "status nightly",
+            "doctor",
+            "doctor -v",
+            "bench --seconds 0.1",
+        ] {
+            if words.starts_with("bench") && columns < 40 {
+                continue;
+            }
             let Some(text) = shown(&bench, columns, words) else {
                 return;
             };
@@ -143,6 +151,7 @@ fn facts_and_findings_are_wrapped_at_words() {
             }
             for part in match words {
                 "status nightly" => &["1796054321987654", "4194304", "10 s"][..],
+                "bench --seconds 0.1" => &["p99.9", "round trip", "max"],
                 _ => &["temporary_ttl=21", "1.6."],
             } {
                 assert!(text.contains(part), "{part} at {columns}: {text}");

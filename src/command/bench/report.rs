@@ -10,6 +10,15 @@ use serde_json::{Value, json};
 /// Length of the longest bar.
 const BAR: usize = 40;
 
+/// Columns of a line of the histogram without its bar and with a count of up to nine digits.
+const BESIDES_BAR: usize = 25;
+
+/// Columns of the percentiles side by side.
+const SIDE_BY_SIDE: usize = 64;
+
+/// Columns where there is no terminal.
+const USUAL: usize = 80;
+
 /// The percentiles that are shown.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -50,7 +59,7 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let (paint, glyphs) = (Paint::for_stdout(), Glyphs::of_the_locale());
         let mut text = String::new();
-        let rate = paint.bold(&format!("{:.0} pairs per second", self.per_second()));
+        let rate = format!("{:.0} pairs per second", self.per_second());
         let locks = match (self.names, self.lean) {
             (1, false) => "one lock",
             (1, true) => "one lean lock",
@@ -61,37 +70,66 @@ impl Report {
             1 => String::new(),
             names => format!("{names} "),
         };
-        let _ = writeln!(
-            text,
-            "{rate} of acquiring and giving back\n{}\n",
-            paint.faint(&format!(
-                "{} for {count}{locks} on {}, {} in {:.1} s",
-                plural(self.tasks.into(), "task"),
-                self.server,
-                plural(self.connections.into(), "connection"),
-                self.took.as_secs_f64()
-            ))
+        let columns = text::terminal_width().unwrap_or(USUAL);
+        let how = format!(
+            "{} for {count}{locks} on {}, {} in {:.1} s",
+            plural(self.tasks.into(), "task"),
+            self.server,
+            plural(self.connections.into(), "connection"),
+            self.took.as_secs_f64()
         );
-        let mut titles = format!("  {:<12}", "");
-        for (title, _) in PERCENTILES {
-            let _ = write!(titles, "{title:>10}");
-        }
-        let _ = writeln!(text, "{}", paint.faint(&format!("{titles}{:>10}", "max")));
-        for (title, histogram) in [("pair", &self.pair), ("round trip", &self.round_trip)] {
-            let _ = write!(text, "  {title:<12}");
-            for (_, part) in PERCENTILES {
-                let _ = write!(text, "{:>10}", length(histogram.percentile(part)));
-            }
-            let _ = writeln!(text, "{:>10}", length(histogram.longest()));
-        }
-        text.push_str("\n  pairs by how long they took, at least\n");
+        let how = paint.faint(&text::wrapped(&how, columns, 2));
+        let first = format!("{rate} of acquiring and giving back");
+        let first = text::wrapped(&first, columns, 2).replacen(&rate, &paint.bold(&rate), 1);
+        let _ = writeln!(text, "{first}\n{how}\n");
+        text.push_str(&self.percentiles(columns, paint));
+        let title = "  pairs by how long they took, at least";
+        let _ = writeln!(text, "\n{}", text::wrapped(title, columns, 2));
+        let longest = columns.saturating_sub(BESIDES_BAR).clamp(1, BAR);
         let doublings = self.pair.doublings();
         let most = doublings.iter().map(|(_, count)| *count).max().unwrap_or(1);
         for (from, count) in doublings {
             // Whatever there is, is seen.
-            let bar = (count as f64 / most as f64 * BAR as f64).ceil() as usize;
-            let bar = format!("{:<BAR$}", glyphs.line(bar));
+            let bar = (count as f64 / most as f64 * longest as f64).ceil() as usize;
+            let bar = format!("{:<longest$}", glyphs.line(bar));
             let _ = writeln!(text, "  {:>10}  {bar} {count}", length(from));
+        }
+        text
+    }
+}
+
+impl Report {
+    /// The percentiles, side by side or one below the other.
+    fn percentiles(&self, columns: usize, paint: Paint) -> String {
+        let measured = [("pair", &self.pair), ("round trip", &self.round_trip)];
+        let values = |histogram: &Histogram| -> Vec<String> {
+            let parts = PERCENTILES
+                .iter()
+                .map(|(_, part)| histogram.percentile(*part));
+            parts.chain([histogram.longest()]).map(length).collect()
+        };
+        let titles: Vec<&str> = PERCENTILES
+            .iter()
+            .map(|(title, _)| *title)
+            .chain(["max"])
+            .collect();
+        let mut text = String::new();
+        if columns >= SIDE_BY_SIDE {
+            let line: String = titles.iter().map(|title| format!("{title:>10}")).collect();
+            let _ = writeln!(text, "{}", paint.faint(&format!("  {:<12}{line}", "")));
+            for (title, histogram) in measured {
+                let line = values(histogram)
+                    .into_iter()
+                    .map(|value| format!("{value:>10}"));
+                let _ = writeln!(text, "  {title:<12}{}", line.collect::<String>());
+            }
+            return text;
+        }
+        let line = format!("  {:<6}{:>10}{:>12}", "", measured[0].0, measured[1].0);
+        let _ = writeln!(text, "{}", paint.faint(&line));
+        let rows = values(measured[0].1).into_iter().zip(values(measured[1].1));
+        for (title, (pair, round_trip)) in titles.iter().zip(rows) {
+            let _ = writeln!(text, "  {title:<6}{pair:>10}{round_trip:>12}");
         }
         text
     }
