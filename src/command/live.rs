@@ -266,14 +266,16 @@ impl Table {
         if self.drawn > 0 {
             let _ = write!(text, "\x1b[{}F", self.drawn);
         }
-        let _ = writeln!(text, "{}\x1b[K", self.paint.faint(&title));
+        // Cleared before it is written: behind a line as long as the terminal is wide, its last
+        // character would be.
+        let _ = writeln!(text, "\x1b[K{}", self.paint.faint(&title));
         for line in &lines[..shown] {
-            let _ = writeln!(text, "{line}\x1b[K");
+            let _ = writeln!(text, "\x1b[K{line}");
         }
         self.drawn = 1 + shown;
         if shown < lines.len() {
             let more = format!("and {} more", lines.len() - shown);
-            let _ = writeln!(text, "{}\x1b[K", self.paint.faint(&more));
+            let _ = writeln!(text, "\x1b[K{}", self.paint.faint(&more));
             self.drawn += 1;
         }
         text.push_str("\x1b[J\x1b[?7h");

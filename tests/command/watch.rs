@@ -139,6 +139,10 @@ fn on_a_terminal_there_is_a_table() {
     assert!(!shown.contains("n40") && shown.contains(" more"), "{shown}");
     assert_eq!(shown.matches("F\x1b[").count(), 1, "{shown}");
     assert!(shown.contains("\x1b[?25l"), "{shown}");
+    // A line is cleared before it is written: behind one as long as the terminal is wide, its last
+    // character would be.
+    assert!(shown.contains("\x1b[K"), "{shown}");
+    assert!(!shown.contains("\x1b[K\r\n"), "{shown}");
     assert!(shown.ends_with("\x1b[?25h\x1b[?7h"), "{shown}");
     assert!(shown.contains("\x1b[1m"), "{shown}");
     assert!(
