@@ -354,6 +354,22 @@ fn locks_without_a_record_and_items_of_strangers_are_broken_as_well() {
     });
 }
 
+/// The name of a host is what a stranger wrote.
+#[test]
+fn holder_display_escapes_the_host() {
+    everywhere(|both| {
+        let record = format!("m1 {} 10000 5 7 h%E2%80%AE%0A -", "01".repeat(16));
+        let length = record.len();
+        tell(
+            &both.url,
+            &format!("set memlatch:lock:s 0 60 {length} noreply\r\n{record}\r\n"),
+        );
+        let holder = both.blocking.holder("s").expect("an answer");
+        let holder = holder.expect("it is held");
+        assert_eq!(holder.to_string(), "h\\u{202e}\\n pid 7", "{}", both.what);
+    });
+}
+
 /// Whenever they are dropped, the client goes on working, and nobody else's lock is gone.
 #[test]
 fn lists_and_breaks_may_be_dropped_at_any_time() {
