@@ -24,6 +24,8 @@ mod dice;
 mod either;
 #[path = "world/eviction.rs"]
 mod eviction;
+#[path = "chaos/flood.rs"]
+mod flood;
 #[path = "world/flush.rs"]
 mod flush;
 #[path = "support/memcached.rs"]

@@ -416,6 +416,15 @@ impl RealServer {
         self.launch_or_panic();
     }
 
+    /// Kills the server and starts it again at the same address, with other arguments.
+    ///
+    /// # Panics
+    /// When the server does not start.
+    pub fn restart_with(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self.restart();
+    }
+
     /// Lets the server end in its own time, so that one with `-e` keeps its memory (SIGUSR1), and
     /// starts it again in other surroundings.
     ///

@@ -1,5 +1,7 @@
 //! The loss of each single item of a lock, in a busy cache.
 
+use super::either::{Client, Guard, until};
+use super::flood::Flood;
 use super::memcached::RealServer;
 use super::pair::{PRECIOUS, Pair, on_each};
 use super::traffic::Traffic;
@@ -58,6 +60,32 @@ fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
     });
 }
 
+/// The same where entries of the cache have pressed it out.
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn a_sentinel_pressed_out_costs_a_connected_client_no_wait() {
+    on_each_version(|binary| {
+        // Less than the defaults of some versions need for the largest items.
+        let server = binary.start(&["-m", "2", "-I", "512k"]);
+        let mut pairs = Pair::all(&server, LEASE, true);
+        on_each(
+            &mut pairs,
+            |pair, ()| drop(pair.hold().release()),
+            repeat(()),
+        );
+        for pair in &pairs {
+            assert!(pair.exchange(), "{pair}: the memory is old enough");
+        }
+        let flood = Flood::start(server.address());
+        let is_gone = |pair: &Pair| pair.look(&server).sentinel.is_none();
+        until("no sentinel is left", || pairs.iter().all(is_gone));
+        drop(flood);
+        for pair in &pairs {
+            assert!(pair.exchange(), "{server}, {pair}: a wait");
+        }
+    });
+}
+
 /// The record goes. Two guards may be valid then until the next renewal: that is not promised away.
 #[test]
 fn a_lost_record_is_told_and_the_next_token_is_higher() {
@@ -96,5 +124,36 @@ fn tokens_rise_over_the_eviction_of_their_counter() {
             }
         };
         on_each(pairs, check, repeat(()));
+    });
+}
+
+/// What says how long others may hold a lock goes, and then everything.
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn the_longest_lease_of_another_client_is_remembered_without_its_item() {
+    const LONGEST: Duration = Duration::from_secs(9);
+    const SHORT: Duration = Duration::from_secs(1);
+    on_each_version(|binary| {
+        let server = binary.start(&[]);
+        let mut pairs = Pair::all(&server, LONGEST, true);
+        let keys = pairs.iter().map(Pair::sentinel_key).collect();
+        let traffic = Traffic::start(server.address(), seed(), 1, keys);
+        let begin = |pair: &mut Pair, ()| {
+            let held = pair.hold();
+            let client = pair.newcomer_with(SHORT);
+            pair.lease = SHORT;
+            delete(&server, &format!("{}longest", pair.prefix));
+            (held, client)
+        };
+        let begun = on_each(&mut pairs, begin, repeat(()));
+        server.flush_all();
+        let contend = |pair: &mut Pair, (held, client): (Guard, Client)| {
+            let granted = pair.contend(&client, &held, |_| false);
+            let (guard, two) = granted.expect("it is free in the end");
+            assert!(!two, "{server}, {pair}: two valid guards");
+            drop((held.release(), guard.release()));
+        };
+        on_each(&mut pairs, contend, begun);
+        assert!(traffic.batches() > 0, "{traffic}");
     });
 }

@@ -2,7 +2,7 @@
 //! still says that nothing was forgotten.
 
 use super::dice::Dice;
-use super::either::Guard;
+use super::either::{Client, Guard};
 use super::memcached::{Binary, RealServer};
 use super::pair::{Look, Pair, on_each, pause};
 use super::traffic::Traffic;
@@ -123,8 +123,14 @@ fn flush_one(binary: &Binary, number_of_server: u64, foreign: Foreign, flushes: 
         let looks = on_each(&mut pairs, exchange, repeat(()));
         server.command(flush.request());
         let flushed = Instant::now();
-        let contend =
-            |pair: &mut Pair, (held, before)| contend(pair, &server, flush, flushed, held, &before);
+        // By turns one that knows the server from before, and one that does not.
+        let contend = |pair: &mut Pair, (held, before)| {
+            let contender = match round % 2 {
+                0 => pair.contender.clone(),
+                _ => pair.newcomer(),
+            };
+            contend(pair, &contender, &server, flush, flushed, held, &before)
+        };
         let seen = on_each(&mut pairs, contend, guards.into_iter().zip(looks));
         for (pair, tally) in pairs.iter().zip(seen) {
             tallies[usize::from(pair.dialect == Some(Dialect::Classic))] += tally;
@@ -133,9 +139,10 @@ fn flush_one(binary: &Binary, number_of_server: u64, foreign: Foreign, flushes: 
     tallies
 }
 
-/// The contender of a pair tries to get what the holder had before the flush.
+/// A contender tries to get what the holder of a pair had before the flush.
 fn contend(
     pair: &mut Pair,
+    contender: &Client,
     server: &RealServer,
     flush: Flush,
     flushed: Instant,
@@ -146,8 +153,7 @@ fn contend(
         flushed: 1,
         ..Tally::default()
     };
-    let contender = pair.contender.clone();
-    let granted = pair.contend(&contender, &held, |pair| {
+    let granted = pair.contend(contender, &held, |pair| {
         // First the clock: what is seen behind it is later.
         let settled = flushed.elapsed() > flush.settled();
         let look = pair.look(server);

@@ -27,7 +27,8 @@ pub(crate) struct Pair {
     pub(crate) holder: Client,
     pub(crate) contender: Client,
     settings: Settings,
-    lease: Duration,
+    /// What is asked for.
+    pub(crate) lease: Duration,
     highest: u64,
     /// The server's clock was set back, and tokens may begin again, once.
     pub(crate) clock_went_back: bool,
@@ -93,6 +94,13 @@ impl Pair {
     /// Another client that has seen nothing of the server yet.
     pub(crate) fn newcomer(&self) -> Client {
         Client::new(self.front, &self.settings).expect("the server is there")
+    }
+
+    /// Another client, with a longest lease of its own.
+    pub(crate) fn newcomer_with(&self, longest: Duration) -> Client {
+        let mut settings = self.settings.clone();
+        settings.guard = Some(longest);
+        Client::new(self.front, &settings).expect("the server is there")
     }
 
     /// Takes the lock, for as long as that takes.

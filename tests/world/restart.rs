@@ -3,12 +3,12 @@
 
 use super::either::{Guard, LONG};
 use super::memcached::{Binary, RealServer, Surroundings, can_have_process_id_1, faketime};
-use super::pair::{Pair, on_each};
+use super::pair::{PRECIOUS, Pair, on_each};
 use super::traffic::Traffic;
 use super::{on_each_version, seed};
 use core::iter::repeat;
 use core::time::Duration;
-use memlatch::ReleaseOutcome;
+use memlatch::{ErrorKind, ReleaseOutcome};
 use std::path::PathBuf;
 use std::{env, fs, process};
 
@@ -151,7 +151,7 @@ impl Restart {
             }
         }
         // What it does now is no harm to others.
-        let other = pair.contender.lock("precious").lease(LEASE);
+        let other = pair.contender.lock(PRECIOUS).lease(LEASE);
         drop(held.release());
         let other = other.acquire_timeout(LONG).expect("it is free in the end");
         let outcome = other.release().expect("the server is there");
@@ -189,6 +189,49 @@ fn a_restart_in_a_busy_cache_leaves_one_valid_guard() {
     on_each_version(|binary| {
         for restart in RESTARTS {
             restart.check(binary);
+        }
+    });
+}
+
+/// memcached's own proxy has a process id and a start of its own, whatever runs behind it.
+#[test]
+fn a_proxy_in_the_place_of_the_server_is_refused_and_harms_nobody() {
+    on_each_version(|binary| {
+        if binary.version == "1.6.18" {
+            // It has no proxy.
+            return;
+        }
+        let behind = binary.start(&[]);
+        let mut server = binary.start(&[]);
+        let folder = Folder::new(&format!("{}-proxy", binary.version));
+        let file = folder.0.join("routes.lua");
+        let routes = format!(
+            "pools{{ all = {{ backends = {{ \"{}\" }} }} }}\n\
+             routes{{ default = route_direct{{ child = \"all\" }} }}\n",
+            behind.address()
+        );
+        fs::write(&file, routes).expect("a file");
+        // The same locks are held on both servers.
+        let mut pairs = Pair::all(&server, LEASE, false);
+        let mut others = Pair::all(&behind, LEASE, false);
+        let guards = on_each(&mut pairs, |pair, ()| pair.hold(), repeat(()));
+        let kept = on_each(&mut others, |pair, ()| pair.hold(), repeat(()));
+        let options = format!("proxy_config=routelib,proxy_arg={}", file.display());
+        server.restart_with(&["-o", &options]);
+        let check = |pair: &mut Pair, held: Guard| {
+            let asked = pair.contender.lock(PRECIOUS).lease(LEASE).try_acquire();
+            let error = asked.err().expect("it is refused");
+            assert_eq!(error.kind(), ErrorKind::Unsuitable, "{pair}: {error}");
+            let released = held.release();
+            assert_ne!(released.ok(), Some(ReleaseOutcome::Released), "{pair}");
+        };
+        on_each(&mut pairs, check, guards);
+        for (pair, guard) in others.iter().zip(kept) {
+            guard
+                .verify()
+                .unwrap_or_else(|error| panic!("{pair}: {error}"));
+            let outcome = guard.release().expect("the server is there");
+            assert_eq!(outcome, ReleaseOutcome::Released, "{pair}");
         }
     });
 }
