@@ -225,6 +225,21 @@ async fn an_unreachable_server_means_a_lost_lock_at_the_deadline() {
     }
 }
 
+/// The keeper is a task. A runtime that ends right away never runs it.
+#[test]
+fn a_client_whose_keeper_never_ran_is_closed() {
+    for site in &sites(&[]) {
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build().expect("a runtime")
+        };
+        let client = runtime().block_on(client(site));
+        let error = runtime().block_on(client.lock("a").try_acquire());
+        let error = error.expect_err("nobody would renew it");
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_holder_whose_runtime_ends_is_replaced_within_the_lease_and_five_seconds() {
     for site in &sites(&[]) {

@@ -7,7 +7,7 @@ use crate::front::{Calibration, HandedOn, Job, Renewals, Task, clock};
 use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
 use crate::net::shared::{LOOKS, Subject};
 use crate::wire::{DecodeError, Flight, Replies};
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
@@ -31,8 +31,13 @@ impl Drop for Keeping {
 
 /// Does the work of the registry until the client is gone and nothing is left to be given back, or
 /// until the runtime ends.
-pub(super) async fn run(core: Arc<Core>) {
-    let keeping = Keeping(core);
+///
+/// A runtime may end before it has polled this once. That is the end of the keeper as well.
+pub(super) fn run(core: Arc<Core>) -> impl Future<Output = ()> + Send {
+    keep(Keeping(core))
+}
+
+async fn keep(keeping: Keeping) {
     let core = &keeping.0;
     let mut tasks = JoinSet::new();
     let mut calibration = Calibration::new(clock::moment());
