@@ -229,18 +229,29 @@ fn flush_all(foreign: Foreign) -> Vec<(String, [Tally; 2])> {
     tallies
 }
 
-#[test]
-#[ignore = "needs version 1 of the sentinel"]
-fn flush_all_in_a_busy_cache_leaves_one_valid_guard() {
-    // All is shown before anything is judged.
-    let seen = [Foreign::Nothing, Foreign::Reads].map(|foreign| (foreign, flush_all(foreign)));
-    for (foreign, tallies) in seen {
-        for (version, tallies) in tallies {
-            for (dialect, tally) in ["meta", "classic"].iter().zip(tallies) {
-                let what = format!("memcached {version}, {dialect}, {foreign:?}: {tally:?}");
-                assert_eq!(tally.two_valid, 0, "{what}");
-                assert!(tally.survived < tally.flushed, "{what}");
+/// What is judged, once all of it was shown.
+fn judge(foreign: Foreign) {
+    for (version, tallies) in flush_all(foreign) {
+        for (dialect, tally) in ["meta", "classic"].iter().zip(tallies) {
+            let what = format!("memcached {version}, {dialect}, {foreign:?}: {tally:?}");
+            assert_eq!(tally.two_valid, 0, "{what}");
+            assert!(tally.survived < tally.flushed, "{what}");
+            // A plain read of the classic dialect bumps, and may save the sentinel.
+            if foreign == Foreign::Nothing && *dialect == "meta" {
+                assert_eq!(tally.kept, 0, "{what}");
             }
         }
     }
+}
+
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn flush_all_in_a_busy_cache_leaves_one_valid_guard() {
+    judge(Foreign::Nothing);
+}
+
+#[test]
+#[ignore = "needs version 1 of the sentinel"]
+fn flush_all_where_others_read_the_sentinel_leaves_one_valid_guard() {
+    judge(Foreign::Reads);
 }

@@ -106,11 +106,7 @@ impl Restart {
         let args = if self.warm { &args[..] } else { &[] };
         let mut server = binary.start_in(&self.surroundings(self.before), args);
         let mut pairs = Pair::all(&server, LEASE, true);
-        let keys = pairs
-            .iter()
-            .flat_map(|pair| [pair.sentinel_key(), pair.lock_key()])
-            .collect();
-        let traffic = Traffic::start(server.address(), seed(), 1, keys);
+        let traffic = Traffic::start(server.address(), seed(), 1, Vec::new());
         let guards = on_each(&mut pairs, |pair, ()| pair.hold(), repeat(()));
         // The contender knows this run.
         on_each(&mut pairs, |pair, ()| pair.exchange(), repeat(()));
