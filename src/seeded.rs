@@ -59,6 +59,14 @@ bugs! {
     NoColdGuard,
     /// The sentinel is read in front of the storing of the record.
     SentinelBeforeAcquire,
+    /// A sentinel vouches for the time since its birth, whatever has saved it from a flush.
+    BirthAlone,
+    /// The counters of a server with a memory file (`-e`) are believed.
+    WarmCounters,
+    /// A flush that is still to come does not spoil the counters.
+    PendingFlushBelieved,
+    /// The instance word is no part of what tells a run of the server from another.
+    TwinIsTheSame,
     /// The birth of a sentinel is a second that may have passed before it was stored.
     EarlyBirth,
     /// How long a memory must reach back does not count what clocks may run apart.

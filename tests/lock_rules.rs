@@ -55,6 +55,8 @@ mod min_hold;
 mod others;
 #[path = "lock_rules/parts.rs"]
 mod parts;
+#[path = "lock_rules/remembering.rs"]
+mod remembering;
 #[path = "lock_rules/resource.rs"]
 mod resource;
 #[path = "lock_rules/server.rs"]

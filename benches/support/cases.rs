@@ -8,9 +8,10 @@ use bytes::BytesMut;
 use core::hint::black_box;
 use core::time::Duration;
 use memlatch::lock::{
-    Acquire, Acquired, Capabilities, Dialect, Grant, HolderRecord, Incarnation, Lease, LockKeys,
-    Moment, Namespace, Nonce, Now, Operation, Owner, Patience, Record, Release, Released, Renew,
-    Renewed, Request as LockRequest, ServerClock, ServerView, Step, is_ours,
+    Acquire, Acquired, Capabilities, Dialect, Grant, HolderRecord, Incarnation, Instance, Lease,
+    LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience, ReadClock, Record,
+    Release, Released, Renew, Renewed, Request as LockRequest, ServerClock, ServerView, Step,
+    is_ours,
 };
 use memlatch::wire::{
     Flag, Flags, Flight, FlightDecoder, Key, Keys, Limits, Prepared, PreparedStore, Replies, Reply,
@@ -62,7 +63,12 @@ fn add<'a>(key: Key<'a>, value: &'a [u8]) -> Request<'a> {
 }
 
 const LOOK: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnCas, Flag::ReturnValue];
-const SENTINEL_FLAGS: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnValue];
+const SENTINEL_FLAGS: &[Flag<'static>] = &[
+    Flag::NoBump,
+    Flag::ReturnTtl,
+    Flag::ReturnLastAccess,
+    Flag::ReturnValue,
+];
 const FENCE_FLAGS: &[Flag<'static>] = &[
     Flag::Vivify(86_400),
     Flag::Initial(SEED),
@@ -347,6 +353,8 @@ const NONCE: [u8; 16] = [
     0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
 ];
 
+const SENTINEL_VALUE: &str = "s1 ready 1795240000 00000000000000aa 7 1795237329 -";
+
 /// The record of somebody else.
 const THEIRS: &[u8] =
     b"m1 fedcba98765432100011223344556677 10000 1795337320 815 worker-8 nightly%20import";
@@ -379,21 +387,32 @@ impl Site {
         let mut clock = ServerClock::new();
         clock.observe(SECOND, now.moment, received);
         let namespace = Namespace::new("memlatch:").expect("a plain prefix");
+        let incarnation = Incarnation {
+            pid: 7,
+            started: SECOND - 100_000,
+            instance: Instance::from_bits(0xaa),
+        };
+        let capabilities = Capabilities {
+            dialect,
+            explicit_cas: true,
+        };
+        let mut view = ServerView::new(incarnation, capabilities, clock);
+        // The server has an old sentinel, which a client sees when it connects.
+        let mut read = ReadClock::new(&namespace, lease());
+        let answer = Answers::new(dialect).clock;
+        let step = exchange(
+            &mut read,
+            &mut view,
+            (now, received),
+            &mut Flight::new(),
+            &answer,
+        );
+        assert_eq!(step, Step::Done(Ok(())));
         Self {
             keys: namespace.keys(b"jobs/42").expect("a plain name"),
             namespace,
             owner: owner(),
-            view: ServerView {
-                incarnation: Incarnation {
-                    pid: 7,
-                    started: SECOND - 100_000,
-                },
-                capabilities: Capabilities {
-                    dialect,
-                    explicit_cas: true,
-                },
-                clock,
-            },
+            view,
             now,
             received,
         }
@@ -448,15 +467,23 @@ struct Answers {
     look: Vec<u8>,
     released: Vec<u8>,
     renewed: Vec<u8>,
+    clock: Vec<u8>,
 }
 
 impl Answers {
     fn new(dialect: Dialect) -> Self {
+        let stats = format!(
+            "STAT pid 7\r\nSTAT uptime 100000\r\nSTAT time {SECOND}\r\nSTAT cmd_flush 0\r\nEND\r\n"
+        );
+        let settings = "STAT oldest 0\r\nSTAT memory_file (null)\r\nEND\r\n";
         let (item, fence, sentinel): (fn(&[u8]) -> String, _, _) = match dialect {
             Dialect::Meta => (
                 |value| format!("VA {} t13 c{CAS}\r\n{}\r\n", value.len(), text(value)),
                 "VA 19\r\n1795337329000000001\r\n",
-                String::from("VA 10 t350579471\r\n1795200000\r\n"),
+                format!(
+                    "VA {} t352146318 l90000\r\n{SENTINEL_VALUE}\r\n",
+                    SENTINEL_VALUE.len()
+                ),
             ),
             _ => (
                 |value| {
@@ -465,9 +492,9 @@ impl Answers {
                 },
                 "NOT_STORED\r\n1795337329000000001\r\n",
                 format!(
-                    "VALUE {} 0 10 7\r\n1795200000\r\nEND\r\nSTAT pid 7\r\n\
-                     STAT uptime 100000\r\nSTAT time {SECOND}\r\nEND\r\n",
-                    text(SENTINEL)
+                    "VALUE {} 0 {} 7\r\n{SENTINEL_VALUE}\r\nEND\r\n{stats}",
+                    text(SENTINEL),
+                    SENTINEL_VALUE.len()
                 ),
             ),
         };
@@ -482,6 +509,13 @@ impl Answers {
             look: theirs.into(),
             released: done.into(),
             renewed: format!("{done}{ours}{sentinel}").into(),
+            clock: match dialect {
+                Dialect::Meta => format!("VA 5 c8\r\n10000\r\n{sentinel}{stats}{settings}"),
+                _ => {
+                    format!("VALUE memlatch:longest 0 5 8\r\n10000\r\nEND\r\n{sentinel}{settings}")
+                }
+            }
+            .into(),
         }
     }
 }

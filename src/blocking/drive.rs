@@ -2,7 +2,7 @@
 
 use super::{Core, Link};
 use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
-use crate::lock::{Interruption, Moment, Now, Operation, Step};
+use crate::lock::{Failure, Interruption, Moment, Now, Operation, Step};
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
@@ -150,7 +150,7 @@ impl Core {
             .limit(settings.connect_timeout, clock::moment())
             .and_then(|limit| Link::dial(&settings.address, &settings.dialing, limit))
             .map_err(Unconnected::Net)?;
-        let mut handshake = settings.handshake();
+        let mut handshake = settings.handshake(self.site.nonces.draw());
         loop {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
@@ -213,6 +213,10 @@ impl Core {
         match self.exchange(operation, now, bound) {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            // In the second in which a delayed flush takes effect.
+            Err(Unconnected::Unsuitable(Failure::ForgottenAtOnce)) => {
+                Ok(operation.interrupted(Interruption::NotSent, clock::now()))
+            }
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
                 self.site.chronicle.no_answer(&error);

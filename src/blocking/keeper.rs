@@ -122,12 +122,14 @@ impl Keeper<'_> {
     }
 
     fn calibrate(&self) {
-        let mut reading = ReadClock::new(&self.core.site.settings.namespace);
+        let settings = &self.core.site.settings;
+        let mut reading = ReadClock::new(&settings.namespace, settings.max_lease);
         if let Ok(Ok(())) = self
             .core
             .drive(&mut reading, clock::now(), Bound::Open, sleep)
         {
             self.core.site.correct_deadlines(clock::moment());
+            self.core.site.tell_longest_lease();
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Core;
 use super::connections::SharedSeat;
 use crate::front::{Cause, LockError, Unconnected, clock, within};
-use crate::lock::{Interruption, LockKeys, Moment, Now, Operation, ServerView, Step};
+use crate::lock::{Failure, Interruption, LockKeys, Moment, Now, Operation, ServerView, Step};
 use crate::net::shared::InFlight;
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
@@ -129,6 +129,10 @@ impl Core {
         match exchanged.await {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            // In the second in which a delayed flush takes effect.
+            Err(Unconnected::Unsuitable(Failure::ForgottenAtOnce)) => {
+                Ok(operation.interrupted(Interruption::NotSent, clock::now()))
+            }
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
                 self.site.chronicle.no_answer(&error);

@@ -129,11 +129,12 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
 }
 
 async fn calibrate(core: Arc<Core>) {
-    let namespace = &core.site.settings.namespace;
-    let mut reading = ReadClock::new(namespace);
+    let settings = &core.site.settings;
+    let mut reading = ReadClock::new(&settings.namespace, settings.max_lease);
     let read = core.drive(&mut reading, None, clock::now(), Bound::Open);
     if let Ok(Ok(())) = read.await {
         core.site.correct_deadlines(clock::moment());
+        core.site.tell_longest_lease();
     }
 }
 

@@ -67,6 +67,11 @@ impl Wish {
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
             None => site.settings.default_lease,
         };
+        let longest = site.settings.max_lease;
+        if lease > longest {
+            let error = SettingError::LeaseOverMax { lease, longest };
+            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+        }
         if self.lean {
             lease
                 .check_lean()
@@ -145,7 +150,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             tell_holder: matches!(patience, Patience::Until(_)),
             memory: match self.wish.lean {
                 true => None,
-                false => self.site.memory_for(self.lease),
+                false => self.site.memory_needed(),
             },
             patience,
             tolerance: self.site.tolerance(self.lease, patience != Patience::Once),

@@ -289,6 +289,19 @@ impl Chronicle {
         );
     }
 
+    /// Others use a longer lease under the prefix than this client does.
+    pub(crate) fn longer_lease(&self, own: Duration, longest: Duration) {
+        tracing::warn!(
+            name: "longer_lease",
+            target: "memlatch",
+            server = %self.server,
+            own = ?own,
+            longest = ?longest,
+            "another client uses a longer lease, which restarts of the server are waited for from \
+             now on; give all clients of a prefix the same max_lease"
+        );
+    }
+
     pub(crate) fn server_restarted(&self, before: Incarnation, now: Incarnation) {
         self.counts.server_restarts.add();
         tracing::warn!(

@@ -453,7 +453,7 @@ impl Held {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::lock::{Incarnation, Namespace, Nonce, Origin, Owner, Proof};
+    use crate::lock::{Incarnation, Instance, Namespace, Nonce, Origin, Owner, Proof};
 
     const LEASE: Duration = Duration::from_secs(9);
 
@@ -465,7 +465,11 @@ pub(super) mod tests {
     pub(in super::super) fn held() -> Held {
         let lease = Lease::new(LEASE).expect("in range");
         let grant = Grant {
-            incarnation: Incarnation { pid: 7, started: 1 },
+            incarnation: Incarnation {
+                pid: 7,
+                started: 1,
+                instance: Instance::from_bits(1),
+            },
             proof: Proof::Nonce(Nonce::from_random([7; 16])),
             owner: Owner::new("host", 7, "label"),
             lease,

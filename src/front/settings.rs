@@ -3,7 +3,7 @@
 use super::error::{Cause, LockError};
 use super::events;
 use crate::lock::{
-    DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Owner, Surveyor,
+    DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Nonce, Owner, Surveyor,
 };
 use crate::net::Address;
 use crate::net::dial::Dialing;
@@ -137,10 +137,14 @@ impl<F> Builder<F> {
         self
     }
 
-    /// The longest lease that any client takes under this prefix (default: the default lease).
+    /// The longest lease that this client takes (default: the default lease). A lock with a longer
+    /// one is refused.
     ///
-    /// It is what the restart guard waits for, so give all clients of a prefix the same: a client
-    /// that does not know of another's longer lease does not wait for its end.
+    /// The longest lease in use under a prefix is what the restart guard waits for. It stands at the
+    /// server: each client raises it to its own when it connects, and reads it then and about twice a
+    /// minute. So give all clients of a prefix the same: if a client with a longer one comes, the
+    /// others learn of it within half a minute, and a server that is restarted in that time is waited
+    /// for by them for as long as they knew of.
     #[must_use]
     pub fn max_lease(mut self, lease: Duration) -> Self {
         self.max_lease = Some(lease);
@@ -384,6 +388,11 @@ pub(crate) enum SettingError {
         parts: String,
         client: String,
     },
+    /// A lock's lease is longer than the longest of its client.
+    LeaseOverMax {
+        lease: Lease,
+        longest: Lease,
+    },
     /// `min_hold` is longer than any lease.
     MinHold {
         length: Duration,
@@ -433,6 +442,14 @@ impl fmt::Display for SettingError {
                 "the lock is held under the prefix `{parts}`, and this client has `{client}`; build \
                  one with the same prefix"
             ),
+            Self::LeaseOverMax { lease, longest } => write!(
+                f,
+                "the lease of {:?} is longer than the longest one of this client ({:?}); build all \
+                 clients of the prefix with max_lease({:?}) or more",
+                lease.duration(),
+                longest.duration(),
+                lease.duration()
+            ),
             Self::MinHold { length } => write!(
                 f,
                 "min_hold is {} s; it must be at most 30 days ({} s), as leases must",
@@ -480,9 +497,11 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The first exchange on a new connection.
-    pub(crate) fn handshake(&self) -> Handshake<'_> {
+    ///
+    /// The nonce must be drawn for this one.
+    pub(crate) fn handshake(&self, nonce: Nonce) -> Handshake<'_> {
         let credentials = self.credentials.as_ref();
-        Handshake::new(&self.namespace, self.dialect)
+        Handshake::new(&self.namespace, self.max_lease, self.dialect, nonce)
             .authenticate(credentials.map(OwnedCredentials::as_credentials))
     }
 

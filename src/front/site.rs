@@ -150,6 +150,8 @@ pub(crate) struct Site<C, L> {
     pub(crate) registry: Registry<L>,
     pub(crate) chronicle: Arc<Chronicle>,
     view: Mutex<Option<ServerView>>,
+    /// The longest lease of others that was told, in nanoseconds.
+    longest_told: AtomicU64,
 }
 
 impl<C: Clear, L: AsRef<Held>> Site<C, L> {
@@ -174,6 +176,7 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
             }
         };
         drop(slot);
+        self.tell_longest_lease();
         if !restarted {
             return Vec::new();
         }
@@ -181,7 +184,9 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
         let mut lost = self.registry.locks();
         lost.retain(|lock| {
             let held: &Held = (**lock).as_ref();
-            held.grant.incarnation != incarnation && held.end(LossReason::ServerRestarted)
+            // Where only the instance word is another, the next renewal finds out whether the lock
+            // is still there.
+            !held.grant.incarnation.is_like(&incarnation) && held.end(LossReason::ServerRestarted)
         });
         lost
     }
@@ -219,6 +224,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             registry: Registry::new(),
             chronicle: Arc::new(Chronicle::new(&settings.address)),
             view: Mutex::new(None),
+            longest_told: AtomicU64::new(0),
             settings,
         })
     }
@@ -242,7 +248,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     ) -> Option<T> {
         let mut slot = self.view_slot();
         let view = slot.as_mut()?;
-        (view.incarnation == incarnation).then(|| work(view))
+        view.is_run(incarnation).then(|| work(view))
     }
 
     /// The keys of a name, or the error that says what is wrong with it.
@@ -279,10 +285,28 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         }
     }
 
-    /// The memory that a lock with this lease needs the server to have.
-    pub(crate) fn memory_for(&self, lease: Lease) -> Option<Lease> {
-        let longest = self.settings.max_lease.max(lease);
-        self.settings.restart_guard.then_some(longest)
+    /// The lease for which the server must have remembered everything before a lock is granted, if
+    /// it must.
+    pub(crate) fn memory_needed(&self) -> Option<Lease> {
+        self.settings
+            .restart_guard
+            .then_some(self.settings.max_lease)
+    }
+
+    /// Tells, once, that other clients use a longer lease than this one knew of.
+    pub(crate) fn tell_longest_lease(&self) {
+        let own = self.settings.max_lease;
+        let seen = self.view_slot().as_ref().and_then(|view| {
+            let longest = view.memory.longest_lease();
+            longest.filter(|longest| *longest > own)
+        });
+        let Some(seen) = seen.map(Lease::duration) else {
+            return;
+        };
+        let nanos = u64::try_from(seen.as_nanos()).unwrap_or(u64::MAX);
+        if self.longest_told.fetch_max(nanos, Ordering::Relaxed) < nanos {
+            self.chronicle.longer_lease(own.duration(), seen);
+        }
     }
 
     /// How long an operation that may wait goes on trying to reach the server.

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use crate::lock::{
-    Acquired, Acquisition, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect,
+    Acquired, Acquisition, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect, Instance,
     Interruption, Lease, LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience,
     Proof, ReadClock, Release, Released, Renew, Renewed, Request, ServerClock, ServerView, Step,
 };
@@ -93,7 +93,7 @@ pub fn lock_flow(data: &[u8]) {
                         sent, world.last_sent,
                         "a lease that counts from another instant"
                     );
-                    assert_eq!(view.incarnation, grant.incarnation);
+                    assert!(view.is_run(grant.incarnation), "renewed on another server");
                     cas = now;
                 }
             }
@@ -108,7 +108,11 @@ pub fn lock_flow(data: &[u8]) {
         }
     }
     world.run(&mut Inspect::new(&names.keys), &mut view, None);
-    world.run(&mut ReadClock::new(&names.namespace), &mut view, None);
+    world.run(
+        &mut ReadClock::new(&names.namespace, lease),
+        &mut view,
+        None,
+    );
 }
 
 struct Names {
@@ -147,6 +151,9 @@ struct World<'a> {
     lean: (Option<Vec<u8>>, Option<Vec<u8>>),
     /// A request that removes something was sent, answered or not.
     removing: bool,
+    /// The earliest second from when on anything that was answered so far shows that the server
+    /// remembers everything.
+    remembers_from: Option<u64>,
 }
 
 impl<'a> World<'a> {
@@ -172,6 +179,7 @@ impl<'a> World<'a> {
             attempts: Vec::new(),
             lean: (None, None),
             removing: false,
+            remembers_from: None,
         }
     }
 
@@ -214,7 +222,12 @@ impl<'a> World<'a> {
         let forced = self
             .input
             .pick(&[None, None, Some(Dialect::Classic), Some(Dialect::Meta)]);
-        let mut handshake = Handshake::new(&names.namespace, forced);
+        let mut handshake = Handshake::new(
+            &names.namespace,
+            self.lease(),
+            forced,
+            Nonce::from_random([9; 16]),
+        );
         for _ in 0..BREATHLESS {
             let mut flight = wire::Flight::new();
             let now = self.unix();
@@ -238,19 +251,17 @@ impl<'a> World<'a> {
             self.pass();
             clock.observe(self.second(), sent, self.now);
         }
-        ServerView {
-            incarnation: Incarnation {
-                pid: u64::from(self.input.byte() % 4),
-                started: self.epoch.min(u64::from(u32::MAX)),
-            },
-            capabilities: Capabilities {
-                dialect: self
-                    .input
-                    .pick(&[Dialect::Meta, Dialect::Meta, Dialect::Classic]),
-                explicit_cas: self.input.flip(),
-            },
-            clock,
-        }
+        let incarnation = Incarnation {
+            pid: u64::from(self.input.byte() % 4),
+            started: self.epoch.min(u64::from(u32::MAX)),
+            instance: Instance::from_bits(u64::from(self.input.byte() % 4)),
+        };
+        let dialects = [Dialect::Meta, Dialect::Meta, Dialect::Classic];
+        let capabilities = Capabilities {
+            dialect: self.input.pick(&dialects),
+            explicit_cas: self.input.flip(),
+        };
+        ServerView::new(incarnation, capabilities, clock)
     }
 
     /// Runs an operation to its end; `None` when it gave up.
@@ -350,6 +361,7 @@ impl<'a> World<'a> {
         if self.input.below(16) == 0 {
             self.spoil();
         }
+        self.note_memory();
         self.pass();
         let lean = flight.bytes().starts_with(b"mg ") && flight.bytes().contains(&b'E');
         if lean || flight.bytes().windows(5).any(|bytes| bytes == b"\r\nm1 ") {
@@ -363,6 +375,35 @@ impl<'a> World<'a> {
             .advance(flight.shapes(), &self.answer)
             .ok()
             .flatten()
+    }
+
+    /// Notes from when on the server remembers everything by its own word, at the earliest.
+    fn note_memory(&mut self) {
+        let mut replies = Replies::new(&self.answer);
+        let (mut time, mut uptime) = (None, None);
+        let mut froms = Vec::new();
+        while let Ok(reply) = replies.next_reply() {
+            match reply {
+                Reply::Meta(meta) => froms.extend(birth(meta.data)),
+                Reply::Value(value) => froms.extend(birth(value.data)),
+                Reply::Stat { name, value } => {
+                    let value = core::str::from_utf8(value).ok();
+                    let value = value.and_then(|text| text.parse::<u64>().ok());
+                    match name {
+                        b"time" => time = value,
+                        b"uptime" => uptime = value,
+                        _ => {}
+                    }
+                }
+                Reply::End => {
+                    if let (Some(time), Some(uptime)) = (time.take(), uptime.take()) {
+                        froms.extend(time.checked_sub(uptime).map(|start| start + 3));
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.remembers_from = froms.into_iter().chain(self.remembers_from).min();
     }
 
     fn note(&mut self, request: &wire::Request<'_>) {
@@ -436,12 +477,14 @@ impl<'a> World<'a> {
                 None => "EN\r\n".into(),
                 Some(value) => {
                     let left = match key.as_bytes() {
-                        b"sentinel" => 2_145_916_800u64.wrapping_sub(self.second()),
+                        b"sentinel" => 2_147_483_647u64.wrapping_sub(self.second()),
                         _ => u64::from(self.input.byte()),
                     };
                     let left = self.any_number(left);
+                    let idle = self.input.pick(&[0, 10_000, 10_000, 100_000_000]);
+                    let idle = self.any_number(idle);
                     let cas = self.any_number(7);
-                    format!("VA {} t{left} c{cas}\r\n{value}\r\n", value.len())
+                    format!("VA {} t{left} l{idle} c{cas}\r\n{value}\r\n", value.len())
                 }
             },
             (_, wire::Request::Get { keys, .. }) => {
@@ -457,7 +500,9 @@ impl<'a> World<'a> {
             (_, wire::Request::Stats { .. }) => {
                 let mut text = String::new();
                 let second = self.second();
+                let oldest = self.input.pick(&[0, 0, 67, 1 << 40]);
                 for (name, value) in [
+                    ("oldest", oldest),
                     ("pid", 1),
                     ("uptime", second.wrapping_sub(self.epoch)),
                     ("time", second),
@@ -498,7 +543,20 @@ impl<'a> World<'a> {
         if key == b"sentinel" {
             let age = self.input.pick(&[0, 1, 100_000, 100_000, 10_000_000]);
             let born = self.second().saturating_sub(age);
-            return Some(self.any_number(born));
+            let state = self
+                .input
+                .pick(&["ready", "ready", "ready", "new", "moving"]);
+            let born = self.any_number(born);
+            let instance = self.input.byte() % 4;
+            let pid = u64::from(self.input.byte() % 4);
+            let started = self.epoch.min(u64::from(u32::MAX));
+            let started = self.any_number(started);
+            return Some(format!(
+                "s1 {state} {born} {instance:016x} {pid} {started} -"
+            ));
+        }
+        if key == b"longest" {
+            return Some(self.any_number(10_000));
         }
         if key.starts_with(b"fence:") {
             return Some(self.any_number(EPOCH * SECOND));
@@ -577,7 +635,9 @@ impl<'a> World<'a> {
         assert_ne!(grant.cas, 0);
         let record = matches!(grant.proof, Proof::Nonce(_));
         if let Some(memory) = memory.filter(|_| record) {
-            let age = self.age_of_memory().expect("the sentinel was read");
+            let second = self.second_told().expect("the sentinel was read");
+            let from = self.remembers_from.expect("the sentinel was read");
+            let age = second - i128::from(from);
             let needed = memory.max(lease).duration().as_secs_f64();
             #[allow(clippy::cast_precision_loss, reason = "it is compared with a margin")]
             let age = age as f64;
@@ -588,31 +648,22 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How old the server's memory is by the sentinel beside the record.
-    fn age_of_memory(&self) -> Option<i128> {
+    /// The latest second that the server has told beside the record.
+    fn second_told(&self) -> Option<i128> {
         let mut replies = Replies::new(&self.attempted);
         let all: Vec<Reply<'_>> = core::iter::from_fn(|| replies.next_reply().ok()).collect();
-        let number = |data: &[u8]| -> Option<i128> {
-            let text = core::str::from_utf8(data).ok()?;
-            text.split(' ').next()?.parse().ok()
-        };
-        let sentinel = all.iter().rev().find_map(|reply| match reply {
-            Reply::Meta(meta) => Some((number(meta.data)?, meta.flags.ttl())),
-            Reply::Value(value) => Some((number(value.data)?, None)),
-            _ => None,
-        })?;
-        let second = match sentinel.1 {
-            Some(wire::TimeLeft::Seconds(left)) => 2_145_916_800 - i128::from(left),
-            Some(_) => return None,
-            None => all.iter().rev().find_map(|reply| match reply {
-                Reply::Stat {
-                    name: b"time",
-                    value,
-                } => number(value),
+        let seconds = all.iter().filter_map(|reply| match reply {
+            Reply::Meta(meta) if birth(meta.data).is_some() => match meta.flags.ttl() {
+                Some(wire::TimeLeft::Seconds(left)) => Some(2_147_483_647 - i128::from(left)),
                 _ => None,
-            })?,
-        };
-        Some(second - sentinel.0)
+            },
+            Reply::Stat {
+                name: b"time",
+                value,
+            } => core::str::from_utf8(value).ok()?.parse().ok(),
+            _ => None,
+        });
+        seconds.max()
     }
 
     fn release(&mut self, release: &mut Release<'_>, view: &mut ServerView, granted: &Incarnation) {
@@ -620,9 +671,19 @@ impl<'a> World<'a> {
         let released = self.run(release, view, None);
         if released == Some(Released::Yes) {
             assert!(self.removing, "released without a request for it");
-            assert_eq!(view.incarnation, *granted, "released on another server");
+            assert!(view.is_run(*granted), "released on another server");
         }
     }
+}
+
+/// The birth that the value of a sentinel says.
+fn birth(value: &[u8]) -> Option<u64> {
+    let text = core::str::from_utf8(value).ok()?;
+    text.strip_prefix("s1 ready ")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The CAS unique that an item is to get, if it is made by this request.

@@ -5,8 +5,8 @@ use super::founding::{Founded, Founding};
 use super::grant::{Acquired, Grant, Leftover, Origin, Refusal, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{
-    Compared, Failure, LockItem, Stored, push_read_lock, push_read_sentinel, push_release,
-    read_compared, read_fence, read_lock, read_sentinel, read_stored,
+    Compared, Failure, LockItem, Remembered, Stored, push_look_at_memory, push_read_lock,
+    push_release, read_compared, read_fence, read_lock, read_memory, read_stored,
 };
 use super::legacy::Legacy;
 use super::loss::LossReason;
@@ -15,7 +15,6 @@ use super::observation::Observation;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
 use super::raising::{Raised, Raising};
 use super::record::{HolderRecord, Nonce, is_ours, nonce_of};
-use super::sentinel::{Sentinel, memory_lacking};
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 use core::time::Duration;
@@ -26,6 +25,13 @@ const QUICK_RETRIES: u8 = 3;
 
 /// How often sentinels are made before the server counts as one that forgets at once.
 const FOUNDINGS: u8 = 3;
+
+/// For how long a server may drop what it has just stored before it counts as one that always does.
+/// In the second in which a delayed flush takes effect, all do.
+const FORGETS_FOR: Duration = Duration::from_secs(5);
+
+/// How long it is left alone each time.
+const FORGOTTEN_PAUSE: Duration = Duration::from_millis(500);
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -83,6 +89,8 @@ pub struct Acquire<'a> {
     legacy: Legacy,
     stamina: Stamina,
     quick_retries: u8,
+    /// Since when the server has dropped whatever it stored.
+    forgets: Option<Moment>,
     /// Sentinels made since one was last seen.
     foundings: u8,
     /// The server's clock was read for the attempt to come.
@@ -110,6 +118,7 @@ impl<'a> Acquire<'a> {
             replace: None,
             legacy: Legacy::None,
             quick_retries: 0,
+            forgets: None,
             foundings: 0,
             calibrated: false,
             prepared: false,
@@ -190,7 +199,7 @@ impl<'a> Acquire<'a> {
         let LockItem::Held { value, cas, left } = item else {
             return self.retry(on, now);
         };
-        if self.legacy.is(on, value, cas) && self.quick_retries < QUICK_RETRIES {
+        if self.legacy.is(value, cas) && self.quick_retries < QUICK_RETRIES {
             // Renewed meanwhile.
             self.quick_retries += 1;
             self.replace = Some((on, cas, Origin::HandedOn));
@@ -244,6 +253,18 @@ impl<'a> Acquire<'a> {
         Step::Done(Acquired::Failed(failure))
     }
 
+    /// The server drops what it has just stored: tries again for a while, with pauses.
+    fn forgotten(&mut self, now: Moment) -> Step<Acquired> {
+        self.quick_retries = 0;
+        self.foundings = 0;
+        let since = *self.forgets.get_or_insert(now);
+        if self.stamina.is_over(now) || now.since(since) > FORGETS_FOR {
+            return self.fail(Failure::ForgottenAtOnce);
+        }
+        self.stage = Stage::Attempt;
+        self.stamina.pause(now, FORGOTTEN_PAUSE, Pause::YoungMemory)
+    }
+
     fn wait_for_memory(&mut self, lacking: Duration, now: Moment) -> Step<Acquired> {
         self.stage = Stage::Attempt;
         let until = now.after(lacking);
@@ -260,10 +281,10 @@ impl<'a> Acquire<'a> {
     fn begin_attempt(&mut self, server: &ServerView, now: Now) -> Result<(), Failure> {
         let replace = self.replace.take();
         let repeat = self.attempt.as_ref().is_some_and(|attempt| {
-            attempt.open && attempt.is_alive(&self.request, server.incarnation, now.moment)
+            attempt.open && attempt.is_alive(&self.request, server, now.moment)
         });
         if !repeat {
-            let over = replace.filter(|(on, ..)| *on == server.incarnation);
+            let over = replace.filter(|(on, ..)| server.is_run(*on));
             let over = over.map(|(_, cas, origin)| (cas, origin));
             let nonce = self.next_nonce;
             let attempt = Attempt::new(nonce, over, &self.request, server, now)?;
@@ -284,7 +305,7 @@ impl<'a> Acquire<'a> {
         #[cfg(seeded_bugs)]
         let early = crate::seeded::Bug::SentinelBeforeAcquire
             .planted()
-            .then(|| read_sentinel(replies, server, sent, received))
+            .then(|| read_memory(replies, server, false, sent, received))
             .transpose()?;
         let stored = read_stored(replies)?;
         let item = read_lock(replies, dialect)?;
@@ -292,13 +313,20 @@ impl<'a> Acquire<'a> {
             true => read_fence(replies, dialect)?.map(Some),
             false => Ok(None),
         };
-        let sentinel = read_sentinel(replies, server, sent, received)?;
+        let evidence = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.evidence);
+        let memory = read_memory(replies, server, evidence, sent, received)?;
         #[cfg(seeded_bugs)]
-        let sentinel = early.unwrap_or(sentinel);
+        let memory = early.unwrap_or(memory);
         let Some(attempt) = &self.attempt else {
             return Err(DecodeError::UnexpectedReply);
         };
-        if matches!(sentinel, Ok(Sentinel::Present { .. })) {
+        if matches!(item, Ok(LockItem::Held { .. })) {
+            self.forgets = None;
+        }
+        if matches!(memory, Ok(Remembered::From { .. })) {
             // In a long wait the server may be flushed any number of times.
             self.foundings = 0;
         }
@@ -320,7 +348,7 @@ impl<'a> Acquire<'a> {
                     (LockItem::Free, Stored::No) => self.retry(on, received),
                     (LockItem::Free, Stored::Failed(failure)) => self.fail(failure),
                     (LockItem::Free, Stored::Yes) if self.quick_retries >= QUICK_RETRIES => {
-                        self.fail(Failure::ForgottenAtOnce)
+                        self.forgotten(received)
                     }
                     (LockItem::Free, Stored::Yes) => {
                         self.quick_retries += 1;
@@ -347,21 +375,17 @@ impl<'a> Acquire<'a> {
             self.request.memory = None;
         }
         if let Some(longest) = self.request.memory {
-            let lacking = match sentinel {
+            let lacking = match memory {
                 Err(failure) => return Ok(self.undo(cas, AfterUndo::Fail(failure))),
-                Ok(Sentinel::Absent | Sentinel::Unborn) => {
+                Ok(Remembered::Unfounded) => {
                     return Ok(self.undo(cas, AfterUndo::Found));
                 }
-                Ok(Sentinel::Foreign) => {
-                    return Ok(self.undo(cas, AfterUndo::Fail(Failure::ForeignItem)));
+                // Asked again, with the flush horizon.
+                Ok(Remembered::Unclear) => return Ok(self.undo(cas, AfterUndo::Retry)),
+                Ok(Remembered::From { from, second, .. }) => {
+                    let longest = longest.max(self.request.lease);
+                    server.memory.lacking(second, from, longest)
                 }
-                Ok(Sentinel::Present { second: None, .. }) => {
-                    return Ok(self.undo(cas, AfterUndo::Fail(Failure::NoStats)));
-                }
-                Ok(Sentinel::Present {
-                    second: Some(second),
-                    born,
-                }) => memory_lacking(second, born, longest.max(self.request.lease)),
             };
             if !lacking.is_zero() {
                 return Ok(self.undo(cas, AfterUndo::Wait(lacking)));
@@ -374,8 +398,8 @@ impl<'a> Acquire<'a> {
         // Counters from before the server's memory began count nanoseconds of its clock up to
         // then at most. One that was made since counts from more, unless its maker knew the
         // clock less well, or made it late.
-        let above = match sentinel {
-            Ok(Sentinel::Present { born, .. }) => born.saturating_mul(NANOS),
+        let above = match memory {
+            Ok(Remembered::From { floor, .. }) => floor.saturating_mul(NANOS),
             _ => 0,
         };
         #[cfg(seeded_bugs)]
@@ -406,7 +430,8 @@ impl<'a> Acquire<'a> {
     }
 
     /// What a look has found. If our own record, then by a request that was carried out late.
-    fn looked(&mut self, on: Incarnation, item: LockItem<'_>, now: Moment) -> Step<Acquired> {
+    fn looked(&mut self, server: &ServerView, item: LockItem<'_>, now: Moment) -> Step<Acquired> {
+        let on = server.incarnation;
         let LockItem::Held { value, cas, .. } = item else {
             return self.retry(on, now);
         };
@@ -415,26 +440,28 @@ impl<'a> Acquire<'a> {
             return self.held(on, item, now);
         }
         if let Some(attempt) = &mut self.attempt {
-            if attempt.is_of(value) && attempt.is_alive(&self.request, on, now) {
+            if attempt.is_of(value) && attempt.is_alive(&self.request, server, now) {
                 attempt.open = true;
                 self.stage = Stage::Attempt;
                 return Step::Send;
             }
         }
         let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
-        if self.is_earlier(value) && granted == Some(on) {
+        if self.is_earlier(value) && granted.is_some_and(|granted| server.is_run(granted)) {
             self.legacy.settle(on, Ok(()));
             return self.undo(cas, AfterUndo::Retry);
         }
         self.held(on, item, now)
     }
 
-    fn after_undo(&mut self, on: Incarnation, then: AfterUndo, now: Moment) -> Step<Acquired> {
+    fn after_undo(&mut self, server: &ServerView, then: AfterUndo, now: Moment) -> Step<Acquired> {
+        let on = server.incarnation;
         match then {
-            AfterUndo::Found if self.foundings >= FOUNDINGS => self.fail(Failure::ForgottenAtOnce),
+            AfterUndo::Found if self.foundings >= FOUNDINGS => self.forgotten(now),
             AfterUndo::Found => {
                 self.foundings += 1;
-                self.stage = Stage::Found(Founding::new());
+                // On the connection by which the server is known: it is the run with this name.
+                self.stage = Stage::Found(Founding::new(on.instance));
                 Step::Send
             }
             AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
@@ -486,7 +513,9 @@ impl Operation for Acquire<'_> {
             self.stage = Stage::Calibrate;
         }
         match &mut self.stage {
-            Stage::Calibrate => push_read_sentinel(flight, dialect, self.request.namespace),
+            Stage::Calibrate => {
+                push_look_at_memory(flight, dialect, self.request.namespace, false);
+            }
             Stage::Attempt => {
                 self.begin_attempt(server, now).map_err(Acquired::Failed)?;
                 if let Some(attempt) = &mut self.attempt {
@@ -496,7 +525,7 @@ impl Operation for Acquire<'_> {
             Stage::Look => push_read_lock(flight, dialect, keys),
             Stage::Undo { cas, .. } => {
                 let granted = self.attempt.as_ref().map(|attempt| attempt.incarnation);
-                if granted == Some(server.incarnation) {
+                if granted.is_some_and(|granted| server.is_run(granted)) {
                     push_release(flight, dialect, keys, *cas);
                 } else {
                     // The record died with the server that had it. A look stands in for the
@@ -509,7 +538,7 @@ impl Operation for Acquire<'_> {
             Stage::Found(founding) => {
                 founding.prepare(self.request.namespace, server, now.moment, flight);
             }
-            Stage::Raise { grant, raising } if grant.incarnation == server.incarnation => {
+            Stage::Raise { grant, raising } if server.is_run(grant.incarnation) => {
                 raising.prepare(dialect, keys, flight);
             }
             Stage::Raise { .. } => {
@@ -529,10 +558,9 @@ impl Operation for Acquire<'_> {
         received: Moment,
     ) -> Result<Step<Acquired>, DecodeError> {
         let dialect = server.capabilities.dialect;
-        let on = server.incarnation;
         let step = match &mut self.stage {
-            Stage::Calibrate => match read_sentinel(replies, server, sent, received)? {
-                Ok(Sentinel::Present { .. }) => {
+            Stage::Calibrate => match read_memory(replies, server, false, sent, received)? {
+                Ok(Remembered::From { .. } | Remembered::Unclear) => {
                     self.foundings = 0;
                     // Once: a clock that runs backwards never becomes fresh, and what is known of
                     // it makes for a later expiry.
@@ -540,10 +568,7 @@ impl Operation for Acquire<'_> {
                     self.stage = Stage::Attempt;
                     Step::Send
                 }
-                Ok(Sentinel::Absent | Sentinel::Unborn) => {
-                    self.after_undo(on, AfterUndo::Found, received)
-                }
-                Ok(Sentinel::Foreign) => self.fail(Failure::ForeignItem),
+                Ok(Remembered::Unfounded) => self.after_undo(server, AfterUndo::Found, received),
                 Err(failure) => self.fail(failure),
             },
             Stage::Attempt => self.interpret_attempt(server, replies, sent, received)?,
@@ -557,7 +582,7 @@ impl Operation for Acquire<'_> {
                     self.stage = Stage::Attempt;
                     Step::Send
                 }
-                Ok(item) => self.looked(on, item, received),
+                Ok(item) => self.looked(server, item, received),
             },
             Stage::Undo { then, .. } => {
                 let then = then.clone();
@@ -566,7 +591,7 @@ impl Operation for Acquire<'_> {
                     Compared::Failed(failure) => self.fail(failure),
                     Compared::Done | Compared::Other | Compared::Missing => {
                         self.close_attempt();
-                        self.after_undo(on, then, received)
+                        self.after_undo(server, then, received)
                     }
                 }
             }
@@ -584,6 +609,7 @@ impl Operation for Acquire<'_> {
             },
             Stage::Found(founding) => match founding.interpret(replies, server, sent, received)? {
                 Founded::Again => Step::Send,
+                Founded::Failed(Failure::ForgottenAtOnce) => self.forgotten(received),
                 Founded::Failed(failure) => self.fail(failure),
                 Founded::Yes => {
                     self.stage = Stage::Attempt;
@@ -610,7 +636,8 @@ impl Operation for Acquire<'_> {
                     attempt.not_answered();
                 }
             }
-            (Stage::Found(founding), _) => *founding = Founding::new(),
+            // The next flight may go to another run of the server, whose handshake names it.
+            (Stage::Found(_), _) => self.stage = Stage::Attempt,
             // Whether it was raised is not known; asked again, the lock is found to be ours.
             (Stage::Raise { .. }, _) => self.stage = Stage::Attempt,
             _ => {}

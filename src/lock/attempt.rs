@@ -1,9 +1,9 @@
 //! One attempt to acquire: what is sent, and what is known of it.
 
-use super::founding::UPTIME_AHEAD;
 use super::grant::{Grant, Leftover, Origin, Request};
 use super::incarnation::{Incarnation, ServerView};
 use super::items::{Failure, push_attempt};
+use super::memory::UPTIME_AHEAD;
 use super::moment::{Moment, Now};
 use super::proof::Proof;
 use super::record::{Nonce, Record, is_ours};
@@ -31,6 +31,8 @@ pub(super) struct Attempt {
     open_before: bool,
     /// It was sent and not answered at least once, and may be carried out late.
     echoes: bool,
+    /// The flight under way asks for the counters as well.
+    pub(super) evidence: bool,
 }
 
 impl Attempt {
@@ -53,18 +55,14 @@ impl Attempt {
             open: false,
             open_before: false,
             echoes: false,
+            evidence: false,
         })
     }
 
     /// Whether repeating it may still lead to a lock that is held.
-    pub(super) fn is_alive(
-        &self,
-        request: &Request<'_>,
-        incarnation: Incarnation,
-        now: Moment,
-    ) -> bool {
+    pub(super) fn is_alive(&self, request: &Request<'_>, server: &ServerView, now: Moment) -> bool {
         // To another incarnation it never went, and never will.
-        self.incarnation == incarnation && now < request.lease.valid_until(self.sent)
+        server.is_run(self.incarnation) && now < request.lease.valid_until(self.sent)
     }
 
     /// Whether this is its record.
@@ -89,6 +87,11 @@ impl Attempt {
             let present = server.clock.nanos_at_least(now).unwrap_or(0);
             present.max(started)
         });
+        self.evidence = request.memory.is_some_and(|longest| {
+            let second = server.clock.second_at_least(now).unwrap_or(0);
+            let longest = longest.max(request.lease);
+            server.memory.needs_evidence(second, longest)
+        });
         let lease = request.lease.duration();
         let record = Record::new(self.nonce, lease, self.since, request.owner);
         push_attempt(
@@ -97,7 +100,7 @@ impl Attempt {
             (request.namespace, request.keys),
             (record.as_bytes(), self.over.map(|(cas, _)| cas)),
             self.expiry,
-            seed,
+            (seed, self.evidence),
         );
     }
 

@@ -89,7 +89,7 @@ impl Operation for Break<'_> {
         flight: &mut Flight,
     ) -> Result<(), Breaking> {
         // On another run of the server, the CAS unique may be that of somebody else's record.
-        self.seen = self.seen.filter(|(_, then)| *then == server.incarnation);
+        self.seen = self.seen.filter(|(_, then)| server.is_run(*then));
         match self.seen {
             Some((cas, _)) => push_release(flight, server.capabilities.dialect, self.keys, cas),
             None => {

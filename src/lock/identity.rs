@@ -61,14 +61,17 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::Instance;
 
     const RUN: Incarnation = Incarnation {
         pid: 7,
         started: 1000,
+        instance: Instance::from_bits(1),
     };
     const LATER: Incarnation = Incarnation {
         pid: 7,
-        started: 1001,
+        started: 1000,
+        instance: Instance::from_bits(2),
     };
     const RECORD: &[u8] = b"m1 0123456789abcdef0011223344556677 10000 5 4711 h -";
     const OTHER: &[u8] = b"m1 0123456789abcdef0011223344556678 10000 5 4711 h -";

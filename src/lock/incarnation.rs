@@ -1,5 +1,7 @@
 //! Which run of a server it is, and what that server can do.
 
+use super::memory::Memory;
+use super::sentinel::Instance;
 use super::server_clock::ServerClock;
 use core::fmt;
 
@@ -14,11 +16,26 @@ pub struct Incarnation {
     pub pid: u64,
     /// The second at which it started, in its own time base (`time - uptime` of `stats`).
     pub started: u64,
+    /// The instance word of its sentinel. In a container every server has the process id 1, and a
+    /// machine without a clock of its own starts it in the same second each time.
+    pub instance: Instance,
+}
+
+impl Incarnation {
+    /// Whether process id and start are the same: the same run, unless the two only look alike.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
 }
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {} started at {}", self.pid, self.started)
+        write!(
+            f,
+            "pid {} started at {}, instance {}",
+            self.pid, self.started, self.instance
+        )
     }
 }
 
@@ -42,6 +59,10 @@ pub struct Capabilities {
     pub explicit_cas: bool,
 }
 
+/// How many instance words of one run are kept besides the present one. Another one comes with
+/// each sentinel that was evicted and founded anew by a client that had not seen it.
+const EARLIER: usize = 3;
+
 /// What one client knows of one server.
 #[derive(Debug, Clone)]
 pub struct ServerView {
@@ -51,18 +72,117 @@ pub struct ServerView {
     pub capabilities: Capabilities,
     /// What is known of its clock.
     pub clock: ServerClock,
+    /// What is known of its memory.
+    pub memory: Memory,
+    /// Other instance words of the same run, the latest first.
+    earlier: [Option<Instance>; EARLIER],
 }
 
 impl ServerView {
+    /// What is known of a server of which nothing but this is known.
+    #[must_use]
+    pub const fn new(
+        incarnation: Incarnation,
+        capabilities: Capabilities,
+        clock: ServerClock,
+    ) -> Self {
+        Self {
+            incarnation,
+            capabilities,
+            clock,
+            memory: Memory::new(),
+            earlier: [None; EARLIER],
+        }
+    }
+
+    /// Whether this is the run of the server that it is about, by the present name or an earlier
+    /// one.
+    #[must_use]
+    pub fn is_run(&self, run: Incarnation) -> bool {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::TwinIsTheSame.planted() {
+            return self.incarnation.is_like(&run);
+        }
+        self.incarnation == run
+            || (self.incarnation.is_like(&run) && self.earlier.contains(&Some(run.instance)))
+    }
+
+    /// The run has this instance word now: it was read on a connection to it.
+    pub(super) fn rename(&mut self, instance: Instance) {
+        if self.incarnation.instance == instance {
+            return;
+        }
+        let before = core::mem::replace(&mut self.incarnation.instance, instance);
+        self.knows_as(before);
+    }
+
+    /// The run had this instance word before.
+    pub(super) fn knows_as(&mut self, instance: Instance) {
+        if !self.earlier.contains(&Some(instance)) {
+            self.earlier.rotate_right(1);
+            self.earlier[0] = Some(instance);
+        }
+    }
+
     /// Takes in what a handshake on another connection found. Returns whether the server is
     /// another incarnation than before, so that all that was known of it is void.
     pub fn update(&mut self, fresh: Self) -> bool {
-        if self.incarnation != fresh.incarnation {
+        if !self.is_run(fresh.incarnation) {
+            let longest = self.memory.longest_lease();
             *self = fresh;
+            // Locks from before a restart are what the longest lease is waited for.
+            self.memory.longest_lease_seen(longest);
             return true;
         }
+        self.rename(fresh.incarnation.instance);
         self.clock.absorb(&fresh.clock);
+        self.memory.absorb(&fresh.memory);
         self.capabilities = fresh.capabilities;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(pid: u64, instance: u64) -> ServerView {
+        let incarnation = Incarnation {
+            pid,
+            started: 1000,
+            instance: Instance::from_bits(instance),
+        };
+        let capabilities = Capabilities {
+            dialect: Dialect::Meta,
+            explicit_cas: true,
+        };
+        ServerView::new(incarnation, capabilities, ServerClock::new())
+    }
+
+    #[test]
+    fn run_is_known_by_earlier_instance_words() {
+        let mut server = view(1, 7);
+        let first = server.incarnation;
+        for word in 8..11 {
+            server.rename(Instance::from_bits(word));
+            assert!(server.is_run(first) && server.is_run(server.incarnation));
+        }
+        assert!(
+            !server.update(view(1, 8)),
+            "an earlier name of the same run"
+        );
+        server.rename(Instance::from_bits(20));
+        server.rename(Instance::from_bits(21));
+        assert!(!server.is_run(first), "only so many are kept");
+    }
+
+    #[test]
+    fn other_instance_word_or_process_is_another_run() {
+        for other in [view(1, 8), view(2, 7)] {
+            let mut server = view(1, 7);
+            let before = server.incarnation;
+            assert!(server.update(other));
+            assert!(!server.is_run(before));
+        }
     }
 }

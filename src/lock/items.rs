@@ -8,10 +8,12 @@
 //! | sentinel | the server's second and the age of its memory |
 
 use super::incarnation::{Dialect, ServerView};
+use super::memory::Stats;
 use super::moment::Moment;
 use super::name::{LockKeys, Namespace};
 use super::requests::fence_flags;
-use super::sentinel::Sentinel;
+use super::sentinel::{Sentinel, SentinelState, remembered_from};
+use super::statistics::SettingStats;
 use crate::wire::{Blame, DecodeError};
 use crate::wire::{
     ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
@@ -207,7 +209,7 @@ pub(super) fn push_attempt(
     (namespace, keys): (&Namespace, &LockKeys),
     (record, over): (&[u8], Option<u64>),
     expiry: u64,
-    seed: Option<u64>,
+    (seed, evidence): (Option<u64>, bool),
 ) {
     #[cfg(seeded_bugs)]
     let expiry = crate::seeded::Bug::RelativeExpiry.choose(
@@ -218,7 +220,7 @@ pub(super) fn push_attempt(
     let seed = crate::seeded::Bug::TokenFromOne.choose(seed.map(|_| 1), seed);
     #[cfg(seeded_bugs)]
     if crate::seeded::Bug::SentinelBeforeAcquire.planted() {
-        push_read_sentinel(flight, dialect, namespace);
+        push_look_at_memory(flight, dialect, namespace, false);
     }
     let requests = keys.requests();
     match over {
@@ -226,13 +228,16 @@ pub(super) fn push_attempt(
         Some(cas) => push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry),
     }
     match (dialect, seed) {
-        (Dialect::Meta, Some(seed)) => flight.push_prepared(&requests.look_draw_read, [seed]),
+        (Dialect::Meta, Some(seed)) => {
+            flight.push_prepared(&requests.look_draw_read, [seed]);
+            push_evidence(flight, dialect, evidence);
+        }
         _ => {
             push_read_lock(flight, dialect, keys);
             if let Some(seed) = seed {
                 push_fence(flight, dialect, keys, seed);
             }
-            push_read_sentinel(flight, dialect, namespace);
+            push_look_at_memory(flight, dialect, namespace, evidence);
         }
     }
 }
@@ -268,7 +273,7 @@ pub(super) fn push_renewal(
     #[cfg(seeded_bugs)]
     if dialect == Dialect::Meta && crate::seeded::Bug::RenewalKeepsCas.planted() {
         push_lean_renewal(flight, dialect, keys, (cas, cas), expiry);
-        return push_read_sentinel(flight, dialect, namespace);
+        return push_look_at_memory(flight, dialect, namespace, false);
     }
     #[cfg(seeded_bugs)]
     if dialect == Dialect::Meta && crate::seeded::Bug::BlindRenewal.planted() {
@@ -277,7 +282,7 @@ pub(super) fn push_renewal(
             flags: Flags::list(&[Flag::Invalidate, Flag::Ttl(exptime(expiry))]),
         });
         push_read_lock(flight, dialect, keys);
-        return push_read_sentinel(flight, dialect, namespace);
+        return push_look_at_memory(flight, dialect, namespace, false);
     }
     match dialect {
         Dialect::Meta => flight.push_prepared(&keys.requests().renew, [cas, expiry]),
@@ -286,7 +291,7 @@ pub(super) fn push_renewal(
         }
     }
     push_read_lock(flight, dialect, keys);
-    push_read_sentinel(flight, dialect, namespace);
+    push_look_at_memory(flight, dialect, namespace, false);
 }
 
 /// Writes an attempt to acquire without a record: makes an empty item with this CAS unique where
@@ -475,51 +480,187 @@ pub(super) fn read_last_token(
     Ok(item.map(|item| item.and_then(|(value, _)| parse_u64(value.trim_ascii_end()))))
 }
 
-pub(super) fn push_read_sentinel(flight: &mut Flight, dialect: Dialect, namespace: &Namespace) {
+/// Writes a look at the sentinel; with `evidence`, the counters behind it that show what the server
+/// may have dropped.
+pub(super) fn push_look_at_memory(
+    flight: &mut Flight,
+    dialect: Dialect,
+    namespace: &Namespace,
+    evidence: bool,
+) {
     match dialect {
         Dialect::Meta => flight.push_prepared(namespace.read_sentinel(), []),
-        Dialect::Classic => {
-            push_gets(flight, namespace.sentinel());
-            // The classic protocol has no other way to ask for the time.
-            push_stats(flight);
-        }
+        Dialect::Classic => push_gets(flight, namespace.sentinel()),
+    }
+    push_evidence(flight, dialect, evidence);
+}
+
+/// Writes what follows the look at the sentinel.
+fn push_evidence(flight: &mut Flight, dialect: Dialect, evidence: bool) {
+    // The classic protocol has no other way to ask for the time.
+    if evidence || dialect == Dialect::Classic {
+        push_stats(flight);
+    }
+    if evidence {
+        push_group(flight, b"settings");
     }
 }
 
-/// Reads the answer to [`push_read_sentinel`], sent at `sent`, and notes the server's second.
-pub(super) fn read_sentinel(
+/// Writes a look at the sentinel that tells its CAS unique as well.
+pub(super) fn push_sentinel_with_cas(flight: &mut Flight, dialect: Dialect, key: Key<'_>) {
+    match dialect {
+        Dialect::Meta => flight.push_here(&Request::MetaGet {
+            key,
+            flags: Flags::list(&[
+                Flag::NoBump,
+                Flag::ReturnCas,
+                Flag::ReturnTtl,
+                Flag::ReturnLastAccess,
+                Flag::ReturnValue,
+            ]),
+        }),
+        Dialect::Classic => push_gets(flight, key),
+    }
+}
+
+/// Reads the answer to [`push_sentinel_with_cas`]: what was found, and its CAS unique.
+pub(super) fn read_sentinel_with_cas(
     replies: &mut Replies<'_>,
-    server: &mut ServerView,
-    sent: Moment,
-    received: Moment,
-) -> Result<Result<Sentinel, Failure>, DecodeError> {
-    let sentinel = match server.capabilities.dialect {
+    dialect: Dialect,
+) -> Result<Result<(Sentinel, u64), Failure>, DecodeError> {
+    let found = match dialect {
         Dialect::Meta => match replies.next_reply()? {
-            Reply::Meta(meta) => Sentinel::from_meta(&meta),
+            Reply::Meta(meta) => (Sentinel::from_meta(&meta), meta.flags.cas()),
             Reply::Error(error) => return Ok(Err(Failure::from_reply(&error))),
             _ => return Err(DecodeError::UnexpectedReply),
         },
-        Dialect::Classic => {
-            let item = read_gets(replies)?;
-            let second = Stats::read(replies)?.ok().map(|stats| stats.time);
-            match item {
-                Ok(Some((value, _))) => match Sentinel::from_value(value) {
-                    Sentinel::Present { born, .. } => Sentinel::Present { second, born },
-                    other => other,
-                },
-                Ok(None) => Sentinel::Absent,
-                Err(failure) => return Ok(Err(failure)),
-            }
-        }
+        Dialect::Classic => match read_gets(replies)? {
+            Ok(Some((value, cas))) => (Sentinel::from_value(value), Some(cas)),
+            Ok(None) => (Sentinel::Absent, None),
+            Err(failure) => return Ok(Err(failure)),
+        },
     };
-    if let Sentinel::Present {
-        second: Some(second),
-        ..
-    } = sentinel
-    {
+    Ok(match found {
+        (Sentinel::Absent, _) => Ok((Sentinel::Absent, 0)),
+        (_, Some(0)) => Err(Failure::NoCas),
+        (sentinel, Some(cas)) => Ok((sentinel, cas)),
+        (_, None) => return Err(DecodeError::UnexpectedReply),
+    })
+}
+
+/// What a look at a server's memory has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remembered {
+    /// Nothing was dropped from the server's second `from` on, at its second `second`.
+    From {
+        from: u64,
+        second: u64,
+        /// Fencing tokens from before are below this many seconds in nanoseconds.
+        floor: u64,
+    },
+    /// There is no sentinel, or one without a birth, or one of another run of the server.
+    Unfounded,
+    /// The flush horizon must be read as well.
+    Unclear,
+}
+
+/// Reads the answer to [`push_look_at_memory`], sent at `sent`, and notes what it tells of the
+/// server.
+pub(super) fn read_memory(
+    replies: &mut Replies<'_>,
+    server: &mut ServerView,
+    evidence: bool,
+    sent: Moment,
+    received: Moment,
+) -> Result<Result<Remembered, Failure>, DecodeError> {
+    let dialect = server.capabilities.dialect;
+    let mut sentinel = match dialect {
+        Dialect::Meta => match replies.next_reply()? {
+            Reply::Meta(meta) => Ok(Sentinel::from_meta(&meta)),
+            Reply::Error(error) => Err(Failure::from_reply(&error)),
+            _ => return Err(DecodeError::UnexpectedReply),
+        },
+        Dialect::Classic => read_gets(replies)?
+            .map(|item| item.map_or(Sentinel::Absent, |(value, _)| Sentinel::from_value(value))),
+    };
+    let stats = match evidence || dialect == Dialect::Classic {
+        true => Stats::read(replies)?.ok(),
+        false => None,
+    };
+    let settings = match evidence {
+        true => SettingStats::read(replies)?,
+        false => None,
+    };
+    if let (Ok(Sentinel::Present { second, .. }), Dialect::Classic) = (&mut sentinel, dialect) {
+        *second = stats.map(|stats| stats.time);
+    }
+    let second = match sentinel {
+        Ok(Sentinel::Present { second, .. }) => second,
+        _ => stats.map(|stats| stats.time),
+    };
+    if let Some(second) = second {
         server.clock.observe(second, sent, received);
     }
-    Ok(Ok(sentinel))
+    Ok(sentinel.and_then(|sentinel| {
+        let counted = stats.and_then(|stats| {
+            let from = server
+                .memory
+                .counters_read(&stats, settings.as_ref(), false);
+            from.map(|from| (from, stats.time))
+        });
+        remembered(server, sentinel, stats, counted)
+    }))
+}
+
+/// What a look at a server's memory has shown, by the sentinel that was found, and `counted`: from
+/// when on the counters show it, and when.
+pub(super) fn remembered(
+    server: &mut ServerView,
+    sentinel: Sentinel,
+    stats: Option<Stats>,
+    counted: Option<(u64, u64)>,
+) -> Result<Remembered, Failure> {
+    let (record, second, idle) = match sentinel {
+        Sentinel::Absent => {
+            server.memory.sentinel_missing();
+            return Ok(Remembered::Unfounded);
+        }
+        Sentinel::Foreign => return Err(Failure::ForeignItem),
+        Sentinel::Present {
+            record,
+            second,
+            idle,
+        } => (record, second.ok_or(Failure::NoStats)?, idle),
+    };
+    if record.state == SentinelState::New || !server.incarnation.is_like(&record.run) {
+        server.memory.sentinel_missing();
+        return Ok(Remembered::Unfounded);
+    }
+    server.rename(record.run.instance);
+    let shown = match (server.capabilities.dialect, stats) {
+        #[cfg(seeded_bugs)]
+        (Dialect::Meta, _) if crate::seeded::Bug::BirthAlone.planted() => Some(record.birth),
+        (Dialect::Meta, _) => Some(remembered_from(record.birth, second, idle.unwrap_or(0))),
+        // A plain read may have saved it from a flush, and it does not tell.
+        (Dialect::Classic, Some(stats)) => {
+            let unflushed = server.memory.unflushed_from(&stats);
+            unflushed.map(|from| from.max(record.birth))
+        }
+        (Dialect::Classic, None) => return Err(Failure::NoStats),
+    };
+    let Some(shown) = shown else {
+        server.memory.sentinel_missing();
+        return Ok(Remembered::Unclear);
+    };
+    let from = server.memory.sentinel_seen(shown, second);
+    let from = counted.map_or(from, |(counted, _)| counted.min(from));
+    Ok(Remembered::From {
+        from,
+        second: counted.map_or(second, |(_, at)| at.max(second)),
+        // Not ahead of the server's clock, where that is not waited for: a counter that is made
+        // anew soon would begin below.
+        floor: from.max(record.birth.min(second)),
+    })
 }
 
 pub(super) fn push_gets(flight: &mut Flight, key: Key<'_>) {
@@ -575,6 +716,15 @@ pub(super) fn push_stats(flight: &mut Flight) {
     });
 }
 
+/// Asks for a group of statistics.
+pub(super) fn push_group(flight: &mut Flight, group: &'static [u8]) {
+    if let Ok(group) = Key::new(group) {
+        flight.push(&Request::Stats {
+            group: Keys::list(&[group]),
+        });
+    }
+}
+
 /// How the names of a proxy's own statistics begin, of memcached's proxy and of mcrouter. A server
 /// has none of them.
 pub(super) const PROXY_STATS: &[u8] = b"proxy_";
@@ -594,16 +744,6 @@ pub(super) fn read_forget_password(replies: &mut Replies<'_>) -> Result<(), Deco
         Reply::Deleted | Reply::NotFound | Reply::Error(_) => Ok(()),
         _ => Err(DecodeError::UnexpectedReply),
     }
-}
-
-/// What is wanted of the general statistics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stats {
-    pub(super) pid: u64,
-    pub(super) uptime: u64,
-    pub(super) time: u64,
-    /// Whether the counters show that nothing was ever dropped before its time.
-    pub(super) forgot_nothing: bool,
 }
 
 impl Stats {
@@ -635,19 +775,17 @@ impl Stats {
                 _ => return Err(DecodeError::UnexpectedReply),
             }
         }
-        if is_proxy {
-            return Ok(Err(Failure::Proxy));
-        }
-        let forgot_nothing = [flushes, evictions, moves].iter().all(|n| *n == Some(0));
         // Times are 32 bits wide; what says otherwise is no memcached server.
         let time = time.filter(|time| u32::try_from(*time).is_ok());
         Ok(match (pid, uptime, time) {
             (Some(_), Some(_), Some(..=LONG_PAST)) => Err(Failure::ClockNotSet),
+            _ if is_proxy => Err(Failure::Proxy),
             (Some(pid), Some(uptime), Some(time)) if uptime <= time => Ok(Self {
                 pid,
                 uptime,
                 time,
-                forgot_nothing,
+                flushes,
+                keeps_items: (evictions, moves) == (Some(0), Some(0)),
             }),
             _ => Err(Failure::NoStats),
         })

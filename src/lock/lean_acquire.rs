@@ -95,7 +95,7 @@ impl<'a> LeanAcquire<'a> {
         let open = self.attempt.filter(|attempt| {
             attempt.open
                 // To another incarnation it never went, and never will.
-                && attempt.incarnation == server.incarnation
+                && server.is_run(attempt.incarnation)
                 && now.moment < lease.valid_until(attempt.sent)
         });
         if let Some(attempt) = open {
@@ -208,7 +208,7 @@ impl Operation for LeanAcquire<'_> {
         self.prepared = true;
         match self.undo {
             // What was to be taken back died with another incarnation.
-            Some(cas) if self.attempt.map(|a| a.incarnation) == Some(server.incarnation) => {
+            Some(cas) if self.attempt.is_some_and(|a| server.is_run(a.incarnation)) => {
                 push_release(flight, dialect, self.request.keys, cas);
             }
             _ => {

@@ -88,6 +88,11 @@ impl Lease {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Its length in milliseconds, rounded up.
+    pub(super) fn whole_millis(self) -> u64 {
+        self.nanos().div_ceil(1_000_000)
+    }
+
     /// Checks that it is long enough for a lock without a record.
     ///
     /// # Errors

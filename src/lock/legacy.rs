@@ -28,16 +28,15 @@ impl Legacy {
         }
     }
 
-    /// Whether an item on this run of the server is what was handed on.
-    pub(super) fn is(&self, on: Incarnation, value: &[u8], cas: u64) -> bool {
-        matches!(self, Self::Open { incarnation, proof }
-            if *incarnation == on && proof.is_of(value, cas))
+    /// Whether an item is what was handed on. Where it is, the server has not forgotten it.
+    pub(super) fn is(&self, value: &[u8], cas: u64) -> bool {
+        matches!(self, Self::Open { proof, .. } if proof.is_of(value, cas))
     }
 
     /// The record was replaced, or something else was found in its place.
     pub(super) fn settle(&mut self, on: Incarnation, how: Result<(), LossReason>) {
         if let Self::Open { incarnation, .. } = self {
-            *self = Self::Settled(match *incarnation == on {
+            *self = Self::Settled(match incarnation.is_like(&on) {
                 true => how,
                 false => Err(LossReason::ServerRestarted),
             });

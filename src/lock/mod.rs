@@ -30,7 +30,9 @@ mod items;
 mod lean_acquire;
 mod lease;
 mod legacy;
+mod longest;
 mod loss;
+mod memory;
 mod moment;
 mod name;
 mod observation;
@@ -71,6 +73,7 @@ pub use items::Failure;
 pub use lean_acquire::LeanAcquire;
 pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEAN_LEASE, MIN_LEASE};
 pub use loss::LossReason;
+pub use memory::Memory;
 pub use moment::{Moment, Now};
 #[doc(hidden)]
 pub use name::FoundName;
@@ -91,8 +94,11 @@ pub use release::{Release, Released};
 pub use renew::{Renew, Renewed};
 #[doc(hidden)]
 pub use search::{Batch, InspectAll, Search, Searched};
+pub use sentinel::Instance;
 #[doc(hidden)]
-pub use sentinel::{SENTINEL_EXPIRY, Sentinel, UNBORN, memory_lacking};
+pub use sentinel::{
+    SENTINEL_EXPIRY, Sentinel, SentinelRecord, SentinelState, memory_lacking, remembered_from,
+};
 #[doc(hidden)]
 pub use server_clock::{ServerClock, seconds_to_live};
 #[doc(hidden)]

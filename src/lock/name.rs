@@ -27,6 +27,7 @@ pub struct Namespace {
     prefix: String,
     sentinel: OwnedKey,
     read_sentinel: Prepared<0>,
+    longest: OwnedKey,
     probe: OwnedKey,
 }
 
@@ -34,18 +35,25 @@ impl Namespace {
     /// The namespace with this prefix.
     ///
     /// # Errors
-    /// The prefix is longer than [`MAX_PREFIX_LENGTH`] or holds a space or a control byte.
+    /// The prefix is longer than [`MAX_PREFIX_LENGTH`], holds a space or a control byte, or contains
+    /// `lock:` or `fence:`.
     pub fn new(prefix: &str) -> Result<Self, NameError> {
         if prefix.len() > MAX_PREFIX_LENGTH {
             return Err(NameError::PrefixTooLong {
                 length: prefix.len(),
             });
         }
+        for part in ["lock:", "fence:"] {
+            if let Some(at) = prefix.find(part) {
+                return Err(NameError::PrefixImitates { part, at });
+            }
+        }
         let sentinel = join(&[prefix.as_bytes(), b"sentinel"])?;
         Ok(Self {
             prefix: prefix.into(),
             read_sentinel: read_sentinel(sentinel.as_key()),
             sentinel,
+            longest: join(&[prefix.as_bytes(), b"longest"])?,
             probe: join(&[prefix.as_bytes(), b"probe"])?,
         })
     }
@@ -65,6 +73,12 @@ impl Namespace {
     /// The look at the sentinel.
     pub(super) const fn read_sentinel(&self) -> &Prepared<0> {
         &self.read_sentinel
+    }
+
+    /// The key of the item that says the longest lease in use.
+    #[must_use]
+    pub fn longest(&self) -> Key<'_> {
+        self.longest.as_key()
     }
 
     /// A key under which nothing is ever stored.
@@ -273,6 +287,14 @@ pub enum NameError {
         /// Its length in bytes.
         length: usize,
     },
+    /// The prefix contains what stands behind other prefixes, so that its keys could be those of
+    /// another one's locks.
+    PrefixImitates {
+        /// What it contains.
+        part: &'static str,
+        /// Where, counted from 0.
+        at: usize,
+    },
     /// The prefix cannot stand in a key.
     Prefix(KeyError),
 }
@@ -296,6 +318,11 @@ impl fmt::Display for NameError {
             Self::PrefixTooLong { length } => write!(
                 f,
                 "the prefix has {length} bytes; at most {MAX_PREFIX_LENGTH} are allowed"
+            ),
+            Self::PrefixImitates { part, at } => write!(
+                f,
+                "the prefix contains `{part}` at byte {at}, so its items could be those of locks \
+                 under a shorter prefix; choose one without `lock:` and `fence:`"
             ),
             Self::Prefix(error) => write!(f, "the prefix cannot be used: {error}"),
         }
@@ -361,6 +388,14 @@ mod tests {
             Namespace::new(&long),
             Err(NameError::PrefixTooLong { length: 101 })
         );
+        // `memlatch:lock:sentinel` would be a lock of the one and the sentinel of the other.
+        for (prefix, part, at) in [("memlatch:lock:", "lock:", 9), ("fence:x", "fence:", 0)] {
+            assert_eq!(
+                Namespace::new(prefix),
+                Err(NameError::PrefixImitates { part, at })
+            );
+        }
+        assert!(Namespace::new("locks:").is_ok());
     }
 
     #[test]

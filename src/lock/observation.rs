@@ -51,14 +51,17 @@ impl Observation {
         if crate::seeded::Bug::WatchOutlivesRenewal.planted() {
             self.seen = self.seen.map(|seen| Seen { cas, ..seen });
         }
-        let same = |seen: &Seen| seen.incarnation == incarnation && seen.cas == cas;
+        let holder = mark_of(value, cas);
+        let same = |seen: &Seen| {
+            seen.incarnation == incarnation && seen.cas == cas && seen.holder == holder
+        };
         if !self.seen.as_ref().is_some_and(same) {
             self.seen = Some(Seen {
                 incarnation,
                 cas,
                 since: received,
                 lease: lease_of(value),
-                holder: mark_of(value, cas),
+                holder,
             });
         }
     }
@@ -106,10 +109,19 @@ impl Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::Instance;
     use core::time::Duration;
 
-    const HERE: Incarnation = Incarnation { pid: 1, started: 1 };
-    const THERE: Incarnation = Incarnation { pid: 2, started: 1 };
+    const HERE: Incarnation = Incarnation {
+        pid: 1,
+        started: 1,
+        instance: Instance::from_bits(1),
+    };
+    const THERE: Incarnation = Incarnation {
+        pid: 1,
+        started: 1,
+        instance: Instance::from_bits(2),
+    };
     const RECORD: &[u8] = b"m1 00000000000000000000000000000007 200 1795337329 1 host -";
 
     fn at(millis: u64) -> Moment {

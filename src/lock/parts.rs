@@ -7,6 +7,7 @@ use super::moment::Moment;
 use super::name::{LockKeys, NameError, Namespace};
 use super::proof::{LeanToken, Proof};
 use super::record::{Nonce, Owner, from_word, to_word};
+use super::sentinel::Instance;
 use crate::wire::parse_u64;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -18,7 +19,7 @@ use core::time::Duration;
 const LAYOUT: &str = "p1";
 
 /// How many words there are, the layout among them.
-const WORDS: usize = 14;
+const WORDS: usize = 15;
 
 /// What a lock that is held consists of: whoever has it can renew and release the lock.
 ///
@@ -148,10 +149,11 @@ impl fmt::Display for LockParts {
         }
         write!(
             f,
-            " {} {} {} {}",
+            " {} {} {} {} {}",
             self.cas,
             self.incarnation.pid,
             self.incarnation.started,
+            self.incarnation.instance,
             self.lease.duration().as_millis()
         )?;
         match self.token {
@@ -269,27 +271,28 @@ impl FromStr for LockParts {
         let incarnation = Incarnation {
             pid: numbered(5)?,
             started: numbered(6)?,
+            instance: Instance::parse(words[7].as_bytes()).ok_or(wrong(7, "16 hex digits"))?,
         };
-        let lease = Lease::new(Duration::from_millis(numbered(7)?)).map_err(PartsError::Lease)?;
+        let lease = Lease::new(Duration::from_millis(numbered(8)?)).map_err(PartsError::Lease)?;
         if matches!(proof, Proof::Token(_)) {
             lease.check_lean().map_err(PartsError::Lease)?;
         }
-        let token = match words[8] {
+        let token = match words[9] {
             "-" => None,
             written => Some(
                 number(written)
                     .filter(|token| i64::try_from(*token).is_ok())
-                    .ok_or(wrong(8, "a fencing token (63 bits), or -"))?,
+                    .ok_or(wrong(9, "a fencing token (63 bits), or -"))?,
             ),
         };
-        let since = numbered(9)?;
-        let expiry = numbered(10)?;
+        let since = numbered(10)?;
+        let expiry = numbered(11)?;
         if i32::try_from(expiry).is_err() {
-            return Err(wrong(10, "an expiry, which has 31 bits"));
+            return Err(wrong(11, "an expiry, which has 31 bits"));
         }
-        let owner = [words[11], words[12], words[13]].map(str::as_bytes);
+        let owner = [words[12], words[13], words[14]].map(str::as_bytes);
         let owner = Owner::from_words(owner).ok_or(wrong(
-            11,
+            12,
             "a pid, followed by a host and a label as in records",
         ))?;
         Ok(Self {

@@ -73,14 +73,7 @@ impl LeanToken {
     /// A token from a nonce that nobody else has.
     #[must_use]
     pub const fn new(nonce: Nonce) -> Self {
-        // The finalizer of MurmurHash3: nonces of one client differ in few bits only.
-        let mut bits = nonce.seed();
-        bits ^= bits >> 33;
-        bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        bits ^= bits >> 33;
-        bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        bits ^= bits >> 33;
-        Self((bits | TOP) & !COUNT)
+        Self((nonce.mixed() | TOP) & !COUNT)
     }
 
     /// The token that this CAS unique is of, if it is none of a server's own making.

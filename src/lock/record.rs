@@ -46,6 +46,17 @@ impl Nonce {
         (self.0 >> 64) as u64 ^ self.0 as u64
     }
 
+    /// 64 bits of which each depends on all others: nonces of one client differ in few bits only.
+    pub(super) const fn mixed(self) -> u64 {
+        // The finalizer of MurmurHash3.
+        let mut bits = self.seed();
+        bits ^= bits >> 33;
+        bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        bits ^= bits >> 33;
+        bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        bits ^ bits >> 33
+    }
+
     fn hex(self) -> [u8; 32] {
         let mut digits = [0; 32];
         let mut rest = self.0;

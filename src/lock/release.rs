@@ -169,8 +169,13 @@ impl Operation for Release<'_> {
             },
             server.clone(),
         );
-        if server.incarnation != self.incarnation {
+        if !server.incarnation.is_like(&self.incarnation) {
             return Err(Released::AlreadyLost(LossReason::ServerRestarted));
+        }
+        if !server.is_run(self.incarnation) {
+            // The sentinel was founded anew, or another run only looks like this one: the proof
+            // tells, and the CAS unique found beside it is one of this run.
+            self.cas = None;
         }
         let dialect = server.capabilities.dialect;
         match (self.cas, self.rest(now.moment)) {
@@ -217,6 +222,7 @@ impl Operation for Release<'_> {
             Ok(LockItem::Free) => self.gone(LossReason::Vanished, received),
             Ok(LockItem::Held { value, cas, .. }) if self.proof.is_of(value, cas) => {
                 self.cas = Some(cas);
+                server.knows_as(self.incarnation.instance);
                 Step::Send
             }
             Ok(LockItem::Held { .. }) => self.gone(LossReason::TakenOver, received),

@@ -3,8 +3,8 @@
 use super::grant::Grant;
 use super::incarnation::{Dialect, ServerView};
 use super::items::{
-    Compared, Failure, LockItem, push_lean_renewal, push_renewal, read_compared, read_lock,
-    read_sentinel,
+    Compared, Failure, LockItem, push_lean_renewal, push_read_lock, push_renewal, read_compared,
+    read_lock, read_memory,
 };
 use super::lease::Lease;
 use super::loss::LossReason;
@@ -99,8 +99,15 @@ impl Operation for Renew<'_> {
             },
             server.clone(),
         );
-        if server.incarnation != self.grant.incarnation {
+        let granted = self.grant.incarnation;
+        if !server.incarnation.is_like(&granted) {
             return Err(Renewed::Lost(LossReason::ServerRestarted));
+        }
+        if !server.is_run(granted) {
+            // The sentinel was founded anew, or another run only looks like this one: the proof
+            // tells, and the CAS unique found beside it is one of this run.
+            push_read_lock(flight, server.capabilities.dialect, self.keys);
+            return Ok(());
         }
         let expiry = server
             .clock
@@ -134,12 +141,24 @@ impl Operation for Renew<'_> {
         sent: Moment,
         received: Moment,
     ) -> Result<Step<Renewed>, DecodeError> {
+        let dialect = server.capabilities.dialect;
+        if self.sent.is_none() {
+            return Ok(match read_lock(replies, dialect)? {
+                Err(failure) => Step::Done(Renewed::Failed(failure)),
+                Ok(LockItem::Held { value, cas, .. }) if self.grant.proof.is_of(value, cas) => {
+                    self.cas = cas;
+                    server.knows_as(self.grant.incarnation.instance);
+                    Step::Send
+                }
+                Ok(_) => Step::Done(Renewed::Lost(LossReason::ServerRestarted)),
+            });
+        }
         let compared = read_compared(replies)?;
-        let item = read_lock(replies, server.capabilities.dialect)?;
+        let item = read_lock(replies, dialect)?;
         // Only for the server's second. An absent sentinel is the next acquirer's business: our
         // record is proof that this lock was not forgotten.
         if matches!(self.grant.proof, Proof::Nonce(_)) {
-            let _ = read_sentinel(replies, server, sent, received)?;
+            let _ = read_memory(replies, server, false, sent, received)?;
         }
         let Some((sent, expiry)) = self.sent.take() else {
             return Err(DecodeError::UnexpectedReply);

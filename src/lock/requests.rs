@@ -78,8 +78,14 @@ impl LockRequests {
     }
 }
 
-/// The flags of the look at the sentinel.
-const READ: &[Flag<'static>] = &[Flag::ReturnTtl, Flag::ReturnValue];
+/// The flags of the look at the sentinel. Without `u` it would count as an access, and an item that
+/// was accessed in the second of a flush outlives it (memcached 1.6.25 and later).
+const READ: &[Flag<'static>] = &[
+    Flag::NoBump,
+    Flag::ReturnTtl,
+    Flag::ReturnLastAccess,
+    Flag::ReturnValue,
+];
 
 /// The flags of what draws a fencing token, with this seed for a new counter.
 pub(super) const fn fence_flags(seed: u64) -> [Flag<'static>; 4] {

@@ -1,126 +1,313 @@
-//! The sentinel: one item per prefix that tells the server's second and how long the server has
-//! remembered everything.
+//! The sentinel: one item per prefix that names a run of the server and tells how long that run
+//! has remembered everything.
 //!
-//! Its value is the server second of its birth; its expiry is a constant far away, so that the
-//! seconds left give the server's present second. When it is absent, the server was restarted or
-//! flushed or evicted it, and may have forgotten locks whose holders still believe in them.
+//! ```text
+//! s1 <state> <birth> <instance> <pid> <start> <list>
+//! ```
+//!
+//! Its expiry is a constant, so the seconds left give the server's present second. When it is
+//! absent, the server was restarted, flushed or short of memory, and may have forgotten locks whose
+//! holders are still within their leases.
 
+use super::incarnation::Incarnation;
 use super::lease::Lease;
-use super::server_clock::ceil_seconds;
+use super::server_clock::{LAST_SECOND, ceil_seconds};
 use crate::wire::{MetaReply, MetaStatus, TimeLeft, parse_u64};
+use core::fmt;
 use core::time::Duration;
 
-/// The expiry of every sentinel: the last day of 2037, before memcached's 32-bit times end.
-pub const SENTINEL_EXPIRY: u64 = 2_145_916_800;
+/// The expiry of every sentinel: the last second that memcached's 32-bit times can say.
+pub const SENTINEL_EXPIRY: u64 = LAST_SECOND;
 
-/// What a look at the sentinel told.
+/// By how many seconds an item may have been stored later than the server's second said: the rest
+/// of that second, and one for a timer that stepped over it. Only a server that serves requests
+/// while its timer stands still for longer is further behind.
+const STORED_LATER: u64 = 2;
+
+/// 64 random bits that name one founding of the sentinel, and with it one run of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instance(u64);
+
+impl Instance {
+    /// An instance word of these bits, which must be random.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Reads the 16 lower-case hex digits that [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        let digits: &[u8; 16] = word.try_into().ok()?;
+        let mut bits = 0;
+        for digit in digits {
+            bits = bits << 4 | u64::from(super::record::nibble(*digit)?);
+        }
+        Some(Self(bits))
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// How far the founding of a sentinel has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentinelState {
+    /// It was stored, and its birth is not set yet.
+    New,
+    /// Its birth is set.
+    Ready,
+}
+
+/// The value of a sentinel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentinelRecord {
+    /// How far its founding has come.
+    pub state: SentinelState,
+    /// The server's second from which on it has remembered everything; 0 while it is new.
+    pub birth: u64,
+    /// The run of the server in which it was founded.
+    pub run: Incarnation,
+}
+
+impl SentinelRecord {
+    /// A sentinel without a birth, founded in this run of the server.
+    #[must_use]
+    pub const fn new(run: Incarnation) -> Self {
+        Self {
+            state: SentinelState::New,
+            birth: 0,
+            run,
+        }
+    }
+
+    /// The same with its birth.
+    #[must_use]
+    pub const fn ready(self, birth: u64) -> Self {
+        Self {
+            state: SentinelState::Ready,
+            birth,
+            ..self
+        }
+    }
+
+    /// Reads the value of an item. `None` for what no client of this version has stored; a list of
+    /// servers, the last word, is for later versions.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut words = value.split(|byte| *byte == b' ');
+        let mut word = || words.next();
+        let layout = word()?;
+        let state = match word()? {
+            b"new" => SentinelState::New,
+            b"ready" => SentinelState::Ready,
+            _ => return None,
+        };
+        let birth = parse_u64(word()?)?;
+        let instance = Instance::parse(word()?)?;
+        let pid = parse_u64(word()?)?;
+        let started = parse_u64(word()?)?;
+        let list = word()?;
+        let whole = layout == b"s1" && list == b"-" && word().is_none();
+        let run = Incarnation {
+            pid,
+            started,
+            instance,
+        };
+        whole.then_some(Self { state, birth, run })
+    }
+}
+
+impl fmt::Display for SentinelRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            SentinelState::New => "new",
+            SentinelState::Ready => "ready",
+        };
+        let Incarnation {
+            pid,
+            started,
+            instance,
+        } = self.run;
+        write!(f, "s1 {state} {} {instance} {pid} {started} -", self.birth)
+    }
+}
+
+/// What a look at the sentinel has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sentinel {
     /// There is none.
     Absent,
     /// There is one.
     Present {
+        /// Its value.
+        record: SentinelRecord,
         /// The server's second, if the reply says.
         second: Option<u64>,
-        /// The server's second when the sentinel was made.
-        born: u64,
+        /// Seconds since it was stored or last accessed by a request that counts as an access, if
+        /// the reply says.
+        idle: Option<u64>,
     },
-    /// There is one, and nobody has said yet when it was born.
-    Unborn,
-    /// The item is no sentinel: somebody else uses the key.
+    /// The item is no sentinel of this version: somebody else uses the key.
     Foreign,
 }
 
-/// The value of a sentinel whose founder has yet to say when it was born.
-pub const UNBORN: &[u8] = b"unborn";
-
 impl Sentinel {
-    /// Reads the reply to `mg <sentinel> t v`.
+    /// Reads the reply to `mg <sentinel> u t l v`.
     #[must_use]
     pub fn from_meta(reply: &MetaReply<'_>) -> Self {
         match reply.status {
             MetaStatus::Miss => Self::Absent,
-            MetaStatus::Value => match (Self::from_value(reply.data), reply.flags.ttl()) {
-                (Self::Present { born, .. }, Some(TimeLeft::Seconds(left))) => Self::Present {
+            MetaStatus::Value => match (SentinelRecord::parse(reply.data), reply.flags.ttl()) {
+                (Some(record), Some(TimeLeft::Seconds(left))) => Self::Present {
+                    record,
                     second: SENTINEL_EXPIRY.checked_sub(u64::from(left)),
-                    born,
+                    idle: reply.flags.last_access(),
                 },
-                (Self::Unborn, _) => Self::Unborn,
                 _ => Self::Foreign,
             },
             _ => Self::Foreign,
         }
     }
 
-    /// Reads the value alone, which does not tell the present second.
+    /// Reads the value alone, which tells neither the present second nor the last access.
     #[must_use]
     pub fn from_value(value: &[u8]) -> Self {
-        // Later layouts may put more words behind the first.
-        let word = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-        match parse_u64(word) {
-            Some(born) => Self::Present { second: None, born },
-            None if word == UNBORN => Self::Unborn,
-            None => Self::Foreign,
-        }
+        SentinelRecord::parse(value).map_or(Self::Foreign, |record| Self::Present {
+            record,
+            second: None,
+            idle: None,
+        })
     }
 }
 
-/// For how long a server must still be left alone, whose second is `second` and whose memory
-/// reaches back to `born`, before a lock may be granted on it; nothing when it is old enough.
+/// The server's second from which on it has surely remembered everything, if a look at the server's
+/// second `second` found a sentinel with this birth, `idle` seconds after its last access.
+///
+/// A flush in second `s` drops whatever was stored or accessed before `s`. A sentinel that is there
+/// was stored or accessed since: no flush in or after that second went unnoticed.
 #[must_use]
-pub fn memory_lacking(second: u64, born: u64, longest: Lease) -> Duration {
+pub fn remembered_from(birth: u64, second: u64, idle: u64) -> u64 {
+    birth.max(second.saturating_sub(idle) + STORED_LATER)
+}
+
+/// The server's second from which on no flush has dropped anything, if the flush horizon in
+/// `stats settings` is `oldest` and the server's start is `started`.
+pub(super) fn unflushed_from(started: u64, oldest: u64) -> u64 {
+    if oldest == 0 {
+        return started;
+    }
+    // `oldest` counts from 60 s before the start, and is the second before the flush.
+    let flushed = started.saturating_add(oldest).saturating_add(1);
+    flushed.saturating_sub(super::statistics::CLOCK_AHEAD) + STORED_LATER
+}
+
+/// For how long no lock may be granted yet on a server whose second is `second` and which has
+/// remembered everything from second `from` on; nothing when that is long enough.
+#[must_use]
+pub fn memory_lacking(second: u64, from: u64, longest: Lease) -> Duration {
     let needed = ceil_seconds(longest.memory_needed());
-    Duration::from_secs(born.saturating_add(needed).saturating_sub(second))
+    Duration::from_secs(from.saturating_add(needed).saturating_sub(second))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::{ReplyFlag, ReplyFlags};
+    use alloc::string::ToString;
 
-    fn reply<'a>(left: &'a [ReplyFlag<'a>], data: &'a [u8]) -> MetaReply<'a> {
+    const VALUE: &[u8] = b"s1 ready 1795337300 00000000000000ff 4711 1795337200 -";
+
+    fn record() -> SentinelRecord {
+        SentinelRecord::new(Incarnation {
+            pid: 4711,
+            started: 1_795_337_200,
+            instance: Instance::from_bits(255),
+        })
+    }
+
+    fn reply<'a>(flags: &'a [ReplyFlag<'a>], data: &'a [u8]) -> MetaReply<'a> {
         MetaReply {
             status: MetaStatus::Value,
-            flags: ReplyFlags::list(left),
+            flags: ReplyFlags::list(flags),
             data,
         }
     }
 
     #[test]
-    fn the_second_follows_from_the_seconds_left() {
-        let left = [ReplyFlag::Ttl(350_579_471)];
+    fn second_follows_from_seconds_left() {
+        let flags = [
+            ReplyFlag::Ttl(i64::from(i32::MAX) - 1_795_337_329),
+            ReplyFlag::LastAccess(7),
+        ];
         assert_eq!(
-            Sentinel::from_meta(&reply(&left, b"1795337300")),
+            Sentinel::from_meta(&reply(&flags, VALUE)),
             Sentinel::Present {
+                record: record().ready(1_795_337_300),
                 second: Some(1_795_337_329),
-                born: 1_795_337_300
+                idle: Some(7),
             }
         );
     }
 
     #[test]
-    fn another_item_is_not_taken_for_one() {
-        for (flag, data) in [
-            (ReplyFlag::Ttl(-1), &b"1"[..]),
-            (ReplyFlag::Ttl(10), b"hello"),
-            (ReplyFlag::Ttl(10), b""),
+    fn value_is_read_as_written() {
+        for record in [record(), record().ready(1_795_337_300)] {
+            let written = record.to_string();
+            assert_eq!(SentinelRecord::parse(written.as_bytes()), Some(record));
+        }
+        assert_eq!(record().ready(1_795_337_300).to_string().as_bytes(), VALUE);
+    }
+
+    #[test]
+    fn other_values_are_foreign() {
+        for value in [
+            &b""[..],
+            b"1795337300",
+            b"m1 0123456789abcdef0011223344556677 10000 5 4711 h -",
+            b"s2 ready 1795337300 00000000000000ff 4711 1795337200 -",
+            b"s1 moving 1795337300 00000000000000ff 4711 1795337200 -",
+            b"s1 ready 1795337300 00000000000000ff 4711 1795337200 l7",
+            b"s1 ready 1795337300 00000000000000ff 4711 1795337200 - x",
+            b"s1 ready 1795337300 00000000000000FF 4711 1795337200 -",
+            b"s1 ready 1795337300 ff 4711 1795337200 -",
+            b"s1 ready 1795337300 00000000000000ff 4711 1795337200",
         ] {
             assert_eq!(
-                Sentinel::from_meta(&reply(&[flag], data)),
-                Sentinel::Foreign
+                Sentinel::from_value(value),
+                Sentinel::Foreign,
+                "{}",
+                value.escape_ascii()
             );
         }
+        // Ours by its value, but it never expires: somebody has copied it.
+        let never = [ReplyFlag::Ttl(-1)];
         assert_eq!(
-            Sentinel::from_value(b"17 later words"),
-            Sentinel::Present {
-                second: None,
-                born: 17
-            }
+            Sentinel::from_meta(&reply(&never, VALUE)),
+            Sentinel::Foreign
         );
     }
 
     #[test]
-    fn a_young_memory_is_waited_for() {
+    fn memory_is_no_older_than_the_last_access() {
+        assert_eq!(remembered_from(100, 200, 90), 112);
+        assert_eq!(remembered_from(150, 200, 90), 150);
+        assert_eq!(remembered_from(150, 200, 0), 202);
+        assert_eq!(remembered_from(150, 200, 900), 150);
+    }
+
+    #[test]
+    fn flush_horizon_counts_from_before_the_start() {
+        // Measured: with an uptime of 8, `flush_all` makes it 67. The start is `time - uptime`.
+        assert_eq!(unflushed_from(1000, 67), 1008 + STORED_LATER);
+        assert_eq!(unflushed_from(1000, 0), 1000);
+    }
+
+    #[test]
+    fn young_memory_is_waited_for() {
         let lease = |secs| Lease::new(Duration::from_secs(secs)).expect("in range");
         assert_eq!(memory_lacking(100, 100, lease(10)), Duration::from_secs(11));
         assert_eq!(memory_lacking(110, 100, lease(10)), Duration::from_secs(1));

@@ -33,6 +33,9 @@ const BOUND_ERROR: u64 = 2 * SECOND.unsigned_abs();
 /// [`BOUND_ERROR`] by what a lease of ten seconds adds.
 const WIDEST: u64 = 1_800_000_000;
 
+/// The last second that memcached's 32-bit times can say: 2038-01-19 03:14:07 UTC.
+pub(super) const LAST_SECOND: u64 = i32::MAX.unsigned_abs() as u64;
+
 /// With clocks that agree this well, the wall clock may make an expiry later.
 const WALL_AGREEMENT: u64 = 5;
 
@@ -235,7 +238,7 @@ impl ServerClock {
         let expiry = whole_seconds(lease.nanos())
             .checked_add(second)
             .and_then(|expiry| expiry.checked_add(3 + extra))
-            .filter(|expiry| i32::try_from(*expiry).is_ok());
+            .filter(|expiry| *expiry <= LAST_SECOND);
         #[cfg(seeded_bugs)]
         let expiry =
             crate::seeded::Bug::ExpiryWithoutMargin.choose(expiry.map(|expiry| expiry - 3), expiry);
@@ -480,7 +483,7 @@ mod tests {
             clock.expiry(lease(1000), now(0, 0)),
             Err(LeaseError::BeyondServerTime)
         );
-        let last = u64::from(i32::MAX.unsigned_abs());
+        let last = LAST_SECOND;
         clock.observe(last - 4, at(0), at(0));
         assert_eq!(clock.expiry(lease(1000), now(0, 0)), Ok(last));
         assert_eq!(

@@ -62,7 +62,7 @@ impl Stamina {
     }
 
     /// Sleeps, but not beyond the caller's patience.
-    fn pause<T>(&self, now: Moment, length: Duration, why: Pause) -> Step<T> {
+    pub(super) fn pause<T>(&self, now: Moment, length: Duration, why: Pause) -> Step<T> {
         let until = now.after(length);
         let end = self.ends(now).unwrap_or(until);
         Step::Pause {

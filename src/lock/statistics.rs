@@ -7,7 +7,7 @@ use super::items::{LONG_PAST, PROXY_STATS};
 use crate::wire::{DecodeError, Replies, Reply, parse_u64};
 
 /// memcached's clock stands at 62 when a server starts and shows an uptime of 2.
-const CLOCK_AHEAD: u64 = 60;
+pub(super) const CLOCK_AHEAD: u64 = 60;
 
 /// Hands every line of a group of statistics to `each`. Returns whether the server told the group:
 /// a refusal is an answer as well.

@@ -1,17 +1,19 @@
 //! A look at the server itself: what it says that bears on locks, and what it does not say.
 
-use super::founding::UPTIME_AHEAD;
 use super::handshake::release;
-use super::items::{Failure, push_gets, push_stats, read_gets};
-use super::items::{push_forget_password, read_forget_password};
+use super::incarnation::Dialect;
+use super::items::{
+    Failure, push_forget_password, push_group, push_sentinel_with_cas, push_stats,
+    read_forget_password, read_sentinel_with_cas,
+};
 use super::lease::Lease;
+use super::longest::{push_longest, read_longest};
+use super::memory::UPTIME_AHEAD;
 use super::moment::Moment;
 use super::name::Namespace;
-use super::sentinel::{Sentinel, memory_lacking};
+use super::sentinel::{Sentinel, SentinelState, memory_lacking, remembered_from, unflushed_from};
 use super::statistics::{GeneralStats, ItemStats, SettingStats};
-use crate::wire::{
-    Credentials, DecodeError, Flag, Flags, Flight, Key, Keys, Replies, Reply, Request,
-};
+use crate::wire::{Credentials, DecodeError, Flag, Flags, Flight, Replies, Reply, Request};
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
@@ -39,6 +41,8 @@ pub struct Survey {
     pub sentinel: Option<Sentinel>,
     /// Whether the sentinel has a CAS unique, if there is one.
     pub has_cas: Option<bool>,
+    /// The longest lease that its clients say they use.
+    pub longest: Option<Lease>,
     /// `stats`.
     pub general: Option<GeneralStats>,
     /// `stats settings`.
@@ -50,23 +54,51 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// The protocol that a client speaks with it.
+    const fn dialect(&self) -> Dialect {
+        match self.meta {
+            true => Dialect::Meta,
+            false => Dialect::Classic,
+        }
+    }
+
     /// For how long a lock that is asked for now would not be granted by a client with a restart
-    /// guard, which knows of no longer lease than this one. `None` when the server does not say
-    /// enough.
+    /// guard that sees this server for the first time and uses no longer lease than this one. `None`
+    /// when the server does not say enough.
     #[must_use]
     pub fn memory_lacking(&self, longest: Lease) -> Option<Duration> {
         let general = self.general.as_ref()?;
         let (time, uptime) = (general.time?, general.uptime?);
-        let born = match self.sentinel? {
-            Sentinel::Present { born, .. } => born,
+        let started = time.saturating_sub(uptime);
+        let oldest = self.settings.as_ref().and_then(|settings| settings.oldest);
+        let by_sentinel = match self.sentinel? {
             Sentinel::Foreign => return None,
-            // The first client makes one, and goes by the counters.
-            Sentinel::Absent | Sentinel::Unborn if general.forgot_nothing() => {
-                time.saturating_sub(uptime) + UPTIME_AHEAD
+            Sentinel::Absent => None,
+            Sentinel::Present {
+                record,
+                second,
+                idle,
+            } => {
+                let is_here = (general.pid, started) == (Some(record.run.pid), record.run.started);
+                let flushed = match idle {
+                    Some(idle) => remembered_from(record.birth, second.unwrap_or(time), idle),
+                    None => unflushed_from(started, oldest.unwrap_or(0)).max(record.birth),
+                };
+                (is_here && record.state == SentinelState::Ready).then_some(flushed)
             }
-            Sentinel::Absent | Sentinel::Unborn => time,
         };
-        Some(memory_lacking(time, born, longest))
+        let is_kept = self
+            .settings
+            .as_ref()
+            .and_then(|settings| settings.memory_file);
+        let whole = general.forgot_nothing() && oldest == Some(0) && is_kept != Some(true);
+        let by_counters = whole.then_some(started + UPTIME_AHEAD);
+        let from = match (by_sentinel, by_counters) {
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other).unwrap_or(time),
+        };
+        let longest = self.longest.map_or(longest, |other| other.max(longest));
+        Some(memory_lacking(time, from, longest))
     }
 
     /// Whether the server is of this release or a later one. `None` when it does not say.
@@ -80,6 +112,7 @@ impl Survey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Greeting,
+    Sentinel,
     General,
     Settings,
     Items,
@@ -131,6 +164,7 @@ impl<'a> Surveyor<'a> {
                 explicit_cas: false,
                 sentinel: None,
                 has_cas: None,
+                longest: None,
                 general: None,
                 settings: None,
                 items: None,
@@ -170,7 +204,11 @@ impl<'a> Surveyor<'a> {
                     key: probe,
                     flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
                 });
-                push_gets(flight, self.namespace.sentinel());
+            }
+            Stage::Sentinel => {
+                let dialect = self.survey.dialect();
+                push_sentinel_with_cas(flight, dialect, self.namespace.sentinel());
+                push_longest(flight, dialect, self.namespace.longest());
             }
             Stage::General => push_stats(flight),
             Stage::Settings => push_group(flight, b"settings"),
@@ -210,6 +248,10 @@ impl<'a> Surveyor<'a> {
                 if let Some(failure) = greeting(survey, replies)? {
                     return Ok(Surveyed::Failed(failure));
                 }
+                Stage::Sentinel
+            }
+            Stage::Sentinel => {
+                sentinel(survey, replies)?;
                 Stage::General
             }
             Stage::General => {
@@ -252,25 +294,24 @@ fn greeting(
     let stable = survey.is_at_least((1, 6, 10)) != Some(false);
     survey.meta = matches!(replies.next_reply()?, Reply::Meta(_)) && stable;
     survey.explicit_cas = matches!(replies.next_reply()?, Reply::Meta(_)) && survey.meta;
-    match read_gets(replies)? {
-        Ok(Some((value, cas))) => {
-            survey.sentinel = Some(Sentinel::from_value(value));
-            survey.has_cas = Some(cas != 0);
-        }
-        Ok(None) => survey.sentinel = Some(Sentinel::Absent),
-        // Which of them it is, other answers tell better.
-        Err(_) => {}
-    }
     Ok(None)
 }
 
-/// Asks for a group of statistics.
-pub(super) fn push_group(flight: &mut Flight, group: &'static [u8]) {
-    if let Ok(group) = Key::new(group) {
-        flight.push(&Request::Stats {
-            group: Keys::list(&[group]),
-        });
+/// Reads the replies about the sentinel and the longest lease.
+fn sentinel(survey: &mut Survey, replies: &mut Replies<'_>) -> Result<(), DecodeError> {
+    let dialect = survey.dialect();
+    match read_sentinel_with_cas(replies, dialect)? {
+        Ok((sentinel, cas)) => {
+            survey.sentinel = Some(sentinel);
+            survey.has_cas = Some(true).filter(|_| cas != 0);
+        }
+        Err(Failure::NoCas) => survey.has_cas = Some(false),
+        // Which of them it is, other answers tell better.
+        Err(_) => {}
     }
+    let longest = read_longest(replies, dialect)?.ok().flatten();
+    survey.longest = longest.map(|(lease, _)| lease);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -297,20 +338,26 @@ mod tests {
         surveyor.interpret(&mut Replies::new(bytes.as_bytes()), at(0), at(3))
     }
 
-    const GREETING: &str =
-        "VERSION 1.6.45\r\nEN\r\nNF\r\nVALUE p:sentinel 0 10 7\r\n1795337300\r\nEND\r\n";
+    const GREETING: &str = "VERSION 1.6.45\r\nEN\r\nNF\r\n";
+    const SENTINEL: &str = "VA 51 c7 t352146247 l100\r\ns1 ready 1795337300 00000000000000ff 1 1795337298 -\r\n\
+                            VA 5 c8\r\n20000\r\n";
     const GENERAL: &str = "STAT pid 1\r\nSTAT uptime 102\r\nSTAT time 1795337400\r\n\
                            STAT evictions 0\r\nSTAT cmd_flush 0\r\nEND\r\n";
 
     #[test]
-    fn four_flights_tell_it_all() {
+    fn five_flights_tell_it_all() {
         let namespace = namespace();
         let mut surveyor = Surveyor::new(&namespace, None);
         assert_eq!(
             sent(&surveyor),
-            b"version\r\nmg p:probe v\r\nmd p:probe C1 E1\r\ngets p:sentinel\r\n"
+            b"version\r\nmg p:probe v\r\nmd p:probe C1 E1\r\n"
         );
         assert_eq!(answer(&mut surveyor, GREETING), Ok(Surveyed::Again));
+        assert_eq!(
+            sent(&surveyor),
+            b"mg p:sentinel u c t l v\r\nmg p:longest c v\r\n"
+        );
+        assert_eq!(answer(&mut surveyor, SENTINEL), Ok(Surveyed::Again));
         assert_eq!(sent(&surveyor), b"stats\r\n");
         assert_eq!(answer(&mut surveyor, GENERAL), Ok(Surveyed::Again));
         assert_eq!(sent(&surveyor), b"stats settings\r\n");
@@ -326,29 +373,41 @@ mod tests {
         assert_eq!(survey.round_trip, Duration::from_millis(3));
         assert!(survey.items.is_some() && survey.settings.is_some());
         let lease = |secs| Lease::new(Duration::from_secs(secs)).expect("in range");
+        assert_eq!(survey.longest, Some(lease(20)));
         assert_eq!(survey.memory_lacking(lease(10)), Some(Duration::ZERO));
-        let lacking = survey.memory_lacking(lease(99));
+        let lacking = survey.memory_lacking(lease(97));
         assert_eq!(lacking, Some(Duration::from_secs(0)));
         let lacking = survey.memory_lacking(lease(198));
-        assert_eq!(lacking, Some(Duration::from_secs(100)));
+        assert_eq!(lacking, Some(Duration::from_secs(102)));
     }
 
     #[test]
     fn where_there_is_no_sentinel_the_counters_tell_how_old_memory_is() {
         let namespace = namespace();
         let mut surveyor = Surveyor::new(&namespace, None);
-        let fresh = "VERSION 1.6.9\r\nERROR\r\nERROR\r\nEND\r\n";
-        assert_eq!(answer(&mut surveyor, fresh), Ok(Surveyed::Again));
-        assert_eq!(answer(&mut surveyor, GENERAL), Ok(Surveyed::Again));
+        let fresh = "VERSION 1.6.9\r\nERROR\r\nERROR\r\n";
+        let settings = "STAT oldest 0\r\nSTAT memory_file (null)\r\nEND\r\n";
+        for part in [fresh, "END\r\nEND\r\n", GENERAL, settings] {
+            assert_eq!(answer(&mut surveyor, part), Ok(Surveyed::Again));
+        }
         let mut survey = surveyor.cut_short().expect("a server");
         assert!(!survey.meta && !survey.explicit_cas);
         assert_eq!(survey.sentinel, Some(Sentinel::Absent));
-        assert_eq!((&survey.settings, &survey.items), (&None, &None));
+        assert_eq!(survey.items, None);
         let lease = Lease::new(Duration::from_secs(198)).expect("in range");
         // It started 102 s ago or up to three later.
         assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(101)));
-        let general = survey.general.as_mut().expect("said");
-        general.cmd_flush = Some(1);
+        for change in [
+            |survey: &mut Survey| survey.general.as_mut().expect("said").cmd_flush = Some(1),
+            |survey: &mut Survey| survey.settings.as_mut().expect("said").oldest = Some(67),
+            |survey: &mut Survey| survey.settings.as_mut().expect("said").memory_file = Some(true),
+        ] {
+            let mut forgetful = survey.clone();
+            change(&mut forgetful);
+            let lacking = forgetful.memory_lacking(lease);
+            assert_eq!(lacking, Some(Duration::from_secs(200)));
+        }
+        survey.settings = None;
         assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(200)));
         survey.general = None;
         assert_eq!(survey.memory_lacking(lease), None);
@@ -358,8 +417,10 @@ mod tests {
     fn refused_groups_are_facts_and_a_refused_greeting_is_a_failure() {
         let namespace = namespace();
         let mut surveyor = Surveyor::new(&namespace, None);
-        let odd = "VERSION of something else\r\nERROR\r\nCLIENT_ERROR no\r\nSERVER_ERROR no\r\n";
+        let odd = "VERSION of something else\r\nERROR\r\nCLIENT_ERROR no\r\n";
         assert_eq!(answer(&mut surveyor, odd), Ok(Surveyed::Again));
+        let refused = "SERVER_ERROR no\r\nERROR\r\n";
+        assert_eq!(answer(&mut surveyor, refused), Ok(Surveyed::Again));
         for _ in 0..2 {
             assert_eq!(answer(&mut surveyor, "ERROR\r\n"), Ok(Surveyed::Again));
         }
@@ -400,6 +461,7 @@ mod tests {
         let long = "STAT items:1:evicted 18446744073709551615\r\nSTAT items:2:evicted 1\r\nEND\r\n";
         let answers = [
             GREETING,
+            SENTINEL,
             GENERAL,
             long,
             "ERROR\r\n",
@@ -407,11 +469,11 @@ mod tests {
             "\r\n",
             "VA 0 t1\r\n\r\n",
         ];
-        for asked in 0..4 {
+        for asked in 0..5 {
             for text in answers {
                 for end in 0..=text.len() {
                     let mut surveyor = Surveyor::new(&namespace, None);
-                    for before in [GREETING, GENERAL, "END\r\n"].iter().take(asked) {
+                    for before in [GREETING, SENTINEL, GENERAL, "END\r\n"].iter().take(asked) {
                         assert_eq!(answer(&mut surveyor, before), Ok(Surveyed::Again));
                     }
                     let came = answer(&mut surveyor, &text[..end]);

@@ -2,12 +2,12 @@
 
 use super::incarnation::ServerView;
 use super::items::Failure;
+use super::items::push_group;
 use super::lease::Lease;
 use super::moment::{Moment, Now};
 use super::operation::{Interruption, Operation, Sealed, Step};
 use super::server_clock::seconds_to_live;
 use super::statistics::SettingStats;
-use super::survey::push_group;
 use crate::wire::{DecodeError, Flight, LruCommand, Replies, Reply, Request};
 use alloc::string::{String, ToString};
 
@@ -146,18 +146,20 @@ impl Operation for EnableTemporaryLru {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::{Capabilities, Dialect, Incarnation, ServerClock};
+    use crate::lock::{Capabilities, Dialect, Incarnation, Instance, ServerClock};
     use core::time::Duration;
 
     fn view() -> ServerView {
-        ServerView {
-            incarnation: Incarnation { pid: 1, started: 1 },
-            capabilities: Capabilities {
-                dialect: Dialect::Meta,
-                explicit_cas: true,
-            },
-            clock: ServerClock::new(),
-        }
+        let incarnation = Incarnation {
+            pid: 1,
+            started: 1,
+            instance: Instance::from_bits(1),
+        };
+        let capabilities = Capabilities {
+            dialect: Dialect::Meta,
+            explicit_cas: true,
+        };
+        ServerView::new(incarnation, capabilities, ServerClock::new())
     }
 
     const NOW: Now = Now {

@@ -56,7 +56,7 @@ impl Operation for Verify<'_> {
         _now: Now,
         flight: &mut Flight,
     ) -> Result<(), Verified> {
-        if server.incarnation != self.incarnation {
+        if !server.incarnation.is_like(&self.incarnation) {
             return Err(Verified::Lost(LossReason::ServerRestarted));
         }
         push_read_lock(flight, server.capabilities.dialect, self.keys);

@@ -30,7 +30,8 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         let names = Names::new("invoices/42");
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
-        let read_at = world.now;
+        // In the first of the two flights of the handshake.
+        let read_at = world.now - 2 * nanos(world.trip);
         let sent = world.now;
         let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
@@ -46,7 +47,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
                 "add {lock} 0 {expiry} {}\r\n{record}\r\n\
                  mg {lock} t c v\r\n\
                  ma {fence} N86400 J{seed} D1 v\r\n\
-                 mg {sentinel} t v\r\n",
+                 mg {sentinel} u t l v\r\n",
                 record.len()
             ),
             Kind::Classic => format!(
@@ -285,7 +286,7 @@ fn who_tries_once_sends_few_flights_whatever_happens() {
         let rest = format!("{}\r\n", names.sentinel());
         let rest = match kind {
             Kind::Classic => format!("gets {rest}stats\r\n"),
-            _ => format!("mg {} t v\r\n", names.sentinel()),
+            _ => format!("mg {} u t l v\r\n", names.sentinel()),
         };
         reply.extend(world.server.handle(world.now, 0, rest.as_bytes()));
         world.usual = Fate::Instead(reply);

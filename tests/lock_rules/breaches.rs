@@ -1,12 +1,12 @@
 //! Reconstructions of how a promise could break. Each was thought of by reading the rules; none
 //! may come true.
 
-use super::driver::{Client, End, Fate, Names, World, lease, nonce};
-use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, nanos, secs};
+use super::driver::{Client, End, Fate, Names, World, lease, longest, nonce};
+use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, birth, nanos, secs};
 use core::time::Duration;
 use memlatch::lock::{
     Acquire, Acquired, Acquisition, Lease, Patience, ReadClock, Release, Released, Renew, Renewed,
-    Request, SENTINEL_EXPIRY,
+    Request,
 };
 
 fn patient(names: &Names, length: Lease) -> Request<'_> {
@@ -21,7 +21,7 @@ fn watch_clock(world: &mut World, client: usize) {
     let namespace = world.namespace.clone();
     for _ in 0..10 {
         let read = world
-            .run_as(client, &mut ReadClock::new(&namespace))
+            .run_as(client, &mut ReadClock::new(&namespace, longest()))
             .outcome();
         assert_eq!(read, Ok(()));
         world.wait(Duration::from_millis(300));
@@ -39,9 +39,7 @@ fn believe(world: &mut World, client: usize, names: &Names, length: Lease) -> Ti
 
 fn born(server: &mut FakeServer, at: Time, names: &Names) -> u64 {
     let item = server.item(at, names.sentinel().as_bytes());
-    let item = item.expect("a sentinel");
-    let text = core::str::from_utf8(&item.value).expect("a number");
-    text.parse().expect("a number")
+    birth(&item.expect("a sentinel").value).expect("founded")
 }
 
 /// All versions of memcached say an uptime of 2 in the second of their start, so `time - uptime`
@@ -58,8 +56,7 @@ fn a_restarted_server_does_not_vouch_for_its_predecessor() {
                 world.server = FakeServer::with_clock(kind, phase, SECOND);
                 world.advance(secs(1001.0) + restart);
                 let now = world.now;
-                let old = EPOCH.to_string();
-                set_sentinel(&mut world.server, now, &names, &old);
+                set_sentinel(&mut world.server, now, &names, EPOCH);
                 let believed = believe(&mut world, 0, &names, lease(length));
                 world.server.restart(world.now);
                 // Somebody else comes just before the end of that lease.
@@ -85,10 +82,8 @@ fn moments() -> impl Iterator<Item = (Time, Time, Time)> {
     })
 }
 
-fn set_sentinel(server: &mut FakeServer, at: Time, names: &Names, born: &str) {
-    let exptime = i64::try_from(SENTINEL_EXPIRY).expect("32 bits");
-    let key = names.sentinel();
-    server.set(at, key.as_bytes(), born.as_bytes(), exptime);
+fn set_sentinel(server: &mut FakeServer, at: Time, names: &Names, born: u64) {
+    server.found(at, &names.sentinel(), born);
 }
 
 /// The bound on the server's clock gives way by 1 % of the time since it was found, because the
@@ -198,9 +193,9 @@ fn a_founding_does_not_follow_to_another_run_of_the_server() {
         world.before_flight(3, move |server, at| {
             let cas = server.item(at, key.as_bytes()).expect("founded").cas;
             server.restart(at);
-            let second = (server.second(at) + 1).to_string();
+            let second = server.second(at) + 1;
             loop {
-                set_sentinel(server, at, &Names::new("L"), &second);
+                set_sentinel(server, at, &Names::new("L"), second);
                 let found = server.item(at, key.as_bytes()).expect("set").cas;
                 assert!(found <= cas, "the test cannot arrange its coincidence");
                 if found == cas {
@@ -233,8 +228,8 @@ fn a_first_reading_that_is_two_seconds_behind_does_not_shorten_a_lease() {
                 let mut world = World::new(kind);
                 world.server = FakeServer::with_clock(kind, secs(0.1995), 1_000_800_000);
                 world.advance(secs(1001.0));
-                let (now, old) = (world.now, EPOCH.to_string());
-                set_sentinel(&mut world.server, now, &names, &old);
+                let now = world.now;
+                set_sentinel(&mut world.server, now, &names, EPOCH);
                 world.trip = Duration::from_millis(trip);
                 // The reading is taken at 1001.79: 1.99 s in the server's count, which says 0.
                 world.advance(secs(1001.79) - nanos(world.trip));
@@ -325,6 +320,8 @@ fn a_clock_that_is_one_hundredth_slow_does_not_outlast_the_wait_for_memory() {
             world.advance(secs(200_000.0));
             world.clients[0].ppm = -10_000;
             let believed = believe(&mut world, 0, &names, lease(length * 1000));
+            // An item of the same second would outlive it.
+            world.wait(Duration::from_secs(1));
             world.server.flush(world.now);
             believe(&mut world, 1, &names, lease(length * 1000));
             assert!(
@@ -389,6 +386,8 @@ fn tokens_rise_over_a_flush_whoever_makes_the_counter_anew() {
             let first = world
                 .run(&mut Acquire::new(request.clone(), nonce(2)))
                 .granted();
+            // An item of the same second would outlive it.
+            world.wait(Duration::from_secs(1));
             world.server.flush(world.now);
             match late {
                 Some(late) => world.wait(late),
@@ -420,7 +419,7 @@ fn a_raising_that_is_carried_out_late_does_not_run_ahead_of_the_clock() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         let (now, born) = (world.now, world.server.second(world.now) - 3);
-        set_sentinel(&mut world.server, now, &names, &born.to_string());
+        set_sentinel(&mut world.server, now, &names, born);
         // Made by a request that was ten seconds late.
         let low = ((born - 10) * SECOND).to_string();
         let fence = names.fence();
@@ -521,7 +520,7 @@ fn a_server_that_loses_its_sentinel_again_and_again_is_not_asked_for_ever() {
             world.before_flight(flight, move |server, at| {
                 // As soon as it is born, so that each founding goes undisturbed.
                 let item = server.item(at, key.as_bytes());
-                if item.is_some_and(|item| item.value != b"unborn") {
+                if item.is_some_and(|item| birth(&item.value).is_some()) {
                     server.evict(key.as_bytes());
                 }
             });

@@ -5,7 +5,7 @@
 //! to the moment it sends its release. The histories follow from their seeds.
 
 use super::dice::Dice;
-use super::driver::{Client, Names, whole};
+use super::driver::{Client, Names, longest, nonce, whole};
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -50,7 +50,13 @@ struct Weather {
 enum Fault {
     Restart,
     Flush,
+    /// Delayed.
+    FlushLater,
     LoseSentinel,
+    /// A restart behind which process id and start are the same.
+    Twin,
+    /// Somebody reads all items.
+    Reads,
     Stall,
 }
 
@@ -94,7 +100,7 @@ impl Weather {
     };
 
     fn forgets(&self) -> bool {
-        let forgetful = [Fault::Restart, Fault::Flush];
+        let forgetful = [Fault::Restart, Fault::Flush, Fault::FlushLater, Fault::Twin];
         self.fault_kinds.iter().any(|kind| forgetful.contains(kind))
     }
 
@@ -277,6 +283,8 @@ struct History<'a> {
     last_token: u64,
     /// When the server last forgot something that it should not.
     forgot: Time,
+    /// Until when a delayed flush makes it forget.
+    forgets_until: Time,
     trace: Vec<String>,
 }
 
@@ -301,6 +309,7 @@ impl<'a> History<'a> {
             renewals: 0,
             last_token: 0,
             forgot: 0,
+            forgets_until: 0,
             trace: Vec::new(),
             dice,
         };
@@ -399,6 +408,11 @@ impl<'a> History<'a> {
         }
     }
 
+    /// When the server last forgot something that it should not.
+    fn last_forgot(&self) -> Time {
+        self.forgot.max(self.forgets_until.min(self.now))
+    }
+
     fn fault(&mut self) {
         let next = self.seconds(0.0, 2.0 * self.weather.faults);
         self.plan(next, Event::Fault);
@@ -412,6 +426,25 @@ impl<'a> History<'a> {
             Fault::Flush => {
                 self.server.flush(self.now);
                 self.forgot = self.now;
+            }
+            Fault::FlushLater => {
+                // A flush before the delayed one would not count any more: see docs/safety.md.
+                if self.now < self.last_forgot() + 20 * SECOND {
+                    return;
+                }
+                let delay = 1 + self.dice.within(0..3);
+                self.server.flush_later(self.now, delay);
+                // From the second before on, whatever was stored by then is gone.
+                self.forgets_until = self.now + (delay + 2) * SECOND;
+            }
+            Fault::Twin => {
+                self.server.restart_as_twin(self.now);
+                self.forgot = self.now;
+            }
+            Fault::Reads => {
+                for key in [self.names.sentinel(), self.names.lock(), self.names.fence()] {
+                    self.server.read(self.now, key.as_bytes());
+                }
             }
             Fault::LoseSentinel => self.server.evict(self.names.sentinel().as_bytes()),
             Fault::Stall => {
@@ -472,7 +505,10 @@ impl<'a> History<'a> {
         let steady = |view: &ServerView| view.clock.is_steady();
         let stalls = self.weather.fault_kinds.contains(&Fault::Stall);
         if stalls && !self.actors[id].client.view.as_ref().is_some_and(steady) {
-            return Some(Activity::Watching(ReadClock::new(&names.namespace)));
+            return Some(Activity::Watching(ReadClock::new(
+                &names.namespace,
+                longest(),
+            )));
         }
         self.attempts += 1;
         let number = u128::from(self.attempts) << 80 | (id as u128) << 64;
@@ -551,7 +587,9 @@ impl<'a> History<'a> {
                 let lean = grant.record().is_none();
                 self.lean_grants += u64::from(lean);
                 if let Some(token) = grant.token {
-                    if token <= self.last_token {
+                    // A server whose clock begins anew may give the same ones again.
+                    let twins = self.weather.fault_kinds.contains(&Fault::Twin);
+                    if token <= self.last_token && !twins {
                         self.fail(&format!(
                             "client {id} got {token} after {}",
                             self.last_token
@@ -585,7 +623,7 @@ impl<'a> History<'a> {
             Outcome::Renewed(Renewed::Lost(why)) => {
                 self.note(&format!("{id} has lost it: {why}"));
                 let actor = &self.actors[id];
-                if actor.believes_until > self.now && self.forgot < actor.asked_at {
+                if actor.believes_until > self.now && self.last_forgot() < actor.asked_at {
                     self.fail(&format!(
                         "client {id} lost for no reason what it believed in"
                     ));
@@ -643,7 +681,7 @@ impl<'a> History<'a> {
     fn check(&mut self, id: usize, until: Time) {
         let actor = &self.actors[id];
         let proof = actor.proof;
-        if actor.believes_until != until || self.forgot >= actor.asked_at {
+        if actor.believes_until != until || self.last_forgot() >= actor.asked_at {
             return;
         }
         let item = self
@@ -661,9 +699,11 @@ impl<'a> History<'a> {
         let greeting = actor.client.connection != Some(self.server.generation);
         if greeting {
             let names = self.names;
+            // Never drawn before: the number of a flight.
+            let nonce = nonce(self.flights + 1);
             let handshake = actor
                 .handshake
-                .get_or_insert_with(|| Handshake::new(&names.namespace, None));
+                .get_or_insert_with(|| Handshake::new(&names.namespace, longest(), None, nonce));
             handshake.prepare(now, &mut flight);
         } else {
             let view = actor.client.view.as_ref().expect("connected");
@@ -805,7 +845,7 @@ fn live_through(weather: &Weather) {
         }
     }
     // Histories in which nothing happens show nothing.
-    let least = weather.histories * 3 * 3;
+    let least = weather.histories * 3 * if weather.forgets() { 1 } else { 3 };
     assert!(grants >= least, "only {grants} grants");
     assert!(
         weather.forgets() || lean_grants >= weather.histories,
@@ -829,7 +869,13 @@ fn on_slow_and_lossy_networks_with_clocks_that_run_apart() {
 fn while_the_server_is_flushed() {
     live_through(&Weather {
         faults: 8.0,
-        fault_kinds: &[Fault::Flush, Fault::LoseSentinel],
+        fault_kinds: &[
+            Fault::Flush,
+            Fault::FlushLater,
+            Fault::LoseSentinel,
+            Fault::Reads,
+            Fault::Reads,
+        ],
         leases: (0.1, 2.0),
         ..Weather::ROUGH
     });
@@ -846,11 +892,28 @@ fn while_the_server_is_restarted() {
 }
 
 #[test]
+fn while_the_server_is_replaced_by_one_that_looks_the_same() {
+    live_through(&Weather {
+        histories: 20,
+        faults: 5.0,
+        fault_kinds: &[Fault::Twin, Fault::LoseSentinel],
+        leases: (0.1, 1.5),
+        drift: 9_900,
+        ..Weather::FAIR
+    });
+}
+
+#[test]
 fn while_the_server_is_restarted_and_flushed_under_a_fast_network() {
     live_through(&Weather {
         histories: 20,
         faults: 5.0,
-        fault_kinds: &[Fault::Restart, Fault::Flush, Fault::LoseSentinel],
+        fault_kinds: &[
+            Fault::Restart,
+            Fault::Flush,
+            Fault::LoseSentinel,
+            Fault::Reads,
+        ],
         leases: (0.1, 1.5),
         drift: 9_900,
         ..Weather::FAIR
@@ -887,6 +950,7 @@ fn with_long_rests_between() {
         faults: 60.0,
         fault_kinds: &[Fault::Stall, Fault::Flush],
         longest_stall: 20.0,
+        patience: 0.6,
         ..Weather::ROUGH
     });
 }
@@ -903,6 +967,7 @@ fn with_leases_of_minutes_on_clocks_that_run_apart() {
         longest_pause: 150.0,
         faults: 500.0,
         fault_kinds: &[Fault::Flush, Fault::Restart, Fault::LoseSentinel],
+        patience: 0.6,
         ..Weather::ROUGH
     });
 }

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 use memlatch::lock::{
     Acquire, Acquired, Failure, Grant, Handshake, Interruption, Lease, LockKeys, Moment, Namespace,
-    Nonce, Now, Operation, Owner, Patience, Pause, Request, SENTINEL_EXPIRY, ServerView, Step,
+    Nonce, Now, Operation, Owner, Patience, Pause, Request, ServerView, Step,
 };
 use memlatch::wire::{Flight, FlightDecoder, Limits, Replies};
 
@@ -178,6 +178,8 @@ pub(crate) struct World {
     pub(crate) greeting: Fate,
     /// How long a client waits for an answer.
     pub(crate) patience: Duration,
+    /// How many handshakes there were.
+    handshakes: u64,
     late: Vec<LateRequest>,
     timed: Vec<(Time, Hook)>,
     before_flight: Vec<(usize, Hook)>,
@@ -189,12 +191,10 @@ impl World {
     pub(crate) fn new(kind: Kind) -> Self {
         let mut world = Self::fresh(kind);
         world.now = secs(1000.25);
-        let sentinel = world.namespace.sentinel().as_bytes().to_vec();
-        let exptime = i64::try_from(SENTINEL_EXPIRY).expect("32 bits");
-        let born = EPOCH.to_string();
-        world
-            .server
-            .set(world.now, &sentinel, born.as_bytes(), exptime);
+        let sentinel = text(world.namespace.sentinel().as_bytes());
+        world.server.found(world.now, &sentinel, EPOCH);
+        let longest = world.namespace.longest().as_bytes().to_vec();
+        world.server.set(world.now, &longest, b"100", 0);
         world
     }
 
@@ -211,6 +211,7 @@ impl World {
             trip: Duration::from_micros(200),
             greeting: Fate::Answered,
             patience: Duration::from_millis(200),
+            handshakes: 0,
             late: Vec::new(),
             timed: Vec::new(),
             before_flight: Vec::new(),
@@ -315,7 +316,9 @@ impl World {
             return Err(None);
         }
         let namespace = self.namespace.clone();
-        let mut handshake = Handshake::new(&namespace, None);
+        self.handshakes += 1;
+        let mut handshake =
+            Handshake::new(&namespace, longest(), None, nonce(self.handshakes << 32));
         loop {
             let (flight, sent) = self.prepare_handshake(client, &mut handshake);
             let fate = self.greeting.clone();
@@ -597,6 +600,11 @@ impl Names {
 
 fn text(key: &[u8]) -> String {
     String::from_utf8(key.into()).expect("plain")
+}
+
+/// The longest lease of a client: no longer than any that is tested, so that it changes nothing.
+pub(crate) fn longest() -> Lease {
+    lease(100)
 }
 
 pub(crate) fn lease(millis: u64) -> Lease {

@@ -176,14 +176,7 @@ fn low_counter(kind: Kind) -> (World, Names, u64) {
     world.connect(0).expect("a server");
     let second = world.server.second(world.now);
     let born = second - 100;
-    let sentinel = names.sentinel();
-    let value = born.to_string();
-    world.server.set(
-        world.now,
-        sentinel.as_bytes(),
-        value.as_bytes(),
-        2_145_916_800,
-    );
+    world.server.found(world.now, &names.sentinel(), born);
     let low = (born - 5) * SECOND;
     let fence = names.fence();
     let value = low.to_string();

@@ -1,6 +1,6 @@
 //! Renewing, releasing and inspecting what is held.
 
-use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
+use super::driver::{End, Fate, Names, OTHER, World, lease, longest, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, secs};
 use core::time::Duration;
 use memlatch::lock::{
@@ -70,7 +70,9 @@ fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
         let expected = match kind {
             // Without `E`: the CAS unique must change, or a late renewal would still fit.
             Kind::Meta | Kind::MetaWithoutE => {
-                format!("md {lock} C{cas} I T{expiry}\r\nmg {lock} t c v\r\nmg {sentinel} t v\r\n")
+                format!(
+                    "md {lock} C{cas} I T{expiry}\r\nmg {lock} t c v\r\nmg {sentinel} u t l v\r\n"
+                )
             }
             Kind::Classic => format!(
                 "cas {lock} 0 {expiry} {} {cas}\r\n{record}\r\n\
@@ -490,7 +492,9 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
         world.server.log.clear();
         for _ in 0..5 {
             world.wait(Duration::from_millis(300));
-            let read = world.run(&mut ReadClock::new(&names.namespace)).outcome();
+            let read = world
+                .run(&mut ReadClock::new(&names.namespace, longest()))
+                .outcome();
             assert_eq!(read, Ok(()), "{kind:?}");
         }
         let clock = &world.view(0).clock;
@@ -509,7 +513,9 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
 
         // Without a sentinel there may be nothing to read, and nothing is made.
         world.server.evict(names.sentinel().as_bytes());
-        let read = world.run(&mut ReadClock::new(&names.namespace)).outcome();
+        let read = world
+            .run(&mut ReadClock::new(&names.namespace, longest()))
+            .outcome();
         assert_eq!(read, Ok(()), "{kind:?}");
         assert!(
             world

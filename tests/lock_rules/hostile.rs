@@ -1,8 +1,8 @@
 //! Replies that no server should give: nothing panics, nothing goes on for ever.
 
 use super::dice::Dice;
-use super::driver::{End, Fate, Names, World, lease, nonce, whole};
-use super::server::{Kind, SECOND, secs};
+use super::driver::{End, Fate, Names, World, lease, longest, nonce, whole};
+use super::server::{EPOCH, Kind, SECOND, secs};
 use memlatch::lock::{
     Acquire, Acquired, Handshake, Inspect, Moment, Patience, ReadClock, Release, Renew, Request,
 };
@@ -70,7 +70,7 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
             world.fates.push_back(Fate::Spoilt(spoilt));
             world.run(&mut Inspect::new(&names.keys));
             world.fates.push_back(Fate::Spoilt(spoilt));
-            world.run(&mut ReadClock::new(&names.namespace));
+            world.run(&mut ReadClock::new(&names.namespace, longest()));
         }
     }
     assert!(
@@ -82,23 +82,29 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
 /// What a handshake makes of these statistics, with an absent and with a present sentinel.
 fn greeted_by(time: &str, uptime: &str) {
     let names = Names::new("L");
-    for sentinel in ["", "VALUE s 0 10 7\r\n1795337329\r\n"] {
+    let value = format!("s1 ready 1795337329 00000000000000aa 1 {uptime} -");
+    let present = format!("VA {} c7 t5 l{uptime} \r\n{value}\r\n", value.len());
+    for sentinel in ["EN\r\n", &present] {
         let stats = format!("STAT pid 1\r\nSTAT uptime {uptime}\r\nSTAT time {time}\r\n");
         let counters = "STAT cmd_flush 0\r\nSTAT evictions 0\r\nSTAT slabs_moved 0\r\nEND\r\n";
-        let mut handshake = Handshake::new(&names.namespace, None);
+        let mut handshake = Handshake::new(&names.namespace, longest(), None, nonce(7 << 40));
         let moment = |number| Moment::from_nanos(number * SECOND);
-        for number in 0..4 {
+        for number in 0..5 {
             let mut flight = Flight::new();
             let now = memlatch::lock::Now {
                 moment: moment(number),
                 unix_seconds: 0,
             };
             handshake.prepare(now, &mut flight);
-            let head = match number {
-                0 => format!("VERSION 1.6.45\r\nEN\r\nNF\r\n{sentinel}END\r\n"),
-                _ => "STORED\r\nVALUE s 0 1 8\r\n1\r\nEND\r\n".to_owned(),
+            let settings = format!("STAT oldest {uptime}\r\nEND\r\n");
+            let reply = match number {
+                0 => format!("VERSION 1.6.45\r\nEN\r\nNF\r\n{stats}{counters}{settings}"),
+                1 => format!("{sentinel}EN\r\n"),
+                _ if flight.bytes().starts_with(b"add memlatch:longest") => {
+                    "STORED\r\nVA 3 c9\r\n100\r\n".to_owned()
+                }
+                _ => format!("STORED\r\n{present}{stats}{counters}"),
             };
-            let reply = format!("{head}{stats}{counters}");
             let mut replies = whole(&flight, reply.as_bytes());
             match handshake.interpret(&mut replies, moment(number), moment(number)) {
                 Ok(None) => {}
@@ -140,9 +146,12 @@ fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
             let names = Names::new("L");
             let mut world = World::new(kind);
             let key = names.sentinel();
+            let value = format!("s1 ready {born} 00000000000000aa 4711 {} -", EPOCH - 2);
+            let expiry = i64::from(i32::MAX);
             world
                 .server
-                .set(world.now, key.as_bytes(), born.as_bytes(), 2_145_916_800);
+                .set(world.now, key.as_bytes(), value.as_bytes(), expiry);
+            world.server.evictions = 1;
             let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
             let outcome = run.outcome();
             // A birth in the future is no proof of an old memory.

@@ -2,7 +2,7 @@
 //! in what was forgotten has stopped.
 
 use super::driver::{Names, World, lease, nonce, whole};
-use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, secs};
+use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, birth, secs};
 use core::time::Duration;
 use memlatch::lock::{Acquire, Acquired, Failure, Operation, Patience, Pause, Request, Step};
 use memlatch::wire::Flight;
@@ -15,15 +15,22 @@ const ALL: [Forgetting; 2] = [
     ("restart", |server, at, _| server.restart(at)),
 ];
 
+/// The sentinel is evicted behind a flush of long ago, so that the counters show nothing to a client
+/// that sees them for the first time.
 const SENTINEL_ONLY: Forgetting = ("eviction of the sentinel", |server, _, names| {
     server.evict(names.namespace.sentinel().as_bytes());
 });
 
+/// Connects a client that learns nothing from the counters.
+fn connect_without_counters(world: &mut World) {
+    world.server.tells_settings = false;
+    world.connect(0).expect("a server");
+}
+
 /// The birth that the sentinel tells.
 fn born(world: &mut World, names: &Names) -> Option<u64> {
     let item = world.server.item(world.now, names.sentinel().as_bytes())?;
-    let text = core::str::from_utf8(&item.value).expect("a number");
-    Some(text.parse().expect("a number"))
+    birth(&item.value)
 }
 
 #[test]
@@ -33,7 +40,7 @@ fn who_has_lost_the_memory_of_others_waits_for_their_leases_to_end() {
             for length in [100, 1000, 2500, 10_000] {
                 let names = Names::new("L");
                 let mut world = World::new(kind);
-                world.connect(0).expect("a server");
+                connect_without_counters(&mut world);
                 forget(&mut world.server, world.now, &names);
                 let request = Request {
                     patience: Patience::Forever,
@@ -159,7 +166,7 @@ fn who_cannot_wait_for_memory_is_told_at_once_and_leaves_nothing() {
             for patience in [Some(secs(0.0)), Some(secs(5.0)), None] {
                 let names = Names::new("L");
                 let mut world = World::new(kind);
-                world.connect(0).expect("a server");
+                connect_without_counters(&mut world);
                 forget(&mut world.server, world.now, &names);
                 let began = world.now;
                 let request = Request {
@@ -198,7 +205,9 @@ fn who_does_not_ask_for_memory_is_granted_at_once() {
                 ..names.request(lease(10_000))
             };
             let run = world.run(&mut Acquire::new(request, nonce(1)));
-            assert_eq!(run.flights.len(), 1, "{kind:?}, {how}");
+            // On a server that may have forgotten its counter, a token above all earlier ones.
+            assert!(run.flights.len() <= 3, "{kind:?}, {how}");
+            assert!(run.pauses.is_empty(), "{kind:?}, {how}");
             run.granted();
         }
     }
@@ -210,11 +219,9 @@ fn a_young_sentinel_of_somebody_else_counts_as_well() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         let second = world.server.second(world.now);
-        let key = names.sentinel();
-        let value = (second - 3).to_string();
-        world
-            .server
-            .set(world.now, key.as_bytes(), value.as_bytes(), 2_145_916_800);
+        world.server.found(world.now, &names.sentinel(), second - 3);
+        // And something was forgotten once.
+        world.server.evictions = 1;
         let request = Request {
             patience: Patience::Forever,
             ..names.request(lease(10_000))
@@ -223,7 +230,10 @@ fn a_young_sentinel_of_somebody_else_counts_as_well() {
         assert!(run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory));
         run.granted();
         // ceil(1.01 × 10) = 11 seconds after its birth.
-        assert_eq!(world.server.second(world.now), second - 3 + 11, "{kind:?}");
+        // Where it may have been stored later than the server's second says, two more.
+        let margin = if kind == Kind::Classic { 0 } else { 2 };
+        let needed = second - 3 + 11 + margin;
+        assert_eq!(world.server.second(world.now), needed, "{kind:?}");
         assert_eq!(born(&mut world, &names), Some(second - 3), "not replaced");
     }
 }
@@ -233,11 +243,13 @@ fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
-        world.connect(0).expect("a server");
+        connect_without_counters(&mut world);
         let key = names.sentinel();
+        let value = format!("s1 new 0 00000000000000bb 4711 {} -", EPOCH - 2);
+        let expiry = i64::from(i32::MAX);
         world
             .server
-            .set(world.now, key.as_bytes(), b"unborn", 2_145_916_800);
+            .set(world.now, key.as_bytes(), value.as_bytes(), expiry);
         // Something was forgotten once, so that it is not set back to the server's start.
         world.server.evictions = 1;
         let began = world.server.second(world.now);
@@ -288,7 +300,7 @@ fn a_sentinel_that_is_evicted_does_not_break_the_lock_that_stands() {
 #[test]
 fn a_foreign_value_under_the_sentinel_key_is_no_memory() {
     for kind in Kind::ALL {
-        for value in ["", "hello", "-1", "1795337329x"] {
+        for value in ["", "hello", "1795337329", "s1 ready 1 aa 4711 5 -"] {
             let names = Names::new("L");
             let mut world = World::new(kind);
             world.connect(0).expect("a server");

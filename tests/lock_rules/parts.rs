@@ -4,9 +4,9 @@ use super::driver::{Fate, Names, World, lease, nonce};
 use super::server::{Kind, secs};
 use core::time::Duration;
 use memlatch::lock::{
-    Acquisition, Grant, Incarnation, LeanToken, Lease, LockParts, LossReason, MAX_LEASE, Moment,
-    NameError, Namespace, Nonce, Origin, Owner, PartsError, Proof, Release, Released, Renew,
-    Renewed, Request,
+    Acquisition, Grant, Incarnation, Instance, LeanToken, Lease, LockParts, LossReason, MAX_LEASE,
+    Moment, NameError, Namespace, Nonce, Origin, Owner, PartsError, Proof, Release, Released,
+    Renew, Renewed, Request,
 };
 use proptest::prelude::*;
 
@@ -49,6 +49,7 @@ fn they_are_one_line_that_a_person_can_read() {
         incarnation: Incarnation {
             pid: 4711,
             started: 1_795_330_000,
+            instance: Instance::from_bits(0xfe),
         },
         proof: Proof::Nonce(Nonce::from_random([0x0f; 16])),
         owner: Owner::new("db-7", 77, "nightly import"),
@@ -63,7 +64,7 @@ fn they_are_one_line_that_a_person_can_read() {
         origin: Origin::Free,
     };
     let parts = LockParts::new(&names.namespace, "a b", &grant, 9, 1_795_337_345);
-    let line = "p1 memlatch: a%20b 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 9 4711 1795330000 10000 123 \
+    let line = "p1 memlatch: a%20b 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 9 4711 1795330000 00000000000000fe 10000 123 \
                 1795337329 1795337345 77 db-7 nightly%20import";
     assert_eq!(parts.to_string(), line);
     assert_eq!((parts.name(), parts.prefix()), ("a b", "memlatch:"));
@@ -199,7 +200,7 @@ fn what_is_wrong_with_a_text_is_named() {
         assert_eq!(parse(text), PartsError::Layout, "{text}");
     }
     assert_eq!(parse("p1"), PartsError::WordCount { count: 1 });
-    let count = 15;
+    let count = 16;
     assert_eq!(parse(&format!("{line} x")), PartsError::WordCount { count });
     assert_eq!(parse(&format!("{line} ")), PartsError::WordCount { count });
     let doubled = line.replacen(' ', "  ", 1);
@@ -224,15 +225,17 @@ fn what_is_wrong_with_a_text_is_named() {
         (4, "05", 5),
         (5, "18446744073709551616", 6),
         (6, "x", 7),
-        (7, "1e4", 8),
-        (8, "9223372036854775808", 9),
-        (8, "", 9),
-        (9, "+1", 10),
-        (10, "2147483648", 11),
-        (11, "4294967296", 12),
-        (11, "007", 12),
-        (12, "%2d", 12),
-        (13, &"x".repeat(65), 12),
+        (7, "fe", 8),
+        (7, "00000000000000FE", 8),
+        (8, "1e4", 9),
+        (9, "9223372036854775808", 10),
+        (9, "", 10),
+        (10, "+1", 11),
+        (11, "2147483648", 12),
+        (12, "4294967296", 13),
+        (12, "007", 13),
+        (13, "%2d", 13),
+        (14, &"x".repeat(65), 13),
     ] {
         assert_eq!(wrong(index, word).0, number, "word {index}: {word}");
     }
@@ -243,13 +246,13 @@ fn what_is_wrong_with_a_text_is_named() {
     let too_long = NameError::TooLong { length: 1025 };
     assert_eq!(with(2, &long), PartsError::Name(too_long));
     assert!(matches!(with(1, "a%20b"), PartsError::Name(_)));
-    assert!(matches!(with(7, "99"), PartsError::Lease(_)));
-    assert!(matches!(with(7, "99999999999999"), PartsError::Lease(_)));
+    assert!(matches!(with(8, "99"), PartsError::Lease(_)));
+    assert!(matches!(with(8, "99999999999999"), PartsError::Lease(_)));
     for error in [
         with(2, "-"),
         with(3, "secret"),
         parse("secret"),
-        with(7, "1"),
+        with(8, "1"),
     ] {
         let text = error.to_string();
         assert!(
@@ -272,6 +275,7 @@ prop_compose! {
         lean in any::<bool>(),
         pid in any::<u64>(),
         started in any::<u64>(),
+        instance in any::<u64>().prop_map(Instance::from_bits),
         millis in 2000..=u64::try_from(MAX_LEASE.as_millis()).expect("30 days"),
         below in 0..1_000_000_u32,
         since in any::<u64>(),
@@ -283,7 +287,7 @@ prop_compose! {
         let lean = lean.then(|| LeanToken::new(nonce));
         let length = Duration::from_millis(millis - 1) + Duration::from_nanos(below.into());
         Grant {
-            incarnation: Incarnation { pid, started },
+            incarnation: Incarnation { pid, started, instance },
             proof: lean.map_or(Proof::Nonce(nonce), Proof::Token),
             owner,
             lease: Lease::new(length.max(Duration::from_secs(2))).expect("in range"),
@@ -307,7 +311,7 @@ proptest! {
     #[test]
     fn every_lock_is_what_its_text_says(
         grant in grants(),
-        prefix in "[!-~]{0,100}",
+        prefix in "[!-9;-~]{0,100}",
         name in name(),
     ) {
         let namespace = Namespace::new(&prefix).expect("visible");

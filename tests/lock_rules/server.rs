@@ -112,6 +112,8 @@ pub(crate) struct Item {
     /// The server's second at which it is dead; `None` is never.
     pub(crate) expiry: Option<u64>,
     pub(crate) cas: u64,
+    /// The server's second in which it was stored or last accessed.
+    time: u64,
     /// When it got that CAS unique.
     since: Time,
     /// Who stored it.
@@ -155,6 +157,10 @@ pub(crate) struct FakeServer {
     /// Keys that are evicted as soon as they are stored.
     pub(crate) forgets: Vec<Vec<u8>>,
     pub(crate) flushes: u64,
+    /// `-e`.
+    pub(crate) memory_file: bool,
+    /// Whether `stats settings` is answered.
+    pub(crate) tells_settings: bool,
     pub(crate) evictions: u64,
     pub(crate) slabs_moved: u64,
     pub(crate) pid: u64,
@@ -167,6 +173,8 @@ pub(crate) struct FakeServer {
     items: HashMap<Vec<u8>, Item>,
     last_cas: u64,
     clock: Clock,
+    /// Once the server's second has come to it: items from then or before are gone.
+    horizon: Option<u64>,
     now: Time,
 }
 
@@ -188,6 +196,8 @@ impl FakeServer {
             condemned: Vec::new(),
             forgets: Vec::new(),
             flushes: 0,
+            memory_file: false,
+            tells_settings: true,
             evictions: 0,
             slabs_moved: 0,
             pid: 4711,
@@ -197,6 +207,7 @@ impl FakeServer {
             items: HashMap::new(),
             last_cas: 1,
             clock: Clock::started(0, phase, interval),
+            horizon: None,
             now: 0,
         }
     }
@@ -209,14 +220,50 @@ impl FakeServer {
         self.last_cas = 1;
         self.pid += 1;
         self.generation += 1;
+        self.horizon = None;
         (self.flushes, self.evictions, self.slabs_moved) = (0, 0, 0);
+    }
+
+    /// The same with the process id and the second of the start that it had before, as in a container
+    /// on a machine without a clock of its own.
+    pub(crate) fn restart_as_twin(&mut self, at: Time) {
+        let (pid, started) = (self.pid, self.clock.started_second);
+        self.restart(at);
+        self.pid = pid;
+        self.clock.started_second = started;
+        self.clock.second = started;
     }
 
     /// `flush_all` by somebody else.
     pub(crate) fn flush(&mut self, at: Time) {
         self.clock.advance(at);
-        self.items.clear();
+        if self.kind != Kind::Meta {
+            // Before 1.6.25, by the CAS unique as well.
+            self.items.clear();
+        }
+        self.horizon = Some(self.clock.second - 1);
         self.flushes += 1;
+    }
+
+    /// `flush_all N` by somebody else.
+    pub(crate) fn flush_later(&mut self, at: Time, seconds: u64) {
+        self.clock.advance(at);
+        self.horizon = Some(self.clock.second + seconds - 1);
+        self.flushes += 1;
+    }
+
+    /// Somebody reads an item.
+    pub(crate) fn read(&mut self, at: Time, key: &[u8]) {
+        self.clock.advance(at);
+        self.bump(key);
+    }
+
+    fn bump(&mut self, key: &[u8]) {
+        self.drop_dead(key);
+        let second = self.clock.second;
+        if let Some(item) = self.items.get_mut(key) {
+            item.time = second;
+        }
     }
 
     /// Memory is short, and it hits this one.
@@ -235,6 +282,21 @@ impl FakeServer {
         self.now = at;
         self.items.remove(key);
         self.store(key, value, exptime, NOBODY);
+    }
+
+    /// Somebody has founded a sentinel long ago, in the second `birth`.
+    pub(crate) fn found(&mut self, at: Time, key: &str, birth: u64) {
+        let value = format!(
+            "s1 ready {birth} 00000000000000aa {} {} -",
+            self.pid,
+            self.clock.started_second - 2
+        );
+        let expiry = i64::from(i32::MAX);
+        self.set(at, key.as_bytes(), value.as_bytes(), expiry);
+        let second = self.clock.second;
+        if let Some(item) = self.items.get_mut(key.as_bytes()) {
+            item.time = birth.min(second);
+        }
     }
 
     /// The timer does not run until then.
@@ -258,7 +320,11 @@ impl FakeServer {
 
     fn drop_dead(&mut self, key: &[u8]) {
         let second = self.clock.second;
-        let dead = |item: &Item| item.expiry.is_some_and(|expiry| expiry <= second);
+        let flushed = self.horizon.filter(|horizon| *horizon <= second);
+        let dead = |item: &Item| {
+            item.expiry.is_some_and(|expiry| expiry <= second)
+                || flushed.is_some_and(|horizon| item.time <= horizon)
+        };
         if self.items.get(key).is_some_and(dead) {
             self.items.remove(key);
         }
@@ -289,6 +355,7 @@ impl FakeServer {
             value: value.into(),
             expiry: self.expiry(exptime),
             cas: self.next_cas(),
+            time: self.clock.second,
             since: self.now,
             by,
             stale: None,
@@ -332,10 +399,11 @@ impl FakeServer {
                 }
                 "gets" => self.gets(&words[1..], &mut out),
                 "incr" => self.incr(&words, &mut out),
-                "stats" => {
-                    assert_eq!(words.len(), 1, "{line}");
-                    self.tell_stats(&mut out);
-                }
+                "stats" => match &words[1..] {
+                    [] => self.tell_stats(&mut out),
+                    ["settings"] => self.tell_settings(&mut out),
+                    _ => panic!("the rules must never send this: {line}"),
+                },
                 "mn" | "mg" | "md" | "ma" => self.meta(&words, by, &mut out),
                 _ => panic!("the rules must never send this: {line}"),
             }
@@ -398,7 +466,9 @@ impl FakeServer {
     /// We never release or renew another's lock, and break none but that which is meant. The
     /// sentinel and the counters of tokens are everybody's.
     fn check_owner(&self, item: &Item, by: usize, words: &[&str]) {
-        let everybodys = words[1].ends_with("sentinel") || words[1].contains("fence:");
+        let everybodys = words[1].ends_with("sentinel")
+            || words[1].ends_with("longest")
+            || words[1].contains("fence:");
         let condemned = self.condemned.contains(&item.value);
         let free = by == NOBODY || everybodys || condemned || !self.guards_owners;
         assert!(
@@ -410,7 +480,7 @@ impl FakeServer {
 
     fn gets(&mut self, keys: &[&str], out: &mut Vec<u8>) {
         for key in keys {
-            self.drop_dead(key.as_bytes());
+            self.bump(key.as_bytes());
             if let Some(item) = self.items.get(key.as_bytes()) {
                 let head = format!("VALUE {key} 0 {} {}\r\n", item.value.len(), item.cas);
                 out.extend_from_slice(head.as_bytes());
@@ -475,6 +545,26 @@ impl FakeServer {
         out.extend_from_slice(b"END\r\n");
     }
 
+    fn tell_settings(&self, out: &mut Vec<u8>) {
+        if self.stats == Stats::Refused || !self.tells_settings {
+            out.extend_from_slice(b"ERROR\r\n");
+            return;
+        }
+        // The clock stands at 62 at the start.
+        let oldest = self
+            .horizon
+            .map_or(0, |horizon| horizon + 62 - self.clock.started_second);
+        let file = if self.memory_file {
+            "/a/file"
+        } else {
+            "(null)"
+        };
+        let lines = format!(
+            "STAT maxbytes 1\r\nSTAT oldest {oldest}\r\nSTAT memory_file {file}\r\nEND\r\n"
+        );
+        out.extend_from_slice(lines.as_bytes());
+    }
+
     fn meta(&mut self, words: &[&str], by: usize, out: &mut Vec<u8>) {
         let flags = words.get(2..).unwrap_or_default();
         let argument = |letter: char| flags.iter().find_map(|flag| flag.strip_prefix(letter));
@@ -486,7 +576,7 @@ impl FakeServer {
         }
         match words[0] {
             "mg" => {
-                let harmless = |flag: &&str| matches!(*flag, "t" | "c" | "v");
+                let harmless = |flag: &&str| matches!(*flag, "t" | "c" | "v" | "u" | "l");
                 let known = match flags {
                     // With a CAS unique that no server gives by itself.
                     [n, e, rest @ ..] if n.starts_with('N') => {
@@ -585,6 +675,12 @@ impl FakeServer {
 
     fn meta_get(&mut self, key: &[u8], flags: &[&str], out: &mut Vec<u8>) {
         let second = self.clock.second;
+        if key.ends_with(b"sentinel") {
+            assert!(
+                flags.contains(&"u"),
+                "an access that outlives a flush: {flags:?}"
+            );
+        }
         let Some(item) = self.items.get_mut(key) else {
             out.extend_from_slice(b"EN\r\n");
             return;
@@ -604,8 +700,12 @@ impl FakeServer {
                     }
                 },
                 "c" => head.push_str(&format!(" c{}", item.cas)),
+                "l" => head.push_str(&format!(" l{}", second - item.time)),
                 _ => {}
             }
+        }
+        if !flags.contains(&"u") {
+            item.time = second;
         }
         match item.stale {
             None => {}
@@ -622,6 +722,14 @@ impl FakeServer {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// The birth that a sentinel says, unless it is new.
+pub(crate) fn birth(value: &[u8]) -> Option<u64> {
+    let text = core::str::from_utf8(value).expect("text");
+    let words: Vec<&str> = text.split(' ').collect();
+    assert_eq!((words.len(), words[0]), (7, "s1"), "{text}");
+    (words[1] == "ready").then(|| words[2].parse().expect("a birth"))
 }
 
 const NOT_NUMERIC: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";

@@ -209,12 +209,7 @@ fn a_watch_does_not_outlive_the_server() {
         world.at(world.now + secs(1.9), move |server, now| {
             server.restart(now);
             let born = server.second(now) - 100;
-            server.set(
-                now,
-                sentinel.as_bytes(),
-                born.to_string().as_bytes(),
-                2_145_916_800,
-            );
+            server.found(now, &sentinel, born);
             loop {
                 let expiry = server.second(now) + 6;
                 let length = record.len();

@@ -94,12 +94,15 @@ mod tests {
     use crate::wire::Replies;
     use std::collections::BTreeSet;
 
+    pub(super) const SENTINEL: &str = "s1 ready 1795333900 00000000000000ff 1 1795333798 -";
     pub(super) const NOW: u64 = 1_795_337_400;
 
     /// What memcached 1.6.45 says an hour behind its start, with its default settings but for
     /// `-o temporary_ttl=21`.
-    const ANSWERS: [&str; 4] = [
-        "VERSION 1.6.45\r\nEN\r\nNF\r\nVALUE p:sentinel 0 10 7\r\n1795333900\r\nEND\r\n",
+    const ANSWERS: [&str; 5] = [
+        "VERSION 1.6.45\r\nEN\r\nNF\r\n",
+        "VA 51 c7 t352146247 l3500\r\ns1 ready 1795333900 00000000000000ff 1 1795333798 -\r\n\
+         VA 5 c8\r\n10000\r\n",
         "STAT pid 1\r\nSTAT uptime 3602\r\nSTAT time 1795337400\r\nSTAT max_connections 1024\r\n\
          STAT curr_connections 2\r\nSTAT rejected_connections 0\r\nSTAT listen_disabled_num 0\r\n\
          STAT reserved_fds 20\r\nSTAT threads 4\r\nSTAT idle_kicks 0\r\nSTAT evictions 0\r\n\

@@ -2,7 +2,7 @@
 
 use super::super::diagnosis::{Check, Terms, Verdict};
 use super::{count, found, length, untold};
-use crate::lock::{Flushed, Sentinel, Survey};
+use crate::lock::{Flushed, Sentinel, SentinelState, Survey};
 use core::time::Duration;
 use std::format;
 use std::string::String;
@@ -86,11 +86,14 @@ pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
             )
             .advise("choose another prefix");
         }
-        Sentinel::Present { born, .. } => {
+        Sentinel::Present { record, .. } if record.state == SentinelState::Ready => {
+            let born = record.birth;
             let age = general.time.unwrap_or(born).saturating_sub(born);
             format!("{running}, and nothing forgotten for {age} s")
         }
-        Sentinel::Unborn => format!("{running}, and the first client is at work on the sentinel"),
+        Sentinel::Present { .. } => {
+            format!("{running}, and the first client is at work on the sentinel")
+        }
         Sentinel::Absent => format!("{running}, without a sentinel yet"),
     };
     let Some(lacking) = survey.memory_lacking(terms.longest) else {
@@ -145,11 +148,13 @@ pub(super) fn memory_file(survey: &Survey) -> Check {
         ),
         Some(true) => found(
             ID,
-            Verdict::Note,
-            "items outlive a restart that is ordered, and no other (-e)",
-            "all locks that are held count as lost behind either; after an ordered restart their \
-             items stay until they expire",
-        ),
+            Verdict::Unsafe,
+            "items outlive a restart that is ordered (-e)",
+            "the server's clock jumps by what its wall clock was set forward meanwhile: it drops \
+             locks before their leases are over, and where its process id is the same (1 in a \
+             container) nothing shows that",
+        )
+        .advise("start it without -e"),
     }
 }
 
@@ -157,7 +162,22 @@ pub(super) fn memory_file(survey: &Survey) -> Check {
 mod tests {
     use super::super::tests::{expect, survey, terms, with_general, with_settings};
     use super::*;
+    use crate::lock::SentinelRecord;
     use Verdict::{Fine, Note, Unsafe, Warning};
+
+    fn sentinel(state: SentinelState, birth: u64) -> Sentinel {
+        let text = crate::front::checks::tests::SENTINEL;
+        let record = SentinelRecord::parse(text.as_bytes()).expect("a sentinel");
+        Sentinel::Present {
+            record: SentinelRecord {
+                state,
+                birth,
+                ..record
+            },
+            second: None,
+            idle: None,
+        }
+    }
 
     #[test]
     fn an_emptied_cache_is_told_with_its_time() {
@@ -187,7 +207,8 @@ mod tests {
 
         let mut young = survey();
         let born = super::super::tests::NOW - 4;
-        young.sentinel = Some(Sentinel::Present { second: None, born });
+        young.sentinel = Some(sentinel(SentinelState::Ready, born));
+        young.general.as_mut().expect("told").evictions = Some(1);
         let check = restart(&young, &terms());
         expect(&check, Note, "nothing forgotten for 4 s");
         assert!(check.meaning.contains("granted in 7 s"), "{check:?}");
@@ -205,7 +226,7 @@ mod tests {
         foreign.sentinel = Some(Sentinel::Foreign);
         expect(&restart(&foreign, &terms()), Unsafe, "somebody else's");
         let mut unborn = survey();
-        unborn.sentinel = Some(Sentinel::Unborn);
+        unborn.sentinel = Some(sentinel(SentinelState::New, 0));
         expect(&restart(&unborn, &terms()), Fine, "at work");
     }
 
@@ -213,6 +234,6 @@ mod tests {
     fn items_that_outlive_a_restart_are_noted() {
         expect(&memory_file(&survey()), Fine, "no item");
         let kept = with_settings(|settings| settings.memory_file = Some(true));
-        expect(&memory_file(&kept), Note, "-e");
+        expect(&memory_file(&kept), Unsafe, "-e");
     }
 }

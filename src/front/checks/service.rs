@@ -285,7 +285,7 @@ pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
         "behind"
     };
     let second = match survey.sentinel {
-        Some(Sentinel::Present { born, .. }) if born > time => {
+        Some(Sentinel::Present { record, .. }) if record.birth > time => {
             "; and the sentinel was born later than the server's clock says it is"
         }
         _ => "",
