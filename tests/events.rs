@@ -352,6 +352,34 @@ impl Story {
         assert_eq!(in_danger.len(), 1, "once per dip: {in_danger:?}");
     }
 
+    /// Renewals begin late, and are in time again.
+    fn falling_behind(&mut self) {
+        let server = server();
+        let client = self.client(&server);
+        // Half of it and more is left when a renewal is due.
+        let lease = Duration::from_millis(900);
+        until("told", || {
+            // More than one flight renews.
+            let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+            let locks = names.iter().map(|name| client.lock(name).lease(lease));
+            let guards: Vec<_> = locks.map(|lock| lock.acquire().expect("free")).collect();
+            match self.front {
+                Front::Async => either::occupy_runtime(lease * 2 / 3),
+                Front::Blocking => {
+                    // The keeper is held up by the first flight.
+                    server.stall(lease * 2 / 3);
+                    thread::sleep(lease * 2 / 3);
+                }
+            }
+            // Renewed, or lost on a machine that is very busy.
+            for guard in &guards {
+                let _ = guard.renew();
+            }
+            client.stats().renewals_late > 0
+        });
+        assert!(!self.events("falling_behind").is_empty());
+    }
+
     fn youth_and_end(&mut self) {
         let server = server();
         let longest = Duration::from_secs(1);
@@ -451,6 +479,7 @@ fn what_is_told_is_documented_and_no_secret() {
                 };
                 story.holding_and_waiting();
                 story.silence();
+                story.falling_behind();
                 story.youth_and_end();
                 story.password_in_the_clear();
                 story.check();

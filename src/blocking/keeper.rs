@@ -3,12 +3,13 @@
 use super::drive::{Bound, sleep};
 use super::guard::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, HandedOn, Job, LockError, Renewals, Task, Unconnected, clock};
+use crate::front::{
+    Batch, Calibration, HandedOn, Job, LockError, Renewals, Task, Unconnected, clock,
+};
 use crate::lock::{Moment, Operation, ReadClock, Release};
 use crate::net::{NetCause, NetError};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Does the work of the registry until the client is gone and nothing is left to be given back.
 pub(super) fn run(core: &Core) {
@@ -78,7 +79,7 @@ impl Keeper<'_> {
         match job {
             Job::Release(lock) => {
                 let now = clock::moment();
-                let give_up = release_until(lock.held.lease.valid_until(now), now);
+                let give_up = release_until(lock.held.gone_by(now), now);
                 // Nobody else renews, so none is under way.
                 let cas = lock.held.state().cas;
                 let span = self.core.site.chronicle.release_span(&lock.held.name);
@@ -109,7 +110,8 @@ impl Keeper<'_> {
                 self.core.site.chronicle.took_back(name, &outcome);
             }
         }
-        self.core.site.registry.finished();
+        let release = matches!(job, Job::Release(_));
+        self.core.site.registry.job_finished(release);
         self.core.done.give();
     }
 
@@ -135,8 +137,9 @@ impl Keeper<'_> {
 
     /// Renews locks that are due together with one flight, or two where a CAS unique was not the
     /// one expected.
-    fn renew(&self, batch: &[(usize, Arc<HeldLock>)]) {
+    fn renew(&self, batch: &Batch<HeldLock>) {
         let site = &self.core.site;
+        site.note_late(batch);
         let mut renewals = Renewals::begin(batch, &site.settings.namespace, clock::moment());
         let limit = Renewals::limit(batch, site.settings.operation_timeout);
         while !renewals.is_over() {
@@ -149,15 +152,14 @@ impl Keeper<'_> {
                 }
             }
         }
-        for (place, (index, lock)) in batch.iter().enumerate() {
-            let outcome = renewals.outcome(place);
-            if site.renewed(*index, lock, outcome, clock::moment()) {
+        for (place, (_, lock)) in batch.locks.iter().enumerate() {
+            if site.renewed(batch, place, &renewals, clock::moment()) {
                 self.core.freed(lock);
             }
             lock.changed.give();
         }
         site.correct_deadlines(clock::moment());
-        site.registry.finished();
+        site.registry.renewals_finished();
         self.core.done.give();
     }
 

@@ -3,7 +3,7 @@
 use super::drive::{Bound, Exchange};
 use super::lock::release_until;
 use super::{Core, HeldLock};
-use crate::front::{Calibration, HandedOn, Job, Renewals, Task, clock};
+use crate::front::{Batch, Calibration, HandedOn, Job, Renewals, Task, clock};
 use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
 use crate::net::shared::{LOOKS, Subject};
 use crate::wire::{DecodeError, Flight, Replies};
@@ -43,6 +43,8 @@ async fn keep(keeping: Keeping) {
     let mut calibration = Calibration::new(clock::moment());
     let mut watch = Watch::new(core);
     loop {
+        // Those that are over are of no interest any more.
+        while tasks.try_join_next().is_some() {}
         if core.quiet.swap(false, Ordering::AcqRel) {
             for seat in core.site.connections.send_quiet() {
                 tasks.spawn(async move { seat.connection.send_quiet().await });
@@ -75,7 +77,7 @@ async fn keep(keeping: Keeping) {
         let mut woken = pin!(core.wake.notified());
         // The timer stands still while the machine is suspended, leases do not. A year stands for
         // ever, which the timer cannot do.
-        let longest = if core.site.registry.is_empty() {
+        let longest = if core.site.registry.len() == 0 {
             Duration::from_secs(31_536_000)
         } else {
             Duration::from_secs(1)
@@ -96,10 +98,11 @@ async fn keep(keeping: Keeping) {
 }
 
 async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
+    let release = matches!(job, Job::Release(_));
     match job {
         Job::Release(lock) => {
             let now = clock::now();
-            let give_up = release_until(lock.held.lease.valid_until(now.moment), now.moment);
+            let give_up = release_until(lock.held.gone_by(now.moment), now.moment);
             match core.release(&lock, now, give_up).await {
                 Ok(outcome) => {
                     lock.held.settle(HandedOn::Settled(outcome));
@@ -123,7 +126,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             core.site.chronicle.took_back(&name, &outcome);
         }
     }
-    core.site.registry.finished();
+    core.site.registry.job_finished(release);
     core.done.notify_waiters();
     core.wake.notify_one();
 }
@@ -140,8 +143,9 @@ async fn calibrate(core: Arc<Core>) {
 
 /// Renews locks that are due together with one flight, or two where a CAS unique was not the one
 /// expected.
-async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
+async fn renew(core: Arc<Core>, batch: Batch<HeldLock>) {
     let began = clock::moment();
+    core.site.note_late(&batch);
     let namespace = &core.site.settings.namespace;
     let mut renewals = Renewals::begin(&batch, namespace, began);
     let limit = Renewals::limit(&batch, core.site.settings.operation_timeout);
@@ -158,15 +162,14 @@ async fn renew(core: Arc<Core>, batch: Vec<(usize, Arc<HeldLock>)>) {
             }
         }
     }
-    for (place, (index, lock)) in batch.iter().enumerate() {
-        let outcome = renewals.outcome(place);
-        if core.site.renewed(*index, lock, outcome, clock::moment()) {
+    for (place, (_, lock)) in batch.locks.iter().enumerate() {
+        if core.site.renewed(&batch, place, &renewals, clock::moment()) {
             core.freed(lock);
         }
         lock.changed.notify_waiters();
     }
     core.site.correct_deadlines(clock::moment());
-    core.site.registry.finished();
+    core.site.registry.renewals_finished();
     core.done.notify_waiters();
     core.wake.notify_one();
 }

@@ -7,6 +7,7 @@
 use super::clock;
 use super::error::{Cause, LockError};
 use super::held::Held;
+use super::registry::Late;
 use super::site::Unconnected;
 use super::stats::{Counts, Stats};
 use crate::lock::{Incarnation, LossReason, Moment, Origin, Patience, Released, Renewed};
@@ -258,6 +259,21 @@ impl Chronicle {
             (Some(Renewed::Failed(failure)), _) => failed(failure),
             (None, Some(silence)) => failed(&Discreet(silence)),
             (None, None) => failed(&"no answer"),
+        }
+    }
+
+    /// Renewals are begun late, though the server was not asked before.
+    pub(crate) fn renewals_late(&self, late: Late, locks: usize) {
+        self.counts.renewals_late.add_many(late.count);
+        if late.first {
+            tracing::warn!(
+                name: "falling_behind",
+                target: "memlatch",
+                server = %self.server,
+                late = ?late.longest,
+                locks,
+                "renewals fall behind: too many locks for this client, or too short leases"
+            );
         }
     }
 

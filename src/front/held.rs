@@ -189,11 +189,22 @@ impl Held {
     /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not
     /// make that any later.
     pub(crate) fn due(&self, sent: Moment) -> Moment {
+        self.due_earlier(sent, Duration::ZERO)
+    }
+
+    /// The same, so much earlier where it is to be renewed.
+    pub(crate) fn due_earlier(&self, sent: Moment, earlier: Duration) -> Moment {
         if self.is_final() {
-            self.ends
-        } else {
-            self.lease.renew_at(sent)
+            return self.ends;
         }
+        let due = self.lease.renew_at(sent);
+        sent.after(due.since(sent).saturating_sub(earlier))
+    }
+
+    /// When its record is gone by itself, by what is known of it now that it is over.
+    pub(crate) fn gone_by(&self, now: Moment) -> Moment {
+        let ended = self.state().ended.min(now);
+        self.lease.valid_until(ended)
     }
 
     /// Whether it lasts for as long as it may: there is nothing to be gained by a renewal.
@@ -462,8 +473,13 @@ pub(super) mod tests {
     }
 
     /// Acquired at 0.
-    pub(in super::super) fn held() -> Held {
-        let lease = Lease::new(LEASE).expect("in range");
+    pub(in crate::front) fn held() -> Held {
+        acquired("L", LEASE, at(0))
+    }
+
+    /// A lock that was asked for at `sent`.
+    pub(in crate::front) fn acquired(name: &str, lease: Duration, sent: Moment) -> Held {
+        let lease = Lease::new(lease).expect("in range");
         let grant = Grant {
             incarnation: Incarnation {
                 pid: 7,
@@ -477,16 +493,16 @@ pub(super) mod tests {
             cas: 5,
             token: Some(1),
             expiry: 13,
-            sent: at(0),
+            sent,
             echoes: false,
-            valid_until: lease.valid_until(at(0)),
+            valid_until: lease.valid_until(sent),
             origin: Origin::Free,
         };
         let namespace = Namespace::new("p:").expect("plain");
-        let keys = namespace.keys(b"L").expect("plain");
+        let keys = namespace.keys(name.as_bytes()).expect("plain");
         let server = "127.0.0.1:11211".parse().expect("an address");
         let chronicle = Arc::new(Chronicle::new(&server));
-        Held::new("L".into(), keys, lease, grant, chronicle)
+        Held::new(name.into(), keys, lease, grant, chronicle)
     }
 
     fn renewed(cas: u64, sent: Moment) -> Renewed {

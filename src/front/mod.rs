@@ -19,6 +19,7 @@ mod renewals;
 pub(crate) mod set;
 mod settings;
 mod site;
+mod slots;
 mod stats;
 
 pub(crate) use asked::{Acquiring, Asked, Wish};
@@ -36,7 +37,7 @@ pub(crate) use held::{HandedOn, Held};
 pub use holder::Holder;
 pub use listing::{ListedLock, Listing, MAX_LISTED};
 pub(crate) use queue::{Leave, News, Place, Queues, Standing};
-pub(crate) use registry::{Job, Kept, Task};
+pub(crate) use registry::{Batch, Job, Kept, Task};
 pub(crate) use renewals::Renewals;
 pub use set::SetOutcome;
 #[cfg(feature = "blocking")]

@@ -1,15 +1,44 @@
 //! What a keeper has to do: which locks to renew when, and which to give back.
+//!
+//! A client may hold a million locks, so nothing here walks all of them on behalf of one. What is
+//! due next is the first of an ordered set, a lock is found by the hash of its key, and the locks of
+//! a group know each other. Walks over all locks are for what happens to all of them: the client is
+//! shut down, or the server was restarted.
 
+use super::clock;
 use super::held::Held;
+use super::slots::Slots;
 use crate::lock::{Leftover, LockKeys, LossReason, Moment};
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::collections::VecDeque;
+use core::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 /// The most locks that one flight renews: what is in flight stays small, and a slow answer holds
 /// up few.
 const BATCH: usize = 32;
+
+/// The most flights with renewals that are under way at once. With an answer after 10 ms that makes
+/// 200,000 renewals per second; more would keep other requests waiting behind them.
+const MOST_BATCHES: usize = 64;
+
+/// The most locks of dropped guards that are released at once.
+const MOST_RELEASES: usize = 256;
+
+/// So many locks may come before they are taken into the schedule.
+const MOST_FRESH: usize = 64;
+
+/// A lock whose renewal is due within this part of its lease goes along with one that is due now.
+const EARLY: u32 = 48;
+
+/// Where more is due than one flight renews, the next renewals are spread over this part of the
+/// time until then.
+const SPREAD: u32 = 8;
+
+/// How late a renewal may begin, as a part of the lease. It is due after a third, so half of the
+/// lease is over then.
+const LATE: u32 = 6;
 
 /// The locks a client holds, and the work that was left for its keeper.
 ///
@@ -24,34 +53,31 @@ pub(crate) struct Registry<L> {
 
 #[derive(Debug)]
 struct Inner<L> {
-    entries: Vec<Entry<L>>,
-    /// The entries whose guards are gone.
-    free: Vec<usize>,
-    /// How many entries keep a lock.
-    kept: usize,
+    slots: Slots<L>,
+    /// The locks that wait for their renewal, by the instant at which it is due: those whose slot
+    /// says so, and no others.
+    schedule: BTreeSet<(Moment, usize)>,
+    /// Locks that came since the keeper looked last, and are not in the schedule yet. Most locks are
+    /// gone before it does.
+    fresh: Vec<usize>,
     jobs: VecDeque<Job<L>>,
     /// Jobs and renewals that were handed out and are not done.
     running: usize,
+    /// Of these, the flights with renewals.
+    renewing: usize,
+    /// Of these, the releases.
+    releasing: usize,
     /// Locks that were handed on, and of which it is not clear what became of their records.
     handed_on: usize,
-    /// When the keeper looks again by itself. Not moved back when entries go: one look too many
+    /// When the keeper looks again by itself. Not moved back when locks go: one look too many
     /// is cheaper than a wake-up per lock.
     next_look: Moment,
     /// The client is gone.
     abandoned: bool,
-    /// How many groups there were.
-    groups: u64,
-}
-
-#[derive(Debug)]
-struct Entry<L> {
-    /// The lock, or one that was here before.
-    lock: Arc<L>,
-    kept: bool,
-    /// When to renew; `None` while a renewal is under way, or where nothing is kept.
-    due: Option<Moment>,
-    /// Those with the same number are renewed together; 0 is for those on their own.
-    group: u64,
+    /// How many batches had others due behind them.
+    crowded: u32,
+    /// The last renewals began late.
+    behind: bool,
 }
 
 /// A lock that was taken into keeping.
@@ -76,11 +102,39 @@ pub(crate) enum Job<L> {
     },
 }
 
+/// Locks to be renewed by one flight.
+#[derive(Debug)]
+pub(crate) struct Batch<L> {
+    pub(crate) locks: Vec<(usize, Arc<L>)>,
+    /// Renewals that begin late though nothing was tried before, if there are any.
+    pub(crate) late: Option<Late>,
+    /// Which part of [`SPREAD`] the next renewals are due earlier, in 256ths.
+    earlier: u32,
+}
+
+impl<L> Batch<L> {
+    /// How much earlier than usual the next renewal of a lock with this lease is due.
+    pub(crate) fn earlier(&self, lease: Duration) -> Duration {
+        lease / 3 / SPREAD * self.earlier / 256
+    }
+}
+
+/// Renewals that begin later than the client should let them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Late {
+    /// How many.
+    pub(crate) count: u64,
+    /// The longest time by which one is late.
+    pub(crate) longest: Duration,
+    /// The renewals before were in time.
+    pub(crate) first: bool,
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Task<L> {
     Job(Job<L>),
-    Renew(Vec<(usize, Arc<L>)>),
+    Renew(Batch<L>),
     Sleep { until: Moment },
     Exit,
 }
@@ -88,18 +142,21 @@ pub(crate) enum Task<L> {
 const NEVER: Moment = Moment::from_nanos(u64::MAX);
 
 impl<L: AsRef<Held>> Registry<L> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
-                entries: Vec::new(),
-                free: Vec::new(),
-                kept: 0,
+                slots: Slots::new(),
+                schedule: BTreeSet::new(),
+                fresh: Vec::new(),
                 jobs: VecDeque::new(),
                 running: 0,
+                renewing: 0,
+                releasing: 0,
                 handed_on: 0,
                 next_look: NEVER,
                 abandoned: false,
-                groups: 0,
+                crowded: 0,
+                behind: false,
             }),
             closed: AtomicBool::new(false),
         }
@@ -115,35 +172,13 @@ impl<L: AsRef<Held>> Registry<L> {
         if self.is_closed() {
             return Err(lock);
         }
-        inner.kept += 1;
-        let due = Some(due);
-        let (index, lock) = match inner.free.pop() {
-            Some(index) => {
-                let entry = &mut inner.entries[index];
-                match Arc::get_mut(&mut entry.lock) {
-                    Some(place) => *place = lock,
-                    // Its guard is just going, or something of it is still under way.
-                    None => entry.lock = Arc::new(lock),
-                }
-                entry.kept = true;
-                entry.due = due;
-                entry.group = 0;
-                (index, Arc::clone(&entry.lock))
-            }
-            None => {
-                let lock = Arc::new(lock);
-                inner.entries.push(Entry {
-                    lock: Arc::clone(&lock),
-                    kept: true,
-                    due,
-                    group: 0,
-                });
-                (inner.entries.len() - 1, lock)
-            }
-        };
-        let next_look = inner.next_look;
-        inner.next_look = due.map_or(next_look, |due| next_look.min(due));
-        let wake = inner.next_look < next_look;
+        let (index, lock) = inner.slots.insert(lock, due);
+        inner.fresh.push(index);
+        if inner.fresh.len() >= MOST_FRESH {
+            inner.settle();
+        }
+        let wake = due < inner.next_look;
+        inner.next_look = inner.next_look.min(due);
         Ok(Kept { lock, index, wake })
     }
 
@@ -151,19 +186,17 @@ impl<L: AsRef<Held>> Registry<L> {
     /// whether it was.
     pub(crate) fn remove(&self, index: usize, lock: &Arc<L>) -> bool {
         let mut inner = self.inner();
-        let entry = &mut inner.entries[index];
-        let kept = entry.kept && Arc::ptr_eq(&entry.lock, lock);
+        let kept = inner.slots.has(index, lock);
         if kept {
-            entry.kept = false;
-            entry.due = None;
-            inner.kept -= 1;
+            inner.unschedule(index);
+            inner.slots.remove(index);
         }
         kept
     }
 
     /// The guard of the lock that was put here is gone: the entry is for the next one.
     pub(crate) fn vacate(&self, index: usize) {
-        self.inner().free.push(index);
+        self.inner().slots.vacate(index);
     }
 
     /// Leaves work for the keeper, which must be woken.
@@ -185,18 +218,16 @@ impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Moment) {
         let mut inner = self.inner();
         // The guard may be gone, and its place taken by another lock.
-        let entry = &mut inner.entries[index];
-        if entry.kept && Arc::ptr_eq(&entry.lock, lock) {
-            entry.due = Some(due);
+        if inner.slots.has(index, lock) {
+            inner.schedule(index, due);
         }
     }
 
     /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
     pub(crate) fn hasten(&self, index: usize, lock: &Arc<L>) {
         let mut inner = self.inner();
-        let entry = &mut inner.entries[index];
-        if entry.kept && Arc::ptr_eq(&entry.lock, lock) && entry.due.is_some() {
-            entry.due = Some(Moment::from_nanos(0));
+        if inner.slots.has(index, lock) {
+            inner.hasten(index, clock::moment());
         }
     }
 
@@ -206,19 +237,25 @@ impl<L: AsRef<Held>> Registry<L> {
         L: 'a,
     {
         let mut inner = self.inner();
-        inner.groups += 1;
-        let group = inner.groups;
-        for (index, lock) in locks {
-            let entry = &mut inner.entries[index];
-            if entry.kept && Arc::ptr_eq(&entry.lock, lock) {
-                entry.group = group;
-            }
+        let kept = locks.filter(|(index, lock)| inner.slots.has(*index, lock));
+        let members: Arc<Vec<usize>> = Arc::new(kept.map(|(index, _)| index).collect());
+        for index in members.iter() {
+            inner.slots.get_mut(*index).group = Some(Arc::clone(&members));
         }
     }
 
-    /// A task that [`next`](Self::next) handed out is done.
-    pub(crate) fn finished(&self) {
-        self.inner().running -= 1;
+    /// The renewals that [`next`](Self::next) handed out in one batch are done.
+    pub(crate) fn renewals_finished(&self) {
+        let mut inner = self.inner();
+        inner.running -= 1;
+        inner.renewing -= 1;
+    }
+
+    /// A job that [`next`](Self::next) handed out is done; `release` if it was one.
+    pub(crate) fn job_finished(&self, release: bool) {
+        let mut inner = self.inner();
+        inner.running -= 1;
+        inner.releasing -= usize::from(release);
     }
 
     /// Stops acquiring, ends everything that is held, and leaves it to the keeper to give that
@@ -226,14 +263,9 @@ impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn close(&self) -> Vec<Arc<L>> {
         let mut inner = self.inner();
         self.closed.store(true, Ordering::Release);
-        inner.kept = 0;
-        let mut locks = Vec::new();
-        for entry in &mut inner.entries {
-            if core::mem::take(&mut entry.kept) {
-                entry.due = None;
-                locks.push(Arc::clone(&entry.lock));
-            }
-        }
+        inner.schedule.clear();
+        inner.fresh.clear();
+        let locks = inner.slots.take_all();
         for lock in &locks {
             // Before the release can be sent: whoever holds the guard must not believe in it.
             lock.as_ref().as_ref().end(LossReason::Released);
@@ -259,106 +291,534 @@ impl<L: AsRef<Held>> Registry<L> {
         inner.jobs.is_empty() && inner.running == 0 && inner.handed_on == 0
     }
 
-    /// Whether no lock is in keeping.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inner().kept == 0
+    /// How many locks are in keeping.
+    pub(crate) fn len(&self) -> usize {
+        self.inner().slots.len()
     }
 
     /// The lock with these keys, if one is in keeping.
     pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<L>> {
-        let inner = self.inner();
-        let mut kept = inner.entries.iter().filter(|entry| entry.kept);
-        let found = kept.find(|entry| {
-            let held: &Held = (*entry.lock).as_ref();
-            held.keys == *keys
-        });
-        found.map(|entry| Arc::clone(&entry.lock))
+        self.inner().slots.find(keys)
     }
 
-    /// How many locks are held.
-    pub(crate) fn held(&self, now: Moment) -> usize {
-        let inner = self.inner();
-        let kept = inner.entries.iter().filter(|entry| entry.kept);
-        let held = kept.filter(|entry| {
-            let held: &Held = (*entry.lock).as_ref();
-            !held.remaining(now).is_zero()
-        });
-        held.count()
+    /// Visits every lock in keeping. Others get their turn in between, so locks that come or go
+    /// meanwhile may be visited or not.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&L)) {
+        let mut from = 0;
+        loop {
+            let (locks, next) = self.inner().slots.some_from(from);
+            locks.iter().for_each(|lock| visit(lock));
+            match next {
+                Some(next) => from = next,
+                None => return,
+            }
+        }
     }
 
     /// Every lock in keeping.
     pub(crate) fn locks(&self) -> Vec<Arc<L>> {
-        let inner = self.inner();
-        inner
-            .entries
-            .iter()
-            .filter(|entry| entry.kept)
-            .map(|entry| Arc::clone(&entry.lock))
-            .collect()
+        self.inner().slots.all()
     }
 
     /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
-    /// release that is late is only late.
+    /// release that is late is only late. Of either, only so many are under way at once, so that
+    /// neither keeps the other waiting.
     pub(crate) fn next(&self, now: Moment) -> Task<L> {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        inner.hasten_groups(now);
-        let mut batch = Vec::new();
-        let mut next_look = NEVER;
-        for (index, entry) in inner.entries.iter_mut().enumerate() {
-            let Some(due) = entry.due else {
-                continue;
-            };
-            if due <= now && batch.len() < BATCH {
-                entry.due = None;
-                batch.push((index, Arc::clone(&entry.lock)));
-            } else {
-                next_look = next_look.min(due);
+        inner.settle();
+        // Where no more can be under way, the end of one wakes the keeper.
+        let full = inner.renewing >= MOST_BATCHES;
+        if !full {
+            if let Some(batch) = inner.take_due(now) {
+                inner.running += 1;
+                inner.renewing += 1;
+                return Task::Renew(batch);
             }
         }
+        let first = inner.schedule.first().map_or(NEVER, |(due, _)| *due);
         // What was meant to be looked at may be gone. To go on looking then spares those who come
         // and go at once a wake-up each.
         let meant = Some(inner.next_look).filter(|meant| *meant > now);
-        let next_look = meant.map_or(next_look, |meant| meant.min(next_look));
-        inner.next_look = next_look;
-        if !batch.is_empty() {
-            inner.running += 1;
-            return Task::Renew(batch);
-        }
-        if let Some(job) = inner.jobs.pop_front() {
-            inner.running += 1;
-            return Task::Job(job);
+        inner.next_look = meant.map_or(first, |meant| meant.min(first));
+        let release = matches!(inner.jobs.front(), Some(Job::Release(_)));
+        if !release || inner.releasing < MOST_RELEASES {
+            if let Some(job) = inner.jobs.pop_front() {
+                inner.running += 1;
+                inner.releasing += usize::from(release);
+                return Task::Job(job);
+            }
         }
         if inner.abandoned && inner.running == 0 {
             return Task::Exit;
         }
-        Task::Sleep { until: next_look }
+        let until = if full { NEVER } else { inner.next_look };
+        Task::Sleep { until }
     }
 }
 
 impl<L: AsRef<Held>> Inner<L> {
-    /// Makes those due that are renewed together with one that is. A lock that lasts for as long as
-    /// it may has nothing to be renewed.
-    fn hasten_groups(&mut self, now: Moment) {
-        if self.groups == 0 {
-            return;
+    /// The renewal of a lock is due then, and not when it was before.
+    fn schedule(&mut self, index: usize, due: Moment) {
+        self.unschedule(index);
+        let slot = self.slots.get_mut(index);
+        (slot.due, slot.scheduled) = (Some(due), true);
+        self.schedule.insert((due, index));
+    }
+
+    fn unschedule(&mut self, index: usize) {
+        let slot = self.slots.get_mut(index);
+        let (due, scheduled) = (slot.due.take(), core::mem::take(&mut slot.scheduled));
+        if let Some(due) = due.filter(|_| scheduled) {
+            self.schedule.remove(&(due, index));
         }
-        let renewable = |lock: &Arc<L>| {
-            let held: &Held = (**lock).as_ref();
-            !held.is_final()
+    }
+
+    /// Takes those that came, and are still there, into the schedule.
+    fn settle(&mut self) {
+        for index in self.fresh.drain(..) {
+            let slot = self.slots.get_mut(index);
+            if let Some(due) = slot.due.filter(|_| !slot.scheduled) {
+                slot.scheduled = true;
+                self.schedule.insert((due, index));
+            }
+        }
+    }
+
+    /// The renewal of a lock is due then at the latest, unless one is under way.
+    fn hasten(&mut self, index: usize, latest: Moment) {
+        if self
+            .slots
+            .get_mut(index)
+            .due
+            .is_some_and(|due| due > latest)
+        {
+            self.schedule(index, latest);
+        }
+    }
+
+    /// Takes what is due out of the schedule, as much as one flight renews, and along with it what
+    /// is due soon: locks that are due one after the other then have a flight in common.
+    fn take_due(&mut self, now: Moment) -> Option<Batch<L>> {
+        let mut locks = Vec::new();
+        let (mut early, mut late) = (Duration::MAX, None);
+        while let Some((due, index)) = self.schedule.first().copied() {
+            let until = match locks.is_empty() {
+                true => now,
+                false => now.after(early),
+            };
+            if due > until || locks.len() == BATCH {
+                break;
+            }
+            let slot = self.slots.get_mut(index);
+            let held: &Held = (*slot.lock).as_ref();
+            // A lock that lasts for as long as it may has nothing to be renewed before its end.
+            if held.is_final() && due > now {
+                break;
+            }
+            let lease = held.lease.duration();
+            early = early.min(lease / EARLY);
+            let by = now.since(due);
+            if by > lease / LATE && !held.is_final() && !held.remaining(now).is_zero() {
+                let late = late.get_or_insert(Late {
+                    count: 0,
+                    longest: by,
+                    first: !self.behind,
+                });
+                late.count += 1;
+            }
+            self.schedule.pop_first();
+            (slot.due, slot.scheduled) = (None, false);
+            locks.push((index, Arc::clone(&slot.lock)));
+            if let Some(group) = slot.group.clone() {
+                self.hasten_group(&group, due.min(now));
+            }
+        }
+        if locks.is_empty() {
+            return None;
+        }
+        // The first one is the one that has waited longest.
+        self.behind = late.is_some();
+        // Steps of the golden section: whatever their number, they are spread evenly.
+        let crowded = self.schedule.first().is_some_and(|(due, _)| *due <= now);
+        let mut earlier = 0;
+        if crowded {
+            self.crowded = self.crowded.wrapping_add(0x9e37_79b9);
+            earlier = (self.crowded >> 24) + 1;
+        }
+        Some(Batch {
+            locks,
+            late,
+            earlier,
+        })
+    }
+
+    /// One of these is due then, so all are that can be renewed.
+    fn hasten_group(&mut self, group: &Arc<Vec<usize>>, due: Moment) {
+        for index in group.iter() {
+            let slot = self.slots.get_mut(*index);
+            // Others have left the group, or this place.
+            let member = slot
+                .group
+                .as_ref()
+                .is_some_and(|own| Arc::ptr_eq(own, group));
+            let held: &Held = (*slot.lock).as_ref();
+            if member && !held.is_final() {
+                self.hasten(*index, due);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::held::tests::acquired;
+    use super::*;
+    use core::iter;
+    use std::format;
+
+    /// A lock that is nothing else.
+    #[derive(Debug)]
+    struct Plain(Held);
+
+    impl AsRef<Held> for Plain {
+        fn as_ref(&self) -> &Held {
+            &self.0
+        }
+    }
+
+    const LEASE: Duration = Duration::from_secs(9);
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    /// A lock that was acquired then, and is valid for nine seconds.
+    fn lock(name: usize, sent: Moment) -> Plain {
+        Plain(acquired(&format!("{name}"), LEASE, sent))
+    }
+
+    /// Takes a lock into keeping that is due a third of its lease later.
+    fn keep(registry: &Registry<Plain>, name: usize, sent: Moment) -> Kept<Plain> {
+        let lock = lock(name, sent);
+        let due = lock.0.due(sent);
+        registry.insert(lock, due).expect("not closed")
+    }
+
+    /// The indexes of the locks to be renewed, and nothing if it is not time for any.
+    fn batch(registry: &Registry<Plain>, now: Moment) -> Vec<usize> {
+        match registry.next(now) {
+            Task::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn sleeps_until(registry: &Registry<Plain>, now: Moment) -> Moment {
+        match registry.next(now) {
+            Task::Sleep { until } => until,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Renews so many batches, which takes no time.
+    fn renew(registry: &Registry<Plain>, now: Moment) -> usize {
+        let mut renewed = 0;
+        while let Task::Renew(batch) = registry.next(now) {
+            for (index, lock) in &batch.locks {
+                let due = lock.0.due_earlier(now, batch.earlier(LEASE));
+                registry.reschedule(*index, lock, due);
+            }
+            renewed += batch.locks.len();
+            registry.renewals_finished();
+        }
+        renewed
+    }
+
+    #[test]
+    fn due_locks_come_oldest_first() {
+        let registry = Registry::new();
+        let kept: Vec<_> = [200, 0, 500, 1000]
+            .map(|sent| keep(&registry, sent as usize, at(sent)))
+            .into();
+        assert!(kept[0].wake && kept[1].wake, "the first to be due wakes");
+        assert!(!kept[2].wake && !kept[3].wake);
+        assert_eq!(sleeps_until(&registry, at(0)), at(3000));
+        // The third one is due 300 ms later than the first: too late to go along.
+        assert_eq!(batch(&registry, at(3200)), [1, 0]);
+        assert_eq!(sleeps_until(&registry, at(3200)), at(3500));
+        registry.reschedule(0, &kept[0].lock, at(3400));
+        assert_eq!(batch(&registry, at(3500)), [0, 2]);
+    }
+
+    #[test]
+    fn what_is_due_soon_goes_along() {
+        let registry = Registry::new();
+        for number in 0..80 {
+            keep(&registry, number, at(number as u64));
+        }
+        let last = keep(&registry, 80, at(110));
+        assert_eq!(batch(&registry, at(2999)), []);
+        assert_eq!(batch(&registry, at(3000)), Vec::from_iter(0..BATCH));
+        assert_eq!(batch(&registry, at(3000)), [], "the others are not due");
+        // A lock with a short lease is not made to wait for others, nor others for it.
+        let short = Plain(acquired("short", Duration::from_millis(300), at(3000)));
+        let due = short.0.due(at(3000));
+        registry.insert(short, due).expect("not closed");
+        assert_eq!(batch(&registry, at(3032)).len(), BATCH);
+        // Of what is due 6 ms later, and not what is due after 10 ms.
+        let expected: Vec<_> = (2 * BATCH..80).chain([81]).collect();
+        assert_eq!(batch(&registry, at(3100)), expected);
+        assert_eq!(batch(&registry, at(3110)), [last.index]);
+    }
+
+    #[test]
+    fn stale_indexes_change_nothing() {
+        let registry = Registry::new();
+        let old = keep(&registry, 0, at(0));
+        assert!(registry.remove(old.index, &old.lock));
+        assert!(!registry.remove(old.index, &old.lock), "once only");
+        registry.vacate(old.index);
+        let new = keep(&registry, 1, at(1000));
+        assert_eq!(new.index, old.index);
+        registry.reschedule(old.index, &old.lock, at(1));
+        registry.hasten(old.index, &old.lock);
+        registry.group(iter::once((old.index, &old.lock)));
+        assert!(!registry.remove(old.index, &old.lock));
+        assert_eq!(batch(&registry, at(3999)), []);
+        assert_eq!(batch(&registry, at(4000)), [0]);
+        registry.remove(new.index, &new.lock);
+        registry.reschedule(new.index, &new.lock, at(5000));
+        assert_eq!(batch(&registry, at(9000)), []);
+        assert!(registry.inner().schedule.is_empty());
+    }
+
+    #[test]
+    fn a_renewal_under_way_is_not_hastened() {
+        let registry = Registry::new();
+        let kept = keep(&registry, 0, at(0));
+        assert_eq!(batch(&registry, at(3000)), [0]);
+        registry.hasten(0, &kept.lock);
+        assert_eq!(batch(&registry, at(3000)), []);
+        let later = clock::moment().after(LEASE);
+        registry.reschedule(0, &kept.lock, later);
+        assert_eq!(batch(&registry, clock::moment()), []);
+        registry.hasten(0, &kept.lock);
+        assert_eq!(batch(&registry, clock::moment()), [0]);
+    }
+
+    #[test]
+    fn groups_are_due_together() {
+        let registry = Registry::new();
+        let kept: Vec<_> = (0..80)
+            .map(|n| keep(&registry, n, at(n as u64 * 500)))
+            .collect();
+        let group = |from: usize, to: usize| {
+            registry.group(kept[from..to].iter().map(|kept| (kept.index, &kept.lock)));
         };
-        let mut due = Vec::new();
-        for entry in &self.entries {
-            let is_due = entry.due.is_some_and(|due| due <= now);
-            if is_due && entry.group > 0 && renewable(&entry.lock) && !due.contains(&entry.group) {
-                due.push(entry.group);
+        group(2, 5);
+        group(8, 80);
+        assert_eq!(batch(&registry, at(3500)), [0, 1]);
+        assert_eq!(batch(&registry, at(4000)), [2, 3, 4]);
+        // One has gone, and another is in its place.
+        registry.remove(9, &kept[9].lock);
+        registry.vacate(9);
+        let other = keep(&registry, 200, at(60_000));
+        assert_eq!(other.index, 9);
+        assert_eq!(batch(&registry, at(6500)), [5, 6, 7]);
+        let first = batch(&registry, at(7000));
+        assert_eq!((first.len(), first[0]), (BATCH, 8));
+        let (second, third) = (batch(&registry, at(7000)), batch(&registry, at(7000)));
+        assert_eq!(first.len() + second.len() + third.len(), 71);
+        assert!(!first.contains(&9) && !second.contains(&9) && !third.contains(&9));
+        assert_eq!(batch(&registry, at(62_999)), []);
+        assert_eq!(batch(&registry, at(63_000)), [9]);
+    }
+
+    #[test]
+    fn a_lock_that_lasts_for_as_long_as_it_may_waits_for_its_end() {
+        let registry = Registry::new();
+        let kept = keep(&registry, 0, at(0));
+        let last = Plain(acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90)));
+        assert!(last.0.is_final());
+        let due = last.0.due(at(0));
+        let last = registry.insert(last, due).expect("not closed");
+        registry.group([(0, &kept.lock), (1, &last.lock)].into_iter());
+        assert_eq!(due, at(3100));
+        assert_eq!(batch(&registry, at(3000)), [0], "not before its end");
+        assert_eq!(batch(&registry, at(3100)), [1]);
+    }
+
+    #[test]
+    fn locks_are_found_by_their_keys() {
+        let registry = Registry::new();
+        let kept: Vec<_> = (0..1000).map(|n| keep(&registry, n, at(0))).collect();
+        let keys = |name: usize| lock(name, at(0)).0.keys;
+        for name in [0, 1, 7, 8, 511, 512, 999] {
+            let found = registry.find(&keys(name)).expect("it is kept");
+            assert!(Arc::ptr_eq(&found, &kept[name].lock));
+        }
+        assert!(registry.find(&keys(1000)).is_none());
+        for kept in &kept[..999] {
+            registry.remove(kept.index, &kept.lock);
+        }
+        assert!(registry.find(&keys(998)).is_none());
+        assert!(registry.find(&keys(999)).is_some());
+        // One that is lost and still kept does not hide the one that was acquired after it.
+        let new = keep(&registry, 999, at(60_000));
+        assert!(Arc::ptr_eq(
+            &registry.find(&keys(999)).expect("kept"),
+            &new.lock
+        ));
+        registry.close();
+        assert!(registry.find(&keys(999)).is_none());
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn renewals_that_begin_late_are_told_once() {
+        let registry = Registry::new();
+        let kept: Vec<_> = (0..70).map(|n| keep(&registry, n, at(0))).collect();
+        let late = |now| match registry.next(now) {
+            Task::Renew(batch) => batch.late,
+            other => panic!("{other:?}"),
+        };
+        // A third of the lease, and another sixth.
+        assert_eq!(late(at(4500)), None);
+        let longest = Duration::from_millis(1501);
+        let count = BATCH as u64;
+        let first = Late {
+            count,
+            longest,
+            first: true,
+        };
+        assert_eq!(late(at(4501)), Some(first));
+        let rest = Late {
+            count: 6,
+            first: false,
+            ..first
+        };
+        assert_eq!(late(at(4501)), Some(rest));
+        registry.reschedule(0, &kept[0].lock, at(5000));
+        assert_eq!(late(at(5000)), None);
+        registry.reschedule(0, &kept[0].lock, at(6000));
+        assert!(late(at(8000)).is_some_and(|late| late.first), "once more");
+        // What is lost is not late any more.
+        registry.reschedule(0, &kept[0].lock, at(7000));
+        assert_eq!(late(at(9000)), None);
+    }
+
+    #[test]
+    fn a_crowd_spreads_out() {
+        let registry = Registry::new();
+        let count = 64 * BATCH;
+        for number in 0..count {
+            keep(&registry, number, at(0));
+        }
+        // All are due at the same instant, and renewed at the same instant.
+        assert_eq!(renew(&registry, at(3000)), count);
+        let third = 3000 / SPREAD as u64;
+        let mut most = 0;
+        for step in 0..16 {
+            let now = at(6000 - third + third * step / 15);
+            most = most.max(renew(&registry, now));
+        }
+        assert!(most <= count / 8, "{most} of {count} at once");
+    }
+
+    #[test]
+    fn neither_renewals_nor_releases_starve() {
+        let registry = Registry::new();
+        let many = MOST_BATCHES * BATCH * 2;
+        let kept: Vec<_> = (0..many).map(|n| keep(&registry, n, at(0))).collect();
+        let dropped = || Job::Release(Arc::clone(&kept[0].lock));
+        for _ in 0..MOST_RELEASES * 2 {
+            registry.push(dropped());
+        }
+        registry.push(Job::Undo {
+            name: "undo".into(),
+            keys: kept[0].lock.0.keys.clone(),
+            leftover: Leftover {
+                incarnation: kept[0].lock.0.grant.incarnation,
+                proof: kept[0].lock.0.grant.proof,
+                moot_after: at(0),
+            },
+        });
+        let (mut renewals, mut releases) = (0, 0);
+        loop {
+            match registry.next(at(3000)) {
+                Task::Renew(_) => renewals += 1,
+                Task::Job(_) => releases += 1,
+                Task::Sleep { until } => {
+                    assert_eq!(until, NEVER, "the end of one wakes the keeper");
+                    break;
+                }
+                Task::Exit => panic!("there is work"),
             }
         }
-        for entry in &mut self.entries {
-            if due.contains(&entry.group) && renewable(&entry.lock) {
-                entry.due = entry.due.map(|meant| meant.min(now));
+        assert_eq!((renewals, releases), (MOST_BATCHES, MOST_RELEASES));
+        registry.renewals_finished();
+        assert!(matches!(registry.next(at(3000)), Task::Renew(_)));
+        registry.job_finished(true);
+        assert!(matches!(
+            registry.next(at(3000)),
+            Task::Job(Job::Release(_))
+        ));
+        assert!(!registry.is_drained());
+    }
+
+    /// What one lock costs does not depend on how many others there are: as many slots are looked
+    /// at with 100 locks as with 30,000.
+    #[test]
+    fn the_work_for_one_lock_does_not_grow_with_their_number() {
+        let visits =
+            |registry: &Registry<Plain>| core::mem::take(&mut registry.inner().slots.visits);
+        let work = |count: usize| {
+            let registry = Registry::new();
+            let kept: Vec<_> = (0..count)
+                .map(|n| keep(&registry, n, at(n as u64)))
+                .collect();
+            registry.group(kept[..3].iter().map(|kept| (kept.index, &kept.lock)));
+            let room = count.next_power_of_two() - count;
+            assert!(room > 0, "the table does not grow now");
+            let (mut least, mut total) = ([usize::MAX; 6], 0);
+            for turn in 0..100 {
+                let name = count + turn;
+                visits(&registry);
+                let new = keep(&registry, name, at(1_000_000));
+                let inserted = visits(&registry);
+                registry.find(&new.lock.0.keys).expect("it is kept");
+                let found = visits(&registry);
+                registry.hasten(new.index, &new.lock);
+                registry.reschedule(new.index, &new.lock, at(2_000_000));
+                let rescheduled = visits(&registry);
+                registry.remove(new.index, &new.lock);
+                registry.vacate(new.index);
+                let removed = visits(&registry);
+                assert_eq!(batch(&registry, at(0)), []);
+                let slept = visits(&registry);
+                let now = at(3000);
+                let renewed = batch(&registry, now);
+                let taken = visits(&registry);
+                for index in &renewed {
+                    registry.reschedule(*index, &kept[*index].lock, at(3000));
+                }
+                registry.renewals_finished();
+                visits(&registry);
+                // Each of a batch, and the members of its group.
+                assert!(
+                    taken <= renewed.len() * 4 + 16,
+                    "{taken} for {}",
+                    renewed.len()
+                );
+                let all = [inserted, found, rescheduled, removed, slept, taken];
+                least = core::array::from_fn(|place| least[place].min(all[place]));
+                total += inserted + found + rescheduled + removed + slept;
             }
-        }
+            // Chains are short.
+            assert!(total <= 100 * 24, "{total}");
+            least
+        };
+        let (few, many) = (work(100), work(30_000));
+        assert_eq!(few, many);
     }
 }

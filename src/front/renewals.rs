@@ -1,7 +1,7 @@
 //! Renewals that are due together, as one flight.
 
 use super::held::Held;
-use super::registry::Job;
+use super::registry::{Batch, Job};
 use super::site::{Site, Unconnected};
 use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
 use crate::wire::{DecodeError, Flight, Replies};
@@ -9,12 +9,15 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::vec::Vec;
 
+/// How much of its time a client spares for a renewal that comes to nothing.
+const RETRY: Duration = Duration::from_micros(5);
+
 /// Renewals under way. Whoever sends them decides how.
 #[derive(Debug)]
 pub(crate) struct Renewals<'a> {
     pending: Vec<Pending<'a>>,
-    /// What came of those that are over, by their place in the batch.
-    over: Vec<(usize, Renewed)>,
+    /// What came of each that is over, by its place in the batch.
+    over: Vec<Option<Renewed>>,
     /// Why the others have no answer.
     silence: Option<Unconnected>,
 }
@@ -29,11 +32,12 @@ struct Pending<'a> {
 impl<'a> Renewals<'a> {
     /// Begins to renew those locks of `batch` that are still held.
     pub(crate) fn begin<L: AsRef<Held>>(
-        batch: &'a [(usize, Arc<L>)],
+        batch: &'a Batch<L>,
         namespace: &'a Namespace,
         now: Moment,
     ) -> Self {
-        let begun = batch.iter().enumerate().filter_map(|(place, (_, lock))| {
+        let locks = &batch.locks;
+        let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
             let held = lock.as_ref().as_ref();
             let cas = held.begin_renewal(now)?;
             let renew = Renew::new(namespace, &held.keys, &held.grant, held.lease, cas);
@@ -41,17 +45,14 @@ impl<'a> Renewals<'a> {
         });
         Self {
             pending: begun.collect(),
-            over: Vec::new(),
+            over: locks.iter().map(|_| None).collect(),
             silence: None,
         }
     }
 
     /// How long the exchange may take: what remains must do for another try.
-    pub(crate) fn limit<L: AsRef<Held>>(
-        batch: &[(usize, Arc<L>)],
-        operation_timeout: Duration,
-    ) -> Duration {
-        let leases = batch.iter().map(|(_, lock)| {
+    pub(crate) fn limit<L: AsRef<Held>>(batch: &Batch<L>, operation_timeout: Duration) -> Duration {
+        let leases = batch.locks.iter().map(|(_, lock)| {
             let held: &Held = (**lock).as_ref();
             held.lease.duration() / 3
         });
@@ -77,7 +78,7 @@ impl<'a> Renewals<'a> {
             match pending.renew.prepare(view, now, flight) {
                 Ok(()) => true,
                 Err(renewed) => {
-                    over.push((pending.place, renewed));
+                    over[pending.place] = Some(renewed);
                     false
                 }
             }
@@ -95,7 +96,7 @@ impl<'a> Renewals<'a> {
         let mut rest = Vec::new();
         for mut pending in self.pending.drain(..) {
             match pending.renew.interpret(view, replies, sent, received)? {
-                Step::Done(renewed) => self.over.push((pending.place, renewed)),
+                Step::Done(renewed) => self.over[pending.place] = Some(renewed),
                 Step::Send | Step::Pause { .. } => rest.push(pending),
                 Step::GiveUp { .. } => {}
             }
@@ -110,10 +111,8 @@ impl<'a> Renewals<'a> {
     }
 
     /// What came of the renewal at this place of the batch; an error is no answer.
-    pub(crate) fn outcome(&self, place: usize) -> Result<&Renewed, Option<&Unconnected>> {
-        let over = self.over.iter().find(|(over, _)| *over == place);
-        over.map(|(_, renewed)| renewed)
-            .ok_or(self.silence.as_ref())
+    fn outcome(&self, place: usize) -> Result<&Renewed, Option<&Unconnected>> {
+        self.over[place].as_ref().ok_or(self.silence.as_ref())
     }
 }
 
@@ -130,16 +129,25 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         (kept, owed)
     }
 
-    /// Takes in what came of a lock's renewal (an error is no answer), and sees to the next one.
-    /// Returns whether the lock is over.
+    /// Counts and tells which of these renewals begin late.
+    pub(crate) fn note_late(&self, batch: &Batch<L>) {
+        if let Some(late) = batch.late {
+            self.chronicle.renewals_late(late, self.registry.len());
+        }
+    }
+
+    /// Takes in what came of the renewal at this place of a batch, and sees to the next one. Returns
+    /// whether the lock is over.
     pub(crate) fn renewed(
         &self,
-        index: usize,
-        lock: &Arc<L>,
-        outcome: Result<&Renewed, Option<&Unconnected>>,
+        batch: &Batch<L>,
+        place: usize,
+        renewals: &Renewals<'_>,
         now: Moment,
     ) -> bool {
-        let held = lock.as_ref().as_ref();
+        let (index, lock) = &batch.locks[place];
+        let (index, outcome) = (*index, renewals.outcome(place));
+        let held: &Held = (**lock).as_ref();
         let silence = outcome.err().flatten();
         let outcome = outcome.ok();
         held.end_renewal(outcome, silence);
@@ -148,13 +156,19 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             return true;
         }
         let due = match outcome {
-            Some(Renewed::Yes { sent, .. }) => held.due(*sent),
+            Some(Renewed::Yes { sent, .. }) => {
+                held.due_earlier(*sent, batch.earlier(held.lease.duration()))
+            }
             _ => {
                 if held.is_to_be_warned_of(now) {
                     self.chronicle.in_danger(held, held.remaining(now));
                 }
-                // Soon, but not so often that a server in trouble is kept busy by it.
-                let pause = (held.lease.duration() / 10).min(Duration::from_millis(500));
+                // Soon, but not so often that a server in trouble is kept busy by it, or this client
+                // where it holds many.
+                let lease = held.lease.duration();
+                let pause = (lease / 10).min(Duration::from_millis(500));
+                let many = self.registry.len().try_into().unwrap_or(u32::MAX);
+                let pause = pause.max(RETRY.saturating_mul(many).min(lease / 6));
                 now.after(pause.min(held.remaining(now)))
             }
         };

@@ -152,6 +152,7 @@ pub(crate) struct Site<C, L> {
     view: Mutex<Option<ServerView>>,
     /// The longest lease of others that was told, in nanoseconds.
     longest_told: AtomicU64,
+    corrected: Mutex<Corrected>,
 }
 
 impl<C: Clear, L: AsRef<Held>> Site<C, L> {
@@ -225,15 +226,20 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             chronicle: Arc::new(Chronicle::new(&settings.address)),
             view: Mutex::new(None),
             longest_told: AtomicU64::new(0),
+            corrected: Mutex::default(),
             settings,
         })
     }
 
     /// How often what has happened here, and what is the case now.
     pub(crate) fn stats(&self) -> Stats {
-        let held = self.registry.held(clock::moment());
-        self.chronicle
-            .stats(u64::try_from(held).unwrap_or(u64::MAX))
+        let now = clock::moment();
+        let mut held = 0;
+        self.registry.visit(|lock| {
+            let lock: &Held = lock.as_ref();
+            held += u64::from(!lock.remaining(now).is_zero());
+        });
+        self.chronicle.stats(held)
     }
 
     fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
@@ -326,10 +332,18 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// Shortens what is believed of the locks held, where a reading of the server's clock has
-    /// shown that it keeps them for less time than they were asked for.
+    /// shown that it keeps them for less time than they were asked for. To be called behind
+    /// readings, as often as one likes: all locks are looked at only where there was one like that.
     pub(crate) fn correct_deadlines(&self, now: Moment) {
-        for lock in self.registry.locks() {
-            let held: &Held = (*lock).as_ref();
+        let corrections = self
+            .view_slot()
+            .as_ref()
+            .map(|view| (view.incarnation, view.clock.corrections()));
+        if !self.corrected().is_behind(corrections, now) {
+            return;
+        }
+        self.registry.visit(|lock| {
+            let held: &Held = lock.as_ref();
             let expiry = held.state().expiry;
             let kept = self
                 .with_view(held.grant.incarnation, |view| {
@@ -339,6 +353,39 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             if let Some(kept) = kept.filter(|kept| *kept < held.valid_until()) {
                 held.shorten(kept);
             }
+        });
+    }
+
+    fn corrected(&self) -> MutexGuard<'_, Corrected> {
+        self.corrected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock whose deadline was computed before a correction may be taken into keeping a moment after
+/// it. It is found by a second look so much later.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// Which corrections of the server's clock the locks that are held have seen.
+#[derive(Debug, Default)]
+struct Corrected {
+    /// On which run of the server, and how many.
+    corrections: Option<(Incarnation, u64)>,
+    again: Option<Moment>,
+}
+
+impl Corrected {
+    /// Whether all locks are to be looked at now, with so many corrections made.
+    fn is_behind(&mut self, corrections: Option<(Incarnation, u64)>, now: Moment) -> bool {
+        let new = corrections != self.corrections;
+        let again = self.again.is_some_and(|again| again <= now);
+        if new {
+            self.corrections = corrections;
+            self.again = Some(now.after(SECOND_LOOK));
+        } else if again {
+            self.again = None;
         }
+        new || again
     }
 }

@@ -15,7 +15,7 @@ const FIRST_BOUND: u64 = 64;
 /// What has happened to one client since it was built: counts, what is the case now, and lengths of
 /// time. From `Client::stats()` of either front.
 ///
-/// A snapshot that costs no request. The numbers are read one after the other while the client goes
+/// A snapshot that costs no request, and a look at each lock that is held. The numbers are read one after the other while the client goes
 /// on, so two of them may differ by what happened in between. Counts never go down.
 ///
 /// Each call that would acquire a lock ends in exactly one of `acquired`, `refused`, `timed_out`,
@@ -72,6 +72,10 @@ pub struct Stats {
     /// Renewals that were refused or not answered. Each is tried again for as long as the lock is
     /// held.
     pub renewals_failed: u64,
+    /// Renewals that the client began so late that half of the lease was over, because it had too
+    /// much to do: it holds more locks, with shorter leases, than it can renew. See the event
+    /// `falling_behind`.
+    pub renewals_late: u64,
 
     /// Connections that were opened, from the first one on.
     pub connections_opened: u64,
@@ -190,7 +194,7 @@ impl fmt::Display for Stats {
             "held {}, waiting {}; acquired {} ({} after a wait, {} handed on, {} taken over), \
              taken up {}, refused {}, timed out {}, unknown {}, failed {}, abandoned {}; released {} ({} \
              quietly, {} of them in vain), lost {}, unreleased {}, \
-             taken apart {}; renewals {}, failed {}; \
+             taken apart {}; renewals {}, failed {}, late {}; \
              connections {}, lost {}; server restarts {}; waits: {}; holds: {}",
             self.held,
             self.waiting,
@@ -212,6 +216,7 @@ impl fmt::Display for Stats {
             self.taken_apart,
             self.renewals,
             self.renewals_failed,
+            self.renewals_late,
             self.connections_opened,
             self.connections_lost,
             self.server_restarts,
@@ -227,7 +232,11 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    pub(super) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// For what is the case now, and then is not.
@@ -296,6 +305,7 @@ pub(super) struct Counts {
     pub(super) taken_apart: Counter,
     pub(super) renewals: Counter,
     pub(super) renewals_failed: Counter,
+    pub(super) renewals_late: Counter,
     pub(super) connections_opened: Counter,
     pub(super) connections_lost: Counter,
     pub(super) server_restarts: Counter,
@@ -343,6 +353,7 @@ impl Counts {
             taken_apart: self.taken_apart.get(),
             renewals: self.renewals.get(),
             renewals_failed: self.renewals_failed.get(),
+            renewals_late: self.renewals_late.get(),
             connections_opened: self.connections_opened.get(),
             connections_lost: self.connections_lost.get(),
             server_restarts: self.server_restarts.get(),

@@ -86,6 +86,8 @@ pub struct ServerClock {
     /// By the assumption that a reading is at most [`READING_ERROR`] behind.
     assumed: Option<Bound>,
     last: Option<Reading>,
+    /// How often the upper bound turned out to be too low.
+    corrections: u64,
 }
 
 impl ServerClock {
@@ -97,6 +99,7 @@ impl ServerClock {
             pinned: None,
             assumed: None,
             last: None,
+            corrections: 0,
         }
     }
 
@@ -106,38 +109,52 @@ impl ServerClock {
         let now = received;
         let bound = |nanos| Bound { nanos, found: now };
         let said = signed(second).saturating_mul(SECOND);
+        // What is known of each bound, as it is now.
+        let mut lower = self.lower.map(|lower| lower.as_lower(now));
+        let mut assumed = self.assumed.map(|upper| upper.as_upper(now));
+        let mut pinned = self.pinned.map(|upper| upper.as_upper(now));
+        let believed = pinned.or(assumed).max(lower);
         // Said at or before the answer's arrival, and true then.
-        let lower = said.saturating_sub(instant(received));
-        let known = self.lower.map(|lower| lower.as_lower(now));
-        if known.is_none_or(|known| lower >= known) {
-            self.lower = Some(bound(lower));
+        let found = said.saturating_sub(instant(received));
+        if lower.is_none_or(|known| found >= known) {
+            lower = Some(found);
+            self.lower = Some(bound(found));
         }
-        let assumed = said
+        let upper = said
             .saturating_add(READING_ERROR)
             .saturating_sub(instant(sent));
-        let known = self.assumed.map(|upper| upper.as_upper(now));
         // A bound below what the server has said since was found while it was stalled.
-        if known.is_none_or(|known| assumed <= known || known < lower) {
-            self.assumed = Some(bound(assumed));
+        if assumed.is_none_or(|known| upper <= known || known < found) {
+            assumed = Some(upper);
+            self.assumed = Some(bound(upper));
         }
-        if let Some(last) = self.last {
-            if second < last.second || received < last.received {
-                return;
+        let old = |last: Reading| second < last.second || received < last.received;
+        if !self.last.is_some_and(old) {
+            if let Some(last) = self.last {
+                let ticked = second > last.second && elapsed(last.sent, received) <= PIN_GAP;
+                // The tick came behind the earlier request, and before the second was over.
+                let upper = said.saturating_add(SECOND);
+                let upper = upper.saturating_sub(instant(last.sent));
+                if ticked && pinned.is_none_or(|known| upper <= known) {
+                    pinned = Some(upper);
+                    self.pinned = Some(bound(upper));
+                }
             }
-            let ticked = second > last.second && elapsed(last.sent, received) <= PIN_GAP;
-            // The tick came behind the earlier request, and before the second was over.
-            let pinned = said.saturating_add(SECOND);
-            let pinned = pinned.saturating_sub(instant(last.sent));
-            let known = self.pinned.map(|upper| upper.as_upper(now));
-            if ticked && known.is_none_or(|known| pinned <= known) {
-                self.pinned = Some(bound(pinned));
-            }
+            self.last = Some(Reading {
+                second,
+                sent,
+                received,
+            });
         }
-        self.last = Some(Reading {
-            second,
-            sent,
-            received,
-        });
+        let corrected = believed.is_some() && pinned.or(assumed).max(lower) > believed;
+        self.corrections += u64::from(corrected);
+    }
+
+    /// How often a reading has shown that [`kept_until`](Self::kept_until) had said too much: what it
+    /// says is less since.
+    #[must_use]
+    pub const fn corrections(&self) -> u64 {
+        self.corrections
     }
 
     /// Takes in the last reading that another view of the same clock has.
@@ -412,7 +429,10 @@ mod tests {
         // The server says EPOCH although it is EPOCH + 4: an expiry built on that is too early.
         clock.observe(EPOCH, at(1000), at(1001));
         let expiry = clock.expiry(lease(5000), now(1001, 0)).expect("in range");
+        clock.observe(EPOCH, at(1100), at(1101));
+        assert_eq!(clock.corrections(), 0);
         clock.observe(EPOCH + 4, at(1200), at(1201));
+        assert_eq!(clock.corrections(), 1);
         let kept = clock.kept_until(expiry, at(1201)).expect("was read");
         // True death: the server's clock was EPOCH + 4 at 1200 at the latest.
         assert!(kept <= at(1200 + 1000 * (expiry - EPOCH - 4)));
@@ -421,6 +441,38 @@ mod tests {
         let expiry = clock.expiry(lease(5000), now(1300, 0)).expect("in range");
         let kept = clock.kept_until(expiry, at(1300)).expect("was read");
         assert!(kept >= lease(5000).valid_until(at(1300)));
+    }
+
+    /// Whoever asks again only where there was a correction misses none: whatever a server says, what
+    /// it keeps until then never becomes less without one.
+    #[test]
+    fn what_is_kept_becomes_less_by_corrections_only() {
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        let mut corrected = 0;
+        for _ in 0..2000 {
+            let mut clock = ServerClock::new();
+            let (mut time, mut lag) = (1000, 0);
+            for _ in 0..20 {
+                time += [1, 100, 400, 5000, 600_000][random(5) as usize] + random(100);
+                lag = [lag, 0, 900, random(9000)][random(4) as usize];
+                let (sent, received) = (at(time), at(time + random(300)));
+                let second = EPOCH + time.saturating_sub(lag) / 1000;
+                let kept = |clock: &ServerClock| clock.kept_until(EPOCH + 10_000, received);
+                let (before, corrections) = (kept(&clock), clock.corrections());
+                clock.observe(second, sent, received);
+                let less = before.is_some() && kept(&clock) < before;
+                let risen = clock.corrections() > corrections;
+                assert!(risen || !less, "{before:?} {:?}", kept(&clock));
+                corrected += u64::from(less);
+            }
+        }
+        assert!(corrected > 100, "{corrected}");
     }
 
     #[test]

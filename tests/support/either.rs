@@ -271,6 +271,14 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
+/// Lets the runtime do nothing else for so long.
+pub fn occupy_runtime(length: Duration) {
+    let occupy = || RUNTIME.spawn(async move { std::thread::sleep(length) });
+    for worker in [occupy(), occupy()] {
+        RUNTIME.block_on(worker).expect("no panic");
+    }
+}
+
 /// Waits until it is so.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
