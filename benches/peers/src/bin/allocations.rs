@@ -19,6 +19,12 @@ const PAIRS: usize = 1000;
 /// allocated once; what the longer one has more comes from looking.
 const WAITS: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1600)];
 
+/// How long a waiter looks before anything is counted.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// How often each wait is counted. A renewal every 3.3 s is not in all of three.
+const ROUNDS: usize = 3;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,12 +102,20 @@ fn waiters(servers: &Servers, part: &str) -> Result<()> {
     Ok(())
 }
 
+/// The keeper of an async client works on the same thread: a fresh one reads the server's clock until
+/// it has seen it tick, and every third of the lease one renews. Each of that starts a task. So there
+/// is time for the first, and of several waits the one with the fewest allocations counts: what
+/// looking allocates, it always does.
 fn looks(name: &str, tap: &Tap, mut wait: impl FnMut(Duration)) {
-    wait(WAITS[0]);
+    wait(SETTLE);
     let [(less, few), (more, many)] = WAITS.map(|limit| {
-        drop(tap.take());
-        let counted = measure(|| wait(limit)).count_total;
-        let looks = tap.take().iter().filter(|burst| burst.up).count();
+        let waits = (0..ROUNDS).map(|_| {
+            drop(tap.take());
+            let counted = measure(|| wait(limit)).count_total;
+            let looks = tap.take().iter().filter(|burst| burst.up).count();
+            (counted, looks)
+        });
+        let (counted, looks) = waits.min().unwrap_or_default();
         (counted as f64, looks as f64)
     });
     let line = Object::default()
