@@ -262,11 +262,11 @@ fn unbumped_read_tells_time_since_item_was_stored_or_bumped() {
     for _ in 0..3 {
         assert_eq!(wire.ask("mg a u t l v\r\n"), ["VA 1 t-1 l5", "x"]);
     }
-    // The first read marks the item, the second one sets its time, behind its own answer.
-    assert_eq!(
-        wire.ask("mg a l\r\nmg a l\r\nmg a l\r\n"),
-        ["HD l5", "HD l5", "HD l0"]
-    );
+    // The first read marks the item, the second one has it moved by the next second.
+    let reads = "mg a l\r\nmg a l\r\nmg a l\r\n";
+    assert_eq!(wire.ask(reads), ["HD l5", "HD l5", "HD l5"]);
+    wait(1);
+    assert_eq!(wire.ask("mg a u l\r\n"), ["HD l0"]);
     wait(2);
     assert_eq!(wire.ask("mg a u l\r\nmg a u l\r\n"), ["HD l2", "HD l2"]);
 }
@@ -471,33 +471,38 @@ fn a_value_that_is_too_large_is_swallowed_as_it_comes() {
 #[test]
 fn memory_runs_out_in_two_ways() {
     let value = "v".repeat(1000);
+    let add = |key: &str| format!("add {key} 0 0 1000\r\n{value}\r\n");
+    // A page of 84 chunks for items of this size, and one of 1041 for those of one byte.
+    let builder = || Server::builder().memory_limit(100_000);
     let fill = |server: &Server| {
         let mut wire = Wire::to(server);
-        wire.send("set first 0 0 0\r\n\r\n");
+        wire.send(&format!("set small 0 0 0\r\n\r\n{}", add("first")));
         for number in 0..200 {
             wire.send(&format!("set k{number} 0 0 1000 noreply\r\n{value}\r\n"));
         }
         assert_eq!(wire.ask("mn\r\n"), ["STORED"]);
-        assert_eq!(wire.line().as_deref(), Some("MN"));
+        assert_eq!(wire.ask(""), ["STORED", "MN"]);
         wire
     };
-    let server = start(Server::builder().memory_limit(100_000));
+    let server = start(builder());
     let mut wire = fill(&server);
-    assert_eq!(wire.ask("mg first\r\nmg k199\r\n"), ["EN", "HD"]);
-    let stats = wire.stats("");
-    assert_ne!(stats["evictions"], "0");
-    let bytes: usize = stats["bytes"].parse().expect("a number");
-    assert!(bytes <= 100_000, "{bytes}");
+    let found = wire.ask("mg first\r\nmg k199\r\nmg small\r\n");
+    assert_eq!(found, ["EN", "HD", "HD"]);
+    assert_eq!(wire.stats("")["evictions"], "117");
+    let slabs = wire.stats(" slabs");
+    assert_eq!(slabs["12:used_chunks"], "84");
+    assert_eq!(slabs["12:chunk_size"], "1184");
 
-    let server = start(Server::builder().memory_limit(100_000).evictions(false));
+    let server = start(builder().evictions(false));
     let mut wire = fill(&server);
     assert_eq!(wire.ask("mg first\r\nmg k199\r\n"), ["HD", "EN"]);
-    let add = format!("add last 0 0 1000\r\n{value}\r\n");
     let refused = "SERVER_ERROR out of memory storing object";
-    assert_eq!(wire.ask(&add), [refused]);
+    assert_eq!(wire.ask(&add("last")), [refused]);
     // The item that `ms` was not to replace goes; that of `add` stays.
-    let add = format!("add k0 0 0 1000\r\n{value}\r\nmg k0\r\n");
-    assert_eq!(wire.ask(&add), [refused, "HD"]);
+    assert_eq!(
+        wire.ask(&format!("{}mg k0\r\n", add("k0"))),
+        [refused, "HD"]
+    );
     let set = format!("ms k0 1000 ME\r\n{value}\r\nmg k0\r\n");
     assert_eq!(wire.ask(&set), [refused, "EN"]);
 }
@@ -567,10 +572,22 @@ fn the_statistics_that_a_doctor_reads_are_there() {
 
 #[test]
 fn a_dump_of_what_has_gone_cold_is_answered() {
-    let server = start(Server::builder());
+    let server = start(Server::builder().manual_clock());
     let mut wire = Wire::to(&server);
-    let asked = "set a 0 0 1\r\nx\r\nstats cachedump 1 1\r\nstats c 63 0 more\r\n";
-    assert_eq!(wire.ask(asked), ["STORED", "END", "END"]);
+    let now: u64 = wire.stats("")["time"].parse().expect("a number");
+    let asked = "set a 0 100 3\r\nabc\r\nset b 0 0 0\r\n\r\nms Yw== 0 b\r\n\r\n\
+        stats cachedump 1 1\r\nstats c 63 0 more\r\n";
+    assert_eq!(wire.ask(asked), ["STORED", "STORED", "HD", "END", "END"]);
+    server.advance_clock(Duration::from_secs(1));
+    let (a, b) = (
+        format!("ITEM a [3 b; {} s]", now + 100),
+        "ITEM b [0 b; 0 s]",
+    );
+    // Younger ones first.
+    let [first, end] = wire.ask("stats cachedump 1 1\r\n");
+    assert_eq!((&*first, &*end), (b, "END"));
+    let [first, second, end] = wire.ask("stats cachedump 1 0\r\n");
+    assert_eq!((&*first, second, &*end), (b, a, "END"));
     for (words, answer) in [
         ("", "CLIENT_ERROR bad command line"),
         (" 1", "CLIENT_ERROR bad command line"),
@@ -587,6 +604,83 @@ fn a_dump_of_what_has_gone_cold_is_answered() {
     let server = start(Server::builder().dump_enabled(false));
     let refused = ["CLIENT_ERROR stats cachedump not allowed"];
     assert_eq!(Wire::to(&server).ask("stats cachedump\r\n"), refused);
+}
+
+#[test]
+fn idle_connections_end_and_watchers_stay() {
+    let server = start(Server::builder().idle_timeout(Duration::from_secs(1)));
+    let mut watcher = Wire::to(&server);
+    assert_eq!(watcher.ask("watch deletions\r\n"), ["OK"]);
+    let mut idle = Wire::to(&server);
+    assert_eq!(idle.ask("mn\r\n"), ["MN"]);
+    assert_eq!(idle.line(), None);
+    let mut other = Wire::to(&server);
+    assert_eq!(other.stats("")["idle_kicks"], "1");
+    assert_eq!(other.stats(" settings")["idle_timeout"], "1");
+    other.send("set a 0 0 0\r\n\r\ndelete a\r\n");
+    assert!(watcher.line().is_some_and(|line| line.contains("key=a")));
+}
+
+#[test]
+fn base64_keys_are_read_past_strange_bytes() {
+    let server = start(Server::builder());
+    let asked = "set foo 0 0 1\r\nx\r\nmg Zm9v!! b v\r\nmg Zm9v! b k\r\n";
+    let answers = Wire::to(&server).ask(asked);
+    assert_eq!(answers, ["STORED", "VA 1", "x", "HD kfoo"]);
+}
+
+#[test]
+fn detail_counts_by_prefix() {
+    let server = start(Server::builder());
+    let mut wire = Wire::to(&server);
+    let [.., off, dump] = wire.ask::<7>(
+        "set a:0 0 0 0\r\n\r\nstats detail on\r\nset a:1 0 0 0\r\n\r\nget a:2\r\n\
+         delete a:1\r\nstats detail of\r\nstats detail dump\r\n",
+    );
+    assert_eq!((&*off, &*dump), ("OK", "PREFIX a get 1 hit 0 set 1 del 1"));
+    assert_eq!(
+        wire.ask("stats reset\r\nstats detail dump\r\n"),
+        ["END", "RESET", "END"]
+    );
+    let usage = ["CLIENT_ERROR usage: stats detail on|off|dump"];
+    assert_eq!(wire.ask("stats detail\r\n"), usage);
+    let server = start(Server::builder().dump_enabled(false));
+    let refused = ["CLIENT_ERROR stats detail not allowed"];
+    assert_eq!(Wire::to(&server).ask("stats detail on\r\n"), refused);
+}
+
+#[test]
+fn flushed_items_are_counted_when_they_are_found() {
+    let server = start(Server::builder().manual_clock());
+    let mut wire = Wire::to(&server);
+    let [_, _, _] = wire.ask("set a 0 0 0\r\n\r\nset b 0 0 0\r\n\r\nflush_all\r\n");
+    // Those of the same second were found by the flush itself.
+    assert_eq!(wire.stats("")["get_flushed"], "0");
+    assert_eq!(
+        wire.ask("set a 0 0 0\r\n\r\nset b 0 0 0\r\n\r\n"),
+        ["STORED", "STORED"]
+    );
+    server.advance_clock(Duration::from_secs(5));
+    let gone = wire.ask("flush_all\r\nget a\r\nmg b\r\nmg b\r\n");
+    assert_eq!(gone, ["OK", "END", "EN", "EN"]);
+    assert_eq!(wire.stats("")["get_flushed"], "2");
+}
+
+#[test]
+fn locked_sentinel_survives_a_flush_and_its_age_shows_it() {
+    let server = start(Server::builder().manual_clock());
+    let mut wire = Wire::to(&server);
+    assert_eq!(
+        wire.ask("set s 0 0 0\r\n\r\nset lock 0 0 0\r\n\r\n"),
+        ["STORED", "STORED"]
+    );
+    server.advance_clock(Duration::from_secs(30));
+    // The third read sets the time: the maintainer has moved the item by then.
+    assert_eq!(wire.ask("mg s\r\nmg s\r\n"), ["HD", "HD"]);
+    server.advance_clock(Duration::from_secs(1));
+    assert_eq!(wire.ask("mg s\r\n"), ["HD"]);
+    server.flush_all_while_locked(&["s", "lock"]);
+    assert_eq!(wire.ask("mg s u l\r\nmg lock u\r\n"), ["HD l0", "EN"]);
 }
 
 #[test]

@@ -267,9 +267,10 @@ pub(super) struct Serve {
     #[arg(short = 'l', value_name = "ADDR", default_value = "127.0.0.1")]
     pub(super) listen: String,
 
-    /// Port to listen on; 0 takes a free one
-    #[arg(short = 'p', value_name = "PORT")]
-    pub(super) port: Option<u16>,
+    /// Port to listen on; 0 or -1 takes a free one. The file that MEMCACHED_PORT_FILENAME names is
+    /// told which
+    #[arg(short = 'p', value_name = "PORT", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..=65_535))]
+    pub(super) port: Option<i32>,
 
     /// Listen on a Unix socket at this path, and on no port
     #[arg(short = 's', value_name = "PATH")]
@@ -304,10 +305,11 @@ pub(super) struct Serve {
     pub(super) item_size: String,
 
     /// Most connections at once
-    #[arg(short = 'c', value_name = "N", default_value_t = 1024)]
+    #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = connections)]
     pub(super) connections: usize,
 
-    /// temporary_ttl=N protects items with at most N seconds to live from eviction
+    /// temporary_ttl=N protects items with at most N seconds to live from eviction, idle_timeout=N
+    /// ends connections that were idle for longer than N seconds
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) extended: Vec<String>,
 
@@ -324,7 +326,8 @@ pub(super) struct Serve {
     threads: Option<String>,
     #[arg(short = 'u', hide = true, value_name = "USER")]
     user: Option<String>,
-    #[arg(short = 'U', hide = true, value_name = "PORT")]
+    /// There is no UDP, so that only 0 can be meant
+    #[arg(short = 'U', hide = true, value_name = "PORT", value_parser = ["0"])]
     udp_port: Option<String>,
     /// Refuse watch
     #[arg(short = 'W')]
@@ -332,6 +335,12 @@ pub(super) struct Serve {
     /// Refuse dumps of all keys
     #[arg(short = 'X')]
     pub(super) no_dump: bool,
+}
+
+/// At least one connection, as memcached wants it.
+fn connections(text: &str) -> Result<usize, String> {
+    let connections = text.parse().ok().filter(|connections| *connections > 0);
+    connections.ok_or_else(|| "not a number of connections above 0".to_owned())
 }
 
 /// See what a lock is good for: processes raise one counter, without a lock and with one

@@ -48,6 +48,12 @@ mod with_server {
         let server = builder
             .start()
             .map_err(|error| Failure::system("cannot serve", &error))?;
+        tell_port(&server).map_err(|error| {
+            Failure::system(
+                "cannot write the file that MEMCACHED_PORT_FILENAME names",
+                &error,
+            )
+        })?;
         output::print(&format!("{}\n", server.address()))?;
         voice.note("serving memcached for tests and demos, until SIGINT or SIGTERM");
         let mut ticks = interval(POLL);
@@ -65,8 +71,16 @@ mod with_server {
     }
 
     fn builder(options: &Serve) -> Result<ServerBuilder, Failure> {
+        let memory = options.memory as usize * MEGABYTE;
+        let item_size = size(&options.item_size)?;
+        if item_size > memory / 2 {
+            return Err(Failure::usage(format!(
+                "-I {} -m {}: one item may take at most half of the memory; raise -m or lower -I",
+                options.item_size, options.memory
+            )));
+        }
         let mut builder = Server::builder()
-            .memory_limit(options.memory as usize * MEGABYTE)
+            .memory_limit(memory)
             .evictions(!options.no_evictions)
             .cas(!options.no_cas)
             .flush_enabled(!options.no_flush)
@@ -74,7 +88,7 @@ mod with_server {
             .watch_enabled(!options.no_watch)
             .dump_enabled(!options.no_dump)
             .max_connections(options.connections)
-            .max_item_size(size(&options.item_size)?)
+            .max_item_size(item_size)
             // Started anew on the same address it has forgotten the locks of the run before.
             .uptime(options.uptime)
             .allow_remote(options.allow_remote);
@@ -82,17 +96,14 @@ mod with_server {
             builder = builder.auth(accounts(path)?);
         }
         for extended in options.extended.iter().flat_map(|list| list.split(',')) {
-            if let Some(ttl) = extended.strip_prefix("temporary_ttl=") {
-                let ttl = ttl.parse().map_err(|_| {
-                    Failure::usage(format!("-o temporary_ttl={ttl}: not a number of seconds"))
-                })?;
-                builder = builder.temporary_ttl(Duration::from_secs(ttl));
-            }
+            builder = extend(builder, extended)?;
         }
         if let Some(path) = &options.socket {
             return Ok(builder.unix_socket(path));
         }
-        let address = address(&options.listen, options.port)?;
+        // The range of the option leaves -1 as the only one that does not fit.
+        let port = options.port.map(|port| u16::try_from(port).unwrap_or(0));
+        let address = address(&options.listen, port)?;
         if !address.ip().is_loopback() && !options.allow_remote {
             return Err(Failure::usage(format!(
                 "-l {}: other machines can reach that, and this server is made for tests; use a \
@@ -101,6 +112,62 @@ mod with_server {
             )));
         }
         Ok(builder.listen(address))
+    }
+
+    /// Options of `-o` that change nothing here: they are about speed, memory or background work
+    /// that there is none of, or they are what this server does anyway.
+    const WITHOUT_EFFECT: [&str; 17] = [
+        "hash_algorithm",
+        "hashpower",
+        "lru_crawler",
+        "lru_crawler_sleep",
+        "lru_crawler_tocrawl",
+        "lru_maintainer",
+        "maxconns_fast",
+        "modern",
+        "no_drop_privileges",
+        "no_hashexpand",
+        "no_slab_reassign",
+        "read_buf_mem_limit",
+        "slab_automove",
+        "slab_reassign",
+        "tail_repair_time",
+        "watcher_logbuf_size",
+        "worker_logbuf_size",
+    ];
+
+    /// One option of `-o`.
+    fn extend(builder: ServerBuilder, option: &str) -> Result<ServerBuilder, Failure> {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let seconds = || {
+            let seconds = value.parse().map(Duration::from_secs);
+            seconds.map_err(|_| Failure::usage(format!("-o {option}: not a number of seconds")))
+        };
+        match name {
+            "temporary_ttl" => Ok(builder.temporary_ttl(seconds()?)),
+            "idle_timeout" => Ok(builder.idle_timeout(seconds()?)),
+            "" => Ok(builder),
+            _ if WITHOUT_EFFECT.contains(&name) => Ok(builder),
+            _ => Err(Failure::usage(format!(
+                "-o {option}: the embedded server has temporary_ttl and idle_timeout; use a real \
+                 memcached for the others"
+            ))),
+        }
+    }
+
+    /// Writes the port for who started this, as memcached does: whole, or not at all.
+    fn tell_port(server: &Server) -> std::io::Result<()> {
+        let (Some(path), Some(address)) = (
+            std::env::var_os("MEMCACHED_PORT_FILENAME"),
+            server.socket_addr(),
+        ) else {
+            return Ok(());
+        };
+        let family = if address.is_ipv4() { "INET" } else { "INET6" };
+        let mut unfinished = path.clone();
+        unfinished.push(".lck");
+        std::fs::write(&unfinished, format!("TCP {family}: {}\n", address.port()))?;
+        std::fs::rename(unfinished, path)
     }
 
     /// `-l` and `-p` together. Without `-l`, unlike memcached, only this machine is served.

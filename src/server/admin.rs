@@ -4,9 +4,9 @@ use super::engine::{Engine, client_error, error};
 use super::item::{Item, Second};
 use crate::wire::{
     Automove, CrawlerCommand, DeclineReason, Declined, DumpedItem, DumpedKey, ItemFacts,
-    LruCommand, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand, UriKey,
+    LruCommand, LruMode, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand,
+    UriKey,
 };
-use alloc::vec::Vec;
 use bytes::BytesMut;
 
 /// The highest number a slab class can have.
@@ -33,7 +33,7 @@ pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'stat
         ),
         8..=1_000_000_000 => {
             let bytes = usize::try_from(megabytes).unwrap_or(usize::MAX);
-            engine.store.limits.memory = bytes.saturating_mul(MEGABYTE);
+            engine.store.cache.limits.memory = bytes.saturating_mul(MEGABYTE);
             Reply::Ok
         }
         _ => declined(
@@ -43,10 +43,23 @@ pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'stat
     }
 }
 
-/// `lru`. There is one queue here, whatever is set.
+/// `lru`.
 pub(super) fn lru(engine: &mut Engine, command: LruCommand) -> Reply<'static> {
-    if let LruCommand::TemporaryTtl(ttl) = command {
-        engine.store.limits.temporary_ttl = Second::try_from(ttl).ok();
+    let limits = &mut engine.store.cache.limits;
+    match command {
+        LruCommand::TemporaryTtl(ttl) => limits.temporary_ttl = Second::try_from(ttl).ok(),
+        LruCommand::Mode(mode) => limits.lru.segmented = mode == LruMode::Segmented,
+        LruCommand::Tune {
+            hot_percent,
+            warm_percent,
+            hot_factor,
+            warm_factor,
+        } => {
+            limits.lru.hot_percent = hot_percent as usize;
+            limits.lru.warm_percent = warm_percent as usize;
+            limits.lru.hot_factor = hot_factor.get();
+            limits.lru.warm_factor = warm_factor.get();
+        }
     }
     Reply::Ok
 }
@@ -96,9 +109,10 @@ pub(super) fn lru_crawler(
             engine.crawler = false;
             Reply::Ok
         }
-        CrawlerCommand::Crawl(classes) => match visit(engine, classes, true) {
-            Ok(_) => {
-                engine.store.reclaim(now);
+        CrawlerCommand::Crawl(classes) => match check(engine, classes, true) {
+            Ok(()) => {
+                let is_crawled = |class| is_named(classes, class);
+                engine.store.cache.reclaim(now, is_crawled);
                 Reply::Ok
             }
             Err(reply) => reply,
@@ -115,8 +129,16 @@ pub(super) fn lru_crawler(
     reply.encode(out);
 }
 
-/// Whether the crawler comes by any item, all of which are in class 1.
-fn visit(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<bool, Reply<'static>> {
+/// Whether the crawler looks at this class.
+fn is_named(classes: SlabClasses<'_>, class: u8) -> bool {
+    match classes {
+        SlabClasses::Some(ids) => ids.iter().any(|id| id == Some(class)),
+        _ => true,
+    }
+}
+
+/// Whether the crawler can do as it is told.
+fn check(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<(), Reply<'static>> {
     if !engine.crawler {
         return Err(client_error("lru crawler disabled"));
     }
@@ -130,9 +152,9 @@ fn visit(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<bool,
             if ids.iter().next().is_none() {
                 return Err(declined(DeclineReason::NotStarted, "no items to crawl"));
             }
-            Ok(ids.iter().any(|id| id == Some(1)))
+            Ok(())
         }
-        _ => Ok(true),
+        _ => Ok(()),
     }
 }
 
@@ -148,21 +170,14 @@ fn dump(engine: &Engine, kind: Dump, classes: SlabClasses<'_>, now: Second, out:
         Dump::Items => "metadump not allowed",
         Dump::Keys => "key dump not allowed",
     };
-    let visited = match visit(engine, classes, false) {
-        Ok(_) if !engine.settings.dump_enabled => return error(forbidden).encode(out),
-        Ok(visited) => visited,
+    match check(engine, classes, false) {
+        Ok(()) if !engine.settings.dump_enabled => return error(forbidden).encode(out),
+        Ok(()) => {}
         Err(reply) => return reply.encode(out),
-    };
+    }
     Reply::Ok.encode(out);
-    if visited {
-        let alive = engine
-            .store
-            .entries()
-            .filter(|(_, item)| !item.is_expired(now));
-        let mut entries: Vec<_> = alive.collect();
-        // The crawler begins with what was not used for longest.
-        entries.sort_unstable_by_key(|(_, item)| item.last_use);
-        for (key, item) in entries {
+    for (key, item) in engine.store.cache.crawl(now) {
+        if is_named(classes, item.class) {
             match kind {
                 Dump::Items => put_item(engine, key, item, out),
                 Dump::Keys => put_key(key, item, out),
@@ -193,8 +208,8 @@ fn put_item(engine: &Engine, key: &[u8], item: &Item, out: &mut BytesMut) {
             last_access: base.unix(item.time),
             cas: item.cas,
             fetched: item.fetched,
-            class: 1,
-            size: item.size(key) as u64,
+            class: item.class.into(),
+            size: item.size as u64,
         },
         client_flags: Some(item.client_flags),
         more: b"",

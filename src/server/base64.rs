@@ -5,24 +5,35 @@ use alloc::vec::Vec;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The bytes that `text` stands for; `None` where memcached cannot decode it, nothing included.
+///
+/// As in memcached: bytes outside of the alphabet are passed over, a padding sign counts as a zero
+/// wherever it stands, and what follows a group with padding is not looked at.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-    if text.is_empty() || text.len() % 4 != 0 || padding > 2 {
+    let digits: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|byte| is_digit(*byte))
+        .collect();
+    if digits.is_empty() || digits.len() % 4 != 0 {
         return None;
     }
-    let digits = &text[..text.len() - padding];
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
     for group in digits.chunks(4) {
-        let mut bits = 0u32;
-        for place in 0..4 {
-            let digit = group
-                .get(place)
-                .map_or(Some(0), |letter| value_of(*letter))?;
-            bits = bits << 6 | digit;
+        let bits = group.iter().fold(0u32, |bits, digit| {
+            bits << 6 | value_of(*digit).unwrap_or(0)
+        });
+        let padding = group.iter().filter(|digit| **digit == b'=').count();
+        let length = 3usize.checked_sub(padding).filter(|length| *length > 0)?;
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..=length]);
+        if padding > 0 {
+            break;
         }
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
     }
     Some(bytes)
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte == b'=' || value_of(byte).is_some()
 }
 
 /// `bytes` as text.
@@ -72,7 +83,29 @@ mod tests {
         assert_eq!(encode(b"a"), b"YQ==");
         // memcached does not mind bits that the padding cuts off.
         assert_eq!(decode(b"YR=="), Some(b"a".to_vec()));
-        for bad in [&b""[..], b"YQ", b"YQ=", b"!!!!", b"Y===", b"Y=Q="] {
+        for (strange, plain) in [
+            (&b"Zm9v!!"[..], &b"foo"[..]),
+            (b"Z-m_9\xffv", b"foo"),
+            (b"YQ==Zm9v", b"a"),
+            // The padding sign is a zero.
+            (b"Y=Q=", b"`"),
+        ] {
+            assert_eq!(
+                decode(strange),
+                Some(plain.to_vec()),
+                "{}",
+                strange.escape_ascii()
+            );
+        }
+        for bad in [
+            &b""[..],
+            b"YQ",
+            b"YQ=",
+            b"!!!!",
+            b"Y===",
+            b"====",
+            b"Zm9v!Y===",
+        ] {
             assert_eq!(decode(bad), None, "{}", bad.escape_ascii());
         }
     }

@@ -32,8 +32,31 @@ pub(crate) struct Settings {
     pub(crate) max_connections: usize,
     pub(crate) max_item_size: usize,
     pub(crate) temporary_ttl: Option<Second>,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) auth: Vec<(String, String)>,
     pub(crate) clock: ClockStart,
+}
+
+/// How items move between queues.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LruSettings {
+    /// Whether there are several queues.
+    pub(crate) segmented: bool,
+    pub(crate) hot_percent: usize,
+    pub(crate) warm_percent: usize,
+    pub(crate) hot_factor: f64,
+    pub(crate) warm_factor: f64,
+}
+
+impl LruSettings {
+    /// memcached's defaults.
+    pub(crate) const DEFAULT: Self = Self {
+        segmented: true,
+        hot_percent: 20,
+        warm_percent: 40,
+        hot_factor: 0.2,
+        warm_factor: 2.0,
+    };
 }
 
 /// How long a server appears to have run when it starts: longer than any lease can be (30 days).
@@ -63,6 +86,7 @@ impl ServerBuilder {
                 max_connections: 1024,
                 max_item_size: 1024 * 1024,
                 temporary_ttl: None,
+                idle_timeout: None,
                 auth: Vec::new(),
                 clock: ClockStart {
                     age: DEFAULT_UPTIME,
@@ -102,6 +126,9 @@ impl ServerBuilder {
     }
 
     /// How many bytes the items may take together (`-m`, there in MiB). 64 MiB by default.
+    ///
+    /// As in memcached memory is in pages of 1 MiB, each for items of about one size, and every
+    /// size gets one page whatever the limit. Below 1 MiB the pages are as small as the limit.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.memory_limit = bytes;
         self
@@ -161,6 +188,14 @@ impl ServerBuilder {
     /// that `mg` or `ma` created on a miss.
     pub fn temporary_ttl(mut self, ttl: Duration) -> Self {
         self.settings.temporary_ttl = Some(Second::try_from(ttl.as_secs()).unwrap_or(Second::MAX));
+        self
+    }
+
+    /// Ends connections on a port that ask for nothing for longer than this
+    /// (`-o idle_timeout`), within a second. Watchers are exempt, and so are Unix sockets. Zero,
+    /// the default, is for ever.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.idle_timeout = Some(limit).filter(|limit| !limit.is_zero());
         self
     }
 

@@ -16,8 +16,8 @@ pub(super) fn get(
     out: &mut BytesMut,
 ) {
     let exptime = touch.map(|exptime| engine.deadline(exptime, now));
-    let store = &mut engine.store;
     for key in keys.iter() {
+        let store = &mut engine.store;
         let key = key.as_bytes();
         let found = store.get(key, now).map(|item| {
             if let Some(exptime) = exptime {
@@ -33,8 +33,9 @@ pub(super) fn get(
         });
         let hit = found.is_some();
         if hit {
-            store.bump(key, now);
+            store.cache.bump(key, now);
         }
+        engine.detail.got(key, hit);
         if touch.is_some() {
             store.counters.touched(hit);
         } else {
@@ -60,15 +61,20 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
     let (mode, compare) = mode_of(request.verb);
     let key = request.key.as_bytes();
     let exptime = engine.deadline(request.exptime, now);
+    engine.detail.stored(key);
     let store = &mut engine.store;
-    if let Err(no_room) = store.make_room(key, request.value.len(), request.client_flags, now) {
-        // Stale data must not survive a failed `set`; the other verbs leave the old item.
-        if mode == Mode::Set {
-            store.remove(key);
+    let flags = request.client_flags;
+    let room = match store.make_room(key, request.value.len(), flags, exptime, now) {
+        Ok(room) => room,
+        Err(no_room) => {
+            // Stale data must not survive a failed `set`; the other verbs leave the old item.
+            if mode == Mode::Set {
+                store.cache.remove(key);
+            }
+            store.cache.journal.refused(key, mode, no_room.status());
+            return no_room_for_it(no_room);
         }
-        store.journal.refused(key, mode, no_room.status());
-        return no_room_for_it(no_room);
-    }
+    };
     let order = Order {
         mode,
         key,
@@ -80,7 +86,7 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
         stale_ok: false,
         binary_key: false,
     };
-    match store.store(&order, now) {
+    match store.store(&order, room, now) {
         Stored::Yes { .. } => Reply::Stored,
         Stored::No => Reply::NotStored,
         Stored::Exists => Reply::Exists,
@@ -97,25 +103,32 @@ pub(super) const fn no_room_for_it(no_room: NoRoom) -> Reply<'static> {
 
 /// What happens besides the answer when a value was too large to be read.
 pub(super) fn refuse_oversized(engine: &mut Engine, request: &wire::Store<'_>) {
-    let store = &mut engine.store;
-    store.counters.store_too_large += 1;
     let (mode, _) = mode_of(request.verb);
     let key = request.key.as_bytes();
-    store.journal.refused(key, mode, NoRoom::TooLarge.status());
+    engine.detail.stored(key);
+    let store = &mut engine.store;
+    store.counters.store_too_large += 1;
+    let journal = &mut store.cache.journal;
+    journal.refused(key, mode, NoRoom::TooLarge.status());
     if request.verb == StoreVerb::Set {
-        store.remove(key);
+        store.cache.remove(key);
     }
 }
 
 pub(super) fn delete(engine: &mut Engine, key: Key<'_>, now: Second) -> Reply<'static> {
-    let store = &mut engine.store;
     let key = key.as_bytes();
-    let Some(size) = store.get(key, now).map(|item| item.value.len()) else {
+    engine.detail.deleted(key);
+    let store = &mut engine.store;
+    let Some((class, size)) = store
+        .get(key, now)
+        .map(|item| (item.class, item.value.len()))
+    else {
         store.counters.delete_misses += 1;
         return Reply::NotFound;
     };
-    store.journal.deleted(key, "delete", size);
-    store.remove(key);
+    let cache = &mut store.cache;
+    cache.journal.deleted(key, "delete", class, size);
+    cache.remove(key);
     store.counters.delete_hits += 1;
     Reply::Deleted
 }
@@ -155,7 +168,7 @@ pub(super) fn touch(
     if touched.is_none() {
         return Reply::NotFound;
     }
-    store.bump(key, now);
+    store.cache.bump(key, now);
     Reply::Touched
 }
 
@@ -165,6 +178,6 @@ pub(super) fn flush_all(engine: &mut Engine, delay: i64, now: Second) -> Reply<'
         return client_error("flush_all not allowed");
     }
     let base = engine.clock.base();
-    engine.store.flush(delay, base, now);
+    engine.store.flush(delay, base, now, |_| false);
     Reply::Ok
 }

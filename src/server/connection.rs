@@ -40,8 +40,17 @@ pub(crate) fn serve(
         let length = match stream.read(&mut chunk) {
             Ok(0) => return None,
             Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_) => return None,
+            Err(error) => match error.kind() {
+                std::io::ErrorKind::Interrupted => continue,
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+                    // The limit on idle connections is the only one there is.
+                    if let Some(mut engine) = connection.engine() {
+                        engine.store.counters.idle_kicks += 1;
+                    }
+                    return None;
+                }
+                _ => return None,
+            },
         };
         connection.input.extend_from_slice(&chunk[..length]);
         let stalled = shared.gate.pass();
@@ -111,11 +120,11 @@ impl<'a> Connection<'a> {
                 let Some(mut engine) = self.engine() else {
                     return Some(Flow::Close);
                 };
-                let now = stalled.unwrap_or_else(|| engine.clock.now());
-                engine.store.journal.connection = self.ticket.number;
+                let now = stalled.unwrap_or_else(|| engine.begin());
+                engine.store.cache.journal.connection = self.ticket.number;
                 let mut flow = engine.execute(&request, now, &mut self.output);
                 if let Flow::Watch(streams) = flow {
-                    self.log = engine.store.journal.watch(streams);
+                    self.log = engine.store.cache.journal.watch(streams);
                     if self.log.is_some() {
                         Reply::Ok.encode(&mut self.output);
                     } else {

@@ -1,7 +1,8 @@
 //! What one incarnation of the server is: its items, its clock, its numbers.
 
-use super::builder::Settings;
+use super::builder::{LruSettings, Settings};
 use super::clock::Clock;
+use super::detail::Detail;
 use super::item::Second;
 use super::registry::Registry;
 use super::store::{Store, StoreLimits};
@@ -27,8 +28,7 @@ pub(crate) struct Engine {
     /// The process id shown in `stats`: that of this process for its first server.
     pub(crate) pid: u32,
     pub(crate) verbosity: u64,
-    /// Whether `stats detail on` was sent.
-    pub(crate) detail: bool,
+    pub(crate) detail: Detail,
     /// Whether the crawler runs.
     pub(crate) crawler: bool,
 }
@@ -60,6 +60,7 @@ impl Engine {
             evictions: settings.evictions,
             cas: settings.cas,
             temporary_ttl: settings.temporary_ttl,
+            lru: LruSettings::DEFAULT,
         });
         Self {
             generation: previous.map_or(0, |previous| previous.generation + 1),
@@ -69,9 +70,16 @@ impl Engine {
             clock,
             pid: std::process::id().wrapping_add(INCARNATIONS.fetch_add(1, Ordering::Relaxed)),
             verbosity: 0,
-            detail: false,
+            detail: Detail::default(),
             crawler: true,
         }
+    }
+
+    /// The second it is, with the queues as they are by then.
+    pub(crate) fn begin(&mut self) -> Second {
+        let now = self.clock.now();
+        self.store.cache.maintain(now);
+        now
     }
 
     /// The second at which an item given this expiry is dead.

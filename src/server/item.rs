@@ -15,7 +15,9 @@ pub(crate) struct Item {
     pub(crate) client_flags: u32,
     /// The second from which on the item is dead; 0 is never.
     pub(crate) exptime: Second,
-    /// When it was stored or last read.
+    /// When it was stored, or read in a way that counts: see [`Cache::bump`].
+    ///
+    /// [`Cache::bump`]: super::cache::Cache::bump
     pub(crate) time: Second,
     /// 0 for all items of a server without CAS.
     pub(crate) cas: u64,
@@ -27,18 +29,32 @@ pub(crate) struct Item {
     pub(crate) token_sent: bool,
     /// Whether the key came as base64, and is shown as such.
     pub(crate) binary_key: bool,
-    /// Whether it is exempt from eviction because its life was short when it was stored.
-    pub(crate) temporary: bool,
-    /// Its place in the order of use; unique among the items of a store.
-    pub(crate) last_use: u64,
+    /// Whether it was read again since it was last moved. Only such a read sets `time`.
+    pub(crate) active: bool,
+    pub(crate) class: u8,
+    pub(crate) queue: Queue,
+    /// The memory the item is charged for.
+    pub(crate) size: usize,
+    /// The classes of its chunks, that of the header first.
+    pub(crate) chunks: Vec<u8>,
+}
+
+/// The queues of a class of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Queue {
+    #[default]
+    Hot,
+    Warm,
+    Cold,
+    /// Items whose time to live was short when they were stored. They are never evicted.
+    Temporary,
+}
+
+impl Queue {
+    pub(crate) const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Temporary];
 }
 
 impl Item {
-    /// The memory the item is charged for.
-    pub(crate) fn size(&self, key: &[u8]) -> usize {
-        size_of_item(key, self.value.len(), self.client_flags, self.cas != 0)
-    }
-
     pub(crate) fn is_expired(&self, now: Second) -> bool {
         self.exptime != 0 && self.exptime <= now
     }
@@ -58,7 +74,7 @@ pub(crate) fn printed_ttl(exptime: Second, now: Second) -> i64 {
 }
 
 /// memcached's own sum: header, CAS unique, client flags when there are any, and key and value
-/// with their terminators. Slab classes round it up; here nothing does.
+/// with their terminators. It takes a chunk of the smallest class that is large enough.
 pub(crate) fn size_of_item(key: &[u8], value: usize, client_flags: u32, cas: bool) -> usize {
     let cas = if cas { size_of::<u64>() } else { 0 };
     let flags = if client_flags == 0 {
@@ -72,16 +88,10 @@ pub(crate) fn size_of_item(key: &[u8], value: usize, client_flags: u32, cas: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     #[test]
     fn the_size_is_the_one_that_me_shows() {
-        let item = Item {
-            value: vec![b'x'],
-            cas: 2,
-            ..Item::default()
-        };
-        assert_eq!(item.size(b"a"), 61);
+        assert_eq!(size_of_item(b"a", 1, 0, true), 61);
     }
 
     #[test]

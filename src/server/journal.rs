@@ -103,9 +103,9 @@ impl Journal {
     }
 
     /// `delete` or `md` has removed an item with so long a value.
-    pub(crate) fn deleted(&mut self, key: &[u8], command: &str, size: usize) {
+    pub(crate) fn deleted(&mut self, key: &[u8], command: &str, class: u8, size: usize) {
         if self.is_watched(WatchStreams::DELETIONS) {
-            let fields = alloc::format!(" cmd={command} clsid=1 size={size}");
+            let fields = alloc::format!(" cmd={command} clsid={class} size={size}");
             self.put(WatchStreams::DELETIONS, "deleted", key, &fields);
         }
     }
@@ -123,7 +123,7 @@ impl Journal {
 
     /// There was no room for what was to be stored.
     pub(crate) fn refused(&mut self, key: &[u8], mode: Mode, status: &str) {
-        self.store_line(key, mode, status, Stub { ttl: 0, size: 0 });
+        self.store_line(key, mode, status, Stub::default());
     }
 
     fn store_line(&mut self, key: &[u8], mode: Mode, status: &str, of: Stub) {
@@ -141,8 +141,8 @@ impl Journal {
         let mut fields = String::new();
         let _ = write!(
             fields,
-            " status={status} cmd={command} ttl={} clsid=1 cfd={} size={}",
-            of.ttl, self.connection, of.size
+            " status={status} cmd={command} ttl={} clsid={} cfd={} size={}",
+            of.ttl, of.class, self.connection, of.size
         );
         self.put(WatchStreams::MUTATIONS, "item_store", key, &fields);
     }
@@ -160,8 +160,9 @@ impl Journal {
         let mut fields = String::new();
         let _ = write!(
             fields,
-            " fetch={fetched} ttl={ttl} la={} clsid=1 size={}",
+            " fetch={fetched} ttl={ttl} la={} clsid={} size={}",
             now.saturating_sub(item.time),
+            item.class,
             item.value.len()
         );
         self.put(WatchStreams::EVICTIONS, "eviction", key, &fields);
@@ -169,20 +170,20 @@ impl Journal {
 }
 
 /// What a line about a stored item tells of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Stub {
     /// Printed without a sign, as the server does.
     pub(crate) ttl: u32,
+    pub(crate) class: u8,
     pub(crate) size: usize,
 }
 
 impl Stub {
-    pub(crate) const fn new(exptime: Second, now: Second, size: usize) -> Self {
-        let ttl = match exptime {
+    pub(crate) const fn printed_ttl(exptime: Second, now: Second) -> u32 {
+        match exptime {
             0 => 0,
             exptime => exptime.wrapping_sub(now),
-        };
-        Self { ttl, size }
+        }
     }
 }
 
@@ -193,16 +194,16 @@ mod tests {
     #[test]
     fn each_watcher_gets_what_it_asked_for_and_nothing_of_before() {
         let mut journal = Journal::default();
-        journal.deleted(b"early", "md", 1);
+        journal.deleted(b"early", "md", 1, 1);
         let deletions = journal.watch(WatchStreams::DELETIONS).expect("a place");
         let mutations = journal.watch(WatchStreams::MUTATIONS).expect("a place");
-        journal.deleted(b"a b", "delete", 3);
+        journal.deleted(b"a b", "delete", 1, 3);
         journal.refused(b"c", Mode::Cas, "no_memory");
         let text = |log: &Log| String::from_utf8(log.take().to_vec()).expect("plain");
         let line = text(&deletions);
         assert!(line.ends_with(" gid=1 type=deleted key=a%20b cmd=delete clsid=1 size=3\n"));
         let line = text(&mutations);
-        let end = " key=c status=no_memory cmd=cas ttl=0 clsid=1 cfd=0 size=0\n";
+        let end = " key=c status=no_memory cmd=cas ttl=0 clsid=0 cfd=0 size=0\n";
         assert!(line.ends_with(end), "{line}");
         assert_eq!(text(&mutations), "");
     }
@@ -223,7 +224,7 @@ mod tests {
         let mut journal = Journal::default();
         let log = journal.watch(WatchStreams::DELETIONS).expect("a place");
         for _ in 0..BACKLOG / 64 {
-            journal.deleted(&[b'x'; 64], "md", 1);
+            journal.deleted(&[b'x'; 64], "md", 1, 1);
         }
         let bytes = log.take();
         assert!(bytes.len() <= BACKLOG + 32);

@@ -159,6 +159,12 @@ pub(crate) fn run(shared: &Arc<Shared>, listener: &Listener) {
 
 fn admit(shared: &Arc<Shared>, mut stream: Stream) {
     stream.send_at_once();
+    // memcached looks in whole seconds whether more than the limit has passed.
+    let limit = shared.settings.idle_timeout.filter(|_| stream.is_tcp());
+    let limit = limit.map(|limit| limit + Duration::from_secs(1));
+    if limit.is_some_and(|limit| stream.set_read_timeout(limit).is_err()) {
+        return;
+    }
     let Ok(handle) = stream.try_clone() else {
         return;
     };

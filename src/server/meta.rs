@@ -117,8 +117,12 @@ pub(super) fn get(
     let store = &mut engine.store;
     let mut created = false;
     if store.get(key, now).is_none() {
-        created = flags.has(b'N') && store.make_room(key, 0, 0, now).is_ok();
-        if !created {
+        // Its expiry is set later, so that it counts as immortal when room is made.
+        let room = match flags.has(b'N') {
+            true => store.cache.make_room(key, 0, 0, 0, now).ok(),
+            false => None,
+        };
+        let Some(room) = room else {
             if touching {
                 store.counters.touched(false);
             } else {
@@ -128,15 +132,16 @@ pub(super) fn get(
                 put_bare(out, MetaStatus::Miss, &name, flags);
             }
             return;
-        }
+        };
+        created = true;
         let stub = Item {
             cas: explicit_cas(flags).unwrap_or_else(|| store.next_cas()),
             ..Item::default()
         };
-        // Its expiry is set later, so that it counts as immortal when room is made.
-        store.link(key, stub, 0, now);
+        store.link(key, stub, room, now);
     }
-    let Some(item) = store.get(key, now) else {
+    // Whatever became of it: one that was just created may be dead already, by a delayed flush.
+    let Some(item) = store.cache.find_mut(key) else {
         return;
     };
     let shown = name.shown(item.binary_key);
@@ -192,7 +197,7 @@ pub(super) fn get(
         store.counters.got(true);
     }
     if !flags.has(b'u') {
-        store.bump(key, now);
+        store.cache.bump(key, now);
     }
 }
 
@@ -233,12 +238,15 @@ pub(super) fn set(
         mode => mode,
     };
     let store = &mut engine.store;
-    if let Err(no_room) = store.make_room(key, value.len(), client_flags, now) {
-        // Whatever the mode and the CAS unique: also the item that was not to be replaced.
-        store.remove(key);
-        store.journal.refused(key, mode, no_room.status());
-        return no_room_for_it(no_room).encode(out);
-    }
+    let room = match store.make_room(key, value.len(), client_flags, exptime, now) {
+        Ok(room) => room,
+        Err(no_room) => {
+            // Whatever the mode and the CAS unique: also the item that was not to be replaced.
+            store.cache.remove(key);
+            store.cache.journal.refused(key, mode, no_room.status());
+            return no_room_for_it(no_room).encode(out);
+        }
+    };
     let order = Order {
         mode,
         key,
@@ -252,7 +260,7 @@ pub(super) fn set(
         stale_ok: flags.has(b'I'),
         binary_key: name.binary,
     };
-    let (status, cas, length) = match store.store(&order, now) {
+    let (status, cas, length) = match store.store(&order, room, now) {
         Stored::Yes { cas, length } => (MetaStatus::Done, cas, length),
         Stored::No => (MetaStatus::NotStored, 0, value.len()),
         Stored::Exists => (MetaStatus::Exists, 0, value.len()),
@@ -280,8 +288,9 @@ pub(super) fn refuse_oversized(engine: &mut Engine, key: Key<'_>, flags: Flags<'
     engine.store.counters.store_too_large += 1;
     if let Some(name) = Name::of(key, flags) {
         let status = NoRoom::TooLarge.status();
-        engine.store.journal.refused(&name.bytes, Mode::Set, status);
-        engine.store.remove(&name.bytes);
+        let cache = &mut engine.store.cache;
+        cache.journal.refused(&name.bytes, Mode::Set, status);
+        cache.remove(&name.bytes);
     }
 }
 
@@ -316,36 +325,42 @@ pub(super) fn delete(
         }
     }
     if flags.has(b'x') {
-        if store.make_room(key, 0, client_flags, now).is_err() {
-            return server_error("out of memory").encode(out);
-        }
         // Without `T` the empty item is immortal, whatever the old one was.
         let exptime = ttl.unwrap_or(0);
+        let Ok(room) = store.cache.make_room(key, 0, client_flags, exptime, now) else {
+            return server_error("out of memory").encode(out);
+        };
         let empty = Item {
             client_flags,
             exptime,
             cas: explicit_cas(flags).unwrap_or(cas),
             ..Item::default()
         };
-        store.link(key, empty, exptime, now);
-        let stub = Stub::new(exptime, now, 0);
+        let stub = Stub {
+            ttl: Stub::printed_ttl(exptime, now),
+            class: room.class(),
+            size: 0,
+        };
+        store.link(key, empty, room, now);
         let outcome = Stored::Yes { cas, length: 0 };
-        store.journal.stored(key, Mode::Set, outcome, stub);
+        store.cache.journal.stored(key, Mode::Set, outcome, stub);
     }
     if flags.has(b'I') {
         let cas = explicit_cas(flags).unwrap_or_else(|| store.next_cas());
         store.set_cas(key, cas);
-        if let Some(item) = store.get(key, now) {
+        if let Some(item) = store.cache.find_mut(key) {
             item.exptime = ttl.unwrap_or(item.exptime);
             item.stale = true;
             item.token_sent = false;
         }
     } else {
         store.counters.delete_hits += 1;
-        let size = store.get(key, now).map_or(0, |item| item.value.len());
-        store.journal.deleted(key, "md", size);
+        let cache = &mut store.cache;
+        if let Some((class, size)) = cache.find(key).map(|item| (item.class, item.value.len())) {
+            cache.journal.deleted(key, "md", class, size);
+        }
         if !flags.has(b'x') {
-            store.remove(key);
+            cache.remove(key);
         }
     }
     if !flags.has(b'q') {
@@ -378,7 +393,7 @@ pub(super) fn arithmetic(
     let store = &mut engine.store;
     let (counted, created) = match store.delta(key, add, delta, compare, now) {
         Delta::Done(mut counted) => {
-            if let Some(cas) = explicit_cas(flags).filter(|_| store.limits.cas) {
+            if let Some(cas) = explicit_cas(flags).filter(|_| store.cache.limits.cas) {
                 counted.cas = cas;
                 // What grew has been replaced by now, and memcached marks the item that is gone.
                 if !counted.replaced {
@@ -389,9 +404,9 @@ pub(super) fn arithmetic(
         }
         Delta::NotFound if flags.has(b'N') => {
             let text = initial.to_string().into_bytes();
-            if store.make_room(key, text.len(), 0, now).is_err() {
+            let Ok(room) = store.cache.make_room(key, text.len(), 0, 0, now) else {
                 return server_error("Out of memory allocating new item").encode(out);
-            }
+            };
             let cas = explicit_cas(flags).unwrap_or_else(|| store.next_cas());
             let counter = Item {
                 value: text,
@@ -399,13 +414,17 @@ pub(super) fn arithmetic(
                 ..Item::default()
             };
             let length = counter.value.len();
-            store.link(key, counter, 0, now);
+            let stub = Stub {
+                ttl: 0,
+                class: room.class(),
+                size: length,
+            };
+            store.link(key, counter, room, now);
             let outcome = Stored::Yes { cas, length };
-            let stub = Stub::new(0, now, length);
-            store.journal.stored(key, Mode::Add, outcome, stub);
+            store.cache.journal.stored(key, Mode::Add, outcome, stub);
             let counted = Counted {
                 number: initial,
-                cas: if store.limits.cas { cas } else { 0 },
+                cas: if store.cache.limits.cas { cas } else { 0 },
                 exptime: 0,
                 replaced: false,
             };
@@ -450,7 +469,7 @@ fn put_counted(
         }
     }
     if !counted.replaced {
-        if let Some(item) = engine.store.get(&name.bytes, now) {
+        if let Some(item) = engine.store.cache.find_mut(&name.bytes) {
             item.exptime = exptime;
         }
     }
@@ -484,8 +503,8 @@ pub(super) fn debug(engine: &mut Engine, key: Key<'_>, now: Second, out: &mut By
             last_access: u64::from(now.saturating_sub(item.time)),
             cas: item.cas,
             fetched: item.fetched,
-            class: 1,
-            size: item.size(key) as u64,
+            class: item.class.into(),
+            size: item.size as u64,
         },
         more: b"",
     }

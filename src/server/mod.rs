@@ -1,11 +1,14 @@
 //! A memcached for tests, demos and fault injection, in this process.
 //!
-//! Speaks both text protocols and keeps to the rules of memcached 1.6.45 that locks live by: whole
-//! seconds, lazy expiry, one counter for all CAS uniques, eviction when memory is short. It is held
-//! to transcripts of the real server. What it leaves out: the binary protocol, TLS and UDP. It has
-//! neither slabs nor several queues by use: `slabs` and `lru` are answered as by a server on which
-//! they change nothing, and `stats cachedump` as by one on which nothing has gone cold. `watch` tells
-//! of deletions, mutations and evictions; the other streams stay silent.
+//! Speaks both text protocols and keeps to the rules of memcached 1.6.45: whole seconds, lazy expiry,
+//! one counter for all CAS uniques, memory in pages for items of one size, hot, warm and cold queues,
+//! and a `flush_all` that walks each queue to the first older item and leaves the rest to be found. It
+//! is held to transcripts of the real server, and to the real server itself under random sequences.
+//!
+//! What it leaves out: the binary protocol, TLS and UDP; pages that move between sizes; the crawler
+//! that looks for expired items by itself. The thread that moves items between queues is replaced by
+//! one look in each second. `watch` tells of deletions, mutations and evictions; the other streams
+//! stay silent.
 //!
 //! What it adds are hooks for the faults that locks have to survive, see [`Server`]. It is not
 //! meant to hold anything of value.
@@ -31,9 +34,11 @@ mod admin;
 mod auth;
 mod base64;
 mod builder;
+mod cache;
 mod classic;
 mod clock;
 mod connection;
+mod detail;
 mod engine;
 mod gate;
 mod item;
@@ -43,6 +48,7 @@ mod meta;
 #[cfg(feature = "__fuzzing")]
 pub(crate) mod offline;
 mod registry;
+mod slabs;
 mod stats;
 mod store;
 mod stream;
@@ -135,20 +141,33 @@ impl Server {
         self.shared.restart();
     }
 
-    /// Forgets all items, as `flush_all` does, even where that command is not allowed.
+    /// Does what `flush_all` does, even where that command is not allowed.
+    ///
+    /// That is not to forget all items. As in memcached 1.6.25 and later an item survives that was
+    /// read in the same second and stands behind an older one in its queue.
     pub fn flush_all(&self) {
+        self.flush_all_while_locked::<&[u8]>(&[]);
+    }
+
+    /// Does what `flush_all` does while other threads work on the items under these keys.
+    ///
+    /// memcached 1.6.25 and later passes over such items: one that was stored or read in the same
+    /// second survives, wherever it stands.
+    pub fn flush_all_while_locked<K: AsRef<[u8]>>(&self, keys: &[K]) {
         let mut engine = self.shared.engine();
-        let (base, now) = (engine.clock.base(), engine.clock.now());
-        engine.store.flush(0, base, now);
+        let now = engine.begin();
+        let base = engine.clock.base();
+        let is_locked = |key: &[u8]| keys.iter().any(|locked| locked.as_ref() == key);
+        engine.store.flush(0, base, now, is_locked);
     }
 
     /// Forgets the item under `key`, as if memory had been short. Says whether there was one.
     pub fn evict(&self, key: impl AsRef<[u8]>) -> bool {
         let mut engine = self.shared.engine();
-        let now = engine.clock.now();
+        let now = engine.begin();
         // What is dead already cannot be evicted.
         let lives = engine.store.get(key.as_ref(), now).is_some();
-        lives && engine.store.evict(key.as_ref(), now)
+        lives && engine.store.cache.evict(key.as_ref(), now)
     }
 
     /// Answers nothing for this long, as if the process had been stopped; returns at once.
@@ -166,11 +185,19 @@ impl Server {
         self.shared.engine().clock.advance(by);
     }
 
+    /// Moves items between their queues at once, as memcached's LRU maintainer thread may do at any
+    /// time. Otherwise it happens once a second.
+    pub fn run_lru_maintainer(&self) {
+        let mut engine = self.shared.engine();
+        let now = engine.begin();
+        engine.store.cache.settle(now);
+    }
+
     /// The value under `key`, if there is one that lives. Does not count as a use of the item.
     #[must_use]
     pub fn item(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
         let mut engine = self.shared.engine();
-        let now = engine.clock.now();
+        let now = engine.begin();
         let item = engine.store.get(key.as_ref(), now)?;
         Some(item.value.clone())
     }

@@ -38,10 +38,13 @@ impl Offline {
         client.answers
     }
 
-    /// The memory that the items are charged for, and how many there are.
+    /// The memory that the items are charged for, and that of all pages.
     pub(crate) fn used(&self) -> (usize, usize) {
         let engine = self.0.engine();
-        (engine.store.bytes(), engine.store.len())
+        (
+            engine.store.cache.bytes(),
+            engine.store.cache.slabs.allocated,
+        )
     }
 }
 

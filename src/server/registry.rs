@@ -14,6 +14,8 @@ pub(crate) struct Registry {
     socket_addr: Option<SocketAddr>,
     socket_path: Option<String>,
     total: AtomicU64,
+    /// How many of them `stats` no longer counts.
+    uncounted: AtomicU64,
     rejected: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -58,6 +60,7 @@ impl Registry {
             socket_addr,
             socket_path,
             total: AtomicU64::new(0),
+            uncounted: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             inner: Mutex::new(Inner::default()),
         }
@@ -80,11 +83,18 @@ impl Registry {
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed) - self.uncounted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Forgets how many connections there were.
+    pub(crate) fn reset_counters(&self) {
+        let total = self.total.load(Ordering::Relaxed);
+        self.uncounted.store(total, Ordering::Relaxed);
+        self.rejected.store(0, Ordering::Relaxed);
     }
 
     /// Number and address of each open connection.

@@ -45,11 +45,10 @@ pub(crate) struct Counters {
     pub(crate) store_no_memory: u64,
     pub(crate) auth_cmds: u64,
     pub(crate) auth_errors: u64,
+    pub(crate) idle_kicks: u64,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) total_items: u64,
-    pub(crate) evictions: u64,
-    pub(crate) reclaimed: u64,
 }
 
 impl Counters {
@@ -108,19 +107,19 @@ pub(super) fn answer(engine: &mut Engine, group: Keys<'_>, now: Second, out: &mu
     if name.is_empty() {
         general(engine, now, &mut lines);
     } else if is("reset") {
-        engine.store.counters = super::stats::Counters {
-            total_items: engine.store.counters.total_items,
-            ..Counters::default()
-        };
+        engine.store.counters = Counters::default();
+        engine.store.cache.reset_counters();
+        engine.registry.reset_counters();
+        engine.detail.clear();
         return Reply::Reset.encode(out);
     } else if is("detail") {
         let word = words.next();
         let word = word.as_ref().map_or(&b"?"[..], |word| word.as_bytes());
-        return detail(engine, word).encode(out);
+        return detail(engine, word, out);
     } else if is("settings") {
         settings(engine, &mut lines);
     } else if is("cachedump") {
-        return cachedump(engine, words.next(), words.next()).encode(out);
+        return cachedump(engine, words.next(), words.next(), out);
     } else if is("conns") {
         connections(engine, &mut lines);
     } else if name == b"items" {
@@ -139,36 +138,72 @@ pub(super) fn answer(engine: &mut Engine, group: Keys<'_>, now: Second, out: &mu
     Reply::End.encode(out);
 }
 
-/// `stats detail`: nothing is ever collected, so that a dump is always empty.
-fn detail(engine: &mut Engine, word: &[u8]) -> Reply<'static> {
-    match word {
-        b"on" | b"off" => {
-            engine.detail = word == b"on";
-            Reply::Ok
-        }
-        b"dump" => Reply::End,
-        _ => client_error("usage: stats detail on|off|dump"),
-    }
+/// `stats detail`. The word may be cut short as well.
+fn detail(engine: &mut Engine, word: &[u8], out: &mut BytesMut) {
+    let is = |full: &str| full.as_bytes().starts_with(word);
+    let reply = if !engine.settings.dump_enabled {
+        client_error("stats detail not allowed")
+    } else if is("on") || is("off") {
+        engine.detail.enabled = is("on");
+        Reply::Ok
+    } else if is("dump") {
+        engine.detail.dump(out);
+        Reply::End
+    } else {
+        client_error("usage: stats detail on|off|dump")
+    };
+    reply.encode(out);
 }
 
-/// `stats cachedump`: shows a class's items that have gone cold. Nothing here ever does, so that
-/// there are none to show.
-fn cachedump(engine: &Engine, class: Option<Key<'_>>, limit: Option<Key<'_>>) -> Reply<'static> {
+/// The most that `stats cachedump` shows.
+const CACHEDUMP: usize = 2 * 1024 * 1024;
+
+/// `stats cachedump`: shows items of a class that have gone cold.
+fn cachedump(engine: &Engine, class: Option<Key<'_>>, limit: Option<Key<'_>>, out: &mut BytesMut) {
     if !engine.settings.dump_enabled {
-        return client_error("stats cachedump not allowed");
+        return client_error("stats cachedump not allowed").encode(out);
     }
     let (Some(class), Some(limit)) = (class, limit) else {
-        return client_error("bad command line");
+        return client_error("bad command line").encode(out);
     };
-    match (parse_u32(class.as_bytes()), parse_u32(limit.as_bytes())) {
-        (Some(class), Some(_)) if class <= HIGHEST_CLASS.into() => Reply::End,
-        (Some(_), Some(_)) => client_error("Illegal slab id"),
-        _ => client_error("bad command line format"),
+    let numbers = (parse_u32(class.as_bytes()), parse_u32(limit.as_bytes()));
+    let (Some(class), Some(limit)) = numbers else {
+        return client_error("bad command line format").encode(out);
+    };
+    let Some(class) = u8::try_from(class)
+        .ok()
+        .filter(|class| *class <= HIGHEST_CLASS)
+    else {
+        return client_error("Illegal slab id").encode(out);
+    };
+    let limit = match limit {
+        0 => usize::MAX,
+        limit => limit as usize,
+    };
+    let base = engine.clock.base();
+    let begin = out.len();
+    let items = engine.store.cache.cold(class);
+    for (key, item) in items.filter(|(_, item)| !item.binary_key).take(limit) {
+        // It is copied as text.
+        let end = memchr::memchr(0, key).unwrap_or(key.len());
+        let expiry = match item.exptime {
+            0 => 0,
+            exptime => base.unix(exptime),
+        };
+        let rest = format!(" [{} b; {expiry} s]\r\n", item.value.len());
+        if out.len() - begin + "ITEM ".len() + end + rest.len() + "END\r\n".len() >= CACHEDUMP {
+            break;
+        }
+        out.extend_from_slice(b"ITEM ");
+        out.extend_from_slice(&key[..end]);
+        out.extend_from_slice(rest.as_bytes());
     }
+    Reply::End.encode(out);
 }
 
 fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
     let counters = &engine.store.counters;
+    let cache = &engine.store.cache;
     let registry = &engine.registry;
     lines.put("pid", engine.pid);
     lines.put("uptime", TimeBase::uptime(now));
@@ -209,17 +244,32 @@ fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
     ] {
         lines.put(name, value);
     }
-    lines.put("limit_maxbytes", engine.store.limits.memory);
+    if engine.settings.idle_timeout.is_some() {
+        lines.put("idle_kicks", counters.idle_kicks);
+    }
+    lines.put("limit_maxbytes", cache.limits.memory);
     lines.put("accepting_conns", 1);
     lines.put("listen_disabled_num", 0);
     // Each connection has its own; what matters to a reader is that there is more than one.
     lines.put("threads", registry.open().max(1));
     lines.put("slabs_moved", 0);
-    lines.put("bytes", engine.store.bytes());
-    lines.put("curr_items", engine.store.len());
+    lines.put("bytes", cache.bytes());
+    lines.put("curr_items", cache.len());
     lines.put("total_items", counters.total_items);
-    lines.put("evictions", counters.evictions);
-    lines.put("reclaimed", counters.reclaimed);
+    let totals = cache.totals();
+    for (name, value) in [
+        ("expired_unfetched", totals.expired_unfetched),
+        ("evicted_unfetched", totals.evicted_unfetched),
+        ("evicted_active", totals.evicted_active),
+        ("evictions", totals.evicted),
+        ("reclaimed", totals.reclaimed),
+        ("moves_to_cold", totals.moves_to_cold),
+        ("moves_to_warm", totals.moves_to_warm),
+        ("moves_within_lru", totals.moves_within_lru),
+        ("direct_reclaims", totals.direct_reclaims),
+    ] {
+        lines.put(name, value);
+    }
     let (name, value) = OWN_LINE;
     lines.put(name, value);
 }
@@ -227,7 +277,8 @@ fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
 fn settings(engine: &Engine, lines: &mut Lines<'_>) {
     let settings = &engine.settings;
     let port = engine.registry.socket_addr().map_or(0, |addr| addr.port());
-    lines.put("maxbytes", engine.store.limits.memory);
+    let limits = &engine.store.cache.limits;
+    lines.put("maxbytes", limits.memory);
     lines.put("maxconns", settings.max_connections);
     lines.put("tcpport", port);
     lines.put("udpport", 0);
@@ -237,24 +288,31 @@ fn settings(engine: &Engine, lines: &mut Lines<'_>) {
     }
     lines.put("verbosity", engine.verbosity);
     // In memcached's clock, which is a minute ahead of its uptime.
-    lines.put("oldest", engine.store.oldest_live());
+    lines.put("oldest", engine.store.cache.oldest_live);
     lines.put("evictions", if settings.evictions { "on" } else { "off" });
     lines.put(
         "domain_socket",
         engine.registry.socket_path().unwrap_or("NULL"),
     );
     lines.yes_no("shutdown_command", settings.shutdown_command);
-    lines.yes_no("detail_enabled", engine.detail);
+    lines.yes_no("detail_enabled", engine.detail.enabled);
     lines.yes_no("cas_enabled", settings.cas);
     lines.yes_no("auth_enabled_sasl", false);
     lines.yes_no("auth_enabled_ascii", !settings.auth.is_empty());
     lines.put("item_size_max", settings.max_item_size);
     lines.yes_no("maxconns_fast", true);
     lines.yes_no("flush_enabled", settings.flush_enabled);
-    let temporary_ttl = engine.store.limits.temporary_ttl;
+    lines.yes_no("dump_enabled", settings.dump_enabled);
+    lines.yes_no("lru_segmented", limits.lru.segmented);
+    lines.put("hot_lru_pct", limits.lru.hot_percent);
+    lines.put("warm_lru_pct", limits.lru.warm_percent);
+    lines.put("hot_max_factor", format!("{:.2}", limits.lru.hot_factor));
+    lines.put("warm_max_factor", format!("{:.2}", limits.lru.warm_factor));
+    let temporary_ttl = limits.temporary_ttl;
     lines.yes_no("temp_lru", temporary_ttl.is_some());
     lines.put("temporary_ttl", temporary_ttl.unwrap_or(61));
-    lines.put("idle_timeout", 0);
+    let idle_timeout = settings.idle_timeout.map_or(0, |limit| limit.as_secs());
+    lines.put("idle_timeout", idle_timeout);
     lines.yes_no("track_sizes", false);
     lines.yes_no("ssl_enabled", false);
     lines.yes_no("proxy_enabled", false);
@@ -263,34 +321,60 @@ fn settings(engine: &Engine, lines: &mut Lines<'_>) {
 }
 
 fn items(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
-    let counters = &engine.store.counters;
-    let number = engine.store.len();
-    if number == 0 {
-        return;
+    let cache = &engine.store.cache;
+    for (class, _) in cache.slabs.iter() {
+        let summary = cache.summary(class, now);
+        let [hot, warm, cold, temporary] = summary.lengths.map(|length| length as u64);
+        let [age_hot, age_warm, age_cold, _] = summary.ages.map(u64::from);
+        let counters = cache.class_counters(class);
+        let number = hot + warm + cold + temporary;
+        if number == 0 {
+            continue;
+        }
+        let mut put = |name: &str, value: u64| lines.put(&format!("items:{class}:{name}"), value);
+        put("number", number);
+        put("number_hot", hot);
+        put("number_warm", warm);
+        put("number_cold", cold);
+        if cache.limits.temporary_ttl.is_some() {
+            put("number_temp", temporary);
+        }
+        put("age_hot", age_hot);
+        put("age_warm", age_warm);
+        put("age", age_cold);
+        put("mem_requested", summary.bytes as u64);
+        put("evicted", counters.evicted);
+        put("evicted_nonzero", counters.evicted_nonzero);
+        put("evicted_time", counters.evicted_time.into());
+        put("outofmemory", counters.outofmemory);
+        put("reclaimed", counters.reclaimed);
+        put("expired_unfetched", counters.expired_unfetched);
+        put("evicted_unfetched", counters.evicted_unfetched);
+        put("evicted_active", counters.evicted_active);
+        put("moves_to_cold", counters.moves_to_cold);
+        put("moves_to_warm", counters.moves_to_warm);
+        put("moves_within_lru", counters.moves_within_lru);
+        put("direct_reclaims", counters.direct_reclaims);
     }
-    let oldest = engine.store.items().map(|item| item.time).min();
-    let temporary = engine.store.items().filter(|item| item.temporary).count();
-    let mut put = |name: &str, value: u64| lines.put(&format!("items:1:{name}"), value);
-    put("number", number as u64);
-    if engine.store.limits.temporary_ttl.is_some() {
-        put("number_temp", temporary as u64);
-    }
-    put("age", u64::from(now.saturating_sub(oldest.unwrap_or(now))));
-    put("mem_requested", engine.store.bytes() as u64);
-    put("evicted", counters.evictions);
-    put("outofmemory", counters.store_no_memory);
-    put("reclaimed", counters.reclaimed);
 }
 
-/// There are no slabs; one class stands for all memory.
 fn slabs(engine: &Engine, lines: &mut Lines<'_>) {
-    let used = engine.store.len();
-    if used > 0 {
-        lines.put("1:total_pages", 1);
-        lines.put("1:used_chunks", used);
+    let slabs = &engine.store.cache.slabs;
+    let mut active = 0;
+    for (number, class) in slabs.iter().filter(|(_, class)| class.pages > 0) {
+        active += 1;
+        let chunks = class.pages * class.chunks_per_page;
+        let mut put = |name: &str, value: usize| lines.put(&format!("{number}:{name}"), value);
+        put("chunk_size", class.chunk_size);
+        put("chunks_per_page", class.chunks_per_page);
+        put("total_pages", class.pages);
+        put("total_chunks", chunks);
+        put("used_chunks", chunks - class.free_chunks);
+        put("free_chunks", class.free_chunks);
+        put("free_chunks_end", 0);
     }
-    lines.put("active_slabs", usize::from(used > 0));
-    lines.put("total_malloced", engine.store.bytes());
+    lines.put("active_slabs", active);
+    lines.put("total_malloced", slabs.allocated);
 }
 
 fn connections(engine: &Engine, lines: &mut Lines<'_>) {

@@ -2,15 +2,14 @@
 //!
 //! No clock and no socket: every call is told the second it happens in.
 
+use super::builder::LruSettings;
+use super::cache::{Cache, Room};
 use super::clock::TimeBase;
-use super::item::{Item, Second, size_of_item};
-use super::journal::{Journal, Stub};
+use super::item::{Item, Second};
+use super::journal::Stub;
 use super::stats::Counters;
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use std::collections::HashMap;
 
 /// The limits a store keeps to.
 #[derive(Debug, Clone)]
@@ -21,23 +20,15 @@ pub(crate) struct StoreLimits {
     pub(crate) cas: bool,
     /// Items with at most this many seconds to live when they are stored are never evicted.
     pub(crate) temporary_ttl: Option<Second>,
+    pub(crate) lru: LruSettings,
 }
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) limits: StoreLimits,
+    pub(crate) cache: Cache,
     pub(crate) counters: Counters,
-    pub(crate) journal: Journal,
-    items: HashMap<Box<[u8]>, Item>,
-    /// The keys of all items that may be evicted, by [`Item::last_use`].
-    recency: BTreeMap<u64, Box<[u8]>>,
-    uses: u64,
-    /// The sum of [`Item::size`].
-    bytes: usize,
     /// The last CAS unique given out. One counter for all keys.
     last_cas: u64,
-    /// Items last stored or read up to this second die when it comes.
-    oldest_live: Second,
 }
 
 /// When a value is stored, and where it goes.
@@ -122,37 +113,11 @@ pub(crate) struct Counted {
 impl Store {
     pub(crate) fn new(limits: StoreLimits) -> Self {
         Self {
-            limits,
+            cache: Cache::new(limits),
             counters: Counters::default(),
-            journal: Journal::default(),
-            items: HashMap::new(),
-            recency: BTreeMap::new(),
-            uses: 0,
-            bytes: 0,
             // The first item gets 2, as on 1.6.38 and later.
             last_cas: 1,
-            oldest_live: 0,
         }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
-        self.items.values()
-    }
-
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Item)> {
-        self.items.iter().map(|(key, item)| (&key[..], item))
-    }
-
-    pub(crate) fn oldest_live(&self) -> Second {
-        self.oldest_live
     }
 
     /// The next CAS unique. Taken by requests that go on to fail, too.
@@ -163,44 +128,18 @@ impl Store {
 
     /// The item as long as it lives. Reading it this way does not count as a use.
     pub(crate) fn get(&mut self, key: &[u8], now: Second) -> Option<&mut Item> {
-        let item = self.items.get(key)?;
-        let flushed =
-            self.oldest_live != 0 && self.oldest_live <= now && item.time <= self.oldest_live;
+        let item = self.cache.find(key)?;
+        let flushed = self.cache.is_flushed(item, now);
         if flushed || item.is_expired(now) {
             if flushed {
                 self.counters.get_flushed += 1;
             } else {
                 self.counters.get_expired += 1;
             }
-            self.remove(key);
+            self.cache.remove(key);
             return None;
         }
-        self.items.get_mut(key)
-    }
-
-    /// Counts a use of the item.
-    pub(crate) fn bump(&mut self, key: &[u8], now: Second) {
-        self.uses += 1;
-        let Some(item) = self.items.get_mut(key) else {
-            return;
-        };
-        // The first read after a store leaves the time of the store, as memcached does.
-        if item.fetched {
-            item.time = now;
-        }
-        item.fetched = true;
-        if let Some(key) = self.recency.remove(&item.last_use) {
-            item.last_use = self.uses;
-            self.recency.insert(self.uses, key);
-        }
-    }
-
-    /// Takes the item away, dead or alive.
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Item> {
-        let item = self.items.remove(key)?;
-        self.recency.remove(&item.last_use);
-        self.bytes -= item.size(key);
-        Some(item)
+        self.cache.find_mut(key)
     }
 
     /// Makes room for an item before anything is known about what it replaces, as memcached does.
@@ -209,91 +148,48 @@ impl Store {
         key: &[u8],
         length: usize,
         client_flags: u32,
+        exptime: Second,
         now: Second,
-    ) -> Result<(), NoRoom> {
-        let size = size_of_item(key, length, client_flags, self.limits.cas);
-        if size > self.limits.item {
-            self.counters.store_too_large += 1;
-            return Err(NoRoom::TooLarge);
+    ) -> Result<Room, NoRoom> {
+        let room = self
+            .cache
+            .make_room(key, length, client_flags, exptime, now);
+        match room {
+            Err(NoRoom::TooLarge) => self.counters.store_too_large += 1,
+            Err(NoRoom::OutOfMemory) => self.counters.store_no_memory += 1,
+            Ok(_) => {}
         }
-        if self.bytes + size > self.limits.memory {
-            self.reclaim(now);
-        }
-        while self.bytes + size > self.limits.memory {
-            let oldest = self.recency.first_key_value().map(|(_, key)| key.clone());
-            let Some(oldest) = oldest.filter(|_| self.limits.evictions) else {
-                self.counters.store_no_memory += 1;
-                return Err(NoRoom::OutOfMemory);
-            };
-            self.evict(&oldest, now);
-        }
-        Ok(())
+        room
     }
 
-    /// Takes the item away to make room. Says whether there was one.
-    pub(crate) fn evict(&mut self, key: &[u8], now: Second) -> bool {
-        let Some(item) = self.remove(key) else {
-            return false;
-        };
-        self.journal.evicted(key, &item, now);
-        self.counters.evictions += 1;
-        true
-    }
-
-    /// Frees what is dead. Looked for only when memory is short or somebody asks, since it looks at
-    /// everything.
-    pub(crate) fn reclaim(&mut self, now: Second) {
-        let dead: Vec<Box<[u8]>> = self
-            .items
-            .iter()
-            .filter(|(_, item)| item.is_expired(now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in dead {
-            self.remove(&key);
-            self.counters.reclaimed += 1;
-        }
-    }
-
-    /// Puts an item under its key, for which there is room already. `exptime_then` is the expiry
-    /// that memcached knows when it decides about eviction.
-    pub(crate) fn link(&mut self, key: &[u8], mut item: Item, exptime_then: Second, now: Second) {
-        self.remove(key);
-        self.uses += 1;
-        item.time = now;
-        item.last_use = self.uses;
-        if !self.limits.cas {
-            item.cas = 0;
-        }
-        item.temporary = self
-            .limits
-            .temporary_ttl
-            .is_some_and(|ttl| exptime_then != 0 && exptime_then.saturating_sub(now) <= ttl);
-        self.bytes += item.size(key);
+    /// Puts an item under its key.
+    pub(crate) fn link(&mut self, key: &[u8], item: Item, room: Room, now: Second) {
         self.counters.total_items += 1;
-        if !item.temporary {
-            self.recency.insert(self.uses, key.into());
-        }
-        self.items.insert(key.into(), item);
+        self.cache.link(key, item, room, now);
     }
 
     /// Stores a value for which [`Self::make_room`] has made room.
-    pub(crate) fn store(&mut self, order: &Order<'_>, now: Second) -> Stored {
-        let stored = self.try_store(order, now);
+    pub(crate) fn store(&mut self, order: &Order<'_>, room: Room, now: Second) -> Stored {
+        let class = room.class();
+        let stored = self.try_store(order, room, now);
         // `append` keeps the expiry that there was.
         let linked = match stored {
-            Stored::Yes { .. } => self.items.get(order.key),
+            Stored::Yes { .. } => self.cache.find(order.key),
             _ => None,
         };
-        let exptime = linked.map_or(order.exptime, |item| item.exptime);
-        let stub = Stub::new(exptime, now, order.value.len());
-        self.journal.stored(order.key, order.mode, stored, stub);
+        let stub = Stub {
+            ttl: Stub::printed_ttl(linked.map_or(order.exptime, |item| item.exptime), now),
+            size: order.value.len(),
+            class: linked.map_or(class, |item| item.class),
+        };
+        let journal = &mut self.cache.journal;
+        journal.stored(order.key, order.mode, stored, stub);
         stored
     }
 
-    fn try_store(&mut self, order: &Order<'_>, now: Second) -> Stored {
+    fn try_store(&mut self, order: &Order<'_>, room: Room, now: Second) -> Stored {
         self.counters.cmd_set += 1;
-        let cas_enabled = self.limits.cas;
+        let cas_enabled = self.cache.limits.cas;
         let compare = if cas_enabled { order.compare } else { 0 };
         let mut item = Item {
             value: Vec::new(),
@@ -304,45 +200,41 @@ impl Store {
             ..Item::default()
         };
         let Some(old) = self.get(order.key, now) else {
-            match order.mode {
+            let stored = match order.mode {
                 Mode::Set
                 | Mode::Add
                 | Mode::Append { vivify: true }
                 | Mode::Prepend { vivify: true } => {
                     item.value.extend_from_slice(order.value);
-                    return self.linked(order.key, item, now);
+                    return self.linked(order.key, item, room, now);
                 }
                 Mode::Cas => {
                     self.counters.cas_misses += 1;
-                    return Stored::NotFound;
+                    Stored::NotFound
                 }
-                _ => return Stored::No,
-            }
+                _ => Stored::No,
+            };
+            self.cache.free(room);
+            return stored;
         };
         let matches = compare == old.cas;
-        match order.mode {
-            Mode::Add => {
-                self.bump_unread(order.key);
-                return Stored::No;
-            }
-            Mode::Cas if compare != 0 && matches => {
-                item.value.extend_from_slice(order.value);
-                self.counters.cas_hits += 1;
-            }
+        let refused = match order.mode {
+            Mode::Set | Mode::Replace => None,
+            Mode::Add => Some(Stored::No),
+            Mode::Cas if compare != 0 && matches => None,
             Mode::Cas if compare != 0 && order.stale_ok && compare < old.cas => {
                 item.exptime = old.exptime;
                 item.stale = true;
                 item.token_sent = old.token_sent;
-                item.value.extend_from_slice(order.value);
+                None
             }
-            Mode::Cas => {
-                self.counters.cas_badval += 1;
-                return Stored::Exists;
-            }
-            Mode::Append { .. } | Mode::Prepend { .. } if compare != 0 && !matches => {
-                return Stored::Exists;
-            }
+            Mode::Cas => Some(Stored::Exists),
             Mode::Append { .. } | Mode::Prepend { .. } => {
+                (compare != 0 && !matches).then_some(Stored::Exists)
+            }
+        };
+        match (order.mode, refused) {
+            (Mode::Append { .. } | Mode::Prepend { .. }, None) => {
                 item.client_flags = old.client_flags;
                 item.exptime = old.exptime;
                 item.binary_key = false;
@@ -351,35 +243,33 @@ impl Store {
                     _ => [order.value, &old.value[..]],
                 };
                 item.value = parts.concat();
-                let length = item.value.len();
-                if self
-                    .make_room(order.key, length, item.client_flags, now)
-                    .is_err()
-                {
-                    return Stored::No;
-                }
+                let (length, flags, exptime) = (item.value.len(), item.client_flags, item.exptime);
+                let both = self.cache.make_room(order.key, length, flags, exptime, now);
+                // Until then memory for the added part is taken as well.
+                self.cache.free(room);
+                return match both {
+                    Ok(room) => self.linked(order.key, item, room, now),
+                    Err(_) => Stored::No,
+                };
             }
-            Mode::Set | Mode::Replace => item.value.extend_from_slice(order.value),
+            (Mode::Add, _) => self.cache.touch_time(order.key, now),
+            (Mode::Cas, None) => self.counters.cas_hits += 1,
+            (Mode::Cas, Some(_)) => self.counters.cas_badval += 1,
+            _ => {}
         }
-        self.linked(order.key, item, now)
+        if let Some(refused) = refused {
+            self.cache.free(room);
+            return refused;
+        }
+        item.value.extend_from_slice(order.value);
+        self.linked(order.key, item, room, now)
     }
 
-    fn linked(&mut self, key: &[u8], item: Item, now: Second) -> Stored {
-        let (cas, length, exptime) = (item.cas, item.value.len(), item.exptime);
-        self.link(key, item, exptime, now);
-        let cas = if self.limits.cas { cas } else { 0 };
+    fn linked(&mut self, key: &[u8], item: Item, room: Room, now: Second) -> Stored {
+        let (cas, length) = (item.cas, item.value.len());
+        self.link(key, item, room, now);
+        let cas = if self.cache.limits.cas { cas } else { 0 };
         Stored::Yes { cas, length }
-    }
-
-    /// Moves the item to the young end without marking it as read.
-    fn bump_unread(&mut self, key: &[u8]) {
-        self.uses += 1;
-        if let Some(item) = self.items.get_mut(key) {
-            if let Some(key) = self.recency.remove(&item.last_use) {
-                item.last_use = self.uses;
-                self.recency.insert(self.uses, key);
-            }
-        }
     }
 
     /// Adds to or subtracts from a counter. A `compare` of 0 fits any CAS unique.
@@ -418,14 +308,12 @@ impl Store {
                 exptime,
                 ..Item::default()
             };
-            if self
-                .make_room(key, new.value.len(), new.client_flags, now)
-                .is_err()
-            {
+            let (length, flags) = (new.value.len(), new.client_flags);
+            let Ok(room) = self.cache.make_room(key, length, flags, exptime, now) else {
                 return Delta::OutOfMemory;
-            }
+            };
             let cas = self.next_cas();
-            self.link(key, Item { cas, ..new }, exptime, now);
+            self.link(key, Item { cas, ..new }, room, now);
             cas
         } else {
             let width = item.value.len();
@@ -434,7 +322,7 @@ impl Store {
             item.value.resize(width, b' ');
             let cas = self.next_cas();
             self.set_cas(key, cas);
-            self.bump_unread(key);
+            self.cache.touch_time(key, now);
             cas
         };
         if add {
@@ -444,7 +332,7 @@ impl Store {
         }
         Delta::Done(Counted {
             number,
-            cas: if self.limits.cas { cas } else { 0 },
+            cas: if self.cache.limits.cas { cas } else { 0 },
             exptime,
             replaced,
         })
@@ -452,27 +340,29 @@ impl Store {
 
     /// Gives an item a CAS unique, where the server has any.
     pub(crate) fn set_cas(&mut self, key: &[u8], cas: u64) {
-        if !self.limits.cas {
+        if !self.cache.limits.cas {
             return;
         }
-        if let Some(item) = self.items.get_mut(key) {
-            self.bytes -= item.size(key);
+        if let Some(item) = self.cache.find_mut(key) {
             item.cas = cas;
-            self.bytes += item.size(key);
         }
     }
 
-    /// `flush_all`, now or with a delay.
-    pub(crate) fn flush(&mut self, delay: i64, base: TimeBase, now: Second) {
-        if delay > 0 {
-            self.oldest_live = base.deadline(delay, now).saturating_sub(1);
-        }
-        if delay <= 0 || self.oldest_live <= now {
-            self.items.clear();
-            self.recency.clear();
-            self.bytes = 0;
-            self.oldest_live = now.saturating_sub(1);
-        }
+    /// `flush_all`, now or with a delay, or up to a second that may lie in the past. Items that
+    /// `is_locked` names are passed over.
+    pub(crate) fn flush(
+        &mut self,
+        exptime: i64,
+        base: TimeBase,
+        now: Second,
+        is_locked: impl Fn(&[u8]) -> bool,
+    ) {
+        // A time before the start becomes 0, which takes back whatever was flushed so far.
+        let oldest_live = match exptime {
+            1.. => base.deadline(exptime, now) - 1,
+            _ => now - 1,
+        };
+        self.cache.flush(oldest_live, is_locked);
     }
 }
 
@@ -492,7 +382,7 @@ mod tests {
     use super::*;
     use alloc::vec;
 
-    const NOW: Second = 10;
+    const NOW: Second = 100;
 
     fn limits() -> StoreLimits {
         StoreLimits {
@@ -501,6 +391,7 @@ mod tests {
             evictions: true,
             cas: true,
             temporary_ttl: None,
+            lru: LruSettings::DEFAULT,
         }
     }
 
@@ -518,15 +409,30 @@ mod tests {
         }
     }
 
-    fn put(store: &mut Store, mode: Mode, key: &[u8], value: &[u8]) -> Stored {
+    fn carry_out(store: &mut Store, order: &Order<'_>, now: Second) -> Stored {
+        let (key, length) = (order.key, order.value.len());
+        match store.make_room(key, length, order.client_flags, order.exptime, now) {
+            Ok(room) => store.store(order, room, now),
+            Err(_) => Stored::No,
+        }
+    }
+
+    fn put_at(store: &mut Store, mode: Mode, key: &[u8], value: &[u8], now: Second) -> Stored {
+        store.cache.maintain(now);
         let order = order(store, mode, key, value);
-        store
-            .make_room(key, value.len(), 0, NOW)
-            .map_or(Stored::No, |()| store.store(&order, NOW))
+        carry_out(store, &order, now)
+    }
+
+    fn put(store: &mut Store, mode: Mode, key: &[u8], value: &[u8]) -> Stored {
+        put_at(store, mode, key, value, NOW)
     }
 
     fn value(store: &mut Store, key: &[u8]) -> Option<Vec<u8>> {
         store.get(key, NOW).map(|item| item.value.clone())
+    }
+
+    fn lives(store: &mut Store, key: &[u8], now: Second) -> bool {
+        store.get(key, now).is_some()
     }
 
     #[test]
@@ -550,16 +456,18 @@ mod tests {
         let mut swap = order(&mut store, Mode::Cas, b"a", b"y");
         for (compare, stored) in [(99, Stored::Exists), (0, Stored::Exists)] {
             swap.compare = compare;
-            assert_eq!(store.store(&swap, NOW), stored);
+            assert_eq!(carry_out(&mut store, &swap, NOW), stored);
         }
         swap.compare = 2;
-        assert_eq!(store.store(&swap, NOW), Stored::Yes { cas: 3, length: 1 });
+        let stored = carry_out(&mut store, &swap, NOW);
+        assert_eq!(stored, Stored::Yes { cas: 3, length: 1 });
         swap.key = b"b";
-        assert_eq!(store.store(&swap, NOW), Stored::NotFound);
+        assert_eq!(carry_out(&mut store, &swap, NOW), Stored::NotFound);
         swap.key = b"a";
         swap.compare = 2;
         swap.stale_ok = true;
-        assert!(matches!(store.store(&swap, NOW), Stored::Yes { .. }));
+        let stored = carry_out(&mut store, &swap, NOW);
+        assert!(matches!(stored, Stored::Yes { .. }));
         assert!(store.get(b"a", NOW).is_some_and(|item| item.stale));
     }
 
@@ -568,9 +476,10 @@ mod tests {
         let mut store = Store::new(limits());
         let mut short = order(&mut store, Mode::Add, b"a", b"x");
         short.exptime = NOW + 2;
-        assert!(matches!(store.store(&short, NOW), Stored::Yes { .. }));
-        assert_eq!(store.store(&short, NOW + 1), Stored::No);
-        assert!(matches!(store.store(&short, NOW + 2), Stored::Yes { .. }));
+        for (now, is_stored) in [(NOW, true), (NOW + 1, false), (NOW + 2, true)] {
+            let stored = carry_out(&mut store, &short, now);
+            assert_eq!(matches!(stored, Stored::Yes { .. }), is_stored, "{now}");
+        }
     }
 
     #[test]
@@ -593,77 +502,215 @@ mod tests {
         assert_eq!(store.delta(b"n", true, 1, 0, NOW), Delta::NotNumeric);
     }
 
-    #[test]
-    fn the_least_recently_used_goes_first_and_the_sum_stays_right() {
-        let mut store = Store::new(StoreLimits {
-            memory: 10 * size_of_item(b"k0", 8, 0, true),
+    /// One page of 96-byte chunks: ten of them.
+    fn small() -> StoreLimits {
+        StoreLimits {
+            memory: 960,
             ..limits()
-        });
-        let keys: Vec<Vec<u8>> = (0..10u8).map(|n| vec![b'k', b'0' + n]).collect();
-        for key in &keys {
+        }
+    }
+
+    const KEYS: [&[u8]; 10] = [
+        b"k0", b"k1", b"k2", b"k3", b"k4", b"k5", b"k6", b"k7", b"k8", b"k9",
+    ];
+
+    #[test]
+    fn oldest_cold_item_is_evicted_and_no_chunk_is_lost() {
+        let mut store = Store::new(small());
+        for key in KEYS {
             put(&mut store, Mode::Set, key, b"eight by");
         }
-        store.bump(b"k0", NOW);
-        put(&mut store, Mode::Set, b"kx", b"eight by");
-        assert!(value(&mut store, b"k0").is_some());
-        assert_eq!(value(&mut store, b"k1"), None);
-        assert_eq!(store.counters.evictions, 1);
-        let sum: usize = store.items.iter().map(|(key, item)| item.size(key)).sum();
-        assert_eq!(store.bytes(), sum);
-        assert_eq!(store.recency.len(), store.len());
+        store.cache.bump(b"k0", NOW);
+        store.cache.bump(b"k0", NOW);
+        // A refused store gives its chunk back.
+        assert_eq!(
+            put(&mut store, Mode::Replace, b"none", b"eight by"),
+            Stored::No
+        );
+        for new in [b"x0", b"x1", b"x2"] {
+            put(&mut store, Mode::Set, new, b"eight by");
+        }
+        let left: Vec<bool> = KEYS.map(|key| store.cache.find(key).is_some()).to_vec();
+        let expected = [
+            true, false, false, false, true, true, true, true, true, true,
+        ];
+        assert_eq!(left, expected);
+        assert_eq!(store.cache.totals().evicted, 3);
+        for key in KEYS {
+            store.cache.remove(key);
+        }
+        for new in [b"x0", b"x1", b"x2"] {
+            store.cache.remove(new);
+        }
+        let (_, class) = store.cache.slabs.iter().next().expect("a class");
+        assert_eq!(class.free_chunks, class.chunks_per_page * class.pages);
+        assert_eq!(store.cache.bytes(), 0);
     }
 
     #[test]
     fn without_evictions_memory_runs_out_until_something_dies() {
         let mut store = Store::new(StoreLimits {
-            memory: 2 * size_of_item(b"a", 1, 0, true),
             evictions: false,
-            ..limits()
+            ..small()
         });
         let mut short = order(&mut store, Mode::Set, b"a", b"x");
         short.exptime = NOW + 1;
-        store.store(&short, NOW);
-        put(&mut store, Mode::Set, b"b", b"x");
-        assert_eq!(store.make_room(b"c", 1, 0, NOW), Err(NoRoom::OutOfMemory));
-        assert_eq!(store.make_room(b"c", 1, 0, NOW + 1), Ok(()));
-        assert_eq!(
-            store.make_room(b"c", 1 << 16, 0, NOW),
-            Err(NoRoom::TooLarge)
-        );
+        carry_out(&mut store, &short, NOW);
+        for key in &KEYS[..9] {
+            put(&mut store, Mode::Set, key, b"x");
+        }
+        let mut room = |now| store.make_room(b"c", 1, 0, 0, now).map(|_| ());
+        assert_eq!(room(NOW), Err(NoRoom::OutOfMemory));
+        // A walk finds what has been dead for a second.
+        assert_eq!(room(NOW + 1), Err(NoRoom::OutOfMemory));
+        assert_eq!(room(NOW + 2), Ok(()));
+        let large = store.make_room(b"c", 1 << 16, 0, 0, NOW).map(|_| ());
+        assert_eq!(large, Err(NoRoom::TooLarge));
     }
 
     #[test]
     fn temporary_items_outlive_the_rest() {
         let mut store = Store::new(StoreLimits {
-            memory: 3 * size_of_item(b"k0", 8, 0, true),
             temporary_ttl: Some(60),
-            ..limits()
+            ..small()
         });
         let mut lock = order(&mut store, Mode::Add, b"lk", b"eight by");
         lock.exptime = NOW + 60;
-        store.store(&lock, NOW);
-        for key in [b"k0", b"k1", b"k2", b"k3"] {
-            put(&mut store, Mode::Set, key, b"eight by");
+        carry_out(&mut store, &lock, NOW);
+        for round in 0..3 {
+            for key in KEYS {
+                put_at(&mut store, Mode::Set, key, b"eight by", NOW + round);
+            }
         }
         assert!(value(&mut store, b"lk").is_some());
-        assert_eq!(store.counters.evictions, 2);
+        assert!(store.cache.totals().evicted >= 2);
     }
 
     #[test]
-    fn a_flush_takes_everything_and_a_delayed_one_what_is_older() {
-        let base = TimeBase::started_at(1_795_337_329);
+    fn large_items_are_cut_up_and_give_all_of_it_back() {
+        let mut store = Store::new(StoreLimits {
+            memory: 4 << 20,
+            item: 1 << 20,
+            ..limits()
+        });
+        let value = vec![b'x'; 700_000];
+        for _ in 0..20 {
+            let stored = put(&mut store, Mode::Set, b"a", &value);
+            assert!(matches!(stored, Stored::Yes { .. }));
+        }
+        store.cache.remove(b"a");
+        for (number, class) in store.cache.slabs.iter() {
+            assert_eq!(
+                class.free_chunks,
+                class.chunks_per_page * class.pages,
+                "{number}"
+            );
+        }
+    }
+
+    const BASE_START: u64 = 1_795_337_329;
+
+    fn flush(store: &mut Store, exptime: i64, now: Second) {
+        store.cache.maintain(now);
+        store.flush(exptime, TimeBase::started_at(BASE_START), now, |_| false);
+    }
+
+    fn read(store: &mut Store, key: &[u8], times: u32, now: Second) {
+        store.cache.maintain(now);
+        for _ in 0..times {
+            assert!(lives(store, key, now));
+            store.cache.bump(key, now);
+        }
+    }
+
+    #[test]
+    fn flush_takes_what_is_older_and_delayed_flush_waits() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
-        store.flush(0, base, NOW);
+        flush(&mut store, 0, NOW);
         assert_eq!(value(&mut store, b"a"), None);
         // Stored in the same second, but after the flush.
         put(&mut store, Mode::Set, b"a", b"x");
         assert!(value(&mut store, b"a").is_some());
-        store.flush(5, base, NOW);
-        assert!(store.get(b"a", NOW + 3).is_some());
-        assert!(store.get(b"a", NOW + 4).is_none());
-        let late = order(&mut store, Mode::Set, b"a", b"x");
-        store.store(&late, NOW + 5);
-        assert!(store.get(b"a", NOW + 6).is_some());
+        flush(&mut store, 5, NOW);
+        assert!(lives(&mut store, b"a", NOW + 3));
+        assert!(!lives(&mut store, b"a", NOW + 4));
+        assert_eq!(store.counters.get_flushed, 1);
+        put_at(&mut store, Mode::Set, b"a", b"x", NOW + 5);
+        assert!(lives(&mut store, b"a", NOW + 6));
+    }
+
+    /// What lets a sentinel outlive the locks that it stands for.
+    #[test]
+    fn item_behind_an_older_one_survives_if_read_in_the_second_of_the_flush() {
+        let mut store = Store::new(limits());
+        for key in [&b"older"[..], b"read", b"old"] {
+            put(&mut store, Mode::Set, key, b"x");
+        }
+        // No time for the maintainer: all in one second, like the flush.
+        store.cache.find_mut(b"old").expect("an item").time = NOW - 5;
+        read(&mut store, b"read", 2, NOW);
+        store.flush(0, TimeBase::started_at(BASE_START), NOW, |_| false);
+        assert!(lives(&mut store, b"read", NOW));
+        assert!(!lives(&mut store, b"old", NOW));
+    }
+
+    #[test]
+    fn locked_item_survives_wherever_it_stands() {
+        let mut store = Store::new(limits());
+        for key in [&b"a"[..], b"b", b"c"] {
+            put(&mut store, Mode::Set, key, b"x");
+        }
+        let is_locked = |key: &[u8]| key == b"c";
+        store.flush(0, TimeBase::started_at(BASE_START), NOW, is_locked);
+        assert!(lives(&mut store, b"c", NOW));
+        assert!(!lives(&mut store, b"a", NOW) && !lives(&mut store, b"b", NOW));
+    }
+
+    #[test]
+    fn flush_to_a_second_before_the_start_takes_back_the_last_one() {
+        let mut store = Store::new(limits());
+        put(&mut store, Mode::Set, b"a", b"x");
+        flush(&mut store, 0, NOW + 5);
+        flush(&mut store, 2_592_001, NOW + 5);
+        assert_eq!(store.cache.oldest_live, 0);
+        assert!(lives(&mut store, b"a", NOW + 5));
+    }
+
+    #[test]
+    fn flush_to_a_second_in_the_past_takes_everything() {
+        let mut store = Store::new(limits());
+        put(&mut store, Mode::Set, b"a", b"x");
+        put_at(&mut store, Mode::Set, b"b", b"x", NOW + 5);
+        let unix = TimeBase::started_at(BASE_START).unix(NOW + 3);
+        flush(&mut store, unix.try_into().expect("small"), NOW + 9);
+        assert!(!lives(&mut store, b"a", NOW + 9));
+        assert!(!lives(&mut store, b"b", NOW + 9));
+    }
+
+    #[test]
+    fn read_item_keeps_its_time_until_it_was_moved() {
+        let mut store = Store::new(limits());
+        for key in &KEYS[..8] {
+            put(&mut store, Mode::Set, key, b"x");
+        }
+        put_at(&mut store, Mode::Set, b"k8", b"x", NOW + 10);
+        put_at(&mut store, Mode::Set, b"k9", b"x", NOW + 10);
+        let time = |store: &Store, key: &[u8]| store.cache.find(key).map(|item| item.time);
+        // Hot: marked with the second read, and from then on left alone.
+        read(&mut store, b"k9", 1, NOW + 11);
+        assert_eq!(time(&store, b"k9"), Some(NOW + 10));
+        read(&mut store, b"k9", 1, NOW + 12);
+        assert_eq!(time(&store, b"k9"), Some(NOW + 12));
+        store.cache.bump(b"k9", NOW + 13);
+        assert_eq!(time(&store, b"k9"), Some(NOW + 12));
+        // Warm since: marked anew.
+        read(&mut store, b"k9", 1, NOW + 14);
+        assert_eq!(time(&store, b"k9"), Some(NOW + 14));
+        // Cold: moved by the next look of the maintainer, with the time of that.
+        read(&mut store, b"k0", 2, NOW + 15);
+        assert_eq!(time(&store, b"k0"), Some(NOW));
+        store.cache.maintain(NOW + 16);
+        assert_eq!(time(&store, b"k0"), Some(NOW + 16));
     }
 }

@@ -42,6 +42,10 @@ impl Stream {
         };
     }
 
+    pub(crate) const fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     /// For how long a read waits.
     pub(crate) fn set_read_timeout(&self, limit: Duration) -> io::Result<()> {
         match self {

@@ -58,7 +58,7 @@ fn it_can_be_started_instead_of_memcached() {
         "-W",
         "-A",
         "-o",
-        "temporary_ttl=60,modern",
+        "temporary_ttl=60,modern,idle_timeout=100",
     ];
     let server = bench.start(&words);
     let mut stream = connect(&server);
@@ -137,4 +137,64 @@ fn a_port_that_is_taken_is_told() {
     let (_, port) = address.rsplit_once(':').expect("a port");
     let second = bench.run(&["serve", "-p", port]);
     second.assert_refused(71, "in use");
+}
+
+#[test]
+fn harness_learns_the_port_from_a_file() {
+    for port in ["-1", "0"] {
+        let bench = Bench::new("");
+        let file = bench.path("port");
+        let mut command = bench.command(&["serve", "-p", port]);
+        command.env("MEMCACHED_PORT_FILENAME", &file);
+        let server = bench.spawn(&mut command);
+        let address = address(&server);
+        let (_, port) = address.rsplit_once(':').expect("a port");
+        let told = std::fs::read_to_string(&file).expect("the file");
+        assert_eq!(told, format!("TCP INET: {port}\n"));
+    }
+}
+
+/// All of these end memcached 1.6.45 with a message.
+#[test]
+fn settings_that_memcached_refuses_are_refused() {
+    let bench = Bench::new("");
+    for (words, told) in [
+        (&["-I", "256m", "-m", "64"][..], "half of the memory"),
+        (&["-I", "33m"], "half of the memory"),
+        (&["-m", "1"], "half of the memory"),
+        (&["-m", "0"], "half of the memory"),
+        (&["-I", "1000"], "1k"),
+        (&["-I", "1025m", "-m", "9999"], "1k to 1024m"),
+        (&["-c", "0"], "above 0"),
+        (&["-c", "-1"], "-1"),
+        (&["-o", "idle_timeout"], "not a number of seconds"),
+        (&["-o", "modern,nonsense"], "nonsense"),
+        // These it takes, and the embedded server cannot.
+        (&["-o", "no_modern"], "real memcached"),
+        (&["-U", "11211"], "11211"),
+    ] {
+        let words = [&["serve", "-p", "0"], words].concat();
+        bench.run(&words).assert_refused(64, told);
+    }
+}
+
+#[test]
+fn server_appears_to_have_just_started_unless_told_otherwise() {
+    let bench = Bench::new("");
+    for (words, uptime) in [(&[][..], 2..100), (&["--uptime", "1h"], 3602..3700)] {
+        let server = bench.start(&[&["serve", "-p", "0"], words].concat());
+        let mut stream = connect(&server);
+        stream
+            .write_all(b"stats\r\nquit\r\n")
+            .expect("a connection");
+        let mut told = String::new();
+        stream.read_to_string(&mut told).expect("an answer");
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix("STAT uptime "));
+        let seconds = line
+            .and_then(|seconds| seconds.parse().ok())
+            .expect("an uptime");
+        assert!(uptime.contains(&seconds), "{seconds}");
+    }
 }

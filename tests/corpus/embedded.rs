@@ -43,7 +43,7 @@ fn builder(args: &str) -> ServerBuilder {
                 builder.auth([("user", "pass"), ("foo", "b:ar")])
             }
             "-o" => {
-                // How large items are cut up.
+                // How large items are cut up, which follows from `-I` here.
                 assert!(argument().starts_with("slab_chunk_max"));
                 builder
             }
@@ -80,13 +80,13 @@ fn read_until(stream: &mut TcpStream, bytes: &mut Vec<u8>, enough: impl Fn(&[u8]
 /// What has to be stored before, which the corpus does not always spell out.
 fn setup(case: &Case) -> Vec<u8> {
     if case.name.starts_with("oom-") {
-        // Four items that are held, then as much as there is room for.
+        // Four items that are held, then more of their class than one page has chunks (10,922).
         let mut bytes = Vec::new();
         for number in 1..=4 {
             let value = "h".repeat(20);
             let _ = write!(bytes, "set held{number} 0 0 20\r\n{value}\r\n");
         }
-        for (count, length) in [(2200, 1000), (1000, 1)] {
+        for (count, length) in [(2200, 1000), (11_000, 1)] {
             let value = "x".repeat(length);
             for number in 0..count {
                 let _ = write!(
