@@ -39,8 +39,8 @@ use std::{env, thread};
 /// The version whose behaviour the embedded server has.
 const VERSION: &str = "1.6.45";
 
-const LANES: u64 = 8;
-const FLIGHTS: u32 = 12;
+const LANES: u64 = 12;
+const FLIGHTS: u32 = 16;
 
 /// At least so many flights have to be compared.
 const ENOUGH: u64 = 60;
@@ -155,7 +155,8 @@ fn look() -> String {
 
 impl Queues {
     fn read(answer: &str) -> Self {
-        const COUNTS: [&str; 12] = [
+        // Not `reclaimed`: a dead item may be found by a read as well as by the maintainer.
+        const COUNTS: [&str; 11] = [
             "number_hot",
             "number_warm",
             "number_cold",
@@ -164,7 +165,6 @@ impl Queues {
             "evicted_nonzero",
             "evicted_unfetched",
             "outofmemory",
-            "reclaimed",
             "moves_to_cold",
             "moves_to_warm",
             "moves_within_lru",
@@ -262,26 +262,25 @@ impl Lane {
         let limit = Instant::now() + SETTLING.max(Duration::from_secs(after));
         let mut before = self.own_queues();
         let mut last = self.second;
+        // Whether it is not known in which second the real server's maintainer woke up.
+        let mut is_unsure = false;
         loop {
             let (second, real) = self.real_queues();
             if second > self.second {
-                // It may have woken up just before the second was over.
-                if real != before && last != second {
-                    let own = self.at_next_second(second);
-                    if own != real || second > last + 1 {
-                        return Err(GivenUp::Second);
-                    }
-                    before = own;
-                } else {
-                    before = self.at_next_second(second);
-                }
+                is_unsure |= real != before && last != second || second > last + 1;
+                self.advance_to(second);
+                before = self.own_queues();
             } else if real != before {
                 self.own_server.run_lru_maintainer();
                 before = self.own_queues();
             }
             last = second;
             if real == before && second >= after {
-                return Ok(());
+                return if is_unsure {
+                    self.compare_times()
+                } else {
+                    Ok(())
+                };
             }
             if Instant::now() > limit {
                 let seed = self.seed;
@@ -294,14 +293,29 @@ impl Lane {
         }
     }
 
-    fn at_next_second(&mut self, second: u64) -> Queues {
-        self.advance_to(second);
-        self.own_queues()
+    /// Whether all items have the same times. Those that are dead are found by it.
+    fn compare_times(&mut self) -> Result<(), GivenUp> {
+        let mut bytes = String::new();
+        for size in 0..4 {
+            for number in 0..60 {
+                let _ = write!(bytes, "mg k{size}{number} u l\r\n");
+            }
+            let _ = write!(bytes, "mg n{size} u l\r\n");
+        }
+        let [begin, real, end] = self.real.ask(["stats\r\n", &bytes, "stats\r\n"]);
+        let [own] = self.own.ask([&bytes]);
+        let second = number(&begin, "uptime");
+        let is_same = second == self.second && second == number(&end, "uptime") && real == own;
+        if is_same {
+            Ok(())
+        } else {
+            Err(GivenUp::Second)
+        }
     }
 
     /// One flight to both servers.
-    fn fly(&mut self) -> Result<(), GivenUp> {
-        let requests = requests(&mut self.dice);
+    fn fly(&mut self, flight: u32) -> Result<(), GivenUp> {
+        let requests = requests(&mut self.dice, flight);
         let render = |time: u64| -> String {
             let rendered = requests.iter().map(|request| request.render(time));
             rendered.collect()
@@ -316,12 +330,18 @@ impl Lane {
         if !same("lru_maintainer_juggles") {
             return Err(GivenUp::Maintainer);
         }
+        let settled = self.second;
         self.advance_to(number(&begin, "uptime"));
         let [own] = self.own.ask(["stats\r\n"]);
         let bytes = render(number(&own, "time"));
         let [own_begin, own] = self.own.ask([&look(), &bytes]);
         if Queues::read(&begin) != Queues::read(&own_begin) {
-            return Err(GivenUp::Second);
+            let is_new_second = self.second != settled;
+            return Err(if is_new_second {
+                GivenUp::Second
+            } else {
+                GivenUp::Queues
+            });
         }
         let shown: String = requests.iter().map(Request::show).collect();
         let second = self.second;
@@ -351,7 +371,9 @@ impl Lane {
                 1..4 => 1,
                 _ => 0,
             };
-            let outcome = self.settle(self.second + wait).and_then(|()| self.fly());
+            let outcome = self
+                .settle(self.second + wait)
+                .and_then(|()| self.fly(flight));
             if let Err(why) = outcome {
                 return (flight.into(), Some(why));
             }
@@ -431,7 +453,64 @@ fn exptime(dice: &mut Dice) -> String {
 }
 
 /// What both servers are asked in one flight.
-fn requests(dice: &mut Dice) -> Vec<Request> {
+fn requests(dice: &mut Dice, flight: u32) -> Vec<Request> {
+    // First something to have, and from then on mostly reads: what has been flushed or is about to
+    // expire never becomes warm.
+    if flight == 0 || dice.chance(75) {
+        quiet(dice, flight == 0)
+    } else {
+        wild(dice)
+    }
+}
+
+/// Keeps items alive: they are read often, some change, and now and then there is a flush.
+fn quiet(dice: &mut Dice, is_first: bool) -> Vec<Request> {
+    let mut texts = Vec::new();
+    for number in 0..8 {
+        for (size, length) in [(0, 3), (1, 45)] {
+            let stored = is_first && number < 4 << (1 - size) || !is_first && dice.chance(10);
+            if stored {
+                let value = "v".repeat(length);
+                texts.push(format!("set k{size}{number} 0 0 {length}\r\n{value}\r\n"));
+            }
+        }
+    }
+    if is_first {
+        texts.push("set n0 0 0 2\r\n10\r\n".to_owned());
+    }
+    for _ in 0..2 + dice.below(6) {
+        let key = format!("k{}{}", dice.below(2), dice.below(8));
+        // An item that was not read lately takes two reads to be moved.
+        let reads = 1 + dice.below(2) as usize;
+        texts.push(match dice.below(10) {
+            0 => format!("add {key} 0 0 0\r\n\r\n"),
+            1 => "incr n0 1\r\nmg n0 u l\r\n".to_owned(),
+            2 => format!("touch {key} 0\r\n"),
+            3..6 => format!("mg {key} l h\r\n").repeat(reads),
+            6..8 => format!("gets {key}\r\n").repeat(reads),
+            _ => format!("mg {key} u l\r\n"),
+        });
+    }
+    let flushed = !is_first && dice.chance(15);
+    if flushed {
+        texts.push("flush_all\r\n".to_owned());
+    }
+    if flushed || dice.chance(30) {
+        for number in 0..8 {
+            texts.push(format!(
+                "mg k0{number} u t l c\r\nmg k1{number} u t l c\r\n"
+            ));
+        }
+    }
+    let absolute = 0;
+    texts
+        .into_iter()
+        .map(|text| Request { text, absolute })
+        .collect()
+}
+
+/// Everything that there is.
+fn wild(dice: &mut Dice) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut push = |dice: &mut Dice, text: String| {
         let absolute = i64::try_from(dice.below(9)).expect("small") - 3;
@@ -587,7 +666,7 @@ fn embedded_server_is_memcached_under_random_sequences() {
     memcached_note(&format!("{counts}\n"));
     assert!(compared >= ENOUGH, "{counts}");
     let example = tally.example.into_inner().expect("no panic");
-    assert!(queues * 20 <= compared, "{counts}\n{example}");
+    assert!(queues * 10 <= compared, "{counts}\n{example}");
 }
 
 /// Tells the other lanes that one has failed.
