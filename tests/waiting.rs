@@ -71,6 +71,24 @@ fn stored(server: &RealServer) -> u64 {
     stat(server, "cmd_set")
 }
 
+/// Returns when so many calls of the client wait for the lock, each of them with its place in the line.
+async fn wait_for_waiters(client: &Client, count: u64) {
+    let began = Instant::now();
+    while client.stats().waiting < count {
+        assert!(began.elapsed() < LONG, "{}", client.stats());
+        tokio::time::sleep(millis(1)).await;
+    }
+}
+
+/// The same of the blocking front.
+fn wait_for_waiting_threads(client: &blocking::Client, count: u64) {
+    let began = Instant::now();
+    while client.stats().waiting < count {
+        assert!(began.elapsed() < LONG, "{}", client.stats());
+        thread::sleep(millis(1));
+    }
+}
+
 /// Starts a waiter and returns when it waits.
 async fn waiter<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
@@ -113,7 +131,7 @@ async fn who_comes_first_is_served_first() {
                 .await,
             );
             if number == 0 {
-                tokio::time::sleep(millis(100)).await;
+                wait_for_waiters(&client, 1).await;
             }
         }
         let before = stored(&site.0);
@@ -147,7 +165,7 @@ async fn nobody_asks_the_server_while_the_lock_is_held_in_the_process() {
             let lock = client.lock("a");
             waiters.push(waiter(async move { drop(lock.acquire().await) }).await);
             if number == 0 {
-                tokio::time::sleep(millis(100)).await;
+                wait_for_waiters(&client, 1).await;
             }
         }
         // The keeper reads the server's clock in the first second.
@@ -279,7 +297,7 @@ async fn who_hands_on_what_was_lost_is_told_and_the_next_one_gets_it() {
         let guard = client.lock("a").acquire().await.expect("free");
         let lock = client.lock("a");
         let next = waiter(async move { lock.acquire().await }).await;
-        tokio::time::sleep(millis(50)).await;
+        wait_for_waiters(&client, 1).await;
         site.0.command(format!("delete {KEY}\r\n").as_bytes());
         let outcome = guard.release().await.expect("answered");
         let reason = LossReason::Vanished;
@@ -293,11 +311,11 @@ async fn who_hands_on_what_was_lost_is_told_and_the_next_one_gets_it() {
 async fn a_lost_lock_is_contended_for_again() {
     for site in &sites() {
         let client = client(site).await;
-        let held = client.lock("a").lease(millis(600)).acquire().await;
+        let held = client.lock("a").lease(millis(6000)).acquire().await;
         let held = held.expect("free");
-        let lock = client.lock("a").lease(millis(600));
+        let lock = client.lock("a").lease(millis(6000));
         let next = waiter(async move { lock.acquire().await }).await;
-        tokio::time::sleep(millis(50)).await;
+        wait_for_waiters(&client, 1).await;
         site.0.command(format!("delete {KEY}\r\n").as_bytes());
         let reason = held.lost().await;
         assert_eq!(reason, LossReason::Vanished);
@@ -318,7 +336,7 @@ async fn a_shutdown_ends_all_waits_and_gives_back_what_was_handed_on() {
                 tokio::spawn(async move { lock.acquire().await.map(drop) })
             })
             .collect();
-        tokio::time::sleep(millis(50)).await;
+        wait_for_waiters(&client, 4).await;
         drop(guard);
         assert!(client.shutdown(LONG).await);
         for waiter in waiters {
@@ -350,7 +368,7 @@ async fn a_server_that_does_not_answer_is_told_to_all_who_wait_at_the_same_time(
             tokio::spawn(async move { lock.acquire().await.map(drop) })
         })
         .collect();
-    tokio::time::sleep(millis(100)).await;
+    wait_for_waiters(&client, 8).await;
     server.kill();
     let reason = guard.lost().await;
     assert_eq!(reason, LossReason::Unreachable);
@@ -387,8 +405,7 @@ fn threads_are_served_in_the_order_in_which_they_came() {
                     }
                 }
             }));
-            // Nothing tells when a thread waits.
-            thread::sleep(millis(60));
+            wait_for_waiting_threads(&client, number + 1);
         }
         let before = stored(&site.0);
         let outcome = guard.release().expect("answered");
