@@ -210,7 +210,17 @@ pub(super) struct Run {
     #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
     pub(super) on_lost: OnLost,
 
-    /// How long the lock is held at most, however long the command runs: it is lost then
+    /// What happens to processes that the command leaves running when it ends by itself: they are
+    /// waited for, with the lock held; they get SIGTERM and, after --grace, SIGKILL; or the lock is
+    /// given back at once [env: MEMLATCH_LEFTOVERS]
+    #[arg(long, value_enum, value_name = "wait|end|leave", default_value_t = Leftovers::Wait)]
+    pub(super) leftovers: Leftovers,
+
+    /// How long such processes may take to end when they were asked to [env: MEMLATCH_GRACE]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub(super) grace: Duration,
+
+    /// How long the lock is held at most: then the command is ended as --on-lost says
     /// [default: no limit] [env: MEMLATCH_MAX_HOLD]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) max_hold: Option<Duration>,
@@ -250,6 +260,13 @@ pub(super) enum OnLost {
     Term,
     Kill,
     Ignore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Leftovers {
+    Wait,
+    End,
+    Leave,
 }
 
 /// Serve memcached from this process, for tests and demos

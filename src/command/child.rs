@@ -1,173 +1,215 @@
-//! The command that runs under the lock, as a process.
+//! The command that runs under the lock, and its supervisor.
 
 use super::failure::{Failure, code};
 use super::output;
+use super::startup::{self, Inherited};
+use super::supervisor::{self, FRAME, Order, Report};
+use core::sync::atomic::AtomicBool;
+use core::time::Duration;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, getpid, getppid};
-use std::ffi::OsString;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, execvp, getpid, getppid};
+use rustix::io::FdFlags;
+use rustix::process::{WaitOptions, wait};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
+use std::sync::Arc;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 /// First word of a command line that turns this program into another one, see
 /// [`become_command`].
 pub(super) const HELPER: &str = "__child";
 
-/// A command that was started, and possibly others that it has started.
+/// How often is looked whether killed processes are gone.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A command that was started, and whatever it has started.
 #[derive(Debug)]
 pub(super) struct Child {
-    process: tokio::process::Child,
-    pid: Pid,
-    /// It has a process group of its own.
-    grouped: bool,
-    /// It has ended: its process id may belong to somebody else.
-    over: bool,
+    link: UnixStream,
+    supervisor: Pid,
+    /// The beginning of a report.
+    partial: Vec<u8>,
 }
 
 impl Child {
-    /// Starts `argv` with these additions to the environment. `grouped` gives it a process group
-    /// of its own, which the terminal's keys do not reach.
+    /// Starts `argv` with these additions to the environment. `margin` is how long it may take to
+    /// end after SIGTERM when this process is killed.
     pub(super) fn spawn(
         argv: &[OsString],
         environment: &[(&str, String)],
-        grouped: bool,
+        margin: Duration,
     ) -> Result<Self, Failure> {
-        let started = match helper(argv) {
-            Some(command) => start(command, environment, grouped),
-            None => Err(io::ErrorKind::NotFound.into()),
-        };
-        let started = match started {
-            // Without /proc there is no helper either; the command runs all the same.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                start(plain(argv), environment, grouped)
-            }
-            other => other,
-        };
-        let process = started.map_err(|error| cannot_run(argv, &error))?;
-        let pid = process.id().and_then(|id| i32::try_from(id).ok());
-        let Some(pid) = pid else {
-            return Err(Failure::new(
-                code::SYSTEM,
-                "the command has no process id".to_owned(),
-            ));
-        };
+        // Should the supervisor be killed, its children come here.
+        supervisor::adopt_orphans();
+        let started = supervisor::start(argv, environment, startup::inherited(), margin);
+        let (link, pid) = started.map_err(|error| cannot_run(argv, &error))?;
+        let link = link
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(link))
+            .map_err(|error| Failure::system("cannot talk to the supervisor", &error))?;
         Ok(Self {
-            process,
-            pid: Pid::from_raw(pid),
-            grouped,
-            over: false,
+            link,
+            supervisor: pid,
+            partial: Vec::with_capacity(FRAME),
         })
     }
 
-    /// Waits until the command has ended. May be dropped and called again.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
-        let status = self.process.wait().await;
-        self.over = true;
-        status
-    }
-
-    pub(super) fn is_grouped(&self) -> bool {
-        self.grouped
-    }
-
-    /// Sends a signal to the command and whatever belongs to it.
-    pub(super) fn signal(&self, signal: Signal) {
-        // Whoever has ended meanwhile needs no signal.
-        if self.grouped {
-            let _ = killpg(self.pid, signal);
-        } else if !self.over {
-            // The group is that of the shell we were started from, and ours.
-            for pid in descendants(self.pid) {
-                let _ = kill(pid, signal);
+    /// The next report; an error if the supervisor has ended without a last one. May be dropped
+    /// and called again.
+    pub(super) async fn report(&mut self) -> io::Result<Report> {
+        loop {
+            if let Ok(frame) = <[u8; FRAME]>::try_from(self.partial.as_slice()) {
+                self.partial.clear();
+                return Report::decode(frame).ok_or(io::ErrorKind::InvalidData.into());
             }
-            let _ = kill(self.pid, signal);
+            self.link.readable().await?;
+            let mut bytes = [0; FRAME];
+            let missing = FRAME - self.partial.len();
+            match self.link.try_read(&mut bytes[..missing]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.partial.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Passes on a signal that was sent to us.
-    pub(super) fn forward(&self, signal: Signal) {
-        if self.grouped {
-            let _ = killpg(self.pid, signal);
-        } else if !self.over && !from_the_terminal(signal) {
-            let _ = kill(self.pid, signal);
+    /// Sends a signal to the command and whatever it has started.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.order(Order::SignalAll(signal as i32));
+    }
+
+    /// Sends a signal to the command alone.
+    pub(super) fn signal_command(&self, signal: Signal) {
+        self.order(Order::SignalCommand(signal as i32));
+    }
+
+    /// Leaves alone what the command has left running.
+    pub(super) fn leave(self) {
+        self.order(Order::Leave);
+    }
+
+    fn order(&self, order: Order) {
+        // The connection has room for thousands, and a supervisor that is gone is noticed by the
+        // missing report.
+        let _ = self.link.try_write(&order.encode());
+    }
+
+    /// How many processes run that the command has started, as far as the system tells.
+    pub(super) fn count(&self) -> usize {
+        supervisor::descendants(self.supervisor).len()
+    }
+
+    /// Kills all that the command has started after its supervisor was killed, and waits until
+    /// they are gone.
+    pub(super) async fn kill_orphans(self) {
+        loop {
+            supervisor::signal_all(getpid(), Signal::SIGKILL as i32);
+            reap();
+            if supervisor::descendants(getpid()).is_empty() {
+                return;
+            }
+            sleep(POLL).await;
         }
     }
 
-    /// Whether processes are left in the group of the command, which may itself have ended.
-    pub(super) fn has_company(&self) -> bool {
-        self.grouped && killpg(self.pid, None) != Err(Errno::ESRCH)
+    /// Why no command could be started, for the error number that the supervisor has reported.
+    pub(super) fn refusal(argv: &[OsString], errno: i32) -> Failure {
+        cannot_run(argv, &io::Error::from_raw_os_error(errno))
     }
 }
 
-/// In the terminal's foreground group, these have reached the command before they reach us.
-fn from_the_terminal(signal: Signal) -> bool {
-    matches!(
-        signal,
-        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH | Signal::SIGCONT
-    )
+/// Asks for the exit codes of all children that have ended, for as long as the runtime lives.
+///
+/// Orphans become children of this process if it is process 1, or if a supervisor was killed. The
+/// handler also makes an end of being told by the system that children are to vanish unasked, which
+/// is inherited if SIGCHLD is ignored.
+pub(super) fn reap_in_background() -> io::Result<()> {
+    let mut ended = signal(SignalKind::child())?;
+    tokio::spawn(async move {
+        reap();
+        while ended.recv().await.is_some() {
+            reap();
+        }
+    });
+    Ok(())
 }
 
-/// The exit code that stands for `status`, as shells have it.
-pub(super) fn exit_code(status: ExitStatus) -> u8 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => u8::try_from(code).unwrap_or(code::FAILED),
-        (None, Some(signal)) => code::of_signal(signal),
-        (None, None) => code::FAILED,
-    }
-}
-
-fn start(
-    mut command: Command,
-    environment: &[(&str, String)],
-    grouped: bool,
-) -> io::Result<tokio::process::Child> {
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    if grouped {
-        command.process_group(0);
-    }
-    tokio::process::Command::from(command).spawn()
-}
-
-fn plain(argv: &[OsString]) -> Command {
-    let mut words = argv.iter();
-    let mut command = Command::new(words.next().map_or("".as_ref(), OsString::as_os_str));
-    command.args(words);
-    command
+fn reap() {
+    while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
 }
 
 /// This program as the helper that becomes the command. The detour exists because only a process
-/// itself can ask to be ended together with its parent.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn helper(argv: &[OsString]) -> Option<Command> {
-    // Unlike its path, this is there still when the file has been replaced by a newer one.
-    let mut command = Command::new("/proc/self/exe");
+/// itself can set its signals, and ask to be ended together with its parent.
+pub(super) fn helper(argv: &[OsString], inherited: Inherited) -> Command {
+    let mut command = supervisor::own_program();
     command
-        .arg0("memlatch")
         .arg(HELPER)
         .arg(getpid().to_string())
+        .arg(inherited.encode())
         .args(argv);
-    Some(command)
+    command
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn helper(_: &[OsString]) -> Option<Command> {
-    None
-}
-
-/// Lets this process become the command that `words` name after the process id of its parent, and
-/// have it ended by SIGTERM should that parent die. Returns only if it cannot.
+/// Lets this process become the command, with signals and streams as `memlatch` has inherited
+/// them, and have it ended by SIGTERM should its parent die. Returns only if it cannot.
 pub(super) fn become_command(mut words: impl Iterator<Item = OsString>) -> u8 {
-    let parent = words.next().and_then(|word| word.to_str()?.parse().ok());
+    let mut word = || words.next().and_then(|word| word.into_string().ok());
+    let parent = word().and_then(|word| word.parse().ok());
+    let inherited = word().and_then(|word| Inherited::decode(&word));
     let argv: Vec<OsString> = words.collect();
-    let Some(parent) = parent else {
+    let (Some(parent), Some(inherited)) = (parent, inherited) else {
         output::complain("this subcommand is for internal use");
         return code::USAGE;
     };
     if !tie_to(parent, Signal::SIGTERM) {
         return code::of_signal(Signal::SIGTERM as i32);
     }
-    cannot_run(&argv, &plain(&argv).exec()).report()
+    let error = restore(inherited).map_or_else(|error| error, |()| execute(&argv));
+    cannot_run(&argv, &error).report()
+}
+
+/// Restores streams and signals as they were when `memlatch` was started.
+fn restore(inherited: Inherited) -> io::Result<()> {
+    for (n, stream) in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if inherited.closed_streams >> n & 1 == 1 {
+            rustix::io::fcntl_setfd(stream, FdFlags::CLOEXEC)?;
+        }
+    }
+    if !inherited.sigpipe_ignored {
+        // Rust's runtime ignores it. What is handled gets its default when another program is
+        // executed.
+        signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(inherited.blocked_signals().thread_set_mask()?)
+}
+
+/// Replaces this process by another program. Returns only if that fails.
+fn execute(argv: &[OsString]) -> io::Error {
+    let words = argv
+        .iter()
+        .map(|word| CString::new(word.clone().into_vec()));
+    match words.collect::<Result<Vec<_>, _>>() {
+        Ok(words) => match words.first() {
+            Some(program) => match execvp(program, &words) {
+                Err(errno) => errno.into(),
+            },
+            None => io::ErrorKind::NotFound.into(),
+        },
+        Err(error) => error.into(),
+    }
 }
 
 /// Has this process sent `signal` when its parent dies. Says whether the parent is there still.
@@ -183,6 +225,9 @@ pub(super) fn tie_to(parent: i32, signal: Signal) -> bool {
 }
 
 fn cannot_run(argv: &[OsString], error: &io::Error) -> Failure {
+    if startup::is_shortage(error) {
+        return Failure::system("cannot start a process for the command", error);
+    }
     let code = match error.kind() {
         io::ErrorKind::NotFound => code::NOT_FOUND,
         _ => code::CANNOT_EXECUTE,
@@ -191,39 +236,6 @@ fn cannot_run(argv: &[OsString], error: &io::Error) -> Failure {
         || error.to_string(),
         |number| Errno::from_raw(number).desc().to_owned(),
     );
-    let program = argv.first().map(|word| word.to_string_lossy());
-    Failure::new(code, format!("{}: {why}", program.unwrap_or_default()))
-}
-
-/// The processes that `root` has started, and theirs, where the system tells.
-fn descendants(root: Pid) -> Vec<Pid> {
-    let mut found = Vec::new();
-    let mut open = vec![root];
-    while let Some(parent) = open.pop() {
-        let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children"));
-            for child in children.unwrap_or_default().split_ascii_whitespace() {
-                if let Ok(child) = child.parse() {
-                    found.push(Pid::from_raw(child));
-                    open.push(Pid::from_raw(child));
-                }
-            }
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes_are_those_of_shells() {
-        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
-        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
-        assert_eq!(exit_code(ExitStatus::from_raw(255 << 8)), 255);
-        assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
-        assert_eq!(exit_code(ExitStatus::from_raw(11 | 0x80)), 139);
-    }
+    let program = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
+    Failure::new(code, format!("{}: {why}", program.to_string_lossy()))
 }

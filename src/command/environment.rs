@@ -1,7 +1,7 @@
 //! Options that were given as variables. What stands on the command line wins over them, and an
 //! empty variable is one that is not set.
 
-use super::args::{Args, OnLost, Run, Verb};
+use super::args::{Args, Leftovers, OnLost, Run, Verb};
 use super::duration;
 use super::failure::Failure;
 use super::output::shortened;
@@ -49,6 +49,12 @@ fn run(options: &mut Run, matches: &ArgMatches) -> Result<(), Failure> {
     }
     unless_given(&mut options.on_lost, "on_lost", matches, || {
         value("MEMLATCH_ON_LOST", on_lost)
+    })?;
+    unless_given(&mut options.leftovers, "leftovers", matches, || {
+        value("MEMLATCH_LEFTOVERS", leftovers)
+    })?;
+    unless_given(&mut options.grace, "grace", matches, || {
+        value("MEMLATCH_GRACE", duration::parse)
     })?;
     conflict_exit_code(&mut options.conflict_exit_code, matches)?;
     lease_and_label(&mut options.lease, &mut options.label, matches)
@@ -161,4 +167,8 @@ fn verbosity(text: &str) -> Result<u8, &'static str> {
 
 fn on_lost(text: &str) -> Result<OnLost, &'static str> {
     OnLost::from_str(text, false).map_err(|_| "write term, kill or ignore")
+}
+
+fn leftovers(text: &str) -> Result<Leftovers, &'static str> {
+    Leftovers::from_str(text, false).map_err(|_| "write wait, end or leave")
 }

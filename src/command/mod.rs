@@ -25,7 +25,9 @@ mod server;
 mod shell;
 mod shown;
 mod signals;
+mod startup;
 mod status;
+mod supervisor;
 mod table;
 mod text;
 mod trace;
@@ -47,8 +49,12 @@ use tokio::runtime::Runtime;
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os();
     // Before the parser of options: what follows is somebody else's command line.
-    if words.nth(1).is_some_and(|first| first == child::HELPER) {
-        return child::become_command(words).into();
+    match words.nth(1) {
+        Some(first) if first == supervisor::SUPERVISOR => {
+            return supervisor::supervise(words).into();
+        }
+        Some(first) if first == child::HELPER => return child::become_command(words).into(),
+        _ => {}
     }
     stop_scripts_at_panics();
     match parse() {
@@ -187,6 +193,9 @@ fn dispatch(args: Args) -> u8 {
         detailed: args.global.verbose > 0,
     };
     trace::install(voice, args.global.verbose);
+    if let Err(failure) = startup::check_descriptors() {
+        return not_begun(failure.report());
+    }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return not_begun(Failure::system("cannot start", &error).report()),

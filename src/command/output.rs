@@ -1,6 +1,7 @@
 //! What is written where: answers to stdout, everything else to stderr, a line each.
 
 use super::failure::{Failure, code};
+use super::startup;
 pub(super) use super::text::one_line;
 use nix::sys::signal::Signal;
 use std::io::{self, IsTerminal, Write};
@@ -45,7 +46,10 @@ pub(super) fn ask(text: &str) {
 /// Text on stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = startup::check_stdout();
+    let written = written
+        .and_then(|()| out.write_all(text.as_bytes()))
+        .and_then(|()| out.flush());
     written.map_err(|error| match error.kind() {
         // The reader has what it wanted, as in `memlatch … | head -1`.
         io::ErrorKind::BrokenPipe => Failure::silent(code::of_signal(Signal::SIGPIPE as i32)),

@@ -1,18 +1,17 @@
 //! `memlatch run`: a command under a lock.
 
-use super::args::{Global, Run};
-use super::child::Child;
+use super::args::{Global, OnLost, Run};
+use super::child::{self, Child};
 use super::failure::{Failure, code};
 use super::leases::{DefaultLease, Leases};
 use super::output::{self, Voice};
 use super::race::{First, race};
 use super::server;
 use super::signals::{FORWARDED, Signals};
-use super::watch::Watch;
+use super::watch::{GRACE, Rules, Watch};
 use core::time::Duration;
 use memlatch::{Client, Lock, LockError, LockGuard, LossReason, ReleaseOutcome};
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use tokio::time::{Instant, timeout};
 
 /// How long the way out may take when the server does not answer. What is left there then runs
@@ -22,6 +21,8 @@ const WAY_OUT: Duration = Duration::from_secs(1);
 pub(super) async fn run(global: &Global, options: Run, voice: Voice) -> Result<u8, Failure> {
     let job = Job::new(global, options, voice)?;
     let mut signals = Signals::listen(&FORWARDED)
+        .map_err(|error| Failure::system("cannot receive signals", &error))?;
+    child::reap_in_background()
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
     let builder = server::builder(global)?.max_lease(job.leases.longest);
     let connecting = builder.build();
@@ -83,7 +84,7 @@ impl Job {
             .lease(self.leases.lease)
             .label(&self.options.label);
         if let Some(longest) = self.options.max_hold {
-            lock = lock.max_hold(longest);
+            lock = lock.max_hold(longest.saturating_add(self.reserve()));
         }
         if let Some(shortest) = self.options.min_hold {
             lock = lock.min_hold(shortest);
@@ -118,17 +119,11 @@ impl Job {
             ("MEMLATCH_TOKEN", token(&guard)),
             ("MEMLATCH_SERVER", client.server()),
         ];
-        // In a group of its own, the command could not read from the terminal.
-        let grouped = !std::io::stdin().is_terminal();
-        let ended = match Child::spawn(&self.argv, &environment, grouped) {
+        let rules = self.rules(Instant::now());
+        let ended = match Child::spawn(&self.argv, &environment, rules.margin()) {
             Ok(child) => {
-                let watch = Watch {
-                    child,
-                    guard: &guard,
-                    signals,
-                    lease: self.leases.lease,
-                    on_lost: self.options.on_lost,
-                };
+                let argv = &self.argv;
+                let watch = Watch::new(child, argv, &guard, signals, self.voice, rules);
                 watch.until_the_end().await
             }
             Err(failure) => Err(failure),
@@ -151,6 +146,26 @@ impl Job {
                 .note(&format!("{why}; it is free when its lease has run out")),
         }
         Ok(ended.code)
+    }
+
+    fn rules(&self, held_since: Instant) -> Rules {
+        let limit = self.options.max_hold;
+        Rules {
+            lease: self.leases.lease,
+            on_lost: self.options.on_lost,
+            leftovers: self.options.leftovers,
+            grace: self.options.grace,
+            limit: limit.and_then(|longest| Some((held_since.checked_add(longest)?, longest))),
+        }
+    }
+
+    /// How much longer than `--max-hold` the lock is held: for as long as the command may take to
+    /// end, and not so short that this looks like a lease that is not renewed.
+    fn reserve(&self) -> Duration {
+        match self.options.on_lost {
+            OnLost::Ignore => Duration::ZERO,
+            OnLost::Term | OnLost::Kill => GRACE + self.rules(Instant::now()).margin(),
+        }
     }
 
     /// The lock, unless it is not to be had.
