@@ -16,6 +16,7 @@ mod list;
 mod live;
 mod man;
 mod output;
+mod patience;
 mod race;
 mod run;
 mod script;

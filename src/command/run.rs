@@ -5,12 +5,13 @@ use super::child::{self, Child};
 use super::failure::{Failure, code};
 use super::leases::{DefaultLease, Leases};
 use super::output::{self, Voice};
+use super::patience::Patience;
 use super::race::{First, race};
 use super::server;
 use super::signals::{FORWARDED, Signals};
 use super::watch::{GRACE, Rules, Watch};
 use core::time::Duration;
-use memlatch::{Client, Lock, LockError, LockGuard, LossReason, ReleaseOutcome};
+use memlatch::{Client, Lock, LockGuard, LossReason, ReleaseOutcome};
 use std::ffi::OsString;
 use tokio::time::{Instant, timeout};
 
@@ -24,13 +25,13 @@ pub(super) async fn run(global: &Global, options: Run, voice: Voice) -> Result<u
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
     child::reap_in_background()
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
-    let builder = server::builder(global)?.max_lease(job.leases.longest);
-    let connecting = builder.build();
+    let mut patience = job.patience();
+    let connecting = patience.connect(global, |builder| builder.max_lease(job.leases.longest));
     let client = match race(connecting, signals.ending()).await {
         First::A(client) => client?,
         First::B(signal) => return Ok(code::of_signal(signal as i32)),
     };
-    let done = job.run(&client, &mut signals).await;
+    let done = job.run(&client, &mut signals, &mut patience).await;
     // Also takes back what an acquisition that was given up may have left.
     let left_behind = !client.shutdown(WAY_OUT).await;
     // Who has been told of a worse thing needs not be told of this one.
@@ -78,7 +79,12 @@ impl Job {
         })
     }
 
-    async fn run(&self, client: &Client, signals: &mut Signals) -> Result<u8, Failure> {
+    async fn run(
+        &self,
+        client: &Client,
+        signals: &mut Signals,
+        patience: &mut Patience,
+    ) -> Result<u8, Failure> {
         let mut lock = client
             .lock(&self.name)
             .lease(self.leases.lease)
@@ -95,7 +101,7 @@ impl Job {
             self.name,
             client.server()
         ));
-        let guard = match race(self.acquire(&lock), signals.ending()).await {
+        let guard = match race(self.acquire(&lock, patience), signals.ending()).await {
             First::A(guard) => guard?,
             First::B(signal) => return Ok(code::of_signal(signal as i32)),
         };
@@ -168,31 +174,19 @@ impl Job {
         }
     }
 
+    fn patience(&self) -> Patience {
+        Patience::of(self.options.no_wait, self.options.wait, self.voice)
+    }
+
     /// The lock, unless it is not to be had.
-    async fn acquire(&self, lock: &Lock) -> Result<Option<LockGuard>, LockError> {
-        let wait = if self.options.no_wait {
-            Some(Duration::ZERO)
-        } else {
-            self.options.wait
-        };
-        let began = Instant::now();
+    async fn acquire(
+        &self,
+        lock: &Lock,
+        patience: &mut Patience,
+    ) -> Result<Option<LockGuard>, Failure> {
         loop {
-            let left = wait.map(|wait| wait.saturating_sub(began.elapsed()));
-            let guard = match left {
-                None => lock.acquire().await?,
-                Some(left) if left.is_zero() => match lock.try_acquire().await? {
-                    Some(guard) => guard,
-                    None => return Ok(None),
-                },
-                Some(left) => match lock.acquire_timeout(left).await {
-                    Ok(guard) => guard,
-                    Err(error) if error.is_timeout() => {
-                        // It knows who has it.
-                        self.voice.detail(&error.to_string());
-                        return Ok(None);
-                    }
-                    Err(error) => return Err(error),
-                },
+            let Some(guard) = patience.acquire(lock).await? else {
+                return Ok(None);
             };
             // This process may have stood still for longer than the lease.
             if guard.is_valid() {

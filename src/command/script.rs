@@ -4,6 +4,7 @@ use super::args::{Global, LOCK, OUTPUT, WAITING};
 use super::failure::{Failure, code};
 use super::leases::{self, DefaultLease, Leases};
 use super::output::{self, Voice};
+use super::patience::Patience;
 use super::race::{First, race};
 use super::shell::{self, Variables};
 use super::signals::{ENDING, Signals};
@@ -170,18 +171,15 @@ async fn acquired(global: &Global, options: Acquire, voice: Voice) -> Result<Acq
     leases.note(name, voice);
     let mut signals = Signals::listen(&ENDING)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
-    let builder = server::builder(global)?.max_lease(leases.longest);
     let ended_by = |signal| Acquired::NotHeld(code::of_signal(signal as i32));
-    let client = match race(builder.build(), signals.ending()).await {
+    let mut patience = Patience::of(options.no_wait, options.wait, voice);
+    let connecting = patience.connect(global, |builder| builder.max_lease(leases.longest));
+    let client = match race(connecting, signals.ending()).await {
         First::A(client) => client?,
         First::B(signal) => return Ok(ended_by(signal)),
     };
-    let done = match race(
-        held(&client, &options, leases.lease, voice),
-        signals.ending(),
-    )
-    .await
-    {
+    let acquiring = held(&client, &options, leases.lease, &mut patience, voice);
+    let done = match race(acquiring, signals.ending()).await {
         First::A(done) => done,
         First::B(signal) => Ok(ended_by(signal)),
     };
@@ -195,22 +193,12 @@ async fn held(
     client: &Client,
     options: &Acquire,
     lease: Duration,
+    patience: &mut Patience,
     voice: Voice,
 ) -> Result<Acquired, Failure> {
     let name = &options.name;
     let lock = client.lock(name).lease(lease).label(&options.label);
-    let guard = match (options.no_wait, options.wait) {
-        (false, None) => Some(lock.acquire().await?),
-        (false, Some(limit)) if !limit.is_zero() => match lock.acquire_timeout(limit).await {
-            Ok(guard) => Some(guard),
-            Err(error) if error.is_timeout() => {
-                voice.detail(&error.to_string());
-                None
-            }
-            Err(error) => return Err(error.into()),
-        },
-        _ => lock.try_acquire().await?,
-    };
+    let guard = patience.acquire(&lock).await?;
     let Some(guard) = guard else {
         // As flock(1) has it, the code says it all.
         voice.detail(&format!("lock `{name}`: not to be had"));

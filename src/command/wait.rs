@@ -3,6 +3,7 @@
 use super::args::{Global, OUTPUT, WAITING};
 use super::failure::{Failure, code};
 use super::output::{self, Voice};
+use super::patience::Patience;
 use super::{duration, server, shown};
 use core::time::Duration;
 use std::time::Instant;
@@ -46,13 +47,19 @@ pub(super) struct Wait {
 pub(super) async fn wait(global: &Global, options: Wait, voice: Voice) -> Result<u8, Failure> {
     let name = &options.name;
     server::check(global, name)?;
-    let client = server::builder(global)?.build().await?;
+    let mut patience = Patience::new(options.wait, voice);
+    let client = patience.connect(global, |builder| builder).await?;
     voice.detail(&format!(
         "lock `{name}`: waiting until {} has it free",
         client.server()
     ));
     let began = Instant::now();
-    let holder = client.wait_until_free(name, options.wait).await?;
+    let holder = loop {
+        match client.wait_until_free(name, patience.left()).await {
+            Ok(holder) => break holder,
+            Err(error) => patience.bear(error).await?,
+        }
+    };
     let waited = began.elapsed();
     if options.json {
         let mut fields = shown::object(name, holder.as_ref(), &client.server());

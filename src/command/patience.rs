@@ -1,0 +1,205 @@
+//! Waiting for a lock includes waiting for its server.
+
+use super::args::Global;
+use super::failure::{Failure, code};
+use super::output::Voice;
+use super::{server, startup};
+use core::error::Error;
+use core::time::Duration;
+use memlatch::net::{NetCause, NetError};
+use memlatch::{Builder, Client, ErrorKind, Lock, LockError, LockGuard};
+use std::io;
+use std::time::Instant;
+use tokio::time::{sleep, timeout};
+
+/// Pause between two attempts to reach the server.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The server is away for so long when it is first said. The next time is twice as far away, and so
+/// on.
+const FIRST_REMARK: Duration = Duration::from_secs(1);
+
+/// The longest time between two remarks.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// Limits how long a caller waits for a lock and for its server.
+#[derive(Debug)]
+pub(super) struct Patience {
+    began: Instant,
+    limit: Option<Duration>,
+    voice: Voice,
+    /// Since when the server has been away, and when that is said next.
+    away: Option<(Instant, Remarks)>,
+}
+
+impl Patience {
+    /// Without a limit, waits for ever. A limit of zero means one attempt.
+    pub(super) fn new(limit: Option<Duration>, voice: Voice) -> Self {
+        Self {
+            began: Instant::now(),
+            limit,
+            voice,
+            away: None,
+        }
+    }
+
+    /// As the options `--no-wait` and `--wait` have it.
+    pub(super) fn of(no_wait: bool, wait: Option<Duration>, voice: Voice) -> Self {
+        let limit = match no_wait {
+            true => Some(Duration::ZERO),
+            false => wait,
+        };
+        Self::new(limit, voice)
+    }
+
+    /// What is left of the limit.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let limit = self.limit?;
+        Some(limit.saturating_sub(self.began.elapsed()))
+    }
+
+    /// A client of the server that the options name, as soon as it can be reached.
+    pub(super) async fn connect(
+        &mut self,
+        global: &Global,
+        adjust: impl Fn(Builder<Client>) -> Builder<Client>,
+    ) -> Result<Client, Failure> {
+        loop {
+            let building = adjust(server::builder(global)?).build();
+            let built = match self.left() {
+                Some(left) if !left.is_zero() => match timeout(left, building).await {
+                    Ok(built) => built,
+                    Err(_) => return Err(self.over()),
+                },
+                _ => building.await,
+            };
+            match built {
+                Ok(client) => {
+                    self.reached();
+                    return Ok(client);
+                }
+                Err(error) => self.bear(error).await?,
+            }
+        }
+    }
+
+    /// The lock, unless another holds it for too long.
+    pub(super) async fn acquire(&mut self, lock: &Lock) -> Result<Option<LockGuard>, Failure> {
+        loop {
+            let attempt = match self.left() {
+                None => lock.acquire().await.map(Some),
+                Some(left) if left.is_zero() => lock.try_acquire().await,
+                Some(left) => lock.acquire_timeout(left).await.map(Some),
+            };
+            match attempt {
+                Ok(guard) => {
+                    self.reached();
+                    return Ok(guard);
+                }
+                Err(error) if error.is_timeout() => {
+                    // It knows who has it.
+                    self.voice.detail(&error.to_string());
+                    return Ok(None);
+                }
+                Err(error) => self.bear(error).await?,
+            }
+        }
+    }
+
+    /// Waits before another attempt, or returns the error if there is to be none.
+    pub(super) async fn bear(&mut self, error: LockError) -> Result<(), Failure> {
+        if let Some(shortage) = io_cause(&error).filter(|cause| startup::is_shortage(cause)) {
+            return Err(Failure::system("cannot connect", shortage));
+        }
+        let left = self.left().unwrap_or(Duration::MAX);
+        if left.is_zero() || !may_pass(&error) {
+            return Err(error.into());
+        }
+        let now = Instant::now();
+        let (since, remarks) = self.away.get_or_insert((now, Remarks(FIRST_REMARK)));
+        if remarks.is_due(now.duration_since(*since)) {
+            self.voice.note(&format!("{error}; trying again"));
+        }
+        sleep(PAUSE.min(left)).await;
+        Ok(())
+    }
+
+    /// The server has answered.
+    pub(super) fn reached(&mut self) {
+        if let Some((_, remarks)) = self.away.take() {
+            if remarks.0 > FIRST_REMARK {
+                self.voice.note("the server answers again");
+            }
+        }
+    }
+
+    fn over(&self) -> Failure {
+        Failure::new(
+            code::UNAVAILABLE,
+            format!(
+                "the server does not answer within {:.1?}",
+                self.limit.unwrap_or_default()
+            ),
+        )
+    }
+}
+
+/// How long the server must be away before this is said again.
+#[derive(Debug)]
+struct Remarks(Duration);
+
+impl Remarks {
+    fn is_due(&mut self, away: Duration) -> bool {
+        let due = away >= self.0;
+        if due {
+            self.0 = away + away.clamp(FIRST_REMARK, LONGEST_SILENCE);
+        }
+        due
+    }
+}
+
+/// Whether another attempt may succeed without anybody's doing.
+fn may_pass(error: &LockError) -> bool {
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unknown) {
+        return false;
+    }
+    match net_error(error).map(|error| &error.cause) {
+        Some(NetCause::Connect(cause) | NetCause::Io(cause)) => !matches!(
+            cause.kind(),
+            // What TLS, the file system and the system call say of a wrong setting.
+            io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied
+        ),
+        Some(cause) => !matches!(
+            cause,
+            NetCause::Decode { .. } | NetCause::TooMuch | NetCause::Unauthenticated
+        ),
+        None => true,
+    }
+}
+
+fn net_error(error: &LockError) -> Option<&NetError> {
+    error.source()?.downcast_ref()
+}
+
+fn io_cause(error: &LockError) -> Option<&io::Error> {
+    match &net_error(error)?.cause {
+        NetCause::Connect(error) | NetCause::Io(error) => Some(error),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remarks_become_rarer_and_do_not_end() {
+        let mut remarks = Remarks(FIRST_REMARK);
+        let seconds = (0..600).filter(|s| remarks.is_due(Duration::from_secs(*s)));
+        let seconds: Vec<u64> = seconds.collect();
+        assert_eq!(seconds[..8], [1, 2, 4, 8, 16, 32, 64, 124]);
+        assert!(seconds.len() > 12, "{seconds:?}");
+    }
+}
