@@ -35,6 +35,11 @@ mod leases;
 mod list;
 #[path = "command/loss.rs"]
 mod loss;
+#[cfg(target_os = "linux")]
+#[path = "command/parity.rs"]
+mod parity;
+#[path = "command/patience.rs"]
+mod patience;
 #[path = "command/refusals.rs"]
 mod refusals;
 #[path = "command/script.rs"]
@@ -45,6 +50,12 @@ mod secrets;
 mod serve;
 #[path = "command/status.rs"]
 mod status;
+#[cfg(target_os = "linux")]
+#[path = "command/supervisor.rs"]
+mod supervisor;
+#[cfg(target_os = "linux")]
+#[path = "command/terminal.rs"]
+mod terminal;
 #[path = "command/tool.rs"]
 mod tool;
 #[path = "command/wait.rs"]

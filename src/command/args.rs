@@ -161,10 +161,21 @@ pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
 
 /// Run a command while holding a lock
 ///
-/// The command inherits stdin, stdout and stderr, and finds in its environment MEMLATCH_NAME, the
-/// fencing token as MEMLATCH_TOKEN, and MEMLATCH_SERVER. Signals are passed on to it. The lock is
-/// renewed for as long as it runs and given back when it ends, however it ends. Should memlatch
-/// itself be killed, the command gets SIGTERM (on Linux).
+/// The command runs as it would without memlatch: same streams, terminal, process group and signal
+/// settings. Its environment has MEMLATCH_NAME, the fencing token as MEMLATCH_TOKEN, and
+/// MEMLATCH_SERVER. The lock is renewed for as long as the command and what it has started run, and
+/// given back then.
+///
+/// SIGTERM, SIGHUP, SIGINT and SIGQUIT are passed on to the command and all that it has started
+/// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
+/// itself is killed, all of them get SIGTERM, and SIGKILL after a quarter of the lease or 2 seconds,
+/// whichever is less. Not covered: processes that memlatch may not signal, such as those of sudo or
+/// su, and processes that outlive memlatch when its supervisor is killed at the same time. On
+/// systems other than Linux only the command itself is signalled and waited for.
+///
+/// A command that is stopped keeps the lock, which is renewed. When the terminal stops the job
+/// (Ctrl-Z), memlatch stops as well and renews nothing: if the lease has run out when the job is
+/// continued, the lock is lost.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "memlatch run [OPTIONS] NAME [--] COMMAND [ARGS]...\n       \
@@ -179,9 +190,10 @@ Exit codes:
   the command's own, or 128+N when signal N ended it
   1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
   64   the command line cannot be used
-  69   the server is unreachable, unfit, or was started or flushed too recently
+  69   the server is unreachable (-n) or was for too long (-w), is unfit, or was started or
+       flushed too recently
   71   the system refuses something
-  120  the lock was lost while the command ran
+  120  the lock was lost while the command ran, or --max-hold was reached
   126  the command cannot be executed
   127  the command is not there
 

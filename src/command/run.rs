@@ -126,7 +126,7 @@ impl Job {
             ("MEMLATCH_SERVER", client.server()),
         ];
         let rules = self.rules(Instant::now());
-        let ended = match Child::spawn(&self.argv, &environment, rules.margin()) {
+        let ended = match Child::spawn(&self.argv, &environment, rules.warning()) {
             Ok(child) => {
                 let argv = &self.argv;
                 let watch = Watch::new(child, argv, &guard, signals, self.voice, rules);

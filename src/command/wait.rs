@@ -47,13 +47,13 @@ pub(super) struct Wait {
 pub(super) async fn wait(global: &Global, options: Wait, voice: Voice) -> Result<u8, Failure> {
     let name = &options.name;
     server::check(global, name)?;
+    let began = Instant::now();
     let mut patience = Patience::new(options.wait, voice);
     let client = patience.connect(global, |builder| builder).await?;
     voice.detail(&format!(
         "lock `{name}`: waiting until {} has it free",
         client.server()
     ));
-    let began = Instant::now();
     let holder = loop {
         match client.wait_until_free(name, patience.left()).await {
             Ok(holder) => break holder,

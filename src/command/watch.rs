@@ -82,9 +82,14 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// How long the command may take to end when its lease is not renewed.
+    pub(super) fn warning(&self) -> Duration {
+        (self.lease / 4).min(WARNING)
+    }
+
     /// How long before the end of the lease the command is ended.
     pub(super) fn margin(&self) -> Duration {
-        let warning = (self.lease / 4).min(WARNING);
+        let warning = self.warning();
         match self.on_lost {
             OnLost::Term => warning,
             // SIGKILL needs less time than a polite end, which leaves more for a last renewal.
@@ -317,7 +322,7 @@ impl<'a> Watch<'a> {
     }
 
     fn limit_reached(&mut self, length: Duration) {
-        let why = format!("held for {length:.1?}, which is the most (--max-hold)");
+        let why = format!("the maximum hold of {length:.1?} was reached (--max-hold)");
         self.act(&why, GRACE);
     }
 

@@ -157,10 +157,10 @@ fn a_server_that_is_down_is_told_apart() {
     let address = nowhere();
     let bench = Bench::new(&address);
     for words in [
-        &["run", "x", "touch", "intruder"][..],
-        &["run", "-n", "x", "touch", "intruder"],
+        &["run", "-n", "x", "touch", "intruder"][..],
+        &["acquire", "-n", "x"],
         &["status", "x"],
-        &["wait", "x"],
+        &["wait", "-w0", "x"],
         &["list"],
         &["watch"],
         &["break", "--yes", "x"],
@@ -199,7 +199,10 @@ fn a_server_that_speaks_something_else_is_told_apart() {
             }
         });
         let bench = Bench::new(&address);
-        for words in [&["run", "x", "touch", "intruder"][..], &["status", "x"]] {
+        for words in [
+            &["run", "-n", "x", "touch", "intruder"][..],
+            &["status", "x"],
+        ] {
             let done = bench.run(words);
             done.assert_refused(69, &address);
             assert!(done.took < AT_ONCE, "{answer:?}: {done:?}");

@@ -51,7 +51,7 @@ fn a_lock_is_held_between_commands() {
         );
         let late = bench.run(&["acquire", "-w", "200ms", "a b"]);
         assert_eq!((late.code(), late.err.as_str()), (1, ""), "{late:?}");
-        assert!(late.took >= Duration::from_millis(200) && late.took < AT_ONCE);
+        assert!(late.lived >= Duration::from_millis(200) && late.took < AT_ONCE);
 
         let renewed = with_parts(&bench, &["renew", "--json"], &parts);
         assert_eq!(renewed.code(), 0, "{server}: {renewed:?}");
@@ -168,7 +168,7 @@ fn what_cannot_be_used_is_named() {
     let nobody = ["--server", "127.0.0.1:1", "release", &parts];
     bench.run(&nobody).assert_refused(69, "127.0.0.1:1");
     bench
-        .run(&["--server", "127.0.0.1:1", "acquire", "x"])
+        .run(&["--server", "127.0.0.1:1", "acquire", "-n", "x"])
         .assert_refused(69, "127.0.0.1:1");
     // Whatever was wrong, nobody reads the parts in what is said.
     let nonce = parts.split(' ').nth(3).expect("a nonce");

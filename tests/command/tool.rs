@@ -82,6 +82,12 @@ impl Bench {
         }
     }
 
+    /// A name that no other test uses.
+    pub(crate) fn name(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -114,14 +120,28 @@ impl Bench {
     /// The program, in the folder, with the server and without what the environment of the tests
     /// may say.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_memlatch"));
+        let mut command = self.environment(Command::new(env!("CARGO_BIN_EXE_memlatch")));
+        command.args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Any program with this folder and environment.
+    pub(crate) fn environment(&self, mut command: Command) -> Command {
         forget_variables(&mut command);
         command
-            .args(words)
             .current_dir(&self.folder)
             .env_remove("SHELL")
             .env("MEMLATCH_SERVER", &self.server)
-            .env("MEMLATCH_RESTART_GUARD", "off")
+            .env("MEMLATCH_RESTART_GUARD", "off");
+        command
+    }
+
+    /// A script of sh(1) with the program as `$M`, to be run in the folder.
+    pub(crate) fn script(&self, script: &str) -> Command {
+        let mut command = self.environment(Command::new("sh"));
+        command
+            .args(["-c", script])
+            .env("M", env!("CARGO_BIN_EXE_memlatch"))
             .stdin(Stdio::null());
         command
     }
@@ -137,13 +157,19 @@ impl Bench {
             self.path(&format!("out-{number}")),
             self.path(&format!("err-{number}")),
         );
+        let began = Instant::now();
         // Files and not pipes: a process that outlives the program cannot keep the test waiting.
         let child = command
             .stdout(File::create(&out).expect("a file"))
             .stderr(File::create(&err).expect("a file"))
             .spawn()
             .expect("the program can be started");
-        Running { child, out, err }
+        Running {
+            child,
+            began,
+            out,
+            err,
+        }
     }
 
     /// The program on a terminal of its own, with what is typed there as a pipe. Nothing where
@@ -212,6 +238,7 @@ impl Drop for Bench {
 
 pub(crate) struct Running {
     child: Child,
+    began: Instant,
     out: PathBuf,
     err: PathBuf,
 }
@@ -258,6 +285,7 @@ impl Running {
             out,
             err,
             took: began.elapsed(),
+            lived: self.began.elapsed(),
         }
     }
 }
@@ -280,7 +308,10 @@ pub(crate) struct Done {
     pub(crate) status: ExitStatus,
     pub(crate) out: String,
     pub(crate) err: String,
+    /// How long was waited for its end.
     pub(crate) took: Duration,
+    /// How long it ran.
+    pub(crate) lived: Duration,
 }
 
 impl Done {

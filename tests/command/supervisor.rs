@@ -1,0 +1,452 @@
+//! All that the command starts, and what becomes of it.
+
+use crate::terminal::Terminal;
+use crate::tool::{Bench, Running, is_ignored, newest, runs, state, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::Command;
+
+/// Starts a process in a session of its own, whose parent ends at once, as daemons do. It needs
+/// some time to end after SIGTERM, and notes when it has.
+const DAEMON: &str = "(setsid sh -c 'trap \"until [ -e let-go ]; do sleep 0.02; done; touch cleaned; exit\" TERM; \
+     echo $$ >daemon; while :; do sleep 0.02; done' >/dev/null 2>&1 &)";
+
+/// A process that SIGTERM does not end.
+const STUBBORN: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ >daemon; while :; do sleep 0.02; done' >/dev/null 2>&1 &)";
+
+/// Says that it runs, and does so until it is told to end.
+const WORKER: &str = "echo $$ >pid; while :; do sleep 0.02; done";
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("the process runs");
+}
+
+/// The only child of a process.
+fn child_of(pid: i32) -> i32 {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).expect("a process that runs");
+    children.trim().parse().expect("one child")
+}
+
+/// Checks that the lock is held by somebody else.
+fn assert_held(bench: &Bench, name: &str) {
+    let done = bench.run(&["run", "-n", name, "true"]);
+    assert_eq!(done.code(), 1, "{name} is free: {}", done.err);
+}
+
+fn wait_for_end(running: Running, code: i32, bench: &Bench) {
+    let done = running.finish();
+    assert_eq!(done.code(), code, "{done:?}");
+    bench.assert_free("x");
+}
+
+/// `kill -9` of memlatch: nobody renews, so nothing may go on, wherever it has gone.
+#[test]
+fn everything_ends_when_memlatch_is_killed() {
+    let Some(server) = newest() else { return };
+    for daemon in [DAEMON, STUBBORN] {
+        let bench = Bench::new(&server.url());
+        let script =
+            format!("{daemon}\nsh -c 'echo $$ >inner; while :; do sleep 0.02; done' & {WORKER}");
+        let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", &script]);
+        let pids = ["pid", "inner", "daemon"].map(|name| bench.await_pid(name));
+        bench.let_go();
+        running.signal(Signal::SIGKILL);
+        assert!(running.finish().status.code().is_none());
+        for pid in pids {
+            until("it has ended", || !runs(pid));
+        }
+    }
+}
+
+/// A command that is stopped cannot act on a signal before it is continued.
+#[test]
+fn a_stopped_command_ends_when_memlatch_is_killed() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", WORKER]);
+    let pid = bench.await_pid("pid");
+    signal(pid, Signal::SIGSTOP);
+    running.signal(Signal::SIGKILL);
+    assert!(running.finish().status.code().is_none());
+    until("it has ended", || !runs(pid));
+}
+
+/// The supervisor can be killed as well; memlatch is there still.
+#[test]
+fn everything_ends_when_the_supervisor_is_killed() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!("{STUBBORN}\n{WORKER}");
+    let running = bench.start(&["run", "x", "sh", "-c", &script]);
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    signal(child_of(running.pid()), Signal::SIGKILL);
+    running
+        .finish()
+        .assert_refused(71, "supervisor of the command was killed");
+    for pid in pids {
+        assert!(!runs(pid));
+    }
+    bench.assert_free("x");
+}
+
+/// All are told, and the lock is held until the last of them is gone.
+#[test]
+fn signals_reach_everything_and_its_end_is_waited_for() {
+    let Some(server) = newest() else { return };
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+    ] {
+        if is_ignored(signal) {
+            continue;
+        }
+        let bench = Bench::new(&server.url());
+        let name = signal.as_str().trim_start_matches("SIG");
+        // A shell ignores SIGINT and SIGQUIT for what it puts into the background.
+        let script = format!("{}\n{WORKER}", DAEMON.replace("TERM;", &format!("{name};")))
+            .replace("setsid sh", "setsid env --default-signal sh");
+        let running = bench.start(&["run", "x", "sh", "-c", &script]);
+        let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+        running.signal(signal);
+        until("the command has ended", || !runs(pids[0]));
+        assert!(runs(pids[1]), "{signal}");
+        assert_held(&bench, "x");
+        bench.let_go();
+        wait_for_end(running, 128 + signal as i32, &bench);
+        assert!(bench.has("cleaned") && !runs(pids[1]), "{signal}");
+    }
+}
+
+/// What is asked to end and does not is killed when its time is over.
+#[test]
+fn stubborn_leftovers_are_killed_after_the_grace_period() {
+    let Some(server) = newest() else { return };
+    for words in [
+        &["run", "--grace", "200ms", "x", "sh", "-c"][..],
+        &[
+            "run",
+            "--grace",
+            "200ms",
+            "--leftovers",
+            "end",
+            "x",
+            "sh",
+            "-c",
+        ],
+    ] {
+        let bench = Bench::new(&server.url());
+        let ends = words.contains(&"end");
+        let work = if ends {
+            "until [ -e daemon ]; do sleep 0.02; done"
+        } else {
+            WORKER
+        };
+        let script = format!("{STUBBORN}\n{work}");
+        let running = bench.start(&[words, &[&script]].concat());
+        let pid = bench.await_pid("daemon");
+        if !ends {
+            bench.await_file("pid");
+            running.signal(Signal::SIGTERM);
+        }
+        wait_for_end(running, if ends { 0 } else { 143 }, &bench);
+        assert!(!runs(pid));
+    }
+}
+
+/// The default: as with flock(1), the lock is held for as long as anything runs under it.
+#[test]
+fn leftovers_are_waited_for_with_the_lock_held() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let leftover = "(setsid sh -c 'echo $$ >daemon; until [ -e let-go ]; do sleep 0.02; done' &)";
+    let script = format!("{leftover}; echo $$ >pid; exit 5");
+    let running = bench.start(&["run", "x", "sh", "-c", &script]);
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    until("the command has ended", || !runs(pids[0]));
+    assert_held(&bench, "x");
+    until("it is said", || {
+        running.err().contains("that it has left running")
+    });
+    bench.let_go();
+    wait_for_end(running, 5, &bench);
+    assert!(!runs(pids[1]));
+}
+
+/// The same, and then a signal that asks to end.
+#[test]
+fn leftovers_that_are_waited_for_are_told_of_signals() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!("{DAEMON}; echo $$ >pid");
+    let running = bench.start(&["run", "x", "sh", "-c", &script]);
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    until("the command has ended", || !runs(pids[0]));
+    running.signal(Signal::SIGTERM);
+    bench.let_go();
+    wait_for_end(running, 0, &bench);
+    assert!(bench.has("cleaned") && !runs(pids[1]));
+}
+
+#[test]
+fn leftovers_are_ended_if_that_is_wanted() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!("{DAEMON}; until [ -e daemon ]; do sleep 0.02; done; exit 6");
+    let mut command = bench.command(&["run", "x", "sh", "-c", &script]);
+    let running = bench.spawn(command.env("MEMLATCH_LEFTOVERS", "end"));
+    let pid = bench.await_pid("daemon");
+    bench.let_go();
+    wait_for_end(running, 6, &bench);
+    assert!(bench.has("cleaned") && !runs(pid));
+}
+
+#[test]
+fn leftovers_are_left_alone_if_that_is_wanted() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!("{DAEMON}; until [ -e daemon ]; do sleep 0.02; done; exit 6");
+    let running = bench.start(&["run", "--leftovers", "leave", "x", "sh", "-c", &script]);
+    let pid = bench.await_pid("daemon");
+    wait_for_end(running, 6, &bench);
+    assert!(runs(pid) && !bench.has("let-go"));
+    signal(pid, Signal::SIGKILL);
+}
+
+/// A loss ends what the command has left, too.
+#[test]
+fn a_loss_ends_leftovers() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!("{DAEMON}; echo $$ >pid; exit 6");
+    let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", &script]);
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    until("the command has ended", || !runs(pids[0]));
+    bench.let_go();
+    server.flush_all();
+    let done = running.finish();
+    assert_eq!(done.code(), 120, "{done:?}");
+    assert!(bench.has("cleaned") && !runs(pids[1]));
+}
+
+/// On a terminal, a key reaches the command by itself; what `kill` sends does not.
+#[test]
+fn on_a_terminal_signals_from_elsewhere_reach_everything_once() {
+    let Some(server) = newest() else { return };
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+    ] {
+        let bench = Bench::new(&server.url());
+        let name = signal.as_str().trim_start_matches("SIG");
+        let script = format!(
+            "$M run x sh -c 'sh -c \"trap \\\"echo inner >>inner; exit 3\\\" {name}; echo \\$\\$ >inner-pid; \
+               while :; do sleep 0.02; done\"; trap \"echo outer >>outer\" {name}; :' & \
+             echo $! >memlatch; wait $!; echo $? >code"
+        );
+        // A job of its own, so that the shell does not ignore anything for it.
+        let script = format!("set -m; {script}");
+        let terminal = Terminal::run(&bench, &script);
+        let memlatch = bench.await_pid("memlatch");
+        let inner = bench.await_pid("inner-pid");
+        kill(Pid::from_raw(memlatch), signal).expect("memlatch runs");
+        bench.await_file("code");
+        until("the inner one has ended", || !runs(inner));
+        let told = fs::read_to_string(bench.path("inner")).expect("the inner one was told");
+        assert_eq!(told, "inner\n", "{signal}");
+        bench.assert_free("x");
+        terminal.finish();
+    }
+}
+
+/// Ctrl-Z: the shell gets its prompt, and after `fg` everything goes on.
+#[test]
+fn on_a_terminal_the_job_is_stopped_and_continued() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = "set -m
+        $M run --lease 5m x bash -c '(setsid sh -c \"echo \\$\\$ >daemon; until [ -e let-go ]; do sleep 0.02; done\" &)
+            echo $$ >pid; until [ -e let-go ]; do sleep 0.02; done; exit 5'
+        echo $? >stopped
+        until [ -e continue ]; do sleep 0.02; done
+        fg
+        echo $? >code";
+    let terminal = Terminal::start(&bench, &["bash", "-c", script]);
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    terminal.type_keys("\x1a");
+    assert_eq!(bench.await_pid("stopped"), 128 + Signal::SIGTSTP as i32 - 1);
+    for pid in pids {
+        until("it stands still", || state(pid) == Some('T'));
+    }
+    bench.let_go();
+    bench.make("continue");
+    assert_eq!(bench.await_pid("code"), 5);
+    let (_, shown) = terminal.finish();
+    assert!(!shown.contains("lost"), "{shown}");
+    bench.assert_free("x");
+}
+
+/// Nobody may wonder why nothing happens.
+#[test]
+fn a_command_that_is_stopped_is_told_of_once() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = "echo $$ >pid; until [ -e let-go ]; do sleep 0.02; done";
+    let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", script]);
+    let pid = bench.await_pid("pid");
+    for _ in 0..2 {
+        signal(pid, Signal::SIGSTOP);
+        until("it is said", || {
+            running
+                .err()
+                .contains(&format!("process {pid}) was stopped by SIGSTOP"))
+        });
+        assert_held(&bench, "x");
+        signal(pid, Signal::SIGCONT);
+    }
+    bench.let_go();
+    let done = running.finish();
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(done.err.lines().count(), 1, "{done:?}");
+}
+
+/// Started by a parent that does not want to know of its children.
+#[test]
+fn the_exit_code_is_known_although_sigchld_is_ignored() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let done = bench
+        .spawn(&mut bench.script("exec env --ignore-signal=CHLD $M run -n x sh -c 'exit 7'"))
+        .finish();
+    assert_eq!((done.code(), done.err.as_str()), (7, ""));
+}
+
+/// As process 1 of a container.
+#[test]
+fn as_process_1_it_reaps_what_nobody_waits_for() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let possible = Command::new("unshare").args(unshare).arg("true").output();
+    if !possible.as_ref().is_ok_and(|done| done.status.success()) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must run this test: {possible:?}"
+        );
+        println!("NOT RUN: `unshare --pid` needs root and util-linux: {possible:?}");
+        return;
+    }
+    // Orphans of the command, and one that has come from outside: its parent is process 1.
+    let script = "for i in 1 2 3 4 5; do (sh -c 'echo ended >>orphans' &); done; touch held; \
+                  until [ $(grep -c ended orphans) = 5 ]; do sleep 0.02; done; \
+                  until [ -e let-go ]; do sleep 0.02; done; \
+                  until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.02; done; exit 7";
+    let mut command = bench.environment(Command::new("unshare"));
+    command
+        .args(unshare)
+        .arg(env!("CARGO_BIN_EXE_memlatch"))
+        .args(["run", "x", "sh", "-c", script])
+        .stdin(std::process::Stdio::null());
+    let running = bench.spawn(&mut command);
+    bench.await_file("held");
+    let first = child_of(running.pid());
+    let entered = Command::new("nsenter")
+        .args(["--pid", "--mount", "--target", &first.to_string()])
+        .args(["sh", "-c", "(sh -c 'sleep 0.1' &)"])
+        .status();
+    assert!(entered.is_ok_and(|status| status.success()));
+    bench.let_go();
+    let done = running.finish();
+    assert_eq!((done.code(), done.err.as_str()), (7, ""), "{done:?}");
+    bench.assert_free("x");
+}
+
+/// A process that the system refuses is no fault of the command.
+#[test]
+fn a_refused_process_is_told_apart_from_a_bad_command() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    // Root may start as many as it likes, so the program is run by somebody else there, who must
+    // be able to reach it.
+    let folder = std::env::temp_dir().join(format!("memlatch-refused-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join("memlatch");
+    fs::copy(env!("CARGO_BIN_EXE_memlatch"), &program).expect("a copy");
+    let become_somebody = match rustix::process::geteuid().is_root() {
+        true => "setpriv --reuid=64007 --regid=64007 --clear-groups",
+        false => "",
+    };
+    let script = format!(
+        "cd /; exec {become_somebody} prlimit --nproc=1 '{}' run -n x true",
+        program.display()
+    );
+    let done = bench.spawn(&mut bench.script(&script)).finish();
+    let _ = fs::remove_dir_all(&folder);
+    done.assert_refused(71, "cannot start a process for the command");
+    bench.assert_free("x");
+}
+
+/// Every verb says what is missing where there are too few descriptors, and none panics.
+#[test]
+fn few_descriptors_are_an_error_of_every_verb() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    for words in [
+        "run -n x true",
+        "acquire -n x",
+        "renew 'p1 x'",
+        "release 'p1 x'",
+        "status x",
+        "wait -w0 x",
+        "list",
+        "watch --count 1",
+        "break --yes x",
+        "doctor",
+        "bench --seconds 0.1",
+        "serve -p 0",
+        "demo --seconds 0.1",
+    ] {
+        for limit in [6, 9, 13, 17, 21] {
+            let script = format!("ulimit -n {limit}; exec $M {words}");
+            let done = bench.spawn(&mut bench.script(&script)).finish();
+            done.assert_refused(71, "too few file descriptors");
+        }
+    }
+    // Where there are just enough to begin with, a later shortage is no panic either.
+    for limit in 22..40 {
+        let script = format!("ulimit -n {limit}; exec $M run -n x true");
+        let done = bench.spawn(&mut bench.script(&script)).finish();
+        assert!(
+            matches!(done.code(), 0 | 71) && !done.err.contains("panicked"),
+            "{limit}: {done:?}"
+        );
+    }
+}
+
+/// Nobody could release a lock whose parts were lost.
+#[test]
+fn without_standard_output_nothing_is_acquired() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    for script in [
+        "exec $M acquire -n x >&-",
+        "exec $M acquire -n --json x >&-",
+        "exec $M acquire -n x >/dev/full",
+        "exec $M acquire -n x </dev/null >&- 2>&-",
+    ] {
+        let done = bench.spawn(&mut bench.script(script)).finish();
+        assert_eq!(done.code(), 74, "{script}: {done:?}");
+        bench.assert_free("x");
+    }
+    // A closed standard error or input is no reason to fail.
+    for script in ["exec $M acquire -n a 2>&-", "exec $M acquire -n b <&-"] {
+        let done = bench.spawn(&mut bench.script(script)).finish();
+        assert_eq!(done.code(), 0, "{script}: {done:?}");
+        assert!(done.out.contains("MEMLATCH_PARTS="), "{done:?}");
+    }
+}
