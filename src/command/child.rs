@@ -7,7 +7,7 @@ use super::supervisor::{self, FRAME, Order, Report};
 use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, execvp, getpid, getppid};
 use rustix::io::FdFlags;
 use rustix::process::{WaitOptions, wait};
@@ -131,6 +131,9 @@ impl Child {
 /// is inherited if SIGCHLD is ignored.
 pub(super) fn reap_in_background() -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    children.thread_unblock()?;
     tokio::spawn(async move {
         reap();
         while ended.recv().await.is_some() {

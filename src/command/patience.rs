@@ -75,6 +75,10 @@ impl Patience {
             };
             match built {
                 Ok(client) => {
+                    if self.away.is_none() {
+                        // A server that is there takes nothing from the time for the lock.
+                        self.began = Instant::now();
+                    }
                     self.reached();
                     return Ok(client);
                 }

@@ -242,7 +242,9 @@ impl<'a> Watch<'a> {
             // Without the lock there is nothing that they are waited for.
             (Phase::Holding, Leftovers::Leave) | (Phase::Regardless, _) => return true,
         }
-        self.remark_at = Some(Instant::now() + REMARK);
+        if self.phase == Phase::Holding {
+            self.remark_at = Some(Instant::now() + REMARK);
+        }
         false
     }
 

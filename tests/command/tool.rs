@@ -32,6 +32,18 @@ fn forget_variables(command: &mut Command) {
     }
 }
 
+/// Says that a test is not run here. CI has all that is needed.
+pub(crate) fn not_run(why: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI must run this test: {why}"
+    );
+    #[allow(clippy::print_stderr)]
+    {
+        eprintln!("NOT RUN: {why}");
+    }
+}
+
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
