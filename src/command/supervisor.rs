@@ -393,14 +393,19 @@ pub(super) fn adopt_orphans() {
 
 /// Sends a signal to all descendants of `root`, parents before their children.
 ///
-/// A process that is started meanwhile is found by another look, as long as there are new ones.
+/// One that cannot be handled is also sent to those that are started meanwhile. Of others this
+/// would hit what a handler starts to clean up.
 pub(super) fn signal_all(root: Pid, signal: i32) {
     const LOOKS: usize = 16;
     let Ok(signal) = Signal::try_from(signal) else {
         return;
     };
+    let looks = match signal {
+        Signal::SIGKILL | Signal::SIGSTOP => LOOKS,
+        _ => 1,
+    };
     let mut told = HashSet::new();
-    for _ in 0..LOOKS {
+    for _ in 0..looks {
         let mut news = false;
         for pid in descendants(root) {
             if told.insert(pid) {

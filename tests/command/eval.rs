@@ -55,7 +55,7 @@ const FORMS: [&str; 20] = [
     r#"eval "$(memlatch acquire -n -E 7 ev)""#,
     r#"eval "$(memlatch acquire -n --bogus ev)""#,
     r#"eval "$(memlatch acquire -n --lease 1ms ev)""#,
-    r#"eval "$(memlatch --server 127.0.0.1:1 acquire free)""#,
+    r#"eval "$(memlatch --server 127.0.0.1:1 acquire -n free)""#,
     r#"eval "$(MEMLATCH_WAIT=soon memlatch acquire free)""#,
     r#"eval "$(memlatch renew 'p1 nonsense')""#,
     // Without descriptors to spare, it cannot start.

@@ -219,7 +219,11 @@ fn closed_connection_gets_a_hint() {
     for binary in crate::memcached::required() {
         let server = binary.start(&["-B", "binary"]);
         let bench = Bench::new(&server.url());
-        for words in [&["run", "x", "true"][..], &["status", "x"], &["doctor"]] {
+        for words in [
+            &["run", "-n", "x", "true"][..],
+            &["status", "x"],
+            &["doctor"],
+        ] {
             bench.run(words).assert_refused(69, hint);
         }
     }
