@@ -8,7 +8,7 @@ use super::output::{self, Voice};
 use super::patience::Patience;
 use super::race::{First, race};
 use super::server;
-use super::signals::{FORWARDED, Signals};
+use super::signals::{FORWARDED, STOPPING, Signals};
 use super::watch::{GRACE, Rules, Watch};
 use core::time::Duration;
 use memlatch::{Client, Lock, LockGuard, LossReason, ReleaseOutcome};
@@ -126,6 +126,9 @@ impl Job {
             ("MEMLATCH_SERVER", client.server()),
         ];
         let rules = self.rules(Instant::now());
+        // While this process stands still, nobody renews, and the command must not run.
+        let added = STOPPING.iter().try_for_each(|signal| signals.add(*signal));
+        added.map_err(|error| Failure::system("cannot receive signals", &error))?;
         let ended = match Child::spawn(&self.argv, &environment, rules.warning()) {
             Ok(child) => {
                 let argv = &self.argv;

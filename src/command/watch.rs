@@ -151,11 +151,6 @@ impl<'a> Watch<'a> {
     /// for, passes signals on to them, and ends them ahead of the end of a lease that is not
     /// renewed.
     pub(super) async fn until_the_end(mut self) -> Result<Ended, Failure> {
-        // While this process stands still, nobody renews, and the command must not run.
-        for signal in STOPPING {
-            let added = self.signals.add(signal);
-            added.map_err(|error| Failure::system("cannot receive signals", &error))?;
-        }
         loop {
             match self.event().await {
                 Event::Report(Ok(Report::Started(pid))) => self.pid = pid,
