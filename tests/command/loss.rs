@@ -236,3 +236,59 @@ fn on_a_terminal_a_loss_ends_what_the_command_has_started() {
     assert_eq!(done.status.code(), Some(120), "{shown}");
     until("the inner one has ended", || !runs(pid));
 }
+
+/// Not earlier, however short it is, and with its reason. The lock is held while the command ends.
+#[test]
+fn the_maximum_hold_ends_the_command_when_it_is_over() {
+    for binary in memcached::required() {
+        let server = binary.start(&[]);
+        for (length, way, what) in [
+            ("500ms", "term", "ending the command"),
+            ("2s", "term", "ending the command"),
+            ("500ms", "kill", "killing the command"),
+        ] {
+            let bench = Bench::new(&server.url());
+            let words = [
+                "run",
+                "--max-hold",
+                length,
+                "--on-lost",
+                way,
+                "x",
+                "sh",
+                "-c",
+                POLITE,
+            ];
+            let done = bench.run(&words);
+            done.assert_refused(120, "the maximum hold of ");
+            assert!(done.err.contains(what), "{server}: {done:?}");
+            let least = if length == "2s" { 2000 } else { 500 };
+            assert!(done.lived >= Duration::from_millis(least), "{done:?}");
+            assert_eq!(bench.has("told"), way == "term", "{server}: {done:?}");
+            bench.assert_free("x");
+        }
+        let bench = Bench::new(&server.url());
+        let script = "until [ -e let-go ]; do sleep 0.02; done; touch finished";
+        let words = [
+            "run",
+            "--max-hold",
+            "500ms",
+            "--on-lost",
+            "ignore",
+            "x",
+            "sh",
+            "-c",
+            script,
+        ];
+        let running = bench.start(&words);
+        until("the end is told", || {
+            running.err().contains("runs on without it")
+        });
+        until("the lock is free", || {
+            bench.run(&["run", "-n", "x", "true"]).code() == 0
+        });
+        bench.let_go();
+        running.finish().assert_refused(120, "the maximum hold of ");
+        assert!(bench.has("finished"));
+    }
+}
