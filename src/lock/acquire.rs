@@ -57,6 +57,8 @@ enum AfterUndo {
     Found,
     /// The server's memory is younger than it must be by this much.
     Wait(Duration),
+    /// So says the sentinel. The counters, which were not asked for, may show more.
+    AskCounters(Duration),
     /// The answer came when the lease was over.
     Retry,
     /// Something else is wrong.
@@ -388,7 +390,12 @@ impl<'a> Acquire<'a> {
                 }
             };
             if !lacking.is_zero() {
-                return Ok(self.undo(cas, AfterUndo::Wait(lacking)));
+                // Others may have bumped the sentinel.
+                let then = match evidence {
+                    true => AfterUndo::Wait(lacking),
+                    false => AfterUndo::AskCounters(lacking),
+                };
+                return Ok(self.undo(cas, then));
             }
         }
         grant.token = match token {
@@ -464,7 +471,14 @@ impl<'a> Acquire<'a> {
                 self.stage = Stage::Found(Founding::new(on.instance));
                 Step::Send
             }
-            AfterUndo::Wait(lacking) => self.wait_for_memory(lacking, now),
+            AfterUndo::AskCounters(_) if self.quick_retries < QUICK_RETRIES => {
+                self.quick_retries += 1;
+                self.stage = Stage::Attempt;
+                Step::Send
+            }
+            AfterUndo::Wait(lacking) | AfterUndo::AskCounters(lacking) => {
+                self.wait_for_memory(lacking, now)
+            }
             AfterUndo::Retry if self.stamina.is_over(now) => Step::GiveUp { unknown: false },
             AfterUndo::Retry => self.retry(on, now),
             AfterUndo::Fail(failure) => self.fail(failure),

@@ -14,6 +14,10 @@ use core::time::Duration;
 /// time base: memcached counts its uptime from 2, and starts somewhere within a second.
 pub(super) const UPTIME_AHEAD: u64 = 3;
 
+/// How much later than a second that `stats` told the reading may have been: the rest of that
+/// second, and as much as the server's timer may be behind.
+const NOTED_LATER: u64 = 3;
+
 /// What is wanted of the general statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stats {
@@ -183,9 +187,23 @@ impl Memory {
         if pending || settings.memory_file == Some(true) {
             return None;
         }
-        if let (Some(noted), Some(span)) = (unchanged, &mut self.span) {
-            if noted.at <= span.to {
-                span.to = span.to.max(stats.time);
+        if let Some(noted) = unchanged {
+            // By themselves the counters show what has been since they were noted, which is all
+            // there is where others bump the sentinel again and again.
+            let alone = Some(Span {
+                from: noted.at + NOTED_LATER,
+                to: stats.time,
+            });
+            let alone = alone.filter(|alone| alone.from <= alone.to);
+            let joined = self
+                .span
+                .filter(|span| noted.at <= span.to)
+                .map(|span| Span {
+                    from: alone.map_or(span.from, |alone| alone.from.min(span.from)),
+                    to: span.to.max(stats.time),
+                });
+            if let Some(span) = joined.or(alone) {
+                self.span = Some(span);
                 return Some(span.from);
             }
         }

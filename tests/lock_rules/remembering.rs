@@ -148,6 +148,32 @@ fn sentinel_that_outlives_a_flush_shows_nothing() {
     }
 }
 
+/// A reader that bumps the sentinel before each attempt. The counters show that nothing was flushed
+/// since the first of them.
+#[test]
+fn sentinel_that_others_bump_costs_one_wait() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.connect(0).expect("a server");
+        granted_at_once(&mut world, &names);
+        world.wait(Duration::from_secs(2));
+        world.server.flush(world.now);
+        is_left_alone(&mut world, &names);
+        let flushed = world.now;
+        loop {
+            world.server.read(world.now, names.sentinel().as_bytes());
+            let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(2)));
+            if matches!(run.end, End::Done(Acquired::Granted(_))) {
+                break;
+            }
+            assert!(world.now < flushed + 20 * SECOND, "{kind:?}: no grant");
+            world.wait(Duration::from_secs(1));
+        }
+        assert!(world.now >= flushed + 10 * SECOND, "{kind:?}: too early");
+    }
+}
+
 #[test]
 fn classic_client_goes_by_the_flush_horizon() {
     let names = Names::new("L");
