@@ -36,7 +36,6 @@ fn everywhere(work: impl Fn(&RealServer, &mut [Pair]) + Sync) {
 
 /// The sentinel goes, and nobody who knows the server waits for that.
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
     everywhere(|server, pairs| {
         // First on a server that has never forgotten anything, then on one that was flushed.
@@ -64,7 +63,6 @@ fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
 
 /// The same where entries of the cache have pressed it out.
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn a_sentinel_pressed_out_costs_a_connected_client_no_wait() {
     on_each_version(|binary| {
         // Less than the defaults of some versions need for the largest items.
@@ -131,7 +129,6 @@ fn tokens_rise_over_the_eviction_of_their_counter() {
 
 /// What says how long others may hold a lock goes, and then everything.
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn the_longest_lease_of_another_client_is_remembered_without_its_item() {
     const LONGEST: Duration = Duration::from_secs(9);
     const SHORT: Duration = Duration::from_secs(1);

@@ -245,13 +245,11 @@ fn judge(foreign: Foreign) {
 }
 
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn flush_all_in_a_busy_cache_leaves_one_valid_guard() {
     judge(Foreign::Nothing);
 }
 
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn flush_all_where_others_read_the_sentinel_leaves_one_valid_guard() {
     judge(Foreign::Reads);
 }

@@ -93,7 +93,17 @@ impl Pair {
 
     /// Another client that has seen nothing of the server yet.
     pub(crate) fn newcomer(&self) -> Client {
-        Client::new(self.front, &self.settings).expect("the server is there")
+        let began = Instant::now();
+        loop {
+            match Client::new(self.front, &self.settings) {
+                Ok(client) => return client,
+                // In the second of a delayed flush.
+                Err(error) if error.kind() == ErrorKind::Unsuitable => {}
+                Err(error) => panic!("{self}: {error}"),
+            }
+            assert!(began.elapsed() < LONG, "{self}: no client");
+            sleep(REST);
+        }
     }
 
     /// Another client, with a longest lease of its own.

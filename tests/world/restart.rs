@@ -180,7 +180,6 @@ impl Drop for Folder {
 }
 
 #[test]
-#[ignore = "needs version 1 of the sentinel"]
 fn a_restart_in_a_busy_cache_leaves_one_valid_guard() {
     on_each_version(|binary| {
         for restart in RESTARTS {
