@@ -1,6 +1,6 @@
-//! Processes that want locks of a real memcached, while the server is stopped, killed, started and
-//! flushed, the processes are stopped and killed, and the bytes between them are held up and cut
-//! off. Each writes down what it believes, and what they believed is judged in the end: no two
+//! Processes that want locks of a real memcached beside a cache in use, while the server is stopped,
+//! killed, started and flushed, the processes are stopped and killed, and the bytes between them are
+//! held up and cut off. Each writes down what it believes, and what they believed is judged in the end: no two
 //! hold a lock at once, tokens rise, every loss is told, nobody waits for too long or removes what
 //! is another's, and nothing is left.
 //!
@@ -36,6 +36,8 @@ mod plan;
 mod proxy;
 #[path = "chaos/run.rs"]
 mod run;
+#[path = "support/traffic.rs"]
+mod traffic;
 #[path = "chaos/wall_clock.rs"]
 mod wall_clock;
 #[path = "chaos/weather.rs"]

@@ -15,6 +15,7 @@ use super::memcached::{Binary, RealServer};
 use super::mode::Mode;
 use super::plan::{self, Post};
 use super::proxy::Proxy;
+use super::traffic::Traffic;
 use super::wall_clock::WallClock;
 use super::weather::Weather;
 use core::time::Duration;
@@ -122,10 +123,13 @@ impl Driver {
         let mut crew: Vec<Worker> = (0..plan::SLOTS)
             .map(|slot| Worker::start(self.post(round, slot)))
             .collect();
-        let flood = self
-            .mode
-            .is_flooded()
-            .then(|| Flood::start(self.server.address()));
+        let address = self.server.address();
+        let flood = self.mode.is_flooded().then(|| Flood::start(address));
+        // Where nothing presses them out, the locks share the server with a cache all the same.
+        let traffic = flood.is_none().then(|| {
+            let seed = self.dice.next();
+            Traffic::start(address, seed, 1, read_by_others(round))
+        });
         let mut wrong = Vec::new();
         if !self.has_begun() {
             wrong.push(format!("nothing was granted within {BEGIN:?}"));
@@ -142,7 +146,7 @@ impl Driver {
             mode: self.mode,
         };
         wrong.extend(weather.storm(length));
-        drop(flood);
+        drop((flood, traffic));
         wrong.extend(crew::dismiss(&mut crew, &recorder, LEAVE));
         let left = self.left(round);
         let mut report = self.judge();
@@ -234,6 +238,14 @@ impl Driver {
             },
         }
     }
+}
+
+/// Keys of the locks that something else reads now and then.
+fn read_by_others(round: u32) -> Vec<String> {
+    let prefix = plan::PREFIX;
+    let locks = (0..4).map(|number| plan::name(round, plan::hot(number)));
+    let locks = locks.map(|name| format!("{prefix}lock:{name}"));
+    locks.chain([format!("{prefix}sentinel")]).collect()
 }
 
 fn evictions(server: &RealServer) -> u64 {

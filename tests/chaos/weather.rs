@@ -17,11 +17,14 @@ use std::time::Instant;
 
 /// How long the server is left alone behind a restart or a flush, so that something is held again:
 /// the guard waits first.
-const REST: Duration = Duration::from_secs(25);
+const REST: Duration = Duration::from_secs(15);
 const REST_WITHOUT_GUARD: Duration = Duration::from_secs(4);
 
 /// When the server forgets for the first time: some locks have been held by then.
 const FIRST_LOSS: Duration = Duration::from_secs(2);
+
+/// How long a flush takes effect at the most behind its time, on a server that runs.
+const FLUSH_EFFECT: Duration = Duration::from_millis(2500);
 
 /// What ends a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +35,8 @@ enum Remedy {
     Continue(u32),
     Calm(usize),
     SetClock,
+    /// A flush has taken effect by now, unless the server did not run.
+    FlushOver,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,8 @@ struct Storm {
     remedies: BinaryHeap<Reverse<(Instant, Remedy)>>,
     /// When the server may forget everything again.
     rested: Instant,
+    /// Since when the server has run.
+    runs_since: Instant,
 }
 
 impl Weather<'_> {
@@ -75,6 +82,7 @@ impl Weather<'_> {
             state: State::Up,
             remedies: BinaryHeap::new(),
             rested: began + FIRST_LOSS.min(length / 4),
+            runs_since: began,
         };
         let mut wrong = Vec::new();
         let mut next = began;
@@ -101,7 +109,10 @@ impl Weather<'_> {
                 }
             }
         }
-        while let Some(Reverse((_, remedy))) = storm.remedies.pop() {
+        while let Some(Reverse((at, remedy))) = storm.remedies.pop() {
+            if remedy == Remedy::FlushOver {
+                sleep(at.saturating_duration_since(Instant::now()));
+            }
             self.remedy(&mut storm, remedy);
         }
         wrong
@@ -209,11 +220,18 @@ impl Weather<'_> {
                 self.stop(storm, at, length);
             }
         }
-        if storm.state == State::Up && self.dice.chance(40) {
+        if storm.state == State::Up && self.dice.chance(60) {
+            let (requests, delay, what): (&[u8], _, _) = match self.dice.below(10) {
+                0..4 => (b"flush_all\r\n", 0, "server flushed"),
+                4..6 => (b"flush_all\r\nflush_all\r\n", 0, "server flushed twice"),
+                6..8 => (b"flush_all 1\r\n", 1, "server flushed later"),
+                _ => (b"flush_all 3\r\n", 3, "server flushed later"),
+            };
             self.write(Fault::Forgetting);
-            self.server.flush_all();
-            self.write(Fault::Forgotten);
-            return self.count("server flushed");
+            self.server.command(requests);
+            let over = Instant::now() + Duration::from_secs(delay) + FLUSH_EFFECT;
+            storm.remedy(over, Remedy::FlushOver);
+            return self.count(what);
         }
         // Now and then it is killed while it is stopped.
         self.write(Fault::Forgetting);
@@ -230,12 +248,14 @@ impl Weather<'_> {
                 if storm.state == State::Stopped {
                     self.server.continue_signal();
                     storm.state = State::Up;
+                    storm.runs_since = Instant::now();
                     self.write(Fault::Continued);
                 }
             }
             Remedy::StartServer => {
                 self.server.restart();
                 storm.state = State::Up;
+                storm.runs_since = Instant::now();
                 self.write(Fault::Forgotten);
             }
             Remedy::Continue(process) => {
@@ -248,6 +268,14 @@ impl Weather<'_> {
             }
             Remedy::Calm(at) => self.proxies[at].be(Mood::Calm),
             Remedy::SetClock => drop(self.clock.set(0)),
+            Remedy::FlushOver => {
+                let ran = storm.runs_since.elapsed();
+                if storm.state == State::Stopped || ran < FLUSH_EFFECT {
+                    storm.remedy(Instant::now() + FLUSH_EFFECT, remedy);
+                } else {
+                    self.write(Fault::Forgotten);
+                }
+            }
         }
     }
 }

@@ -8,12 +8,14 @@ use super::history::recorder::{Recorder, deadline, nanos, now};
 use super::plan::{self, Post};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use memlatch::{Client, Dialect, LockError, LockGuard, ReleaseOutcome};
+use memlatch::{
+    Client, Dialect, Lock, LockError, LockGuard, LockSet, LockSetGuard, ReleaseOutcome,
+};
 use std::io::Read;
 use std::sync::Arc;
 use std::thread;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Between two looks of the process at whether it runs, …
 const BEAT: Duration = Duration::from_millis(50);
@@ -113,6 +115,9 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
 /// is kept for another one, and may have to connect twice.
 const TRY: Duration = Duration::from_secs(3);
 
+/// How long it may take to make a guard of its parts.
+const HAND_ON: Duration = Duration::from_secs(1);
+
 struct Contender {
     client: Client,
     recorder: Arc<Recorder>,
@@ -154,6 +159,8 @@ struct Holding {
     number: u64,
     guard: Option<LockGuard>,
     until: u64,
+    /// The guard was taken apart at this instant, with this deadline.
+    apart: Option<(u64, u64)>,
 }
 
 impl Holding {
@@ -169,6 +176,7 @@ impl Holding {
             number: asking.number,
             guard: Some(guard),
             until,
+            apart: None,
         }
     }
 
@@ -190,24 +198,46 @@ impl Holding {
         }
     }
 
-    /// Holds the lock for so long, or until it is lost.
-    async fn hold(&mut self, length: Duration, lease: Duration) {
+    /// Holds the lock for so long, or until it is lost, and asks the server about it now and then.
+    async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Dice) {
         let end = tokio::time::Instant::now() + length;
         let look = (lease / 8).max(Duration::from_millis(15));
         loop {
             let next = end.min(tokio::time::Instant::now() + look);
+            let asks = dice.below(10);
+            let wait = async {
+                tokio::time::sleep_until(next).await;
+                // What they find out is told by `lost`.
+                match asks {
+                    0 => drop(self.guard().verify().await),
+                    1 => drop(self.guard().renew().await),
+                    _ => {}
+                }
+            };
             tokio::select! {
                 biased;
                 reason = self.guard().lost() => {
                     let (at, until) = deadline(|| self.guard().remaining());
                     return self.write(at, What::Lost { reason, until });
                 }
-                () = tokio::time::sleep_until(next) => self.look(),
+                () = wait => self.look(),
             }
             if next == end {
                 return;
             }
         }
+    }
+
+    /// Takes the guard apart and makes one of the parts again. `None` where that comes to nothing:
+    /// the lock runs out by itself then.
+    async fn hand_on(mut self, client: &Client) -> Option<Self> {
+        self.apart = Some(deadline(|| self.guard().remaining()));
+        let parts = self.guard.take()?.into_parts();
+        let made = timeout(HAND_ON, LockGuard::from_parts(client, &parts)).await;
+        self.guard = Some(made.ok()?.ok()?);
+        self.apart = None;
+        self.look();
+        Some(self)
     }
 
     /// Writes down that it is given back, and lets go of the guard.
@@ -243,7 +273,40 @@ impl Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
+        if let Some((at, until)) = self.apart {
+            let dropped = true;
+            return self.write(at, What::Release { until, dropped });
+        }
         drop(self.end(true));
+    }
+}
+
+/// What is asked for: one lock, or several together.
+enum Wanted {
+    One(Lock),
+    All(LockSet),
+}
+
+impl Wanted {
+    async fn try_acquire(&self) -> Result<Option<Vec<LockGuard>>, LockError> {
+        Ok(match self {
+            Self::One(lock) => lock.try_acquire().await?.map(|guard| vec![guard]),
+            Self::All(set) => set.try_acquire().await?.map(LockSetGuard::into_guards),
+        })
+    }
+
+    async fn acquire_timeout(&self, limit: Duration) -> Result<Vec<LockGuard>, LockError> {
+        Ok(match self {
+            Self::One(lock) => vec![lock.acquire_timeout(limit).await?],
+            Self::All(set) => set.acquire_timeout(limit).await?.into_guards(),
+        })
+    }
+
+    async fn acquire(&self) -> Result<Vec<LockGuard>, LockError> {
+        Ok(match self {
+            Self::One(lock) => vec![lock.acquire().await?],
+            Self::All(set) => set.acquire().await?.into_guards(),
+        })
     }
 }
 
@@ -261,17 +324,17 @@ impl Contender {
         }
     }
 
-    /// One name, wanted once.
+    /// One name, or two together, wanted once.
     async fn round(&mut self) {
-        let key = if self.dice.chance(12) {
-            plan::hot(self.dice.next())
-        } else {
-            self.cold[self.dice.below(self.cold.len() as u64) as usize]
+        let cold = self.cold[self.dice.below(self.cold.len() as u64) as usize];
+        let hot = plan::hot(self.dice.next());
+        let keys = match self.dice.below(100) {
+            0..12 => vec![hot],
+            12..20 => vec![cold, hot],
+            _ => vec![cold],
         };
-        let lease = plan::lease(key);
-        let Some(mut holding) = self.acquire(key, lease).await else {
-            return;
-        };
+        let lease = plan::lease(keys[0]);
+        let holdings = self.acquire(&keys, lease).await;
         let longest = u64::try_from(lease.as_micros()).expect("short");
         let length = match self.dice.below(100) {
             0..15 => Duration::ZERO,
@@ -279,45 +342,81 @@ impl Contender {
             75..93 => self.dice.micros(0..longest / 2),
             _ => self.dice.micros(0..longest * 3 / 2),
         };
-        holding.hold(length, lease).await;
-        match self.dice.below(100) {
-            0..55 => holding.release(Cut::Never).await,
-            55..65 => holding.release(Cut::draw(&mut self.dice)).await,
-            65..75 => holding.release_quietly(),
-            _ => drop(holding),
+        let mut work = Vec::new();
+        for mut holding in holdings {
+            let (client, mut dice) = (self.client.clone(), Dice::new(self.dice.next(), 0));
+            work.push(Box::pin(async move {
+                holding.hold(length, lease, &mut dice).await;
+                if dice.chance(5) {
+                    let Some(whole) = holding.hand_on(&client).await else {
+                        return;
+                    };
+                    holding = whole;
+                }
+                match dice.below(100) {
+                    0..55 => holding.release(Cut::Never).await,
+                    55..65 => holding.release(Cut::draw(&mut dice)).await,
+                    65..75 => holding.release_quietly(),
+                    _ => drop(holding),
+                }
+            }));
+        }
+        match (work.pop(), work.pop()) {
+            (Some(one), Some(other)) => drop(tokio::join!(one, other)),
+            (Some(one), None) => one.await,
+            _ => {}
         }
     }
 
-    async fn acquire(&mut self, key: u32, lease: Duration) -> Option<Holding> {
-        let lock = self.client.lock(plan::name(self.round, key)).lease(lease);
+    /// What is asked for, with a limit now and then on how long it is held.
+    fn wanted(&mut self, keys: &[u32], lease: Duration) -> Wanted {
+        let mut names = keys.iter().map(|key| plan::name(self.round, *key));
+        if keys.len() > 1 {
+            return Wanted::All(self.client.lock_all(names).lease(lease));
+        }
+        let lock = self.client.lock(names.next().expect("one")).lease(lease);
+        Wanted::One(match self.dice.below(100) {
+            0..5 => lock.max_hold(self.dice.millis(20..2000)),
+            5..10 => lock.min_hold(self.dice.millis(20..1000)),
+            _ => lock,
+        })
+    }
+
+    /// Acquires the locks of these keys: all of them or none.
+    async fn acquire(&mut self, keys: &[u32], lease: Duration) -> Vec<Holding> {
+        let wanted = self.wanted(keys, lease);
         let cut = if self.dice.chance(15) {
             Cut::draw(&mut self.dice)
         } else {
             Cut::Never
         };
-        let number = self.holdings.fetch_add(1, Ordering::Relaxed);
         let begin = |limit: Option<Duration>| {
             let limit = limit.map(nanos);
-            self.recorder
-                .write(now(), key, number, What::Begin { limit });
-            Asking {
-                recorder: Arc::clone(&self.recorder),
-                key,
-                number,
-                answered: false,
-            }
+            let asking = keys.iter().map(|&key| {
+                let number = self.holdings.fetch_add(1, Ordering::Relaxed);
+                let recorder = Arc::clone(&self.recorder);
+                recorder.write(now(), key, number, What::Begin { limit });
+                Asking {
+                    recorder,
+                    key,
+                    number,
+                    answered: false,
+                }
+            });
+            asking.collect::<Vec<_>>()
         };
-        let (mut asking, granted) = match self.dice.below(10) {
+        let (asking, granted) = match self.dice.below(10) {
             0..4 => {
-                let asking = begin(Some(TRY));
-                let tried = cut.apply(async move { lock.try_acquire().await }).await;
+                // One behind the other.
+                let asking = begin(Some(TRY * u32::try_from(keys.len()).expect("few")));
+                let tried = cut.apply(async move { wanted.try_acquire().await }).await;
                 (asking, tried.map(Result::transpose))
             }
             4..7 => {
                 let most = if self.dice.chance(80) { 300 } else { 3000 };
                 let limit = self.dice.millis(0..most);
                 let asking = begin(Some(limit));
-                let waited = async move { lock.acquire_timeout(limit).await };
+                let waited = async move { wanted.acquire_timeout(limit).await };
                 (asking, cut.apply(waited).await.map(Some))
             }
             _ => {
@@ -329,23 +428,34 @@ impl Contender {
                     cut => cut,
                 };
                 let asking = begin(None);
-                let acquired = cut.apply(async move { lock.acquire().await }).await;
+                let acquired = cut.apply(async move { wanted.acquire().await }).await;
                 (asking, acquired.map(Some))
             }
         };
-        match granted {
-            // Dropped, it says so.
-            None => None,
-            Some(None) => {
-                asking.write(NotGranted::Refused);
-                None
+        let answer = match granted {
+            // Dropped, they say so.
+            None => return Vec::new(),
+            Some(None) => NotGranted::Refused,
+            Some(Some(Err(error))) => failure(&error),
+            Some(Some(Ok(guards))) => {
+                // They may be in another order.
+                let guard = |asking: &Asking, guards: &mut Vec<LockGuard>| {
+                    let name = plan::name(self.round, asking.key);
+                    let at = guards.iter().position(|guard| guard.name() == name);
+                    guards.swap_remove(at.expect("all of them"))
+                };
+                let mut guards = guards;
+                let holdings = asking.into_iter().map(|asking| {
+                    let guard = guard(&asking, &mut guards);
+                    Holding::begin(asking, guard)
+                });
+                return holdings.collect();
             }
-            Some(Some(Ok(guard))) => Some(Holding::begin(asking, guard)),
-            Some(Some(Err(error))) => {
-                asking.write(failure(&error));
-                None
-            }
+        };
+        for mut asking in asking {
+            asking.write(answer.clone());
         }
+        Vec::new()
     }
 }
 
