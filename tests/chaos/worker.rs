@@ -9,7 +9,7 @@ use super::plan::{self, Post};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use memlatch::{
-    Client, Dialect, Lock, LockError, LockGuard, LockSet, LockSetGuard, ReleaseOutcome,
+    Client, Dialect, ErrorKind, Lock, LockError, LockGuard, LockSet, LockSetGuard, ReleaseOutcome,
 };
 use std::io::Read;
 use std::sync::Arc;
@@ -103,6 +103,8 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
             built = builder.build() => match built {
                 Ok(client) => return Some(client),
                 Err(error) if error.is_unavailable() || error.is_unknown() => {}
+                // In the second of a delayed flush.
+                Err(error) if error.kind() == ErrorKind::Unsuitable => {}
                 Err(error) => panic!("{error}"),
             },
             _ = left.wait_for(|left| *left) => return None,
@@ -199,7 +201,8 @@ impl Holding {
     }
 
     /// Holds the lock for so long, or until it is lost, and asks the server about it now and then.
-    async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Dice) {
+    /// Whether it is held still.
+    async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Dice) -> bool {
         let end = tokio::time::Instant::now() + length;
         let look = (lease / 8).max(Duration::from_millis(15));
         loop {
@@ -218,12 +221,13 @@ impl Holding {
                 biased;
                 reason = self.guard().lost() => {
                     let (at, until) = deadline(|| self.guard().remaining());
-                    return self.write(at, What::Lost { reason, until });
+                    self.write(at, What::Lost { reason, until });
+                    return false;
                 }
                 () = wait => self.look(),
             }
             if next == end {
-                return;
+                return true;
             }
         }
     }
@@ -346,8 +350,8 @@ impl Contender {
         for mut holding in holdings {
             let (client, mut dice) = (self.client.clone(), Dice::new(self.dice.next(), 0));
             work.push(Box::pin(async move {
-                holding.hold(length, lease, &mut dice).await;
-                if dice.chance(5) {
+                let held = holding.hold(length, lease, &mut dice).await;
+                if held && dice.chance(5) {
                     let Some(whole) = holding.hand_on(&client).await else {
                         return;
                     };
