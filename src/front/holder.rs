@@ -173,7 +173,11 @@ mod tests {
     /// All that shows of a lock which is shown by this proof.
     fn shown(proof: Proof, cas: u64) -> String {
         let grant = Grant {
-            incarnation: Incarnation { pid: 7, started: 1 },
+            incarnation: Incarnation {
+                pid: 7,
+                started: 1,
+                instance: crate::lock::Instance::from_bits(1),
+            },
             proof,
             owner: Owner::new("host", 7, "label"),
             lease: Lease::new(Duration::from_secs(9)).expect("in range"),
