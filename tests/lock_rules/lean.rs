@@ -288,3 +288,34 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
     assert!(first.is_of(grant.cas) && grant.cas == after[0]);
     assert_eq!(grant.sent, world.clients[0].moment(sent));
 }
+
+/// A renewal that the network holds back while the lock is renewed again and again.
+#[test]
+fn a_renewal_that_is_thousands_of_renewals_late_changes_nothing() {
+    // More than enough for the 8 bits there were once.
+    const RENEWALS: u64 = 3000;
+    let (mut world, names, grant) = held(Kind::Meta);
+    let late = format!(
+        "md {} C{} E{} I T{}\r\n",
+        names.lock(),
+        grant.cas,
+        grant.cas + 1,
+        EPOCH
+    );
+    let mut cas = grant.cas;
+    for _ in 0..RENEWALS {
+        world.wait(Duration::from_secs(3));
+        let Renewed::Yes { cas: next, .. } = renew(&mut world, &names, &grant, cas).outcome()
+        else {
+            panic!("lost");
+        };
+        cas = next;
+        assert_ne!(cas, grant.cas);
+        let item = world.server.item(world.now, names.lock().as_bytes());
+        let expiry = item.expect("it stands").expiry;
+        let answer = world.server.handle(world.now, 0, late.as_bytes());
+        assert_eq!(answer, b"EX\r\n");
+        let item = world.server.item(world.now, names.lock().as_bytes());
+        assert_eq!(item.expect("it stands").expiry, expiry);
+    }
+}
