@@ -150,7 +150,7 @@ impl Core {
             .limit(settings.connect_timeout, clock::moment())
             .and_then(|limit| Link::dial(&settings.address, &settings.dialing, limit))
             .map_err(Unconnected::Net)?;
-        let mut handshake = settings.handshake(self.site.nonces.draw());
+        let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
@@ -210,6 +210,7 @@ impl Core {
         bound: Bound,
         failure: &mut Option<NetError>,
     ) -> Result<Step<O::Outcome>, LockError> {
+        self.site.check_process()?;
         match self.exchange(operation, now, bound) {
             Ok(Ok(step)) => Ok(step),
             Ok(Err(outcome)) => Ok(Step::Done(outcome)),

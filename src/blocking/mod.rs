@@ -117,6 +117,11 @@ impl Drop for Shared {
 /// thread begins with the first acquisition and ends when the last clone, [`Lock`] and [`LockGuard`] are gone and nothing is left to be
 /// given back.
 ///
+/// A process that was forked from the one that made the client cannot use it: each call fails
+/// ([`Closed`](crate::ErrorKind::Closed)), and guards are not valid there
+/// ([`Forked`](crate::LossReason::Forked)). What is held goes on in the process that acquired it.
+/// Make a client after the fork.
+///
 /// # Example
 /// ```no_run
 /// # fn main() -> Result<(), memlatch::LockError> {

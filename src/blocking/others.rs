@@ -100,7 +100,7 @@ impl Client {
             None => (Patience::Forever, Bound::Open),
         };
         let tolerance = site.tolerance(site.settings.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw());
+        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.moment));
         let seen = core.drive(&mut wait, now, bound, |until| core.rest(until));
         site.inspected(seen.map_err(about)?).map_err(about)
     }

@@ -214,7 +214,7 @@ impl Core {
             .await
             .map_err(Unconnected::Net)?;
         let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
-        let mut handshake = settings.handshake(self.site.nonces.draw());
+        let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
             let limit = within(settings.operation_timeout, until, now.moment);

@@ -124,6 +124,7 @@ impl Core {
         bound: Bound,
         failure: &mut Option<NetError>,
     ) -> Result<Step<O::Outcome>, LockError> {
+        self.site.check_process()?;
         let most = self.site.settings.operation_timeout;
         let exchanged = self.exchange(operation, keys, now, bound.until(), most);
         match exchanged.await {

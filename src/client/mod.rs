@@ -81,6 +81,11 @@ impl Drop for Shared {
 /// It lives on the runtime that the client was built on. When that ends, what is held runs out with
 /// its lease, and nothing can be acquired any more ([`Closed`](crate::ErrorKind::Closed)).
 ///
+/// A process that was forked from the one that made the client cannot use it: each call fails
+/// ([`Closed`](crate::ErrorKind::Closed)), and guards are not valid there
+/// ([`Forked`](crate::LossReason::Forked)). What is held goes on in the process that acquired it.
+/// Make a client after the fork.
+///
 /// # Example
 /// ```no_run
 /// # async fn example() -> Result<(), memlatch::LockError> {

@@ -117,7 +117,7 @@ impl Client {
             None => (Patience::Forever, Bound::Open),
         };
         let tolerance = site.tolerance(site.settings.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw());
+        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.moment));
         let driven = core.drive(&mut wait, Some(&keys), now, bound);
         let seen = core.unless_closed(driven).await.map_err(about)?;
         site.inspected(seen).map_err(about)

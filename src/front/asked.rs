@@ -53,6 +53,8 @@ impl Wish {
         &'a self,
         site: &'a Site<C, L>,
     ) -> Result<Asked<'a, C, L>, LockError> {
+        site.check_process()
+            .map_err(|error| error.about(&self.name))?;
         if site.registry.is_closed() {
             return Err(LockError::new(Cause::Closed).about(&self.name));
         }
@@ -159,7 +161,7 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
             site: self.site,
             name: &self.wish.name,
             keys: self.keys,
-            acquire: Acquisition::new(request, self.site.nonces.draw()),
+            acquire: Acquisition::new(request, self.site.nonces.draw(now)),
             account: Account::new(&self.site.chronicle, &self.wish.name, patience, now),
             legacy: None,
             wake,

@@ -57,10 +57,11 @@ pub(crate) fn moment() -> Moment {
     Moment::from_nanos(LAST.fetch_max(passed, Ordering::AcqRel).max(passed))
 }
 
-/// Nonces of one client: 128 random bits, counted up.
+/// Nonces of one client: 128 random bits, counted up, and the nanosecond at which each was drawn.
 ///
-/// A process that forks and goes on using the client in both halves would draw the same nonces
-/// twice; connect anew after a fork.
+/// The nanosecond tells apart what two copies of a virtual machine draw, which were resumed from the
+/// same state: they count the same, and go on at different instants. A forked process draws none
+/// (`front/process.rs`).
 pub(crate) struct Nonces {
     base: u128,
     drawn: AtomicU64,
@@ -83,18 +84,20 @@ impl Nonces {
         })
     }
 
-    /// A nonce with room behind it for 2^32 attempts of one operation.
-    pub(crate) fn draw(&self) -> Nonce {
+    /// A nonce with room behind it for 2^32 attempts of one operation, drawn at `now`.
+    pub(crate) fn draw(&self, now: Moment) -> Nonce {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
-        let nonce = self.base.wrapping_add(u128::from(drawn) << 32);
-        Nonce::from_random(nonce.to_be_bytes())
+        // The instant goes to the upper 32 bits, whatever of it fits there.
+        let drawn = u128::from(drawn) << 32 ^ u128::from(now.as_nanos()) << 96;
+        Nonce::from_random(self.base.wrapping_add(drawn).to_be_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::lock::LeanToken;
+    use std::collections::{BTreeSet, HashSet};
     use std::format;
 
     #[test]
@@ -112,8 +115,36 @@ mod tests {
         ];
         let drawn: BTreeSet<_> = clients
             .iter()
-            .flat_map(|nonces| (0..100).map(|_| format!("{:x}", nonces.draw())))
+            .flat_map(|nonces| (0..100).map(|_| format!("{:x}", nonces.draw(moment()))))
             .collect();
         assert_eq!(drawn.len(), 200);
+    }
+
+    /// Two copies of a virtual machine count on from the same state.
+    #[test]
+    fn copies_of_a_client_draw_apart() {
+        let original = Nonces::new().expect("random");
+        let copy = Nonces {
+            base: original.base,
+            drawn: AtomicU64::new(0),
+        };
+        for number in 0..100 {
+            let now = Moment::from_nanos(7_000_000_000 + number * 1_000_000);
+            let later = now.after(core::time::Duration::from_nanos(1));
+            let (one, other) = (original.draw(now), copy.draw(later));
+            assert_ne!(one, other);
+            assert_ne!(LeanToken::new(one), LeanToken::new(other));
+        }
+    }
+
+    /// Of one client, not even those that were drawn at the same instant are the same.
+    #[test]
+    fn lean_tokens_of_a_client_differ() {
+        let nonces = Nonces::new().expect("random");
+        let now = moment();
+        let tokens: HashSet<_> = (0..1000)
+            .map(|_| LeanToken::new(nonces.draw(now)))
+            .collect();
+        assert_eq!(tokens.len(), 1000);
     }
 }

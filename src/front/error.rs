@@ -72,6 +72,8 @@ pub(crate) enum Cause {
         remaining: Duration,
     },
     Closed,
+    /// The client is of the process that this one was forked from.
+    Forked,
 }
 
 /// What kind of thing went wrong.
@@ -101,7 +103,8 @@ pub enum ErrorKind {
     Authentication,
     /// The lock is not held any more, or not for as long as was asked for.
     Lost,
-    /// The client was shut down, or the runtime has ended on which its keeper lived.
+    /// The client was shut down, or the runtime has ended on which its keeper lived, or this process
+    /// was forked from the one that the client is of.
     Closed,
 }
 
@@ -147,7 +150,7 @@ impl LockError {
             Cause::Server(Failure::DumpRefused(_) | Failure::DumpBusy(_)) => ErrorKind::Unlisted,
             Cause::Server(_) => ErrorKind::Unsuitable,
             Cause::Lost(_) | Cause::TooShort { .. } => ErrorKind::Lost,
-            Cause::Closed => ErrorKind::Closed,
+            Cause::Closed | Cause::Forked => ErrorKind::Closed,
         }
     }
 
@@ -236,6 +239,10 @@ impl fmt::Display for Cause {
                 "the lock is certain for another {remaining:.1?} only, not for {wanted:.1?}"
             ),
             Self::Closed => f.write_str("the client was shut down, or its keeper has ended"),
+            Self::Forked => f.write_str(
+                "this process was forked from the one that the client is of, and cannot share its \
+                 connections; make a client after the fork",
+            ),
         }
     }
 }

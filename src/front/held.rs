@@ -3,6 +3,7 @@
 use super::clock;
 use super::error::{Cause, LockError};
 use super::events::{Chronicle, End};
+use super::process::Process;
 use super::site::Unconnected;
 use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(crate) struct Held {
     /// Until when it is certain, in nanoseconds of the clock. Written under `state`; read
     /// without, because that is what a guard asks most often.
     valid_until: AtomicU64,
+    /// In which it is held.
+    process: Process,
     /// The instant at which it is over, however often it is renewed.
     ends: Moment,
     /// Until when the name stays taken behind an earlier release.
@@ -130,6 +133,7 @@ impl Held {
             keys,
             lease,
             valid_until: AtomicU64::new(grant.valid_until.as_nanos()),
+            process: Process::current(),
             ends: NEVER,
             stays: None,
             chronicle,
@@ -226,8 +230,11 @@ impl Held {
         Moment::from_nanos(self.valid_until.load(Ordering::Acquire))
     }
 
-    /// How long it is still certain; nothing when it is over.
+    /// How long it is still certain; nothing when it is over, and in a forked process.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
+        if self.process.was_forked() {
+            return Duration::ZERO;
+        }
         self.valid_until().since(now)
     }
 
@@ -242,11 +249,15 @@ impl Held {
         over
     }
 
-    /// Finds out whether the time has run out. Returns the reason when it just has, which is to be
+    /// Finds out whether the time has run out, or this is a forked process. Returns the reason when it just has, which is to be
     /// told to [`tell_lost`](Self::tell_lost) once the state is not locked any more.
     #[must_use]
     fn look_at_time(&self, state: &mut State, now: Moment) -> Option<LossReason> {
         let valid_until = self.valid_until();
+        if state.over.is_none() && self.process.was_forked() {
+            self.end_locked(state, LossReason::Forked, now);
+            return Some(LossReason::Forked);
+        }
         if state.over.is_none() && now >= valid_until {
             state.owed = self.is_final();
             // A renewal that is under way at the end was not answered in time either.

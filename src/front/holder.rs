@@ -160,7 +160,7 @@ impl fmt::Display for Holder {
 mod tests {
     use super::*;
     use crate::front::ListedLock;
-    use crate::front::clock::Nonces;
+    use crate::front::clock::{self, Nonces};
     use crate::lock::{
         Acquired, Grant, Incarnation, LeanToken, Lease, LockParts, Moment, Namespace, Nonce,
         Origin, Owner, Proof, Record,
@@ -239,7 +239,7 @@ mod tests {
             assert!(text.contains("host") && text.contains("label"), "{text}");
         }
         let nonces = Nonces::new().expect("random");
-        let drawn = format!("{:x}", nonces.draw());
+        let drawn = format!("{:x}", nonces.draw(clock::moment()));
         let shown = format!("{nonces:?}");
         assert!(
             !shown.contains(&drawn) && !shown.contains(|c: char| c.is_ascii_digit()),

@@ -42,6 +42,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     /// Checks whether the lock that these are parts of can be held by this client. Its keys.
     pub(crate) fn check_parts(&self, parts: &LockParts) -> Result<LockKeys, LockError> {
         let about = |cause| LockError::new(cause).about(parts.name());
+        self.check_process()?;
         if self.registry.is_closed() {
             return Err(about(Cause::Closed));
         }

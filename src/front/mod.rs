@@ -13,6 +13,7 @@ mod held;
 mod holder;
 mod holding;
 mod listing;
+mod process;
 mod queue;
 mod registry;
 mod renewals;

@@ -4,6 +4,7 @@ use super::clock::{self, Nonces};
 use super::error::{Cause, LockError};
 use super::events::Chronicle;
 use super::held::Held;
+use super::process::Process;
 use super::registry::Registry;
 use super::settings::{SettingError, Settings};
 use super::stats::Stats;
@@ -146,6 +147,7 @@ impl Unconnected {
 pub(crate) struct Site<C, L> {
     pub(crate) settings: Settings,
     pub(crate) nonces: Nonces,
+    process: Process,
     pub(crate) connections: C,
     pub(crate) registry: Registry<L>,
     pub(crate) chronicle: Arc<Chronicle>,
@@ -221,6 +223,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             .map_err(|error| LockError::new(Cause::Setting(SettingError::Random(error))))?;
         Ok(Self {
             nonces,
+            process: Process::current(),
             connections,
             registry: Registry::new(),
             chronicle: Arc::new(Chronicle::new(&settings.address)),
@@ -229,6 +232,16 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             corrected: Mutex::default(),
             settings,
         })
+    }
+
+    /// # Errors
+    /// This process was forked from the one that the client is of. To be looked at before anything
+    /// is locked: another thread may have held it at the fork, and is not here to let go.
+    pub(crate) fn check_process(&self) -> Result<(), LockError> {
+        if self.process.was_forked() {
+            return Err(self.error(Cause::Forked));
+        }
+        Ok(())
     }
 
     /// How often what has happened here, and what is the case now.

@@ -122,7 +122,8 @@ impl Losses {
         self.expired + self.taken_over + self.vanished + self.server_restarted + self.unreachable
     }
 
-    /// Those for this reason. For [`LossReason::Released`], which is no loss, 0.
+    /// Those for this reason. For [`LossReason::Released`] and [`LossReason::Forked`], which are no
+    /// losses, 0.
     #[must_use]
     pub const fn of(&self, reason: LossReason) -> u64 {
         match reason {
@@ -131,7 +132,7 @@ impl Losses {
             LossReason::Vanished => self.vanished,
             LossReason::ServerRestarted => self.server_restarted,
             LossReason::Unreachable => self.unreachable,
-            LossReason::Released => 0,
+            LossReason::Released | LossReason::Forked => 0,
         }
     }
 }
@@ -322,7 +323,7 @@ impl Counts {
             LossReason::Vanished => self.vanished.add(),
             LossReason::ServerRestarted => self.server_restarted.add(),
             LossReason::Unreachable => self.unreachable.add(),
-            LossReason::Released => {}
+            LossReason::Released | LossReason::Forked => {}
         }
     }
 

@@ -18,6 +18,8 @@ pub enum LossReason {
     Unreachable,
     /// It was given back.
     Released,
+    /// This process was forked from the one that holds it.
+    Forked,
 }
 
 impl LossReason {
@@ -31,6 +33,7 @@ impl LossReason {
             Self::ServerRestarted => "server-restarted",
             Self::Unreachable => "unreachable",
             Self::Released => "released",
+            Self::Forked => "forked",
         }
     }
 }
@@ -44,6 +47,7 @@ impl fmt::Display for LossReason {
             Self::ServerRestarted => "the server was restarted",
             Self::Unreachable => "its lease ran out while the server could not be reached",
             Self::Released => "it was released",
+            Self::Forked => "this process was forked from the one that holds it",
         })
     }
 }

@@ -41,9 +41,10 @@ impl Nonce {
         self.0.wrapping_sub(first.0) < end.0.wrapping_sub(first.0)
     }
 
-    /// Some of the bits, to seed what need not be secret.
+    /// All of the bits in fewer, to seed what need not be secret. Nonces that differ in the upper 32
+    /// bits or in the second lowest ones keep differing.
     pub(super) const fn seed(self) -> u64 {
-        (self.0 >> 64) as u64 ^ self.0 as u64
+        ((self.0 >> 64) as u64).rotate_left(32) ^ self.0 as u64
     }
 
     /// 64 bits of which each depends on all others: nonces of one client differ in few bits only.
