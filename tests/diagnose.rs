@@ -2,6 +2,8 @@
 //! both fronts.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
+#[path = "support/balancer.rs"]
+mod balancer;
 #[path = "support/fronts.rs"]
 mod fronts;
 #[path = "support/memcached.rs"]

@@ -3,16 +3,20 @@
 use super::connect::COUNT;
 use super::drive::{Bound, sleep};
 use super::{Client, Link};
-use crate::front::{Builder, Cause, Diagnosis, LockError, Settings, Unconnected, clock, surveyed};
-use crate::lock::{EnableTemporaryLru, Survey, TemporaryLru};
+use crate::front::{Builder, Cause, Diagnosis, LockError, Peer, Settings, Unconnected};
+use crate::front::{clock, surveyed, to_compare};
+use crate::lock::{EnableTemporaryLru, Survey, Surveyor, TemporaryLru};
 use crate::net::{NetCause, NetError};
+use core::net::SocketAddr;
+use std::vec::Vec;
 
 impl Client {
     /// Looks at the server: whether locks may be dropped there, or not be had, and what to do
     /// about it.
     ///
     /// Asks for the server's settings and counters, in four round trips (five with a
-    /// password) on a connection of its own.
+    /// password) on a connection of its own, and makes a few more connections to see whether all lead
+    /// to the same server.
     /// Nothing is stored, and no lock is looked at. What is found goes by this client's settings,
     /// above all its [`max_lease`](Builder::max_lease).
     ///
@@ -55,15 +59,38 @@ impl Builder<Client> {
 }
 
 fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
-    let survey = survey(settings).map_err(|why| why.at(&settings.address))?;
-    Ok(Diagnosis::new(settings, survey, clock::now().unix_seconds))
+    let (survey, peers) = survey_all(settings).map_err(|why| why.at(&settings.address))?;
+    let now = clock::now().unix_seconds;
+    Ok(Diagnosis::new(settings, survey, &peers, now))
 }
 
-fn survey(settings: &Settings) -> Result<Survey, Unconnected> {
+/// The survey, and which servers some more connections lead to.
+fn survey_all(settings: &Settings) -> Result<(Survey, Vec<Peer>), Unconnected> {
+    let found = Link::resolve(&settings.address, &settings.dialing);
+    let found = found.map_err(Unconnected::Net)?;
+    let (survey, _connection) = survey(settings, &found, settings.surveyor())?;
+    // All of them are open at the same time: who spreads connections does so evenly.
+    let mut open = Vec::new();
+    let mut peers = Vec::new();
+    for place in to_compare(&found) {
+        let peer = self::survey(settings, place, settings.surveyor().briefly());
+        peers.push(Peer {
+            address: place.first().copied(),
+            run: peer.as_ref().ok().and_then(|(survey, _)| survey.run()),
+        });
+        open.push(peer);
+    }
+    Ok((survey, peers))
+}
+
+fn survey(
+    settings: &Settings,
+    found: &[SocketAddr],
+    mut surveyor: Surveyor<'_>,
+) -> Result<(Survey, Link), Unconnected> {
     let limit = settings.connect_timeout;
-    let dialled = Link::dial(&settings.address, &settings.dialing, limit);
+    let dialled = Link::dial(&settings.address, found, &settings.dialing, limit);
     let mut connection = dialled.map_err(Unconnected::Net)?;
-    let mut surveyor = settings.surveyor();
     loop {
         let began = clock::moment();
         let elapsed = || clock::moment().since(began);
@@ -75,7 +102,7 @@ fn survey(settings: &Settings) -> Result<Survey, Unconnected> {
             Err(error) => Err(error),
         };
         surveyor = match surveyed(surveyor, answer)? {
-            Ok(survey) => return Ok(survey),
+            Ok(survey) => return Ok((survey, connection)),
             Err(surveyor) => surveyor,
         };
     }

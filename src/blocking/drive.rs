@@ -1,12 +1,17 @@
 //! Operations, driven over connections: the one loop behind every call of the blocking front.
 
 use super::{Core, Link};
-use crate::front::{Cause, Clear, LockError, Seat, Unconnected, clock, within};
-use crate::lock::{Failure, Interruption, Moment, Now, Operation, Step};
+use crate::front::{Cause, Clear, Comparison, LockError, Plan, Seat, Unconnected, clock, within};
+use crate::lock::{Failure, Interruption, Moment, Now, Operation, ServerView, Step};
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::thread;
+use std::vec::Vec;
+
+/// A connection on which the handshake was made, and what that has found.
+type Greeted = (Link, ServerView);
 
 /// Deadlines cut limits in whole steps of this, so that those of the sockets seldom change.
 const STEP: Duration = Duration::from_millis(100);
@@ -143,19 +148,105 @@ impl Core {
         seat.connection.is_reusable()
     }
 
-    /// Opens a connection and makes the handshake.
+    /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
+    /// server.
     pub(super) fn open(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
         let settings = &self.site.settings;
-        let mut connection = bound
-            .limit(settings.connect_timeout, clock::moment())
-            .and_then(|limit| Link::dial(&settings.address, &settings.dialing, limit))
+        let began = clock::moment();
+        let limit = bound
+            .limit(settings.connect_timeout, began)
+            .map_err(Unconnected::Net)?;
+        let found = Link::resolve(&settings.address, &settings.dialing);
+        let found = found.map_err(Unconnected::Net)?;
+        let addresses = &self.site.addresses;
+        if let Plan::Use(usable) = addresses.plan(&found, began) {
+            let greeted = self.greet(&usable, limit, settings.operation_timeout, bound);
+            let known = match &greeted {
+                Ok((_, view)) => !self.site.was_restarted(view.incarnation),
+                Err(_) => false,
+            };
+            if known || found.len() < 2 {
+                let (connection, view) = greeted?;
+                if found.len() < 2 {
+                    addresses.reached(&found, usable, began);
+                }
+                return Ok(self.seated(connection, view));
+            }
+            addresses.ask_again();
+        }
+        let Plan::Compare(all) = addresses.plan(&found, began) else {
+            return Err(Unconnected::Net(NetError::unsent(NetCause::NoAddress)));
+        };
+        // A server that is restarted between two answers is asked once more.
+        let mut compared = self.compare(&all, &found, limit, bound);
+        if let Err(Unconnected::Unsuitable(Failure::SeveralServers(_))) = compared {
+            compared = self.compare(&all, &found, limit, bound);
+        }
+        let ((connection, view), mut answered) = compared?;
+        answered.retain(|address| found.contains(address));
+        addresses.reached(&found, answered, began);
+        Ok(self.seated(connection, view))
+    }
+
+    /// Asks all of these addresses, within `limit` for connecting, which server they lead to.
+    /// Returns the connection to the first one of `found`, and those that have answered.
+    fn compare(
+        &self,
+        all: &[SocketAddr],
+        found: &[SocketAddr],
+        limit: Duration,
+        bound: Bound,
+    ) -> Result<(Greeted, Vec<SocketAddr>), Unconnected> {
+        let settings = &self.site.settings;
+        let until = clock::moment().after(limit);
+        let mut comparison = Comparison::default();
+        let mut first = None;
+        let mut silence = NetError::unsent(NetCause::NoAddress);
+        for (number, address) in all.iter().enumerate() {
+            let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
+            let share = until.since(clock::moment()) / left;
+            // The one that is to be used may take its time, as any other server.
+            let patience = match &first {
+                None => settings.operation_timeout,
+                Some(_) => settings.operation_timeout.min(share),
+            };
+            match self.greet(core::slice::from_ref(address), share, patience, bound) {
+                Ok((connection, view)) => {
+                    comparison.add(*address, view.incarnation);
+                    if first.is_none() && found.contains(address) {
+                        first = Some((connection, view));
+                    }
+                }
+                Err(Unconnected::Net(error)) => silence = error,
+                Err(error) => return Err(error),
+            }
+        }
+        let answered = comparison
+            .conclude(found)
+            .map_err(Unconnected::Unsuitable)?;
+        first
+            .map(|greeted| (greeted, answered))
+            .ok_or(Unconnected::Net(silence))
+    }
+
+    /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
+    /// handshake, with as much time for each answer as `patience`.
+    fn greet(
+        &self,
+        addresses: &[SocketAddr],
+        limit: Duration,
+        patience: Duration,
+        bound: Bound,
+    ) -> Result<Greeted, Unconnected> {
+        let settings = &self.site.settings;
+        let mut connection = Link::dial(&settings.address, addresses, &settings.dialing, limit)
             .map_err(Unconnected::Net)?;
         let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
-                .limit(settings.operation_timeout, now.moment)
+                .limit(patience, now.moment)
                 .and_then(|limit| connection.exchange(limit, || clock::moment().since(now.moment)))
                 .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
@@ -164,17 +255,20 @@ impl Core {
             match answer {
                 None => {}
                 Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
-                Some(Ok(view)) => {
-                    self.site.chronicle.connected();
-                    let incarnation = view.incarnation;
-                    for lock in self.site.learn(view) {
-                        self.freed(&lock);
-                        lock.changed.give();
-                    }
-                    return Ok(Checkout::new(self, Seat::new(connection, incarnation)));
-                }
+                Some(Ok(view)) => return Ok((connection, view)),
             }
         }
+    }
+
+    /// A connection that is to be used, and what its handshake has found.
+    fn seated(&self, connection: Link, view: ServerView) -> Checkout<'_> {
+        self.site.chronicle.connected();
+        let incarnation = view.incarnation;
+        for lock in self.site.learn(view) {
+            self.freed(&lock);
+            lock.changed.give();
+        }
+        Checkout::new(self, Seat::new(connection, incarnation))
     }
 
     /// Runs an operation to its end, from `now` on. Its pauses are spent in `rest`, which must not

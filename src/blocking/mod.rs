@@ -31,6 +31,8 @@ mod others;
 mod quiet;
 mod set;
 mod set_guard;
+#[cfg(all(test, feature = "server"))]
+mod several;
 mod signal;
 
 pub use guard::LockGuard;

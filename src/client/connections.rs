@@ -1,13 +1,14 @@
 //! The shared connections of a client: which one carries what, and how they come and go.
 
 use super::Core;
-use crate::front::{Clear, Seat, Unconnected, clock, within};
-use crate::lock::{LockKeys, Moment};
+use crate::front::{Clear, Comparison, Plan, Seat, Unconnected, clock, within};
+use crate::lock::{Failure, LockKeys, Moment, ServerView};
 use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::wire::Limits;
 use core::hash::BuildHasher;
+use core::net::SocketAddr;
 use core::task::{Context, Waker};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
@@ -16,6 +17,9 @@ use std::vec::Vec;
 
 /// A shared connection, and which run of the server is at its other end.
 pub(super) type SharedSeat = Seat<SharedConnection<Stream>>;
+
+/// A connection on which the handshake was made, and what that has found.
+type Greeted = (SharedConnection<Stream>, ServerView);
 
 /// How long nobody tries to connect after the first failure, at least. Doubles with each one.
 const FIRST_REST: Duration = Duration::from_millis(10);
@@ -206,18 +210,105 @@ impl Core {
         Ok(seat)
     }
 
-    /// Opens a connection and makes the handshake.
+    /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
+    /// server.
     pub(super) async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
-        let limit = within(settings.connect_timeout, until, clock::moment());
-        let stream = Stream::dial(&settings.address, &settings.dialing, limit)
+        let began = clock::moment();
+        let limit = within(settings.connect_timeout, until, began);
+        let found = Stream::resolve(&settings.address, &settings.dialing, limit).await;
+        let found = found.map_err(Unconnected::Net)?;
+        let addresses = &self.site.addresses;
+        if let Plan::Use(usable) = addresses.plan(&found, began) {
+            let patience = settings.operation_timeout;
+            let greeted = self.greet(&usable, limit, patience, until).await;
+            let known = match &greeted {
+                Ok((_, view)) => !self.site.was_restarted(view.incarnation),
+                Err(_) => false,
+            };
+            if known || found.len() < 2 {
+                let (connection, view) = greeted?;
+                if found.len() < 2 {
+                    addresses.reached(&found, usable, began);
+                }
+                return Ok(self.seated(connection, view));
+            }
+            addresses.ask_again();
+        }
+        let Plan::Compare(all) = addresses.plan(&found, began) else {
+            return Err(Unconnected::Net(NetError::unsent(NetCause::NoAddress)));
+        };
+        // A server that is restarted between two answers is asked once more.
+        let mut compared = self.compare(&all, &found, limit, until).await;
+        if let Err(Unconnected::Unsuitable(Failure::SeveralServers(_))) = compared {
+            compared = self.compare(&all, &found, limit, until).await;
+        }
+        let ((connection, view), mut answered) = compared?;
+        answered.retain(|address| found.contains(address));
+        addresses.reached(&found, answered, began);
+        Ok(self.seated(connection, view))
+    }
+
+    /// Asks all of these addresses, within `limit` for connecting, which server they lead to.
+    /// Returns the connection to the first one of `found`, and those that have answered.
+    async fn compare(
+        &self,
+        all: &[SocketAddr],
+        found: &[SocketAddr],
+        limit: Duration,
+        until: Option<Moment>,
+    ) -> Result<(Greeted, Vec<SocketAddr>), Unconnected> {
+        let settings = &self.site.settings;
+        let ends = clock::moment().after(limit);
+        let mut comparison = Comparison::default();
+        let mut first = None;
+        let mut silence = NetError::unsent(NetCause::NoAddress);
+        for (number, address) in all.iter().enumerate() {
+            let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
+            let share = ends.since(clock::moment()) / left;
+            // The one that is to be used may take its time, as any other server.
+            let patience = match &first {
+                None => settings.operation_timeout,
+                Some(_) => settings.operation_timeout.min(share),
+            };
+            let address = core::slice::from_ref(address);
+            match self.greet(address, share, patience, until).await {
+                Ok((connection, view)) => {
+                    comparison.add(address[0], view.incarnation);
+                    if first.is_none() && found.contains(&address[0]) {
+                        first = Some((connection, view));
+                    }
+                }
+                Err(Unconnected::Net(error)) => silence = error,
+                Err(error) => return Err(error),
+            }
+        }
+        let answered = comparison
+            .conclude(found)
+            .map_err(Unconnected::Unsuitable)?;
+        first
+            .map(|greeted| (greeted, answered))
+            .ok_or(Unconnected::Net(silence))
+    }
+
+    /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
+    /// handshake, with as much time for each answer as `patience`.
+    async fn greet(
+        &self,
+        addresses: &[SocketAddr],
+        limit: Duration,
+        patience: Duration,
+        until: Option<Moment>,
+    ) -> Result<Greeted, Unconnected> {
+        let settings = &self.site.settings;
+        let stream = Stream::dial(&settings.address, addresses, &settings.dialing, limit)
             .await
             .map_err(Unconnected::Net)?;
         let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
         let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
-            let limit = within(settings.operation_timeout, until, now.moment);
+            let limit = within(patience, until, now.moment);
             let begun = connection.begin(false, limit, |flight, _| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
@@ -232,17 +323,20 @@ impl Core {
             match answer {
                 None => {}
                 Some(Err(failure)) => return Err(Unconnected::Unsuitable(failure)),
-                Some(Ok(view)) => {
-                    self.site.chronicle.connected();
-                    let incarnation = view.incarnation;
-                    for lock in self.site.learn(view) {
-                        self.freed(&lock);
-                        lock.changed.notify_waiters();
-                    }
-                    return Ok(Seat::new(connection, incarnation));
-                }
+                Some(Ok(view)) => return Ok((connection, view)),
             }
         }
+    }
+
+    /// A connection that is to be used, and what its handshake has found.
+    fn seated(&self, connection: SharedConnection<Stream>, view: ServerView) -> SharedSeat {
+        self.site.chronicle.connected();
+        let incarnation = view.incarnation;
+        for lock in self.site.learn(view) {
+            self.freed(&lock);
+            lock.changed.notify_waiters();
+        }
+        Seat::new(connection, incarnation)
     }
 }
 

@@ -3,19 +3,23 @@
 use super::Client;
 use super::connect::{COUNT, runtime};
 use super::drive::Bound;
-use crate::front::{Builder, Cause, Diagnosis, LockError, Settings, Unconnected, clock, surveyed};
-use crate::lock::{EnableTemporaryLru, Survey, TemporaryLru};
+use crate::front::{Builder, Cause, Diagnosis, LockError, Peer, Settings, Unconnected};
+use crate::front::{clock, surveyed, to_compare};
+use crate::lock::{EnableTemporaryLru, Survey, Surveyor, TemporaryLru};
 use crate::net::shared::SharedConnection;
 use crate::net::stream::Stream;
 use crate::wire::Limits;
 use core::convert::Infallible;
+use core::net::SocketAddr;
+use std::vec::Vec;
 
 impl Client {
     /// Looks at the server: whether locks may be dropped there, or not be had, and what to do
     /// about it.
     ///
     /// Asks for the server's settings and counters, in four round trips (five with a
-    /// password) on a connection of its own.
+    /// password) on a connection of its own, and makes a few more connections to see whether all lead
+    /// to the same server.
     /// Nothing is stored, no lock is looked at, and what the client is about to do elsewhere goes on.
     /// What is found goes by this client's settings, above all its
     /// [`max_lease`](Builder::max_lease).
@@ -73,20 +77,40 @@ impl Builder<Client> {
 }
 
 async fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
-    let survey = survey(settings).await;
-    let survey = survey.map_err(|why| why.at(&settings.address))?;
+    let survey = async {
+        let limit = settings.connect_timeout;
+        let found = Stream::resolve(&settings.address, &settings.dialing, limit).await;
+        let found = found.map_err(Unconnected::Net)?;
+        let (survey, _connection) = survey(settings, &found, settings.surveyor()).await?;
+        // All of them are open at the same time: who spreads connections does so evenly.
+        let mut open = Vec::new();
+        let mut peers = Vec::new();
+        for place in to_compare(&found) {
+            let peer = self::survey(settings, place, settings.surveyor().briefly()).await;
+            peers.push(Peer {
+                address: place.first().copied(),
+                run: peer.as_ref().ok().and_then(|(survey, _)| survey.run()),
+            });
+            open.push(peer);
+        }
+        Ok::<_, Unconnected>((survey, peers))
+    };
+    let (survey, peers) = survey.await.map_err(|why| why.at(&settings.address))?;
     let now = clock::now().unix_seconds;
-    Ok(Diagnosis::new(settings, survey, now))
+    Ok(Diagnosis::new(settings, survey, &peers, now))
 }
 
-async fn survey(settings: &Settings) -> Result<Survey, Unconnected> {
+async fn survey(
+    settings: &Settings,
+    found: &[SocketAddr],
+    mut surveyor: Surveyor<'_>,
+) -> Result<(Survey, SharedConnection<Stream>), Unconnected> {
     let limit = settings.connect_timeout;
-    let stream = Stream::dial(&settings.address, &settings.dialing, limit)
+    let stream = Stream::dial(&settings.address, found, &settings.dialing, limit)
         .await
         .map_err(Unconnected::Net)?;
     let limit = settings.operation_timeout;
     let connection = SharedConnection::new(stream, Limits::LOCK, limit);
-    let mut surveyor = settings.surveyor();
     loop {
         let began = clock::moment();
         let begun = connection.begin(false, limit, |flight, _| {
@@ -103,7 +127,7 @@ async fn survey(settings: &Settings) -> Result<Survey, Unconnected> {
             Err(error) => Err(error),
         };
         surveyor = match surveyed(surveyor, answer)? {
-            Ok(survey) => return Ok(survey),
+            Ok(survey) => return Ok((survey, connection)),
             Err(surveyor) => surveyor,
         };
     }

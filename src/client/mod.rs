@@ -12,6 +12,8 @@ mod lock;
 mod others;
 mod set;
 mod set_guard;
+#[cfg(all(test, feature = "server"))]
+mod several;
 
 pub use guard::LockGuard;
 pub use lock::Lock;

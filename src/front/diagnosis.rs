@@ -6,6 +6,7 @@ use super::site::Unconnected;
 use crate::lock::{Lease, Survey, Surveyed, Surveyor, seconds_to_live};
 use crate::net::{Address, NetCause, NetError};
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -68,6 +69,7 @@ pub struct Check {
 /// |---|---|
 /// | `version` | the release, and what it lacks |
 /// | `proxy` | whether it is a memcached server at all, or something in front of one |
+/// | `instances` | whether all connections, and all addresses of the name, lead to the same server |
 /// | `cas` | whether items have CAS uniques (not with `-C`) |
 /// | `eviction` | whether locks are dropped when memory is short |
 /// | `out-of-memory` | whether items were refused for want of memory |
@@ -108,15 +110,41 @@ pub struct Diagnosis {
     terms: Terms,
 }
 
+/// How many connections are made at the same time, to see whether they lead to the same server.
+const CONNECTIONS: usize = 4;
+
+/// Where the connections go that are compared: to each address of the name, and to the first one
+/// several times, behind which may stand what spreads connections over servers.
+pub(crate) fn to_compare(found: &[SocketAddr]) -> Vec<&[SocketAddr]> {
+    let first = &found[..found.len().min(1)];
+    let mut places: Vec<_> = found.chunks(1).collect();
+    places.resize(places.len().max(CONNECTIONS), first);
+    places
+}
+
+/// A connection that was made to be compared with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Where it went; none for a Unix socket.
+    pub(crate) address: Option<SocketAddr>,
+    /// What was at its other end; none where nothing answered.
+    pub(crate) run: Option<(u64, u64)>,
+}
+
 impl Diagnosis {
-    pub(crate) fn new(settings: &Settings, survey: Survey, unix_seconds: u64) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        survey: Survey,
+        peers: &[Peer],
+        unix_seconds: u64,
+    ) -> Self {
         let terms = Terms::new(settings, unix_seconds);
         Self {
             server: settings.address.to_string(),
             version: survey.version.clone(),
             longest_lease: terms.longest.duration(),
             temporary_ttl: terms.seconds_to_live(),
-            checks: checks::all(&survey, &terms),
+            checks: checks::all(&survey, peers, &terms),
             survey,
             terms,
         }

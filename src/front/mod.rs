@@ -1,6 +1,7 @@
 //! Floor 4, the part that both fronts share: settings, errors, the clock, and the state of a lock
 //! that is held.
 
+mod addresses;
 mod asked;
 mod broken;
 mod calibration;
@@ -23,11 +24,12 @@ mod site;
 mod slots;
 mod stats;
 
+pub(crate) use addresses::{Comparison, Plan};
 pub(crate) use asked::{Acquiring, Asked, Wish};
 pub use broken::BreakOutcome;
 pub(crate) use calibration::Calibration;
-pub(crate) use diagnosis::surveyed;
 pub use diagnosis::{Check, Diagnosis, Verdict};
+pub(crate) use diagnosis::{Peer, surveyed, to_compare};
 pub(crate) use error::Cause;
 pub use error::{ErrorKind, LockError};
 pub(crate) use events::End;

@@ -78,10 +78,19 @@ pub struct Builder<F> {
     credentials: Option<Result<OwnedCredentials, CredentialsError>>,
     #[cfg(feature = "tls")]
     tls: TlsOptions,
+    #[cfg(test)]
+    names: Option<crate::net::dial::Names>,
     front: PhantomData<fn() -> F>,
 }
 
 impl<F> Builder<F> {
+    /// The addresses that every name leads to.
+    #[cfg(test)]
+    pub(crate) fn names(mut self, names: &crate::net::dial::Names) -> Self {
+        self.names = Some(std::sync::Arc::clone(names));
+        self
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             servers: Vec::new(),
@@ -98,6 +107,8 @@ impl<F> Builder<F> {
             credentials: None,
             #[cfg(feature = "tls")]
             tls: TlsOptions::default(),
+            #[cfg(test)]
+            names: None,
             front: PhantomData,
         }
     }
@@ -336,6 +347,11 @@ impl<F> Builder<F> {
         #[cfg(feature = "tls")]
         let dialing = Dialing {
             tls: self.tls(&address)?,
+            ..dialing
+        };
+        #[cfg(test)]
+        let dialing = Dialing {
+            names: self.names,
             ..dialing
         };
         let credentials = self.credentials.transpose();

@@ -1,5 +1,6 @@
 //! One server and what a client knows of it.
 
+use super::addresses::Addresses;
 use super::clock::{self, Nonces};
 use super::error::{Cause, LockError};
 use super::events::Chronicle;
@@ -136,7 +137,9 @@ impl Unconnected {
             self,
             Self::Net(_)
                 | Self::Unsuitable(
-                    Failure::AuthenticationRequired | Failure::AuthenticationRefused
+                    Failure::AuthenticationRequired
+                        | Failure::AuthenticationRefused
+                        | Failure::SeveralServers(_)
                 )
         )
     }
@@ -148,6 +151,7 @@ pub(crate) struct Site<C, L> {
     pub(crate) settings: Settings,
     pub(crate) nonces: Nonces,
     process: Process,
+    pub(crate) addresses: Addresses,
     pub(crate) connections: C,
     pub(crate) registry: Registry<L>,
     pub(crate) chronicle: Arc<Chronicle>,
@@ -224,6 +228,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         Ok(Self {
             nonces,
             process: Process::current(),
+            addresses: Addresses::default(),
             connections,
             registry: Registry::new(),
             chronicle: Arc::new(Chronicle::new(&settings.address)),
@@ -268,6 +273,13 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         let mut slot = self.view_slot();
         let view = slot.as_mut()?;
         view.is_run(incarnation).then(|| work(view))
+    }
+
+    /// Whether another run of the server is known than this one.
+    pub(crate) fn was_restarted(&self, incarnation: Incarnation) -> bool {
+        let view = self.view_slot();
+        view.as_ref()
+            .is_some_and(|view| view.incarnation != incarnation)
     }
 
     /// The keys of a name, or the error that says what is wrong with it.

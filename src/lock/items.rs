@@ -44,6 +44,8 @@ pub enum Failure {
     NoStats,
     /// A proxy answers, with statistics of its own.
     Proxy,
+    /// The addresses of the server's name lead to different servers: which ones.
+    SeveralServers(String),
     /// The server's clock stands in January 1970, where memcached takes every expiry for a relative
     /// time: a record would outlive its lease by weeks.
     ClockNotSet,
@@ -86,6 +88,12 @@ impl fmt::Display for Failure {
                 "a proxy answers (its `stats` have `proxy_` lines); locks need a direct connection \
                  to one memcached server, because restarts behind a proxy go unnoticed; set the \
                  address of that server",
+            ),
+            Self::SeveralServers(which) => write!(
+                f,
+                "the name leads to different servers, and a lock on one is not seen on the others: \
+                 {which}; set the address of one of them, for all clients (several servers are not \
+                 supported)"
             ),
             Self::ClockNotSet => f.write_str(
                 "the server's clock stands in January 1970, where an expiry cannot be a point in \

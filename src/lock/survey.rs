@@ -101,6 +101,13 @@ impl Survey {
         Some(memory_lacking(time, from, longest))
     }
 
+    /// The pid and the start, which tell a run of a server from others.
+    #[must_use]
+    pub fn run(&self) -> Option<(u64, u64)> {
+        let general = self.general.as_ref()?;
+        Some((general.pid?, general.time?.checked_sub(general.uptime?)?))
+    }
+
     /// Whether the server is of this release or a later one. `None` when it does not say.
     #[must_use]
     pub fn is_at_least(&self, release: (u64, u64, u64)) -> Option<bool> {
@@ -145,6 +152,8 @@ pub struct Surveyor<'a> {
     /// The server has accepted the password, and may have stored it.
     authenticated: bool,
     stage: Stage,
+    /// Only which run of the server it is.
+    brief: bool,
     survey: Survey,
 }
 
@@ -157,6 +166,7 @@ impl<'a> Surveyor<'a> {
             credentials,
             authenticated: false,
             stage: Stage::Greeting,
+            brief: false,
             survey: Survey {
                 version: String::new(),
                 release: None,
@@ -171,6 +181,13 @@ impl<'a> Surveyor<'a> {
                 round_trip: Duration::MAX,
             },
         }
+    }
+
+    /// Asks for no more than tells which run of the server it is.
+    #[must_use]
+    pub const fn briefly(mut self) -> Self {
+        self.brief = true;
+        self
     }
 
     /// Whether the flight under way holds a password, which whoever answers may repeat.
@@ -256,6 +273,9 @@ impl<'a> Surveyor<'a> {
             }
             Stage::General => {
                 survey.general = GeneralStats::read(replies)?;
+                if self.brief {
+                    return Ok(Surveyed::Whole(Box::new(survey.clone())));
+                }
                 Stage::Settings
             }
             Stage::Settings => {

@@ -36,6 +36,17 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// The name and the port to be looked up; none for a Unix socket.
+    #[cfg(any(feature = "tokio", feature = "blocking"))]
+    pub(crate) fn host(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } | Self::Tls { host, port } => Some((host, *port)),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

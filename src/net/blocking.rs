@@ -5,7 +5,7 @@ mod dump;
 use super::address::Address;
 use super::buffers::Buffers;
 pub(crate) use super::buffers::Subject;
-use super::dial::{Candidates, Dialing};
+use super::dial::{Candidates, Dialing, MOST_ADDRESSES};
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
 use super::tls::BlockingTls;
@@ -19,6 +19,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
+use std::vec::Vec;
 
 #[derive(Debug)]
 enum Stream {
@@ -109,14 +110,31 @@ pub(crate) struct Connection<T> {
 }
 
 impl<T: Subject> Connection<T> {
-    /// Connects, within `limit`. A name that must be looked up may take longer: the system's
-    /// resolver knows no limit.
+    /// What the name leads to; nothing for a Unix socket. The system's resolver knows no limit.
+    pub(crate) fn resolve(
+        address: &Address,
+        dialing: &Dialing,
+    ) -> Result<Vec<SocketAddr>, NetError> {
+        if let Some(found) = dialing.resolved() {
+            return Ok(found);
+        }
+        let Some(host) = address.host() else {
+            return Ok(Vec::new());
+        };
+        let found = host.to_socket_addrs();
+        let found = found.map_err(|error| NetError::unsent(NetCause::Connect(error)))?;
+        Ok(found.take(MOST_ADDRESSES).collect())
+    }
+
+    /// Connects to the first of these addresses that can be reached, which are what the name leads
+    /// to, within `limit`.
     pub(crate) fn dial(
         address: &Address,
+        found: &[SocketAddr],
         dialing: &Dialing,
         limit: Duration,
     ) -> Result<Self, NetError> {
-        Self::open(address, dialing, limit).map(Self::over)
+        Self::open(address, found, dialing, limit).map(Self::over)
     }
 
     fn over(stream: Stream) -> Self {
@@ -128,19 +146,24 @@ impl<T: Subject> Connection<T> {
         }
     }
 
-    fn open(address: &Address, dialing: &Dialing, limit: Duration) -> Result<Stream, NetError> {
+    fn open(
+        address: &Address,
+        found: &[SocketAddr],
+        dialing: &Dialing,
+        limit: Duration,
+    ) -> Result<Stream, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
         match address {
-            Address::Tcp { host, port } => {
+            Address::Tcp { .. } => {
                 let deadline = Instant::now() + limit;
-                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
+                let stream = open_tcp(found, dialing, limit, deadline)?;
                 Ok(Stream::Tcp(stream))
             }
             #[cfg(feature = "tls")]
-            Address::Tls { host, port } => {
+            Address::Tls { .. } => {
                 let deadline = Instant::now() + limit;
                 let tls = dialing.tls().map_err(failed)?;
-                let stream = open_tcp(host, *port, dialing, limit, deadline)?;
+                let stream = open_tcp(found, dialing, limit, deadline)?;
                 let stream = BlockingTls::connect(stream, tls, limit, deadline);
                 Ok(Stream::Tls(stream.map_err(failed)?))
             }
@@ -308,15 +331,13 @@ fn failed(error: io::Error, limit: Duration) -> NetCause {
 }
 
 fn open_tcp(
-    host: &str,
-    port: u16,
+    found: &[SocketAddr],
     dialing: &Dialing,
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
     let failed = |error| NetError::unsent(NetCause::Connect(error));
-    let found = (host, port).to_socket_addrs();
-    let stream = reach(found.map_err(failed)?, limit, deadline)?;
+    let stream = reach(found.iter().copied(), limit, deadline)?;
     dialing.tune(&stream).map_err(failed)?;
     Ok(stream)
 }

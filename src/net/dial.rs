@@ -18,7 +18,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How many addresses of a name are tried.
-const MOST_ADDRESSES: usize = 16;
+pub(crate) const MOST_ADDRESSES: usize = 16;
 
 /// How connections are made, besides where to.
 #[derive(Debug, Clone)]
@@ -28,7 +28,14 @@ pub(crate) struct Dialing {
     /// For addresses that want it.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
+    /// What all names lead to, for tests.
+    #[cfg(test)]
+    pub(crate) names: Option<Names>,
 }
+
+/// Addresses that a test can change.
+#[cfg(test)]
+pub(crate) type Names = std::sync::Arc<std::sync::Mutex<Vec<SocketAddr>>>;
 
 impl Dialing {
     /// For exchanges with this limit, about leases of this length. Where the network swallows what
@@ -39,7 +46,22 @@ impl Dialing {
             patience: operation_timeout.min(lease / 2).max(LEAST_PATIENCE),
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(test)]
+            names: None,
         }
+    }
+
+    /// What is used in place of the system's resolver.
+    #[cfg(test)]
+    pub(crate) fn resolved(&self) -> Option<Vec<SocketAddr>> {
+        let names = self.names.as_ref()?;
+        Some(names.lock().expect("no test panics with it").clone())
+    }
+
+    /// What is used in place of the system's resolver: nothing.
+    #[cfg(not(test))]
+    pub(crate) const fn resolved(&self) -> Option<Vec<SocketAddr>> {
+        None
     }
 
     /// How TLS is to be spoken with an address that wants it. There is no other way to such a one.

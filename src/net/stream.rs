@@ -1,7 +1,7 @@
 //! Streams of the async front: TCP, TLS and Unix sockets alike.
 
 use super::address::Address;
-use super::dial::{Candidates, Dialing};
+use super::dial::{Candidates, Dialing, MOST_ADDRESSES};
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
 use super::tls::AsyncTls;
@@ -10,6 +10,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
+use std::vec::Vec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -27,38 +28,63 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Connects, within `limit`.
+    /// What the name leads to, within `limit`; nothing for a Unix socket.
+    pub(crate) async fn resolve(
+        address: &Address,
+        dialing: &Dialing,
+        limit: Duration,
+    ) -> Result<Vec<SocketAddr>, NetError> {
+        if let Some(found) = dialing.resolved() {
+            return Ok(found);
+        }
+        let Some(host) = address.host() else {
+            return Ok(Vec::new());
+        };
+        match timeout(limit, tokio::net::lookup_host(host)).await {
+            Ok(Ok(found)) => Ok(found.take(MOST_ADDRESSES).collect()),
+            Ok(Err(error)) => Err(NetError::unsent(NetCause::Connect(error))),
+            Err(_) => Err(NetError::unsent(NetCause::Timeout(limit))),
+        }
+    }
+
+    /// Connects to the first of these addresses that can be reached, which are what the name leads
+    /// to, within `limit`.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub(crate) async fn dial(
         address: &Address,
+        found: &[SocketAddr],
         dialing: &Dialing,
         limit: Duration,
     ) -> Result<Self, NetError> {
         let deadline = Instant::now() + limit;
         // The inner limits are looked at first: they tell better what it was that took too long.
-        timeout_at(deadline, Self::open(address, dialing, limit, deadline))
-            .await
-            .unwrap_or(Err(NetError::unsent(NetCause::Timeout(limit))))
+        timeout_at(
+            deadline,
+            Self::open(address, found, dialing, limit, deadline),
+        )
+        .await
+        .unwrap_or(Err(NetError::unsent(NetCause::Timeout(limit))))
     }
 
     async fn open(
         address: &Address,
+        found: &[SocketAddr],
         dialing: &Dialing,
         limit: Duration,
         deadline: Instant,
     ) -> Result<Self, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
         match address {
-            Address::Tcp { host, port } => {
-                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
+            Address::Tcp { .. } => {
+                let stream = open_tcp(found, dialing, limit, deadline).await?;
                 Ok(Self::Tcp(stream))
             }
             #[cfg(feature = "tls")]
-            Address::Tls { host, port } => {
+            Address::Tls { .. } => {
                 let tls = dialing.tls().map_err(failed)?;
-                let stream = open_tcp(host, *port, dialing, limit, deadline).await?;
+                let stream = open_tcp(found, dialing, limit, deadline).await?;
                 let stream = AsyncTls::connect(stream, tls, limit, deadline).await;
                 Ok(Self::Tls(stream.map_err(failed)?))
             }
@@ -76,15 +102,13 @@ impl Stream {
 }
 
 async fn open_tcp(
-    host: &str,
-    port: u16,
+    found: &[SocketAddr],
     dialing: &Dialing,
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
     let failed = |error| NetError::unsent(NetCause::Connect(error));
-    let found = tokio::net::lookup_host((host, port)).await;
-    let stream = reach(found.map_err(failed)?, limit, deadline).await?;
+    let stream = reach(found.iter().copied(), limit, deadline).await?;
     dialing.tune(&stream).map_err(failed)?;
     Ok(stream)
 }

@@ -1,7 +1,7 @@
 //! Things that are no memcached servers, or only look like them.
 
 use crate::fronts::{Options, both_fail};
-use crate::{ADVISED, both, expect, memcached, trouble, try_both};
+use crate::{ADVISED, balancer, both, expect, memcached, trouble, try_both};
 use core::time::Duration;
 use memlatch::{Dialect, ErrorKind, Verdict};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -44,6 +44,27 @@ fn a_proxy_is_told_from_the_server_behind_it() {
         assert_eq!(trouble(&both(&server.url())), []);
     }
     let _ = std::fs::remove_file(&file);
+}
+
+/// A service address of a cluster, say: each connection may lead to another server.
+#[test]
+fn what_spreads_connections_over_servers_is_seen() {
+    for binary in memcached::required() {
+        let servers = [binary.start(ADVISED), binary.start(ADVISED)];
+        let addresses = servers.iter().map(memcached::RealServer::address).collect();
+        let diagnosis = both(&format!("memcached://{}", balancer::spread(addresses)));
+        expect(
+            &diagnosis,
+            "instances",
+            Verdict::Unsafe,
+            "different servers",
+        );
+        // One server behind the same is one server.
+        let alone = balancer::spread(vec![servers[0].address()]);
+        let diagnosis = both(&format!("memcached://{alone}"));
+        expect(&diagnosis, "instances", Verdict::Fine, "same server");
+        assert_eq!(trouble(&diagnosis), []);
+    }
 }
 
 /// Something that answers each line as it is told, and hangs up at a line it is told nothing for.

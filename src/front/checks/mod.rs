@@ -7,7 +7,7 @@ mod memory;
 mod remembering;
 mod service;
 
-use super::diagnosis::{Check, Terms, Verdict};
+use super::diagnosis::{Check, Peer, Terms, Verdict};
 use crate::lock::Survey;
 pub(super) use change::change;
 use core::time::Duration;
@@ -16,10 +16,11 @@ use std::string::String;
 use std::vec::Vec;
 
 /// All checks, in an order for reading: what makes locks unsafe first.
-pub(super) fn all(survey: &Survey, terms: &Terms) -> Vec<Check> {
+pub(super) fn all(survey: &Survey, peers: &[Peer], terms: &Terms) -> Vec<Check> {
     Vec::from([
         service::version(survey),
         service::proxy(survey),
+        service::instances(survey, peers),
         service::cas(survey),
         memory::eviction(survey, terms),
         memory::out_of_memory(survey),
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_server_as_it_should_be_is_fine_in_all_respects() {
-        let checks = all(&survey(), &terms());
+        let checks = all(&survey(), &[], &terms());
         for check in &checks {
             assert_eq!(check.verdict, Verdict::Fine, "{check:?}");
         }
@@ -202,7 +203,7 @@ mod tests {
         survey.items = None;
         survey.sentinel = None;
         survey.has_cas = None;
-        for check in all(&survey, &terms()) {
+        for check in all(&survey, &[], &terms()) {
             let by_itself = ["version", "round-trip", "encryption"].contains(&check.id);
             let fine = check.verdict == Verdict::Fine;
             assert_eq!(fine, by_itself, "{check:?}");

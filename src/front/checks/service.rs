@@ -1,11 +1,12 @@
 //! Whether the server is the right kind, and serves everybody in time.
 
-use super::super::diagnosis::{Check, Terms, Verdict};
+use super::super::diagnosis::{Check, Peer, Terms, Verdict};
 use super::{count, found, length, untold};
 use crate::lock::{GeneralStats, Sentinel, Survey};
 use core::time::Duration;
+use std::borrow::ToOwned;
 use std::format;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// Connections are called nearly used up from this many percent on.
@@ -108,6 +109,63 @@ pub(super) fn proxy(survey: &Survey) -> Check {
             "what it says of itself is true of the place where locks are kept",
         ),
     }
+}
+
+pub(super) fn instances(survey: &Survey, peers: &[Peer]) -> Check {
+    const ID: &str = "instances";
+    let place = |peer: &Peer| match peer.address {
+        Some(address) => address.to_string(),
+        None => "the socket".to_owned(),
+    };
+    let mut seen: Vec<String> = Vec::new();
+    let mut runs: Vec<_> = survey.run().into_iter().collect();
+    for peer in peers {
+        if let Some((pid, started)) = peer.run {
+            let text = format!("{}: pid {pid} started at {started}", place(peer));
+            if !seen.contains(&text) {
+                seen.push(text);
+            }
+            if !runs.contains(&(pid, started)) {
+                runs.push((pid, started));
+            }
+        }
+    }
+    if runs.len() > 1 {
+        return found(
+            ID,
+            Verdict::Unsafe,
+            format!(
+                "connections lead to different servers ({})",
+                seen.join(", ")
+            ),
+            "a lock on one is not seen on the others: two may hold it. The name has addresses of \
+             several servers, or something spreads connections over them",
+        )
+        .advise("set the address of one server, the same for all clients");
+    }
+    if runs.is_empty() {
+        return untold(ID, "which run of it answers");
+    }
+    let mut silent: Vec<_> = peers
+        .iter()
+        .filter(|peer| peer.run.is_none())
+        .map(place)
+        .collect();
+    silent.dedup();
+    if !silent.is_empty() {
+        return found(
+            ID,
+            Verdict::Note,
+            format!("no answer from {}", silent.join(", ")),
+            "which server it leads to is not known",
+        );
+    }
+    found(
+        ID,
+        Verdict::Fine,
+        format!("{} connections lead to the same server", peers.len()),
+        "a lock there is seen by all clients of this address",
+    )
 }
 
 pub(super) fn cas(survey: &Survey) -> Check {
@@ -354,6 +412,27 @@ mod tests {
         expect(&proxy(&silent), Warning, "stats settings");
         silent.general = None;
         expect(&proxy(&silent), Unsafe, "pid");
+    }
+
+    #[test]
+    fn connections_to_different_servers_are_unsafe() {
+        let peer = |last: u8, run| Peer {
+            address: Some(([127, 0, 0, last], 11211).into()),
+            run,
+        };
+        let own = survey().run();
+        let other = own.map(|(pid, started)| (pid + 1, started));
+        let alike = [peer(1, own), peer(1, own)];
+        expect(&instances(&survey(), &alike), Fine, "2 connections");
+        let silent = [peer(1, own), peer(2, None)];
+        expect(&instances(&survey(), &silent), Note, "127.0.0.2:11211");
+        let spread = [peer(1, own), peer(1, other), peer(2, None)];
+        expect(&instances(&survey(), &spread), Unsafe, "different servers");
+        expect(
+            &instances(&survey(), &spread[1..]),
+            Unsafe,
+            "127.0.0.1:11211",
+        );
     }
 
     #[test]
