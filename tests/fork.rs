@@ -13,6 +13,9 @@ use fork::{Fork, fork, waitpid_nohang};
 use memlatch::{ErrorKind, LockError, LossReason, ReleaseOutcome, blocking};
 use std::panic::catch_unwind;
 
+/// As long as clients have it, unless told otherwise. The keeper renews it.
+const LEASE: Duration = Duration::from_secs(10);
+
 /// Runs `work` in a forked process, which must come to its end without a panic.
 #[track_caller]
 #[allow(
@@ -55,18 +58,15 @@ fn a_forked_process_has_neither_client_nor_locks() {
             let server = binary.start(&[]);
             let settings = Settings::new(server.url());
             let client = Client::new(front, &settings).expect("a server");
-            let guard = client.lock("a").acquire().expect("free");
-            let kept = client.lock("b").acquire().expect("free");
+            let guard = client.lock("a").lease(LEASE).acquire().expect("free");
+            let kept = client.lock("b").lease(LEASE).acquire().expect("free");
             let mut guards = Some((guard, kept));
             in_a_fork(|| {
                 // Of the copies in this process.
                 let (guard, kept) = guards.take().expect("they are here, too");
                 let (closed, lost) = (ErrorKind::Closed, ErrorKind::Lost);
-                refused(client.lock("c").try_acquire(), closed);
-                refused(
-                    client.lock("a").acquire_timeout(Duration::from_secs(60)),
-                    closed,
-                );
+                refused(client.lock("c").lease(LEASE).try_acquire(), closed);
+                refused(client.lock("a").lease(LEASE).acquire_timeout(LONG), closed);
                 refused(guard.renew(), lost);
                 refused(guard.verify(), lost);
                 assert_eq!(guard.lost(), LossReason::Forked);

@@ -55,6 +55,13 @@ const TOP: u64 = 1 << 63;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeanToken(u64);
 
+/// The first CAS unique, as parts write it.
+impl fmt::LowerHex for LeanToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
 /// Hidden: whoever knows the token can pass for the holder.
 impl fmt::Debug for LeanToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

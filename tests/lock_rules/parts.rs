@@ -92,11 +92,9 @@ fn they_are_one_line_that_a_person_can_read() {
     assert_eq!(line.parse(), Ok(parts));
 }
 
-/// The first CAS unique of a token, by what it says of itself.
+/// The first CAS unique of a token.
 fn first(token: LeanToken) -> u64 {
-    let shown = format!("{token:?}");
-    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
-    let first = digits.parse().expect("a number");
+    let first = u64::from_str_radix(&format!("{token:x}"), 16).expect("a number");
     assert!(token.is_of(first));
     first
 }
