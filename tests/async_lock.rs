@@ -23,7 +23,10 @@ fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Dialect>)> {
 
 /// A client without the restart guard, which is a subject of its own.
 fn builder(site: &(RealServer, Option<Dialect>)) -> Builder<Client> {
-    let builder = Client::builder().server(site.0.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(site.0.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     match site.1 {
         Some(dialect) => builder.dialect(dialect),
         None => builder,
@@ -380,7 +383,10 @@ async fn a_server_that_has_long_been_running_is_not_waited_for() {
     let sites = sites(&[]);
     tokio::time::sleep(seconds(4)).await;
     for site in &sites {
-        let one = builder(site).restart_guard(true).default_lease(seconds(2));
+        let one = builder(site)
+            .restart_guard(true)
+            .max_lease(seconds(2))
+            .default_lease(seconds(2));
         let one = one.build().await.expect("the server is there");
         let guard = one.lock("a").try_acquire().await.expect("old enough");
         assert!(guard.is_some());
@@ -390,7 +396,10 @@ async fn a_server_that_has_long_been_running_is_not_waited_for() {
 #[tokio::test]
 async fn after_a_restart_the_longest_lease_is_waited_out() {
     for mut site in sites(&[]) {
-        let guarded = builder(&site).restart_guard(true).default_lease(seconds(2));
+        let guarded = builder(&site)
+            .restart_guard(true)
+            .max_lease(seconds(2))
+            .default_lease(seconds(2));
         let one = guarded.clone().build().await.expect("the server is there");
         let guard = one.lock("a").acquire().await.expect("granted in the end");
         site.0.restart();
@@ -506,7 +515,10 @@ async fn unix_sockets_work_as_well() {
             binary.version
         ));
         let server = binary.start_unix(&path, &[]);
-        let client = Client::builder().server(server.url()).restart_guard(false);
+        let client = Client::builder()
+            .server(server.url())
+            .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600));
         let client = client.build().await.expect("the server is there");
         let guard = client.lock("a").acquire().await.expect("free");
         assert_eq!(guard.key(), b"memlatch:lock:a");

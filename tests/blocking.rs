@@ -41,7 +41,10 @@ fn with_each(test: impl Fn(&Binary) + Sync) {
 }
 
 fn builder(server: &RealServer) -> Builder<Client> {
-    Client::builder().server(server.url()).restart_guard(false)
+    Client::builder()
+        .server(server.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600))
 }
 
 fn client(server: &RealServer) -> Client {

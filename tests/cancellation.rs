@@ -67,7 +67,10 @@ impl Slow {
 }
 
 fn builder(peer: &Peer, dialect: Dialect) -> Builder<Client> {
-    let builder = Client::builder().server(peer.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(peer.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     builder.dialect(dialect).operation_timeout(LIMIT)
 }
 

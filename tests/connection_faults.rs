@@ -23,7 +23,10 @@ type Asking = Pin<Box<dyn Future<Output = Result<Option<Holder>, LockError>> + S
 type Trying = Pin<Box<dyn Future<Output = Result<Option<LockGuard>, LockError>> + Send>>;
 
 fn builder(peer: &Peer) -> Builder<Client> {
-    let builder = Client::builder().server(peer.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(peer.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     builder.operation_timeout(LIMIT)
 }
 

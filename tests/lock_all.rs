@@ -47,7 +47,10 @@ impl Site {
 
     /// Settings without the restart guard, which is a subject of its own.
     fn settings<F>(&self, builder: Builder<F>) -> Builder<F> {
-        let builder = builder.server(self.server.url()).restart_guard(false);
+        let builder = builder
+            .server(self.server.url())
+            .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600));
         match self.dialect {
             Some(dialect) => builder.dialect(dialect),
             None => builder,

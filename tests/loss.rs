@@ -76,7 +76,10 @@ fn orders() -> Vec<(Dialect, Vec<Event>, End)> {
 }
 
 fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F> {
-    let builder = builder.server(peer.url()).restart_guard(false);
+    let builder = builder
+        .server(peer.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     builder
         .dialect(dialect)
         .operation_timeout(Duration::from_millis(300))

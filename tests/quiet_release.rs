@@ -11,7 +11,10 @@ use std::time::Instant;
 const LONG: Duration = Duration::from_secs(10);
 
 async fn client(server: &memcached::RealServer) -> Client {
-    let builder = Client::builder().server(server.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(server.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     builder.build().await.expect("the server is there")
 }
 
@@ -121,7 +124,10 @@ mod in_the_blocking_front {
     const LEASE: Duration = Duration::from_secs(60);
 
     fn client_with(server: &RealServer, dialect: Option<Dialect>) -> Client {
-        let mut builder = Client::builder().server(server.url()).restart_guard(false);
+        let mut builder = Client::builder()
+            .server(server.url())
+            .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600));
         if let Some(dialect) = dialect {
             builder = builder.dialect(dialect);
         }

@@ -121,12 +121,13 @@ fn a_server_that_closes_idle_connections_is_no_trouble() {
                 let server = binary.start(&["-o", "idle_timeout=1"]);
                 let options = Options::default();
                 let builder = options.apply(memlatch::blocking::Client::builder());
-                let client = builder.server(server.url()).build().expect("a server");
+                let builder = builder.server(server.url()).max_lease(LEASE);
+                let client = builder.build().expect("a server");
                 let guard = client.lock("b").lease(LEASE).acquire().expect("free");
                 block_on(async {
                     let builder = options.apply(memlatch::Client::builder());
-                    let client = builder.server(server.url()).build().await;
-                    let client = client.expect("a server");
+                    let builder = builder.server(server.url()).max_lease(LEASE);
+                    let client = builder.build().await.expect("a server");
                     let guard = client.lock("a").lease(LEASE).acquire().await;
                     let guard = guard.expect("free");
                     // Until a clock is known, its connection is not idle.

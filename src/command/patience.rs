@@ -4,11 +4,8 @@ use super::args::Global;
 use super::failure::{Failure, code};
 use super::output::Voice;
 use super::{server, startup};
-use core::error::Error;
 use core::time::Duration;
-use memlatch::net::{NetCause, NetError};
-use memlatch::{Builder, Client, ErrorKind, Lock, LockError, LockGuard};
-use std::io;
+use memlatch::{Builder, Client, Lock, LockError, LockGuard};
 use std::time::Instant;
 use tokio::time::{sleep, timeout};
 
@@ -112,11 +109,11 @@ impl Patience {
 
     /// Waits before another attempt, or returns the error if there is to be none.
     pub(super) async fn bear(&mut self, error: LockError) -> Result<(), Failure> {
-        if let Some(shortage) = io_cause(&error).filter(|cause| startup::is_shortage(cause)) {
+        if let Some(shortage) = error.io_error().filter(|cause| startup::is_shortage(cause)) {
             return Err(Failure::system("cannot connect", shortage));
         }
         let left = self.left().unwrap_or(Duration::MAX);
-        if left.is_zero() || !may_pass(&error) {
+        if left.is_zero() || !error.is_transient() {
             return Err(error.into());
         }
         let now = Instant::now();
@@ -159,38 +156,6 @@ impl Remarks {
             self.0 = away + away.clamp(FIRST_REMARK, LONGEST_SILENCE);
         }
         due
-    }
-}
-
-/// Whether another attempt may succeed without anybody's doing.
-fn may_pass(error: &LockError) -> bool {
-    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unknown) {
-        return false;
-    }
-    match net_error(error).map(|error| &error.cause) {
-        Some(NetCause::Connect(cause) | NetCause::Io(cause)) => !matches!(
-            cause.kind(),
-            // What TLS, the file system and the system call say of a wrong setting.
-            io::ErrorKind::InvalidData
-                | io::ErrorKind::InvalidInput
-                | io::ErrorKind::PermissionDenied
-        ),
-        Some(cause) => !matches!(
-            cause,
-            NetCause::Decode { .. } | NetCause::TooMuch | NetCause::Unauthenticated
-        ),
-        None => true,
-    }
-}
-
-fn net_error(error: &LockError) -> Option<&NetError> {
-    error.source()?.downcast_ref()
-}
-
-fn io_cause(error: &LockError) -> Option<&io::Error> {
-    match &net_error(error)?.cause {
-        NetCause::Connect(error) | NetCause::Io(error) => Some(error),
-        _ => None,
     }
 }
 

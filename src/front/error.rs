@@ -4,7 +4,7 @@ use super::holder::Holder;
 use super::set::SetError;
 use super::settings::SettingError;
 use crate::lock::{Failure, LeaseError, LossReason, NameError};
-use crate::net::{Address, AddressError, NetError};
+use crate::net::{Address, AddressError, NetCause, NetError};
 use core::fmt;
 use core::time::Duration;
 use std::boxed::Box;
@@ -170,6 +170,30 @@ impl LockError {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.kind() == ErrorKind::Unknown
+    }
+
+    /// Whether another attempt may succeed although nobody changes a setting: the server cannot be
+    /// reached or has not answered, and nothing answers there that is of no use.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &self.0.cause {
+            Cause::Unavailable(error) | Cause::Unknown(error) => error.cause.may_pass(),
+            // In the second in which a delayed flush takes effect.
+            Cause::Server(failure) => *failure == Failure::ForgottenAtOnce,
+            _ => false,
+        }
+    }
+
+    /// The error of the operating system that is behind it, if any. It is part of the message.
+    #[must_use]
+    pub fn io_error(&self) -> Option<&std::io::Error> {
+        match &self.0.cause {
+            Cause::Unavailable(error) | Cause::Unknown(error) => match &error.cause {
+                NetCause::Connect(error) | NetCause::Io(error) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Who held the lock when the wait for it ended, if that is known.

@@ -32,6 +32,9 @@ pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Dur
     }
 }
 
+/// For how long a new client bears with a server that drops what it stores.
+const FORGETS_FOR: Duration = Duration::from_secs(3);
+
 /// No server goes away and comes back in less than this, nor closes a connection for want of use.
 /// One that answered so lately is used again without a look at whether it is still there: the look
 /// costs a system call each time, which matters most to those who come again at once.
@@ -120,13 +123,9 @@ impl Unconnected {
     /// no use.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Unsuitable(_) => false,
-            Self::Net(error) => match &error.cause {
-                NetCause::Decode { .. } | NetCause::TooMuch | NetCause::Unauthenticated => false,
-                // What TLS finds in a certificate, or in something that is not TLS.
-                NetCause::Connect(error) => error.kind() != std::io::ErrorKind::InvalidData,
-                _ => true,
-            },
+            // In the second in which a delayed flush takes effect.
+            Self::Unsuitable(failure) => *failure == Failure::ForgottenAtOnce,
+            Self::Net(error) => error.cause.may_pass(),
         }
     }
 
@@ -156,6 +155,7 @@ pub(crate) struct Site<C, L> {
     pub(crate) registry: Registry<L>,
     pub(crate) chronicle: Arc<Chronicle>,
     view: Mutex<Option<ServerView>>,
+    made: Moment,
     /// The longest lease of others that was told, in nanoseconds.
     longest_told: AtomicU64,
     corrected: Mutex<Corrected>,
@@ -216,6 +216,14 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         until: Option<Moment>,
     ) -> Result<Duration, LockError> {
         let now = clock::moment();
+        let until = match why {
+            // All is dropped in the second in which a delayed flush takes effect.
+            Unconnected::Unsuitable(Failure::ForgottenAtOnce) => {
+                let passes = self.made.after(FORGETS_FOR);
+                Some(until.map_or(passes, |until| until.max(passes)))
+            }
+            _ => until,
+        };
         match until {
             Some(until) if why.may_pass() && now < until => Ok(SERVER_PAUSE.min(until.since(now))),
             _ => Err(self.unconnected(why)),
@@ -234,6 +242,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             chronicle: Arc::new(Chronicle::new(&settings.address)),
             view: Mutex::new(None),
             longest_told: AtomicU64::new(0),
+            made: clock::moment(),
             corrected: Mutex::default(),
             settings,
         })

@@ -71,6 +71,22 @@ impl NetCause {
         }
     }
 
+    /// Whether another attempt may succeed although nobody changes a setting.
+    #[cfg(any(feature = "tokio", feature = "blocking"))]
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Decode { .. } | Self::TooMuch | Self::Unauthenticated => false,
+            // What TLS, the file system and the system call say of a wrong setting.
+            Self::Connect(error) | Self::Io(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::PermissionDenied
+            ),
+            _ => true,
+        }
+    }
+
     /// What is wrong with an answer that starts like this.
     pub(crate) fn strange(error: DecodeError, answer: &[u8]) -> Self {
         Self::last_word(answer).unwrap_or_else(|| {

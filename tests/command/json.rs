@@ -83,7 +83,7 @@ fn every_number_is_exact_as_a_double() {
             if let Some(printed) = object["parts"].as_str() {
                 parts = printed.to_owned();
                 token = object["token"].as_str().expect("a string").to_owned();
-                assert_eq!(parts.split(' ').nth(8), Some(&*token), "{parts}");
+                assert_eq!(parts.split(' ').nth(9), Some(&*token), "{parts}");
             }
             if ["status", "list", "watch", "wait", "break"].contains(&verb) {
                 assert_eq!(object["last_token"], token.as_str(), "{verb}: {object}");

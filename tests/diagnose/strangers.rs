@@ -163,7 +163,9 @@ fn a_server_that_says_nothing_is_given_up_in_time() {
             if read == 0 {
                 continue;
             }
-            let greeting: String = GREETING.iter().map(|(_, answer)| *answer).collect();
+            // Of what is asked first, all but the sentinel.
+            let first = &GREETING[..3];
+            let greeting: String = first.iter().map(|(_, answer)| *answer).collect();
             let _ = stream.write_all(greeting.as_bytes());
             // Until the client gives up.
             while stream.read(&mut chunk).is_ok_and(|read| read > 0) {}

@@ -18,7 +18,10 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const MOST_POLLS: usize = 400;
 
 fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F> {
-    let builder = builder.server(peer.url()).restart_guard(false);
+    let builder = builder
+        .server(peer.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     builder.dialect(dialect).operation_timeout(LIMIT)
 }
 
