@@ -173,6 +173,12 @@ fn server() -> Server {
     server.expect("a free port")
 }
 
+/// The same, started just now.
+fn young_server() -> Server {
+    let server = Server::builder().auth([(USER, PASSWORD)]);
+    server.uptime(Duration::ZERO).start().expect("a free port")
+}
+
 /// The nonce of the record of a lock that is held.
 fn remember_nonce(server: &Server, guard: &Guard) {
     let record = server.item(guard.key()).expect("it is held");
@@ -380,8 +386,20 @@ impl Story {
         assert!(!self.events("falling_behind").is_empty());
     }
 
-    fn youth_and_end(&mut self) {
+    /// One client uses longer leases than another knows of.
+    fn longer_lease(&mut self) {
         let server = server();
+        let _long = self.client(&server);
+        let settings = Settings {
+            guard: Some(Duration::from_secs(1)),
+            ..self.settings(&server)
+        };
+        let _short = Client::new(self.front, &settings).expect("the server is there");
+        assert_eq!(self.events("longer_lease").len(), 1);
+    }
+
+    fn youth_and_end(&mut self) {
+        let server = young_server();
         let longest = Duration::from_secs(1);
         let settings = Settings {
             guard: Some(longest),
@@ -480,6 +498,7 @@ fn what_is_told_is_documented_and_no_secret() {
                 story.holding_and_waiting();
                 story.silence();
                 story.falling_behind();
+                story.longer_lease();
                 story.youth_and_end();
                 story.password_in_the_clear();
                 story.check();

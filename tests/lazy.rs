@@ -17,7 +17,10 @@ use std::time::Instant;
 const LONG: Duration = Duration::from_secs(60);
 
 fn settings<F>(server: &RealServer, builder: Builder<F>) -> Builder<F> {
-    builder.server(server.url()).restart_guard(false)
+    builder
+        .server(server.url())
+        .restart_guard(false)
+        .max_lease(Duration::from_secs(600))
 }
 
 /// A server of each version, which is down.

@@ -14,6 +14,9 @@ use tokio::runtime::Runtime;
 /// More than anything here takes on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// No lease of a test is longer.
+const LONGEST: Duration = Duration::from_secs(600);
+
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build();
@@ -52,9 +55,10 @@ impl Settings {
             .label(self.label)
             .operation_timeout(self.operation_timeout)
             .restart_guard(self.guard.is_some());
-        if let Some(longest) = self.guard {
-            builder = builder.default_lease(longest).max_lease(longest);
-        }
+        builder = match self.guard {
+            Some(longest) => builder.default_lease(longest).max_lease(longest),
+            None => builder.max_lease(LONGEST),
+        };
         if let Some(prefix) = &self.prefix {
             builder = builder.prefix(prefix);
         }
