@@ -83,7 +83,10 @@ fn fifty_thousand_are_held() {
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let builder = Client::builder().server(server.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(server.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     let builder = builder.operation_timeout(Duration::from_secs(30));
     let client = runtime.block_on(builder.build()).expect("it answers");
     let acquire_all = |from: usize, to: usize, lease| {
@@ -144,7 +147,11 @@ fn threads_hold_thousands_on_every_version() {
         let server = start(&binary);
         let builder = blocking::Client::builder().server(server.url());
         let builder = builder.operation_timeout(Duration::from_secs(30));
-        let client = builder.restart_guard(false).build().expect("it answers");
+        let client = builder
+            .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600))
+            .build()
+            .expect("it answers");
         let acquire = |name: usize, lease| {
             let lock = client.lock(format!("{name}")).lease(lease);
             lock.acquire().expect("free")

@@ -34,7 +34,10 @@ struct Both {
 
 impl Both {
     fn new(url: &str, what: &str) -> Self {
-        let client = blocking::Client::builder().server(url).restart_guard(false);
+        let client = blocking::Client::builder()
+            .server(url)
+            .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600));
         Self {
             blocking: client.build().expect("a server"),
             url: url.to_owned(),
@@ -45,7 +48,10 @@ impl Both {
     /// Does something with the async front, from a runtime of its own.
     fn with_async<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
         block_on(async {
-            let client = Client::builder().server(&self.url).restart_guard(false);
+            let client = Client::builder()
+                .server(&self.url)
+                .restart_guard(false)
+                .max_lease(core::time::Duration::from_secs(600));
             work(client.build().await.expect("a server")).await
         })
     }
@@ -123,6 +129,7 @@ fn all_held_locks_are_listed_and_nothing_else() {
             .server(&both.url)
             .prefix("elsewhere:")
             .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600))
             .build()
             .expect("a server");
         let _other = elsewhere.lock("a").try_acquire().expect("an answer");
@@ -507,6 +514,7 @@ fn a_wait_may_be_dropped_and_a_shutdown_ends_it() {
         let closing = blocking::Client::builder()
             .server(&both.url)
             .restart_guard(false)
+            .max_lease(core::time::Duration::from_secs(600))
             .build()
             .expect("a server");
         thread::scope(|scope| {

@@ -32,7 +32,10 @@ fn sites() -> Vec<(RealServer, Option<Dialect>)> {
 }
 
 async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
-    let builder = Client::builder().server(site.0.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(site.0.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     let builder = match site.1 {
         Some(dialect) => builder.dialect(dialect),
         None => builder,
@@ -43,7 +46,8 @@ async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
 fn blocking_client(site: &(RealServer, Option<Dialect>)) -> blocking::Client {
     let builder = blocking::Client::builder()
         .server(site.0.url())
-        .restart_guard(false);
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     let builder = match site.1 {
         Some(dialect) => builder.dialect(dialect),
         None => builder,
@@ -358,7 +362,10 @@ async fn a_shutdown_ends_all_waits_and_gives_back_what_was_handed_on() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_told_to_all_who_wait_at_the_same_time() {
     let (mut server, _) = sites().swap_remove(0);
-    let builder = Client::builder().server(server.url()).restart_guard(false);
+    let builder = Client::builder()
+        .server(server.url())
+        .restart_guard(false)
+        .max_lease(core::time::Duration::from_secs(600));
     let client = builder.operation_timeout(millis(300)).build().await;
     let client = client.expect("there");
     let guard = client.lock("a").lease(millis(2000)).acquire().await;
