@@ -220,7 +220,7 @@ fn locks_on(server: &RealServer, book: &Book) -> Vec<String> {
                 format!("{PREFIX}fence:{name}"),
             ]
         })
-        .chain([format!("{PREFIX}sentinel")])
+        .chain(["sentinel", "longest"].map(|item| format!("{PREFIX}{item}")))
         .collect();
     for line in dump(server).lines() {
         let key = line

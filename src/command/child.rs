@@ -109,7 +109,7 @@ impl Child {
     /// they are gone.
     pub(super) async fn kill_orphans(self) {
         loop {
-            supervisor::signal_all(getpid(), Signal::SIGKILL as i32);
+            supervisor::signal_all(getpid(), None, Signal::SIGKILL as i32);
             reap();
             if supervisor::descendants(getpid()).is_empty() {
                 return;

@@ -34,7 +34,9 @@ Examples:
   held=$(memlatch acquire --no-wait --max-lease 5m nightly) || exit
   eval \"$held\"
   ./first-half && memlatch renew nightly >&2 && ./second-half
+  status=$?
   memlatch release nightly
+  exit \"$status\"
 
 Stop where it is not held: `|| exit` does, and where a script evaluates what is printed then, that
 ends it, and MEMLATCH_PARTS is unset. A line `held=$(...) && eval \"$held\"` alone goes on.

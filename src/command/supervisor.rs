@@ -284,7 +284,7 @@ impl Supervisor {
     fn wait(&mut self, link: &UnixStream, connected: bool) {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
-            signal_all(Pid::this(), Signal::SIGKILL as i32);
+            signal_all(Pid::this(), self.command, Signal::SIGKILL as i32);
             self.kill_at = Some(now + KILL_INTERVAL);
         }
         let left = self.kill_at.map(|at| at.saturating_duration_since(now));
@@ -338,7 +338,7 @@ impl Supervisor {
                 if signal == Signal::SIGKILL as i32 {
                     self.kill_at = Some(Instant::now());
                 } else {
-                    signal_all(Pid::this(), signal);
+                    signal_all(Pid::this(), self.command, signal);
                 }
             }
             Order::SignalCommand(signal) => {
@@ -352,9 +352,9 @@ impl Supervisor {
 
     /// `memlatch` is gone, and nobody renews the lock.
     fn end_all(&mut self) {
-        signal_all(Pid::this(), Signal::SIGTERM as i32);
+        signal_all(Pid::this(), self.command, Signal::SIGTERM as i32);
         // A process that is stopped ends only when it goes on.
-        signal_all(Pid::this(), Signal::SIGCONT as i32);
+        signal_all(Pid::this(), self.command, Signal::SIGCONT as i32);
         if self.kill_at.is_none() {
             self.kill_at = Some(Instant::now() + self.margin);
         }
@@ -391,11 +391,12 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Sends a signal to all descendants of `root`, parents before their children.
+/// Sends a signal to all descendants of `root`, parents before their children; where the system does
+/// not tell them, to `command` alone, a child that was not waited for yet.
 ///
 /// One that cannot be handled is also sent to those that are started meanwhile. Of others this
 /// would hit what a handler starts to clean up.
-pub(super) fn signal_all(root: Pid, signal: i32) {
+pub(super) fn signal_all(root: Pid, command: Option<i32>, signal: i32) {
     const LOOKS: usize = 16;
     let Ok(signal) = Signal::try_from(signal) else {
         return;
@@ -407,7 +408,11 @@ pub(super) fn signal_all(root: Pid, signal: i32) {
     let mut told = HashSet::new();
     for _ in 0..looks {
         let mut news = false;
-        for pid in descendants(root) {
+        let mut all = descendants(root);
+        if all.is_empty() {
+            all.extend(command.map(Pid::from_raw));
+        }
+        for pid in all {
             if told.insert(pid) {
                 news = true;
                 // A process that has ended meanwhile needs no signal.

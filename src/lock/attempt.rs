@@ -88,9 +88,8 @@ impl Attempt {
             present.max(started)
         });
         self.evidence = request.memory.is_some_and(|longest| {
-            let second = server.clock.second_at_least(now).unwrap_or(0);
             let longest = longest.max(request.lease);
-            server.memory.needs_evidence(second, longest)
+            server.memory.needs_evidence(self.since, longest)
         });
         let lease = request.lease.duration();
         let record = Record::new(self.nonce, lease, self.since, request.owner);

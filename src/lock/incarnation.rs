@@ -1,7 +1,7 @@
 //! Which run of a server it is, and what that server can do.
 
 use super::memory::Memory;
-use super::sentinel::Instance;
+use super::sentinel::{Instance, SeenValue};
 use super::server_clock::ServerClock;
 use core::fmt;
 
@@ -74,6 +74,8 @@ pub struct ServerView {
     pub clock: ServerClock,
     /// What is known of its memory.
     pub memory: Memory,
+    /// The value of the sentinel that was read last.
+    pub(super) sentinel: SeenValue,
     /// Other instance words of the same run, the latest first.
     earlier: [Option<Instance>; EARLIER],
 }
@@ -91,6 +93,7 @@ impl ServerView {
             capabilities,
             clock,
             memory: Memory::new(),
+            sentinel: SeenValue::new(),
             earlier: [None; EARLIER],
         }
     }

@@ -584,7 +584,7 @@ pub(super) fn read_memory(
     let dialect = server.capabilities.dialect;
     let mut sentinel = match dialect {
         Dialect::Meta => match replies.next_reply()? {
-            Reply::Meta(meta) => Ok(Sentinel::from_meta(&meta)),
+            Reply::Meta(meta) => Ok(Sentinel::from_meta_as(&meta, &mut server.sentinel)),
             Reply::Error(error) => Err(Failure::from_reply(&error)),
             _ => return Err(DecodeError::UnexpectedReply),
         },

@@ -123,6 +123,17 @@ impl Lease {
         sent.after(self.0 / 3)
     }
 
+    /// [`memory_needed`](Self::memory_needed) in whole seconds, rounded up.
+    pub(super) fn memory_needed_seconds(self) -> u64 {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::MemoryWithoutDrift.planted() {
+            return self.nanos().div_ceil(1_000_000_000);
+        }
+        let nanos = self.nanos();
+        // Rounded down twice by less than a nanosecond, which is no second.
+        (nanos + drift_over_nanos(nanos)).div_ceil(1_000_000_000)
+    }
+
     /// How long a server must have remembered everything before a lock is granted on it, if no
     /// lease in use is longer than this one: the lease, and what the clocks may disagree over it.
     #[must_use]

@@ -11,7 +11,7 @@
 
 use super::incarnation::Incarnation;
 use super::lease::Lease;
-use super::server_clock::{LAST_SECOND, ceil_seconds};
+use super::server_clock::LAST_SECOND;
 use crate::wire::{MetaReply, MetaStatus, TimeLeft, parse_u64};
 use core::fmt;
 use core::time::Duration;
@@ -136,6 +136,46 @@ impl fmt::Display for SentinelRecord {
     }
 }
 
+/// More than the longest value of a sentinel.
+const VALUE_CAPACITY: usize = 112;
+
+/// The value of a sentinel that was read last, and what it says: to compare takes less than to read.
+#[derive(Debug, Clone)]
+pub(super) struct SeenValue {
+    bytes: [u8; VALUE_CAPACITY],
+    length: usize,
+    record: Option<SentinelRecord>,
+}
+
+impl SeenValue {
+    pub(super) const fn new() -> Self {
+        Self {
+            bytes: [0; VALUE_CAPACITY],
+            length: 0,
+            record: None,
+        }
+    }
+
+    fn read(&mut self, value: &[u8]) -> Option<SentinelRecord> {
+        if self.record.is_some() && self.bytes[..self.length] == *value {
+            return self.record;
+        }
+        let record = SentinelRecord::parse(value);
+        self.record = record.filter(|_| value.len() <= VALUE_CAPACITY);
+        if self.record.is_some() {
+            self.length = value.len();
+            self.bytes[..value.len()].copy_from_slice(value);
+        }
+        record
+    }
+}
+
+impl Default for SeenValue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What a look at the sentinel has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sentinel {
@@ -159,9 +199,14 @@ impl Sentinel {
     /// Reads the reply to `mg <sentinel> u t l v`.
     #[must_use]
     pub fn from_meta(reply: &MetaReply<'_>) -> Self {
+        Self::from_meta_as(reply, &mut SeenValue::default())
+    }
+
+    /// The same where `seen` is the value that was read last, which is nearly always the same.
+    pub(super) fn from_meta_as(reply: &MetaReply<'_>, seen: &mut SeenValue) -> Self {
         match reply.status {
             MetaStatus::Miss => Self::Absent,
-            MetaStatus::Value => match (SentinelRecord::parse(reply.data), reply.flags.ttl()) {
+            MetaStatus::Value => match (seen.read(reply.data), reply.flags.ttl()) {
                 (Some(record), Some(TimeLeft::Seconds(left))) => Self::Present {
                     record,
                     second: SENTINEL_EXPIRY.checked_sub(u64::from(left)),
@@ -209,7 +254,7 @@ pub(super) fn unflushed_from(started: u64, oldest: u64) -> u64 {
 /// remembered everything from second `from` on; nothing when that is long enough.
 #[must_use]
 pub fn memory_lacking(second: u64, from: u64, longest: Lease) -> Duration {
-    let needed = ceil_seconds(longest.memory_needed());
+    let needed = longest.memory_needed_seconds();
     Duration::from_secs(from.saturating_add(needed).saturating_sub(second))
 }
 

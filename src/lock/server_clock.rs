@@ -7,7 +7,6 @@
 
 use super::lease::{Lease, LeaseError, drift_over_nanos};
 use super::moment::{Moment, Now};
-use core::time::Duration;
 
 /// Nanoseconds in a second. All sums here are of nanoseconds in 64 bits, and saturate: servers count
 /// seconds in 32 bits, so that what is real does not come near the ends.
@@ -316,14 +315,10 @@ pub fn seconds_to_live(lease: Lease) -> u64 {
     whole_seconds(lease.nanos()) + whole_seconds(drift_over_nanos(lease.nanos())) + SPARE
 }
 
-/// Whole seconds, rounded up.
-pub(super) fn ceil_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::time::Duration;
 
     const EPOCH: u64 = 1_795_337_329;
 

@@ -121,7 +121,6 @@ enum Source<'a> {
         /// What nearly every caller wants to know, found on the way.
         cas: Option<u64>,
         ttl: Option<i64>,
-        last_access: Option<u64>,
     },
 }
 
@@ -137,19 +136,12 @@ impl<'a> ReplyFlags<'a> {
     // Two callers, so that the compiler would inline it in neither.
     #[inline(always)]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let (mut cas, mut ttl, mut last_access) = (None, None, None);
+        let (mut cas, mut ttl) = (None, None);
         let mut rest = line;
         loop {
             // Numbers are read where they stand; cutting out their word first takes as long again.
             match rest {
-                [] => {
-                    return Some(Self(Source::Line {
-                        line,
-                        cas,
-                        ttl,
-                        last_access,
-                    }));
-                }
+                [] => return Some(Self(Source::Line { line, cas, ttl })),
                 [b' ', behind @ ..] => rest = behind,
                 [b'c', argument @ ..] => {
                     let (unique, behind) = number::split_u64(argument)?;
@@ -159,11 +151,6 @@ impl<'a> ReplyFlags<'a> {
                 [b't', argument @ ..] => {
                     let (seconds, behind) = number::split_i64(argument)?;
                     ttl = ttl.or(Some(seconds));
-                    rest = behind;
-                }
-                [b'l', argument @ ..] => {
-                    let (seconds, behind) = number::split_u64(argument)?;
-                    last_access = last_access.or(Some(seconds));
                     rest = behind;
                 }
                 _ => {
@@ -214,13 +201,10 @@ impl<'a> ReplyFlags<'a> {
     /// The seconds since the last access, if they were asked for.
     #[must_use]
     pub fn last_access(&self) -> Option<u64> {
-        match self.0 {
-            Source::Line { last_access, .. } => last_access,
-            Source::List(list) => list.iter().find_map(|flag| match flag {
-                ReplyFlag::LastAccess(seconds) => Some(*seconds),
-                _ => None,
-            }),
-        }
+        self.iter().find_map(|flag| match flag {
+            ReplyFlag::LastAccess(seconds) => Some(seconds),
+            _ => None,
+        })
     }
 }
 
