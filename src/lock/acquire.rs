@@ -383,7 +383,10 @@ impl<'a> Acquire<'a> {
                     return Ok(self.undo(cas, AfterUndo::Found));
                 }
                 // Asked again, with the flush horizon.
-                Ok(Remembered::Unclear) => return Ok(self.undo(cas, AfterUndo::Retry)),
+                Ok(Remembered::Unclear) => {
+                    let lacking = longest.max(self.request.lease).memory_needed();
+                    return Ok(self.undo(cas, AfterUndo::AskCounters(lacking)));
+                }
                 Ok(Remembered::From { from, second, .. }) => {
                     let longest = longest.max(self.request.lease);
                     server.memory.lacking(second, from, longest)

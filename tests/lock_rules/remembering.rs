@@ -370,3 +370,23 @@ fn longest_lease_is_rounded_up_and_raised_once() {
 fn nothing_is_known_of_a_new_memory() {
     assert_eq!(Memory::default().longest_lease(), None);
 }
+
+/// Who asks once, on the connection from before a flush, is told to wait and not that the server is
+/// silent.
+#[test]
+fn classic_client_that_slept_over_a_flush_is_told_to_wait() {
+    let names = Names::new("L");
+    let mut world = World::new(Kind::Classic);
+    world.connect(0).expect("a server");
+    world.connect(1).expect("a server");
+    granted_at_once(&mut world, &names);
+    world.wait(Duration::from_secs(5));
+    world.server.flush(world.now);
+    world.wait(Duration::from_secs(2));
+    // Another client founds the sentinel anew.
+    let run = world.run_as(1, &mut Acquire::new(names.request(lease(10_000)), nonce(4)));
+    assert!(matches!(run.end, End::Done(Acquired::YoungMemory { .. })));
+    let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(5)));
+    let young = matches!(run.end, End::Done(Acquired::YoungMemory { .. }));
+    assert!(young, "{:?}", run.end);
+}
