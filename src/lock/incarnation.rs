@@ -77,7 +77,7 @@ pub struct ServerView {
     /// The value of the sentinel that was read last.
     pub(super) sentinel: SeenValue,
     /// Other instance words of the same run, the latest first.
-    earlier: [Option<Instance>; EARLIER],
+    pub(super) earlier: [Option<Instance>; EARLIER],
 }
 
 impl ServerView {

@@ -390,3 +390,19 @@ fn classic_client_that_slept_over_a_flush_is_told_to_wait() {
     let young = matches!(run.end, End::Done(Acquired::YoungMemory { .. }));
     assert!(young, "{:?}", run.end);
 }
+
+/// The counters of a delayed flush do not change again when it takes effect.
+#[test]
+fn flush_that_was_to_come_spoils_the_counters() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        world.server.flush_later(world.now, 60);
+        world.connect(0).expect("a server");
+        world.wait(Duration::from_secs(50));
+        let run = world.run(&mut ReadClock::new(&names.namespace, longest()));
+        assert_eq!(run.outcome(), Ok(()));
+        world.wait(Duration::from_secs(11));
+        is_left_alone(&mut world, &names);
+    }
+}
