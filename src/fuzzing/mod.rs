@@ -69,6 +69,11 @@ mod tests {
         // A server whose seconds go back, so that what is known of its clock stays stale.
         ("lock_flow", b"m a v\nstats bogus\r\nshutdown now\r\n"),
         ("lock_flow", b"mD\rEN\nn a C99\x01\x00\x00\x03 q\r&\nmn\x0e"),
+        // Removed, and then looked for once more on a run that only looks the same.
+        (
+            "lock_flow",
+            b"lru_craw;ler ;ler \x9d\x8d\x9e\x8cl O a\x00H\xff\xfflru_craw;ler ;ler \x9d\x8d\x9e\x8cl O a\xff\xff\xff\xff\xffll\r\n\xff2l\r\n",
+        ),
         // A lock without a record on a server that is spoken to in the classic dialect.
         (
             "lock_flow",
