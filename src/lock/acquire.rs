@@ -614,6 +614,11 @@ impl Operation for Acquire<'_> {
             }
             Stage::Raise { grant, raising } => match raising.interpret(replies, dialect)? {
                 Raised::Again => Step::Send,
+                // Others have drawn a token between each look and its replacement.
+                Raised::Failed(Failure::ForgottenAtOnce) if !self.stamina.is_over(received) => {
+                    let cas = grant.cas;
+                    self.undo(cas, AfterUndo::Retry)
+                }
                 Raised::Failed(failure) => {
                     let cas = grant.cas;
                     self.undo(cas, AfterUndo::Fail(failure))

@@ -7,7 +7,7 @@ use super::name::LockKeys;
 use crate::wire::{DecodeError, Flight, Replies, StoreVerb, parse_u64};
 
 /// How often it is tried; others draw tokens in between, and then it fails.
-const TRIES: u8 = 8;
+const TRIES: u8 = 16;
 
 /// Draws a token above a bound from a counter that is below it.
 ///

@@ -33,9 +33,7 @@ impl Options {
     }
 
     pub fn apply<F>(&self, mut builder: Builder<F>) -> Builder<F> {
-        builder = builder
-            .restart_guard(false)
-            .max_lease(Duration::from_secs(600));
+        builder = builder.restart_guard(false);
         if let Some((user, password)) = &self.auth {
             builder = builder.auth(user, password);
         }
