@@ -285,7 +285,8 @@ pub(super) enum Leftovers {
 ///
 /// Takes memcached's own short options, so that what starts memcached can start this instead, and
 /// prints the address it listens on. Ends on SIGINT or SIGTERM. Accepted without effect, because
-/// they mean nothing here: -t, -u, -U, -v, -W, -X, and all of -o but temporary_ttl.
+/// they mean nothing here: -t, -u, -U, -v, and all of -o but temporary_ttl and
+/// idle_timeout.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
