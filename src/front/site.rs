@@ -35,9 +35,10 @@ pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Dur
 /// For how long a new client bears with a server that drops what it stores.
 const FORGETS_FOR: Duration = Duration::from_secs(3);
 
-/// No server goes away and comes back in less than this, nor closes a connection for want of use.
-/// One that answered so lately is used again without a look at whether it is still there: the look
-/// costs a system call each time, which matters most to those who come again at once.
+/// A connection that answered so lately is used again without checking that it is still open: the
+/// check costs a system call each time. No supervisor restarts a server faster (systemd waits
+/// 100 ms), and no server closes an idle connection so soon. Where it was closed nevertheless, the
+/// operation is reported as failed or unknown.
 const FRESH: Duration = Duration::from_millis(10);
 
 /// A connection, and which run of the server is at its other end.
