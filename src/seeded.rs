@@ -87,6 +87,8 @@ bugs! {
     TokenFromOne,
     /// A token below the birth of the sentinel is as good as any.
     TokenBelowBirth,
+    /// A counter that a request made long after it was sent is as good as any.
+    LateCounterBelieved,
     /// The reply to a caller who has left goes to the next one.
     ReplyToTheNext,
     /// A connection on which an answer is still to come is used again.

@@ -85,7 +85,7 @@ fn the_flight_of_an_acquire_in_the_meta_protocol() {
     let flight = |nonce: &str| {
         format!(
             "add L 0 {expiry} 5\r\n{nonce}\r\nmg L t c v\r\n\
-             ma F N86400 J1795337329000000000 D1 v\r\nmg clock t v\r\n"
+             ma F N86400 J1795337329000000000 D1 t v\r\nmg clock t v\r\n"
         )
     };
     let [stored, head, value, fence, token, sentinel, _] = wire.ask(&flight("nonce"));
@@ -95,7 +95,7 @@ fn the_flight_of_an_acquire_in_the_meta_protocol() {
         "{head}"
     );
     assert!((9..=10).contains(&seconds(&head)), "{head}");
-    assert_eq!((&*fence, &*token), ("VA 19", "1795337329000000000"));
+    assert_eq!((&*fence, &*token), ("VA 19 t86400", "1795337329000000000"));
     assert!(sentinel.starts_with("VA 0 t"));
 
     let mut other = Wire::to(&server);

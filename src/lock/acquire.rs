@@ -13,7 +13,7 @@ use super::loss::LossReason;
 use super::moment::{Moment, Now};
 use super::observation::Observation;
 use super::operation::{Interruption, Operation, Pause, Sealed, Step};
-use super::raising::{Raised, Raising};
+use super::raising::{Raised, Raising, TokenBound};
 use super::record::{HolderRecord, Nonce, is_ours, nonce_of};
 use super::stamina::Stamina;
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
@@ -32,8 +32,6 @@ const FORGETS_FOR: Duration = Duration::from_secs(5);
 
 /// How long it is left alone each time.
 const FORGOTTEN_PAUSE: Duration = Duration::from_millis(500);
-
-const NANOS: u64 = 1_000_000_000;
 
 #[derive(Debug, Clone)]
 enum Stage {
@@ -401,37 +399,40 @@ impl<'a> Acquire<'a> {
                 return Ok(self.undo(cas, then));
             }
         }
-        grant.token = match token {
-            Ok(token) => token,
+        let drawn = match token {
+            Ok(drawn) => drawn,
             Err(failure) => return Ok(self.undo(cas, AfterUndo::Fail(failure))),
         };
+        grant.token = drawn.map(|drawn| drawn.token);
         // Counters from before the server's memory began count nanoseconds of its clock up to
         // then at most. One that was made since counts from more, unless its maker knew the
         // clock less well, or made it late.
-        let above = match memory {
-            Ok(Remembered::From { floor, .. }) => floor.saturating_mul(NANOS),
-            _ => 0,
-        };
+        let bound = drawn.map(|drawn| match memory {
+            Ok(Remembered::From { floor, second, .. }) => TokenBound::of(drawn, floor, second),
+            _ => TokenBound::of(
+                drawn,
+                0,
+                server.clock.second_at_least(received).unwrap_or(0),
+            ),
+        });
         #[cfg(seeded_bugs)]
-        let above = crate::seeded::Bug::TokenBelowBirth.choose(0, above);
-        #[cfg(seeded_bugs)]
-        let (above, token) =
-            crate::seeded::Bug::TokenFromCas.choose((0, Some(cas)), (above, grant.token));
+        let (bound, token) =
+            crate::seeded::Bug::TokenFromCas.choose((None, Some(cas)), (bound, grant.token));
         #[cfg(seeded_bugs)]
         let grant = Grant { token, ..grant };
-        Ok(self.grant(grant, above, received))
+        Ok(self.grant(grant, bound, received))
     }
 
     /// The lock is ours; so that it is held, the token must be above those from before, and the
     /// lease must not be over.
-    fn grant(&mut self, grant: Grant, above: u64, now: Moment) -> Step<Acquired> {
+    fn grant(&mut self, grant: Grant, bound: Option<TokenBound>, now: Moment) -> Step<Acquired> {
         #[cfg(seeded_bugs)]
         let now = crate::seeded::Bug::GrantAfterDeadline.choose(grant.sent, now);
         if now >= grant.valid_until {
             return self.undo(grant.cas, AfterUndo::Retry);
         }
-        if grant.token.is_some_and(|token| token <= above) && i64::try_from(above).is_ok() {
-            let raising = Raising::new(above);
+        if let Some(bound) = bound.filter(|bound| bound.is_missed_by(grant.token)) {
+            let raising = Raising::new(bound);
             self.stage = Stage::Raise { grant, raising };
             return Step::Send;
         }
@@ -626,7 +627,7 @@ impl Operation for Acquire<'_> {
                 Raised::Token(token) => {
                     let mut grant = grant.clone();
                     grant.token = Some(token);
-                    self.grant(grant, 0, received)
+                    self.grant(grant, None, received)
                 }
             },
             Stage::Found(founding) => match founding.interpret(replies, server, sent, received)? {

@@ -445,24 +445,36 @@ pub(super) fn push_fence(flight: &mut Flight, dialect: Dialect, keys: &LockKeys,
     }
 }
 
+/// A fencing token that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DrawnToken {
+    pub(super) token: u64,
+    /// For how much longer the server keeps the counter. The classic dialect does not tell.
+    pub(super) left: Option<TimeLeft>,
+}
+
 /// Reads the answer to [`push_fence`].
 pub(super) fn read_fence(
     replies: &mut Replies<'_>,
     dialect: Dialect,
-) -> Result<Result<u64, Failure>, DecodeError> {
+) -> Result<Result<DrawnToken, Failure>, DecodeError> {
     if dialect == Dialect::Classic {
         if let Stored::Failed(failure) = read_stored(replies)? {
             replies.next_reply()?;
             return Ok(Err(failure));
         }
     }
+    let mut left = None;
     let token = match replies.next_reply()? {
         Reply::Number(token) => Some(token),
         Reply::Meta(MetaReply {
             status: MetaStatus::Value,
+            flags,
             data,
-            ..
-        }) => parse_u64(data.trim_ascii_end()),
+        }) => {
+            left = flags.ttl();
+            parse_u64(data.trim_ascii_end())
+        }
         // Vanished between the two requests of the classic dialect.
         Reply::NotFound => return Ok(Err(Failure::ForgottenAtOnce)),
         Reply::Error(error) if error.blame == Blame::Client => None,
@@ -472,6 +484,7 @@ pub(super) fn read_fence(
     // A token must fit the signed 64-bit columns it is compared in.
     Ok(token
         .filter(|token| i64::try_from(*token).is_ok())
+        .map(|token| DrawnToken { token, left })
         .ok_or(Failure::ForeignItem))
 }
 

@@ -1,13 +1,66 @@
 //! Raising a counter of fencing tokens that was made too low.
 
 use super::incarnation::Dialect;
+use super::items::{
+    DrawnToken, push_fence, push_gets, push_store, read_fence, read_gets, read_stored,
+};
 use super::items::{FENCE_TTL, Failure, Stored};
-use super::items::{push_fence, push_gets, push_store, read_fence, read_gets, read_stored};
 use super::name::LockKeys;
-use crate::wire::{DecodeError, Flight, Replies, StoreVerb, parse_u64};
+use crate::wire::{DecodeError, Flight, Replies, StoreVerb, TimeLeft, parse_u64};
+
+/// By how many seconds the seed of a new counter may be behind the server's second in which it is made:
+/// a client knows that second to within one or two. A seed that is further behind was sent long before,
+/// and others may have drawn higher tokens since, from a counter that is lost.
+const SEED_BEHIND: u64 = 2;
+
+const NANOS: u64 = 1_000_000_000;
 
 /// How often it is tried; others draw tokens in between, and then it fails.
 const TRIES: u8 = 16;
+
+/// What a token must be above so that no older one is as high.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TokenBound {
+    /// A token that is not above this comes from a counter that was made too low.
+    pub(super) above: u64,
+    /// A counter that is too low is raised above this. It is not ahead of the server's clock, or the
+    /// next counter would begin below.
+    raised_above: u64,
+}
+
+impl TokenBound {
+    /// The bound for a token that was drawn at about the server's second `second`, where tokens from
+    /// before the server's memory began are below `floor` seconds in nanoseconds.
+    ///
+    /// Both numbers follow the server's clock, so a counter must not be further behind the second in
+    /// which it was made than the clients' knowledge of it. Its time left tells that second: a counter
+    /// is kept for a day from when it was made or raised, and drawing does not prolong that.
+    pub(super) fn of(drawn: DrawnToken, floor: u64, second: u64) -> Self {
+        let made = match drawn.left {
+            // A counter that somebody else has given a longer life was not made in the future.
+            Some(TimeLeft::Seconds(left)) => (second + u64::from(left))
+                .saturating_sub(FENCE_TTL)
+                .min(second),
+            _ => 0,
+        };
+        #[cfg(seeded_bugs)]
+        let floor = crate::seeded::Bug::TokenBelowBirth.choose(0, floor);
+        #[cfg(seeded_bugs)]
+        let made = crate::seeded::Bug::LateCounterBelieved.choose(0, made);
+        let above = floor
+            .max(made.saturating_sub(SEED_BEHIND))
+            .saturating_mul(NANOS);
+        Self {
+            above,
+            raised_above: above.max(second.saturating_mul(NANOS)),
+        }
+    }
+
+    /// Whether a token is too low and can be replaced by a higher one.
+    pub(super) fn is_missed_by(&self, token: Option<u64>) -> bool {
+        token <= Some(self.above) && i64::try_from(self.raised_above).is_ok()
+    }
+}
 
 /// Draws a token above a bound from a counter that is below it.
 ///
@@ -16,7 +69,7 @@ const TRIES: u8 = 16;
 /// server's clock, and the next one start behind it.
 #[derive(Debug, Clone)]
 pub(super) struct Raising {
-    above: u64,
+    bound: TokenBound,
     next: Next,
     tries: u8,
 }
@@ -37,16 +90,16 @@ pub(super) enum Raised {
 }
 
 impl Raising {
-    pub(super) const fn new(above: u64) -> Self {
+    pub(super) const fn new(bound: TokenBound) -> Self {
         Self {
-            above,
+            bound,
             next: Next::Read,
             tries: 0,
         }
     }
 
     pub(super) fn prepare(&self, dialect: Dialect, keys: &LockKeys, flight: &mut Flight) {
-        let first = self.above.saturating_add(1);
+        let first = self.bound.raised_above.saturating_add(1);
         match self.next {
             Next::Read => push_gets(flight, keys.fence()),
             Next::Replace { cas } => {
@@ -70,18 +123,20 @@ impl Raising {
                 Ok(None) => Next::Draw,
                 Ok(Some((value, cas))) => match parse_u64(value.trim_ascii_end()) {
                     None => return Ok(Raised::Failed(Failure::ForeignItem)),
-                    Some(last) if last > self.above => Next::Draw,
+                    Some(last) if last > self.bound.above => Next::Draw,
                     Some(_) => Next::Replace { cas },
                 },
             },
             Next::Replace { .. } => match read_stored(replies)? {
-                Stored::Yes => return Ok(Raised::Token(self.above.saturating_add(1))),
+                Stored::Yes => return Ok(Raised::Token(self.bound.raised_above.saturating_add(1))),
                 Stored::Failed(failure) => return Ok(Raised::Failed(failure)),
                 Stored::No => Next::Read,
             },
             Next::Draw => match read_fence(replies, dialect)? {
                 Err(failure) => return Ok(Raised::Failed(failure)),
-                Ok(token) if token > self.above => return Ok(Raised::Token(token)),
+                Ok(DrawnToken { token, .. }) if token > self.bound.above => {
+                    return Ok(Raised::Token(token));
+                }
                 Ok(_) => Next::Read,
             },
         };

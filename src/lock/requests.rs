@@ -87,17 +87,19 @@ const READ: &[Flag<'static>] = &[
     Flag::ReturnValue,
 ];
 
-/// The flags of what draws a fencing token, with this seed for a new counter.
-pub(super) const fn fence_flags(seed: u64) -> [Flag<'static>; 4] {
+/// The flags of what draws a fencing token, with this seed for a new counter. The time left tells when
+/// the counter was made: drawing from it does not prolong it.
+pub(super) const fn fence_flags(seed: u64) -> [Flag<'static>; 5] {
     [
         Flag::Vivify(FENCE_TTL as i64),
         Flag::Initial(seed),
         Flag::Delta(1),
+        Flag::ReturnTtl,
         Flag::ReturnValue,
     ]
 }
 
-const FENCE: [Flag<'static>; 4] = fence_flags(0);
+const FENCE: [Flag<'static>; 5] = fence_flags(0);
 
 /// The look at the sentinel.
 pub(super) fn read_sentinel(sentinel: Key<'_>) -> Prepared<0> {

@@ -620,12 +620,13 @@ mod tests {
                 Flag::Vivify(86_400),
                 Flag::Initial(1_795_337_329_000_000_000),
                 Flag::Delta(1),
+                Flag::ReturnTtl,
                 Flag::ReturnValue,
             ]),
         };
         assert_eq!(
             &bytes(&fence)[..],
-            b"ma F N86400 J1795337329000000000 D1 v\r\n"
+            b"ma F N86400 J1795337329000000000 D1 t v\r\n"
         );
         let release = Request::MetaDelete {
             key: key("L"),

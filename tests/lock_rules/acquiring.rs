@@ -46,7 +46,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
             Kind::Meta | Kind::MetaWithoutE => format!(
                 "add {lock} 0 {expiry} {}\r\n{record}\r\n\
                  mg {lock} t c v\r\n\
-                 ma {fence} N86400 J{seed} D1 v\r\n\
+                 ma {fence} N86400 J{seed} D1 t v\r\n\
                  mg {sentinel} u t l v\r\n",
                 record.len()
             ),

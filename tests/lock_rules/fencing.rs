@@ -201,7 +201,7 @@ fn a_counter_below_the_birth_of_the_sentinel_is_raised_above_it() {
         assert!(grant.token > Some(born), "{kind:?}: {:?}", grant.token);
         // Not far above: it must stay behind what the server's clock will seed.
         assert!(
-            grant.token < Some(born + SECOND),
+            grant.token < Some((world.server.second(world.now) + 1) * SECOND),
             "{kind:?}: {:?}",
             grant.token
         );
@@ -280,5 +280,110 @@ fn who_is_refused_wastes_numbers_and_nothing_else() {
         assert_eq!(world.run(&mut release).outcome(), Released::Yes);
         let next = turn(&mut world, 1, &names, 3);
         assert!(next.token > grant.token, "{kind:?}");
+    }
+}
+
+/// The dialect that tells when a counter was made.
+const META: [Kind; 2] = [Kind::Meta, Kind::MetaWithoutE];
+
+/// A counter is lost once, and a request makes it again that was sent before higher tokens were drawn.
+#[test]
+fn counter_made_by_a_late_request_is_raised() {
+    for kind in META {
+        for (late, phase) in [4500, 5000, 9000, 60_000, 3_600_000]
+            .into_iter()
+            .flat_map(|late| (0..10).map(move |phase| (late, phase)))
+        {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.advance(secs(1001.0 + 0.1 * f64::from(phase)));
+            world.connect(0).expect("a server");
+            world.connect(1).expect("a server");
+            let late = Duration::from_millis(late);
+            world.fates.push_back(Fate::Late(late));
+            let mut acquire = Acquire::new(names.request(lease(100)), nonce(1));
+            drop(world.run_as(1, &mut acquire));
+            let first = turn(&mut world, 0, &names, 2).token;
+            world.wait(late - Duration::from_millis(400));
+            world.server.evict(names.fence().as_bytes());
+            world.wait(Duration::from_secs(1));
+            let made = world.server.item(world.now, names.fence().as_bytes());
+            assert!(made.is_some(), "the late request has made it again");
+            let mut last = first;
+            for client in [0, 1, 0] {
+                let token = turn(&mut world, client, &names, 3 + client as u64).token;
+                assert!(
+                    token > last,
+                    "{kind:?}, late by {late:?}, phase {phase}: {token:?} after {last:?}"
+                );
+                last = token;
+            }
+            let truth = world.server.second(world.now) + 1;
+            assert!(last < Some(truth * SECOND), "{kind:?}: ahead of the clock");
+        }
+    }
+}
+
+/// What a client knows of the server's second when it makes a counter is enough.
+#[test]
+fn ordinary_counter_is_not_raised() {
+    for kind in Kind::ALL {
+        for (connected, drawn) in (0..20).flat_map(|one| (0..20).map(move |other| (one, other))) {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.advance(secs(1001.0 + 0.05 * f64::from(connected)));
+            world.connect(0).expect("a server");
+            world.advance(secs(1002.0 + 0.05 * f64::from(drawn)));
+            let request = names.request(lease(1000));
+            let run = world.run(&mut Acquire::new(request, nonce(1)));
+            assert_eq!(run.flights.len(), 1, "{kind:?}: {:?}", run.flights);
+        }
+    }
+}
+
+/// Drawing does not prolong the life of a counter, and its age alone is no reason to raise it.
+#[test]
+fn old_counter_is_not_raised() {
+    for kind in Kind::ALL {
+        let names = Names::new("L");
+        let mut world = World::new(kind);
+        let mut last = None;
+        for number in 0..50 {
+            // After a day, another takes its place.
+            let grant = turn(&mut world, 0, &names, number);
+            assert!(grant.token > last, "{kind:?}");
+            last = grant.token;
+            world.wait(Duration::from_secs(3600));
+            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1000 + number));
+            let run = world.run(&mut acquire);
+            let attempts = run.flights.iter();
+            let attempts = attempts.filter(|flight| flight.bytes.contains(&names.fence()));
+            assert_eq!(attempts.count(), 1, "{kind:?}, hour {number}");
+            let grant = run.granted();
+            assert!(grant.token > last, "{kind:?}");
+            last = grant.token;
+            world.wait(Duration::from_secs(10));
+        }
+    }
+}
+
+/// Its time left then says nothing of when it was made, and must not push the counter ahead.
+#[test]
+fn counter_that_somebody_gave_another_life_stays_behind_the_clock() {
+    for kind in Kind::ALL {
+        for exptime in [0, 2_000_000, 10] {
+            let names = Names::new("L");
+            let mut world = World::new(kind);
+            world.connect(0).expect("a server");
+            let token = (world.server.second(world.now) * SECOND).to_string();
+            let key = names.fence();
+            let (now, key) = (world.now, key.as_bytes());
+            world.server.set(now, key, token.as_bytes(), exptime);
+            world.wait(Duration::from_secs(5));
+            let grant = turn(&mut world, 0, &names, 1);
+            assert!(grant.token > token.parse().ok(), "{kind:?}, {exptime}");
+            let truth = (world.server.second(world.now) + 1) * SECOND;
+            assert!(grant.token < Some(truth), "{kind:?}, {exptime}");
+        }
     }
 }

@@ -666,7 +666,11 @@ impl FakeServer {
                     None => out.extend_from_slice(NOT_NUMERIC),
                     Some(sum) => {
                         let length = sum.to_string().len();
-                        out.extend_from_slice(format!("VA {length}\r\n{sum}\r\n").as_bytes());
+                        let left = self.items.get(key).and_then(|item| item.expiry);
+                        let left =
+                            left.map_or(-1, |expiry| expiry as i64 - self.clock.second as i64);
+                        let left = argument('t').map_or(String::new(), |_| format!(" t{left}"));
+                        out.extend_from_slice(format!("VA {length}{left}\r\n{sum}\r\n").as_bytes());
                     }
                 }
             }
@@ -768,18 +772,18 @@ fn the_fake_answers_the_flights_of_the_design_as_memcached_does() {
     let at = secs(100.5);
     let expiry = EPOCH + 110;
     let acquire = format!(
-        "add L 0 {expiry} 5\r\nnonce\r\nmg L t c v\r\nma F N86400 J17 D1 v\r\nmg S t v\r\n"
+        "add L 0 {expiry} 5\r\nnonce\r\nmg L t c v\r\nma F N86400 J17 D1 t v\r\nmg S t v\r\n"
     );
     let told = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     assert_eq!(
         told(server.handle(at, 1, acquire.as_bytes())),
-        "STORED\r\nVA 5 t10 c2\r\nnonce\r\nVA 2\r\n17\r\nEN\r\n"
+        "STORED\r\nVA 5 t10 c2\r\nnonce\r\nVA 2 t86400\r\n17\r\nEN\r\n"
     );
     server.set(at, b"S", b"17", 2_145_916_800);
     assert_eq!(
         told(server.handle(at, 2, acquire.as_bytes())),
         format!(
-            "NOT_STORED\r\nVA 5 t10 c2\r\nnonce\r\nVA 2\r\n18\r\nVA 2 t{}\r\n17\r\n",
+            "NOT_STORED\r\nVA 5 t10 c2\r\nnonce\r\nVA 2 t86400\r\n18\r\nVA 2 t{}\r\n17\r\n",
             2_145_916_800 - EPOCH - 100
         )
     );

@@ -9,6 +9,7 @@ use super::{on_each_version, seed};
 use core::iter::repeat;
 use core::time::Duration;
 use memlatch::{LossReason, ReleaseOutcome};
+use std::thread::sleep;
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -122,6 +123,39 @@ fn tokens_rise_over_the_eviction_of_their_counter() {
                 // Its token is higher.
                 drop(pair.hold().release());
             }
+        };
+        on_each(pairs, check, repeat(()));
+    });
+}
+
+/// The counter goes, and a request makes it again that was sent long before. The classic dialect does
+/// not tell when a counter was made.
+#[test]
+fn tokens_rise_over_the_loss_of_their_counter_and_a_late_request() {
+    everywhere(|server, pairs| {
+        let check = |pair: &mut Pair, ()| {
+            if pair.dialect.is_some() {
+                return;
+            }
+            let guard = pair.hold();
+            let token = guard.fencing_token().expect("tokens are on");
+            drop(guard.release());
+            // A counter that is lost as soon as it was made is beyond the promise.
+            sleep(Duration::from_secs(5));
+            delete(server, &pair.fence_key());
+            let late = format!(
+                "ma {} N86400 J{} D1 t v\r\n",
+                pair.fence_key(),
+                token - 1_000_000_000
+            );
+            let answer = server.command(late.as_bytes());
+            assert!(answer.starts_with(b"VA 19 t"), "{}", answer.escape_ascii());
+            // Its token is higher.
+            drop(pair.hold().release());
+            let guard = pair.attempt(&pair.contender, PRECIOUS);
+            let guard = guard.expect("the lock is free");
+            pair.rises(&guard);
+            drop(guard.release());
         };
         on_each(pairs, check, repeat(()));
     });
