@@ -170,8 +170,10 @@ pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
 /// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
 /// itself is killed, all of them get SIGTERM, and SIGKILL after a quarter of the lease or 2 seconds,
 /// whichever is less. Not covered: processes that memlatch may not signal, such as those of sudo or
-/// su, and processes that outlive memlatch when its supervisor is killed at the same time. On
-/// systems other than Linux only the command itself is signalled and waited for.
+/// su, and processes that outlive memlatch when its supervisor is killed at the same time. When the
+/// supervisor alone is killed, memlatch kills the command and all that it has started. Where /proc
+/// does not list processes, only the command itself is signalled; on systems other than Linux it
+/// alone is waited for as well.
 ///
 /// A command that is stopped keeps the lock, which is renewed. When the terminal stops the job
 /// (Ctrl-Z), memlatch stops as well and renews nothing: if the lease has run out when the job is

@@ -3,14 +3,14 @@
 use super::failure::{Failure, code};
 use super::output;
 use super::startup::{self, Inherited};
-use super::supervisor::{self, FRAME, Order, Report};
+use super::supervisor::{self, FRAME, Order, Report, Strangers};
 use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, execvp, getpid, getppid};
 use rustix::io::FdFlags;
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{WaitOptions, WaitStatus, wait, waitpid};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) struct Child {
     link: UnixStream,
     supervisor: Pid,
+    /// What this process had started before, when it was another program.
+    strangers: Strangers,
     /// The beginning of a report.
     partial: Vec<u8>,
 }
@@ -44,6 +46,7 @@ impl Child {
         environment: &[(&str, String)],
         margin: Duration,
     ) -> Result<Self, Failure> {
+        let strangers = Strangers::observe();
         // Should the supervisor be killed, its children come here.
         supervisor::adopt_orphans();
         let started = supervisor::start(argv, environment, startup::inherited(), margin);
@@ -55,6 +58,7 @@ impl Child {
         Ok(Self {
             link,
             supervisor: pid,
+            strangers,
             partial: Vec::with_capacity(FRAME),
         })
     }
@@ -98,20 +102,32 @@ impl Child {
         // The connection has room for thousands, and a supervisor that is gone is noticed by the
         // missing report.
         let _ = self.link.try_write(&order.encode());
+        self.continue_supervisor();
     }
 
-    /// How many processes run that the command has started, as far as the system tells.
+    /// Lets a supervisor that was stopped go on: stopped, it neither reads orders nor tells of the
+    /// end of the command.
+    pub(super) fn continue_supervisor(&self) {
+        if status_of(self.supervisor).is_ok_and(|status| status.is_some_and(WaitStatus::stopped)) {
+            let _ = kill(self.supervisor, Signal::SIGCONT);
+        }
+    }
+
+    /// How many processes run that the command has started, where the system tells.
     pub(super) fn count(&self) -> usize {
-        supervisor::descendants(self.supervisor).len()
+        supervisor::descendants(self.supervisor, &Strangers::default()).len()
     }
 
     /// Kills all that the command has started after its supervisor was killed, and waits until
-    /// they are gone.
-    pub(super) async fn kill_orphans(self) {
+    /// they are gone. Where the system does not tell them, this is `command` alone, if it has
+    /// become a child of this process.
+    pub(super) async fn kill_orphans(self, command: Option<i32>) {
         loop {
-            supervisor::signal_all(getpid(), None, Signal::SIGKILL as i32);
+            let command = command.filter(|pid| matches!(status_of(Pid::from_raw(*pid)), Ok(None)));
+            supervisor::signal_all(getpid(), &self.strangers, command, Signal::SIGKILL as i32);
             reap();
-            if supervisor::descendants(getpid()).is_empty() {
+            let left = supervisor::descendants(getpid(), &self.strangers);
+            if left.is_empty() && command.is_none() {
                 return;
             }
             sleep(POLL).await;
@@ -141,6 +157,14 @@ pub(super) fn reap_in_background() -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// How a child has changed its state since this was last asked, if it has; an error if it is no
+/// child of this process, or no longer.
+fn status_of(child: Pid) -> rustix::io::Result<Option<WaitStatus>> {
+    let child = rustix::process::Pid::from_raw(child.as_raw());
+    let status = waitpid(child, WaitOptions::NOHANG | WaitOptions::UNTRACED)?;
+    Ok(status.map(|(_, status)| status))
 }
 
 fn reap() {

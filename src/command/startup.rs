@@ -16,7 +16,11 @@ static INHERITED: OnceLock<Inherited> = OnceLock::new();
 /// (8), a connection, a file, and the pipes for a child process.
 const DESCRIPTORS: usize = 20;
 
-/// Runs before `main` and before Rust's runtime.
+/// Runs before `main` and before Rust's runtime. Afterwards nothing tells what the parent left:
+/// SIGPIPE is ignored in either case, and `/dev/null` in place of a closed stream looks like a
+/// `/dev/null` from the parent. The unsafe code for it is that of `ctor`: a function pointer in the
+/// section that the loader runs. Of the standard library this uses files and memory only, which
+/// need no runtime.
 #[ctor::ctor]
 fn record() {
     let _ = INHERITED.set(Inherited::observe());

@@ -20,7 +20,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::{WaitOptions, WaitStatus, wait};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -150,14 +150,16 @@ pub(super) fn start(
 pub(super) fn own_program() -> Command {
     // Unlike its path, this is there still when the file has been replaced by a newer one.
     let own = Path::new("/proc/self/exe");
-    let mut command = if own.exists() {
-        Command::new(own)
+    let path = if own.exists() {
+        own.to_path_buf()
     } else if let Ok(path) = std::env::current_exe() {
-        Command::new(path)
+        path
     } else {
         let name = std::env::args_os().next();
-        Command::new(name.as_deref().unwrap_or(OsStr::new("memlatch")))
+        // The process that is started finds the program by this name once more.
+        return Command::new(name.as_deref().unwrap_or(OsStr::new("memlatch")));
     };
+    let mut command = Command::new(path);
     command.arg0("memlatch");
     command
 }
@@ -284,7 +286,7 @@ impl Supervisor {
     fn wait(&mut self, link: &UnixStream, connected: bool) {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
-            signal_all(Pid::this(), self.command, Signal::SIGKILL as i32);
+            signal_descendants(self.command, Signal::SIGKILL as i32);
             self.kill_at = Some(now + KILL_INTERVAL);
         }
         let left = self.kill_at.map(|at| at.saturating_duration_since(now));
@@ -338,7 +340,7 @@ impl Supervisor {
                 if signal == Signal::SIGKILL as i32 {
                     self.kill_at = Some(Instant::now());
                 } else {
-                    signal_all(Pid::this(), self.command, signal);
+                    signal_descendants(self.command, signal);
                 }
             }
             Order::SignalCommand(signal) => {
@@ -352,9 +354,9 @@ impl Supervisor {
 
     /// `memlatch` is gone, and nobody renews the lock.
     fn end_all(&mut self) {
-        signal_all(Pid::this(), self.command, Signal::SIGTERM as i32);
+        signal_descendants(self.command, Signal::SIGTERM as i32);
         // A process that is stopped ends only when it goes on.
-        signal_all(Pid::this(), self.command, Signal::SIGCONT as i32);
+        signal_descendants(self.command, Signal::SIGCONT as i32);
         if self.kill_at.is_none() {
             self.kill_at = Some(Instant::now() + self.margin);
         }
@@ -391,12 +393,45 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Sends a signal to all descendants of `root`, parents before their children; where the system does
-/// not tell them, to `command` alone, a child that was not waited for yet.
+/// Processes that are told apart from those that run under the lock: number and start.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(HashMap<Pid, Option<u64>>);
+
+impl Strangers {
+    /// All descendants that this process has now.
+    pub(super) fn observe() -> Self {
+        let all = descendants(Pid::this(), &Self::default()).into_iter();
+        Self(all.map(|pid| (pid, start_of(pid))).collect())
+    }
+
+    /// Returns false for a later process with the same number.
+    fn contains(&self, pid: Pid) -> bool {
+        self.0
+            .get(&pid)
+            .is_some_and(|start| *start == start_of(pid))
+    }
+}
+
+/// When a process was started, in ticks since the start of the system.
+fn start_of(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the last parenthesis may contain anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// Sends a signal to the command and to all that it has started, from the supervisor.
+fn signal_descendants(command: Option<i32>, signal: i32) {
+    signal_all(Pid::this(), &Strangers::default(), command, signal);
+}
+
+/// Sends a signal to all descendants of `root` but strangers and what those have started, parents
+/// before their children. Where the system does not tell them, it is sent to `command` alone, a
+/// child that was not waited for yet.
 ///
 /// One that cannot be handled is also sent to those that are started meanwhile. Of others this
 /// would hit what a handler starts to clean up.
-pub(super) fn signal_all(root: Pid, command: Option<i32>, signal: i32) {
+pub(super) fn signal_all(root: Pid, strangers: &Strangers, command: Option<i32>, signal: i32) {
     const LOOKS: usize = 16;
     let Ok(signal) = Signal::try_from(signal) else {
         return;
@@ -408,7 +443,7 @@ pub(super) fn signal_all(root: Pid, command: Option<i32>, signal: i32) {
     let mut told = HashSet::new();
     for _ in 0..looks {
         let mut news = false;
-        let mut all = descendants(root);
+        let mut all = descendants(root, strangers);
         if all.is_empty() {
             all.extend(command.map(Pid::from_raw));
         }
@@ -425,9 +460,9 @@ pub(super) fn signal_all(root: Pid, command: Option<i32>, signal: i32) {
     }
 }
 
-/// The processes that `root` has started, and theirs, parents before their children. Empty where
-/// the system does not tell.
-pub(super) fn descendants(root: Pid) -> Vec<Pid> {
+/// The processes that `root` has started, and theirs, parents before their children, without
+/// strangers and theirs. Empty where the system does not tell.
+pub(super) fn descendants(root: Pid, strangers: &Strangers) -> Vec<Pid> {
     let mut found = vec![root];
     let mut next = 0;
     // A /proc of another namespace has other numbers.
@@ -439,7 +474,8 @@ pub(super) fn descendants(root: Pid) -> Vec<Pid> {
                 let children = std::fs::read_to_string(thread.path().join("children"));
                 let children = children.unwrap_or_default();
                 let children = children.split_ascii_whitespace();
-                found.extend(children.filter_map(|pid| pid.parse().ok().map(Pid::from_raw)));
+                let children = children.filter_map(|pid| pid.parse().ok().map(Pid::from_raw));
+                found.extend(children.filter(|pid| !strangers.contains(*pid)));
             }
             next += 1;
         }

@@ -328,6 +328,7 @@ impl<'a> Watch<'a> {
     fn look(&mut self) -> bool {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.child.continue_supervisor();
         if is_due(self.remark_at) {
             self.remark_at = None;
             self.remark();
@@ -368,15 +369,18 @@ impl<'a> Watch<'a> {
     fn remark(&mut self) {
         let name = self.guard.name();
         if self.code.is_some() {
-            let count = self.child.count();
-            let processes = if count == 1 { "process" } else { "processes" };
+            let processes = match self.child.count() {
+                0 => "processes".to_owned(),
+                1 => "1 process".to_owned(),
+                count => format!("{count} processes"),
+            };
             let then = match self.leftovers_end {
                 Some(_) => format!("for at most {:.1?}", self.rules.grace),
                 None => "and renewing the lock (see --leftovers)".to_owned(),
             };
             self.voice.note(&format!(
-                "lock `{name}`: the command has ended; waiting for {count} {processes} that it \
-                 has left running, {then}"
+                "lock `{name}`: the command has ended; waiting for {processes} that it has \
+                 left running, {then}"
             ));
         } else if let Some(signal) = self.stopped_by {
             self.has_told_stop = true;
@@ -433,7 +437,8 @@ impl<'a> Watch<'a> {
 
     /// The supervisor was killed: nobody knows any more what runs.
     async fn without_supervisor(self) -> Result<Ended, Failure> {
-        self.child.kill_orphans().await;
+        let command = (self.pid > 0 && self.code.is_none()).then_some(self.pid);
+        self.child.kill_orphans(command).await;
         Err(Failure::new(
             code::SYSTEM,
             "the supervisor of the command was killed, so the command was killed as well",

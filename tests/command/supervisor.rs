@@ -91,6 +91,140 @@ fn everything_ends_when_the_supervisor_is_killed() {
     bench.assert_free("x");
 }
 
+/// Somebody stops the supervisor; it would not act on an order, nor tell of the command's end.
+#[test]
+fn a_stopped_supervisor_is_continued() {
+    let Some(server) = newest() else { return };
+    let worker = format!("echo $PPID >supervisor; {WORKER}");
+    let short = "echo $PPID >supervisor; until [ -e let-go ]; do sleep 0.02; done; exit 5";
+    for (script, code) in [(worker.as_str(), 120), (worker.as_str(), 143), (short, 5)] {
+        let bench = Bench::new(&server.url());
+        let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", script]);
+        signal(bench.await_pid("supervisor"), Signal::SIGSTOP);
+        match code {
+            120 => server.flush_all(),
+            143 => running.signal(Signal::SIGTERM),
+            _ => bench.let_go(),
+        }
+        wait_for_end(running, code, &bench);
+    }
+}
+
+/// A shell that becomes memlatch by `exec` may have started something before, which is none of the
+/// command's business.
+#[test]
+fn what_ran_before_is_not_killed_with_the_command() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = format!(
+        "sh -c 'sleep 60 & echo $! >inner; wait' & echo $! >stranger; \
+         until [ -s inner ]; do sleep 0.02; done; \
+         exec $M run x sh -c 'echo $PPID >supervisor; {}; {WORKER}'",
+        STUBBORN.replace('\'', "'\\''")
+    );
+    let running = bench.spawn(&mut bench.script(&script));
+    let pids = ["pid", "daemon"].map(|name| bench.await_pid(name));
+    let strangers = ["inner", "stranger"].map(|name| bench.await_pid(name));
+    signal(bench.await_pid("supervisor"), Signal::SIGKILL);
+    let done = running.finish();
+    let survivors = strangers.map(runs);
+    for pid in strangers.into_iter().filter(|pid| runs(*pid)) {
+        signal(pid, Signal::SIGKILL);
+    }
+    done.assert_refused(71, "supervisor of the command was killed");
+    assert!(!pids.into_iter().any(runs));
+    assert_eq!(survivors, [true; 2]);
+    bench.assert_free("x");
+}
+
+/// Ways to a system that does not tell which processes run: words before a shell, and what that
+/// does first.
+const UNTOLD: [(&[&str], &str); 2] = [
+    (&["--mount"], "umount -l /proc"),
+    // The numbers in /proc are those of another namespace.
+    (&["--pid", "--fork", "--kill-child"], ":"),
+];
+
+/// Runs a script in which processes are not told. `None` where that cannot be arranged.
+fn untold(bench: &Bench, (words, first): (&[&str], &str), script: &str) -> Option<Running> {
+    let possible = Command::new("unshare")
+        .args(words)
+        .args(["sh", "-c", first])
+        .output();
+    if !possible.as_ref().is_ok_and(|done| done.status.success()) {
+        not_run(&format!(
+            "`unshare {words:?}` needs root and util-linux: {possible:?}"
+        ));
+        return None;
+    }
+    let mut command = bench.environment(Command::new("unshare"));
+    command
+        .args(words)
+        .args(["sh", "-c", &format!("{first}; exec $M {script}")])
+        .env("M", env!("CARGO_BIN_EXE_memlatch"))
+        .stdin(std::process::Stdio::null());
+    Some(bench.spawn(&mut command))
+}
+
+/// The command itself is known, whatever the system tells.
+#[test]
+fn without_proc_the_command_itself_is_ended() {
+    let Some(server) = newest() else { return };
+    let handler = "trap \"echo >ended; exit 3\" TERM; touch held; while :; do sleep 0.02; done";
+    let stubborn = "trap \"\" TERM; touch held; while :; do sleep 0.02; done";
+    for way in UNTOLD {
+        for (script, code) in [("kill", 120), ("term", 120), ("max", 120), ("exit", 5)] {
+            let bench = Bench::new(&server.url());
+            let line = match script {
+                "kill" => format!("run --on-lost kill --lease 1s x sh -c '{stubborn}'"),
+                "term" => format!("run --lease 1s x sh -c '{handler}'"),
+                "max" => format!("run --max-hold 500ms x sh -c '{stubborn}'"),
+                _ => "run x sh -c 'touch held; exit 5'".to_owned(),
+            };
+            let Some(running) = untold(&bench, way, &line) else {
+                return;
+            };
+            bench.await_file("held");
+            if code == 120 && script != "max" {
+                server.flush_all();
+            }
+            let done = running.finish();
+            assert_eq!(done.code(), code, "{way:?} {line}: {done:?}");
+            assert_eq!(bench.has("ended"), script == "term", "{way:?} {line}");
+            bench.assert_free("x");
+        }
+    }
+}
+
+/// The same for a signal, and for the supervisor's end.
+#[test]
+fn without_proc_the_command_itself_is_signalled_and_killed() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let handler = "trap \"exit 3\" TERM; touch held; while :; do sleep 0.02; done";
+    let line = format!("run x sh -c '{handler}'");
+    let Some(running) = untold(&bench, UNTOLD[0], &line) else {
+        return;
+    };
+    bench.await_file("held");
+    running.signal(Signal::SIGTERM);
+    wait_for_end(running, 3, &bench);
+
+    let bench = Bench::new(&server.url());
+    let script = format!("trap \"\" TERM; echo $PPID >supervisor; {WORKER}");
+    let line = format!("run x sh -c '{script}'");
+    let Some(running) = untold(&bench, UNTOLD[0], &line) else {
+        return;
+    };
+    let pid = bench.await_pid("pid");
+    signal(bench.await_pid("supervisor"), Signal::SIGKILL);
+    running
+        .finish()
+        .assert_refused(71, "supervisor of the command was killed");
+    assert!(!runs(pid));
+    bench.assert_free("x");
+}
+
 /// All are told, and the lock is held until the last of them is gone.
 #[test]
 fn signals_reach_everything_and_its_end_is_waited_for() {
