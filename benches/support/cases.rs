@@ -479,7 +479,7 @@ impl Answers {
         let (item, fence, sentinel): (fn(&[u8]) -> String, _, _) = match dialect {
             Dialect::Meta => (
                 |value| format!("VA {} t13 c{CAS}\r\n{}\r\n", value.len(), text(value)),
-                "VA 19\r\n1795337329000000001\r\n",
+                "VA 19 t86300\r\n1795337329000000001\r\n",
                 format!(
                     "VA {} t352146318 l90000\r\n{SENTINEL_VALUE}\r\n",
                     SENTINEL_VALUE.len()

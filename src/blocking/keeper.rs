@@ -37,7 +37,8 @@ pub(super) fn run(core: &Core) {
             keeper.do_job(&job);
             continue;
         }
-        if let Some(due) = calibration.due(&core.site, now) {
+        let is_waiting = !core.queues.are_empty();
+        if let Some(due) = calibration.due(&core.site, is_waiting, now) {
             if due <= now {
                 calibration.begin(now);
                 keeper.calibrate();

@@ -66,7 +66,8 @@ async fn keep(keeping: Keeping) {
         if let Some(look) = watch.look(core, now) {
             until = until.min(look);
         }
-        if let Some(due) = calibration.due(&core.site, now) {
+        let is_waiting = !core.queues.are_empty();
+        if let Some(due) = calibration.due(&core.site, is_waiting, now) {
             if due <= now {
                 calibration.begin(now);
                 tasks.spawn(calibrate(Arc::clone(core)));

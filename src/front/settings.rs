@@ -152,10 +152,9 @@ impl<F> Builder<F> {
     /// one is refused.
     ///
     /// The longest lease in use under a prefix is what the restart guard waits for. It stands at the
-    /// server: each client raises it to its own when it connects, and reads it then and with each
-    /// reading of the server's clock for its own sake. An idle client takes those about once a minute;
-    /// one whose renewals keep the clock known may take none. So give all clients of a prefix the
-    /// same: those who have not learnt of a longer one wait for as long as they know of.
+    /// server: each client raises it to its own when it connects, and reads it then and about every half
+    /// minute while it holds locks or waits for some. So give all clients of a prefix the same: those
+    /// who have not learnt of a longer one wait for as long as they know of.
     #[must_use]
     pub fn max_lease(mut self, lease: Duration) -> Self {
         self.max_lease = Some(lease);

@@ -1,6 +1,6 @@
 //! The loss of each single item of a lock, in a busy cache.
 
-use super::either::{Client, Guard, until};
+use super::either::{Client, Guard, LONG, until};
 use super::flood::Flood;
 use super::memcached::RealServer;
 use super::pair::{PRECIOUS, Pair, on_each};
@@ -9,7 +9,7 @@ use super::{on_each_version, seed};
 use core::iter::repeat;
 use core::time::Duration;
 use memlatch::{LossReason, ReleaseOutcome};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -158,6 +158,42 @@ fn tokens_rise_over_the_loss_of_their_counter_and_a_late_request() {
             drop(guard.release());
         };
         on_each(pairs, check, repeat(()));
+    });
+}
+
+/// A client reads the longest lease for as long as it uses locks. Renewals keep the server's clock known,
+/// so there is no other reason for a holder to do that.
+#[test]
+fn longest_lease_is_put_back_by_who_holds_and_by_who_waits() {
+    const LONGEST: Duration = Duration::from_secs(9);
+    on_each_version(|binary| {
+        let server = binary.start(&[]);
+        let mut pairs = Pair::all(&server, LEASE, true);
+        let check = |pair: &mut Pair, ()| {
+            let key = format!("{}longest", pair.prefix);
+            let says = |millis: &str| {
+                let answer = server.command(format!("mg {key} v\r\n").as_bytes());
+                String::from_utf8_lossy(&answer).contains(millis)
+            };
+            pair.lease = Duration::from_secs(1);
+            let held = pair.hold();
+            delete(&server, &key);
+            until("the holder puts it back", || says("3000"));
+            let waiter = pair.newcomer_with(LONGEST);
+            assert!(says("9000"), "{server}, {pair}");
+            thread::scope(|scope| {
+                let waits =
+                    scope.spawn(|| waiter.lock(PRECIOUS).lease(LEASE).acquire_timeout(LONG * 2));
+                // Not before it waits, or connecting would have raised it.
+                until("somebody waits", || waiter.stats().waiting == 1);
+                delete(&server, &key);
+                until("the waiter puts it back", || says("9000"));
+                drop(held.release());
+                let guard = waits.join().expect("no panic").expect("it is free");
+                drop(guard.release());
+            });
+        };
+        on_each(&mut pairs, check, repeat(()));
     });
 }
 
