@@ -41,7 +41,7 @@ impl Client {
     /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
     pub fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
         let core = self.core();
-        let operation = &mut EnableTemporaryLru::new(core.site.settings.max_lease);
+        let operation = &mut EnableTemporaryLru::new(core.site.longest_lease());
         core.drive(operation, clock::now(), Bound::Open, sleep)?
             .map_err(|failure| core.site.error(Cause::Server(failure)))
     }
@@ -74,10 +74,8 @@ fn survey_all(settings: &Settings) -> Result<(Survey, Vec<Peer>), Unconnected> {
     let mut peers = Vec::new();
     for place in to_compare(&found) {
         let peer = self::survey(settings, place, settings.surveyor().briefly());
-        peers.push(Peer {
-            address: place.first().copied(),
-            run: peer.as_ref().ok().and_then(|(survey, _)| survey.run()),
-        });
+        let survey = peer.as_ref().ok().map(|(survey, _)| survey);
+        peers.push(Peer::new(place.first().copied(), survey));
         open.push(peer);
     }
     Ok((survey, peers))

@@ -51,7 +51,7 @@ impl Client {
     /// Dropping the future leaves the setting as it is, or set.
     pub async fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
         let core = self.core();
-        let operation = &mut EnableTemporaryLru::new(core.site.settings.max_lease);
+        let operation = &mut EnableTemporaryLru::new(core.site.longest_lease());
         let enabled = core.drive(operation, None, clock::now(), Bound::Open);
         enabled
             .await?
@@ -87,10 +87,8 @@ async fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
         let mut peers = Vec::new();
         for place in to_compare(&found) {
             let peer = self::survey(settings, place, settings.surveyor().briefly()).await;
-            peers.push(Peer {
-                address: place.first().copied(),
-                run: peer.as_ref().ok().and_then(|(survey, _)| survey.run()),
-            });
+            let survey = peer.as_ref().ok().map(|(survey, _)| survey);
+            peers.push(Peer::new(place.first().copied(), survey));
             open.push(peer);
         }
         Ok::<_, Unconnected>((survey, peers))

@@ -25,7 +25,8 @@ Examples:
 Exit codes: 0 all is fine (there may be notes), 1 there are warnings, 2 locks are unsafe there,
 64 usage, 69 server unreachable.")]
 pub(super) struct Doctor {
-    /// The lease to judge the server for [default: the longest lease, --max-lease]
+    /// The lease to judge the server for, where others use no longer one [default: the longest lease,
+    /// --max-lease]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     lease: Option<Duration>,
 

@@ -3,7 +3,7 @@
 use super::checks;
 use super::settings::Settings;
 use super::site::Unconnected;
-use crate::lock::{Lease, Survey, Surveyed, Surveyor, seconds_to_live};
+use crate::lock::{Instance, Lease, Survey, Surveyed, Surveyor, seconds_to_live};
 use crate::net::{Address, NetCause, NetError};
 use core::fmt;
 use core::net::SocketAddr;
@@ -99,7 +99,8 @@ pub struct Diagnosis {
     /// Its release, in its own words: print it with care.
     pub version: String,
     /// The longest lease that was asked about: the client's
-    /// [`max_lease`](super::Builder::max_lease).
+    /// [`max_lease`](super::Builder::max_lease), or the longest lease in use under the prefix, by what
+    /// the server says, where that is longer.
     pub longest_lease: Duration,
     /// What `temporary_ttl` must be, at least, to keep locks with such leases from being evicted, in
     /// seconds.
@@ -128,7 +129,45 @@ pub(crate) struct Peer {
     /// Where it went; none for a Unix socket.
     pub(crate) address: Option<SocketAddr>,
     /// What was at its other end; none where nothing answered.
-    pub(crate) run: Option<(u64, u64)>,
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Peer {
+    pub(crate) fn new(address: Option<SocketAddr>, survey: Option<&Survey>) -> Self {
+        let identity = survey.and_then(Identity::of);
+        Self { address, identity }
+    }
+}
+
+/// What tells a run of a server from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The pid and the start, which servers in containers may have in common.
+    pub(crate) run: (u64, u64),
+    /// The instance word of its sentinel, if it has one.
+    pub(crate) instance: Option<Instance>,
+    /// How many connections it has taken so far.
+    pub(crate) connections: Option<u64>,
+}
+
+impl Identity {
+    pub(crate) fn of(survey: &Survey) -> Option<Self> {
+        Some(Self {
+            run: survey.run()?,
+            instance: survey.instance(),
+            connections: survey.general.as_ref()?.total_connections,
+        })
+    }
+
+    /// Whether a connection that was made later leads to another server than this one.
+    pub(crate) fn is_apart_from(&self, later: &Self) -> bool {
+        let differ = |one: Option<Instance>, other| one.zip(other).is_some_and(|(a, b)| a != b);
+        let counts = self.connections.zip(later.connections);
+        // A server counts each connection, so the later one has the higher number there.
+        self.run != later.run
+            || differ(self.instance, later.instance)
+            || counts.is_some_and(|(earlier, later)| later <= earlier)
+    }
 }
 
 impl Diagnosis {
@@ -138,7 +177,7 @@ impl Diagnosis {
         peers: &[Peer],
         unix_seconds: u64,
     ) -> Self {
-        let terms = Terms::new(settings, unix_seconds);
+        let terms = Terms::new(settings, &survey, unix_seconds);
         Self {
             server: settings.address.to_string(),
             version: survey.version.clone(),
@@ -224,12 +263,14 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    fn new(settings: &Settings, unix_seconds: u64) -> Self {
+    fn new(settings: &Settings, survey: &Survey, unix_seconds: u64) -> Self {
+        let own = settings.max_lease;
+        let longest = survey.longest.map_or(own, |longest| longest.max(own));
         Self {
-            longest: settings.max_lease,
+            longest,
             restart_guard: settings.restart_guard,
             operation_timeout: settings.operation_timeout,
-            renewal: settings.max_lease.duration() / 3,
+            renewal: longest.duration() / 3,
             way: match settings.address {
                 Address::Tls { .. } => Way::Encrypted,
                 _ if settings.is_here() => Way::Here,

@@ -85,7 +85,7 @@ pub enum ErrorKind {
     /// Others held the lock for as long as the caller wanted to wait.
     Timeout,
     /// The server was restarted or flushed too short a time ago: locks from before may still be
-    /// believed in, and the caller does not want to wait that long.
+    /// held, and the caller does not want to wait that long.
     YoungMemory,
     /// The server cannot be reached. The request was not sent.
     Unavailable,
@@ -249,7 +249,7 @@ impl fmt::Display for Cause {
             Self::YoungMemory { lacking } => write!(
                 f,
                 "the server was started or flushed only recently, and a lock from before may \
-                 still be believed in; it can be granted in {lacking:.1?} (wait longer, or switch \
+                 still be held; it can be granted in {lacking:.1?} (wait longer, or switch \
                  the restart guard off)"
             ),
             Self::Unavailable(error) => write!(f, "the server is unavailable: {error}"),

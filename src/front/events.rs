@@ -301,7 +301,7 @@ impl Chronicle {
             server = %self.server,
             wait = ?wait,
             "the server was started or flushed recently; waiting until no lock from before \
-             can be believed in"
+             can still be held"
         );
     }
 

@@ -334,6 +334,14 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             .then_some(self.settings.max_lease)
     }
 
+    /// The longest lease in use under the prefix, as far as is known.
+    pub(crate) fn longest_lease(&self) -> Lease {
+        let own = self.settings.max_lease;
+        let view = self.view_slot();
+        let known = view.as_ref().and_then(|view| view.memory.longest_lease());
+        known.map_or(own, |known| known.max(own))
+    }
+
     /// Tells, once, that other clients use a longer lease than this one knew of.
     pub(crate) fn tell_longest_lease(&self) {
         let own = self.settings.max_lease;

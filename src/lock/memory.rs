@@ -209,13 +209,14 @@ impl Memory {
         }
         let whole = counters.flushes == 0 && counters.oldest == 0 && stats.keeps_items;
         let from = stats.started() + UPTIME_AHEAD;
-        (whole && from <= stats.time).then(|| {
+        if whole && from <= stats.time {
             self.span = Some(Span {
                 from,
                 to: stats.time,
             });
-            from
-        })
+        }
+        // Of a server that has just started, it shows how long is still to be waited.
+        whole.then_some(from)
     }
 
     /// From when on no flush has gone unnoticed, where a sentinel may have outlived one: by the

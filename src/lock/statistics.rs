@@ -46,6 +46,8 @@ pub struct GeneralStats {
     pub time: Option<u64>,
     /// Connections at present, this one among them.
     pub curr_connections: Option<u64>,
+    /// Connections so far, this one among them.
+    pub total_connections: Option<u64>,
     /// The most connections.
     pub max_connections: Option<u64>,
     /// Connections that were refused because there were too many.
@@ -89,6 +91,7 @@ impl GeneralStats {
                 b"uptime" => &mut stats.uptime,
                 b"time" => &mut stats.time,
                 b"curr_connections" => &mut stats.curr_connections,
+                b"total_connections" => &mut stats.total_connections,
                 b"max_connections" => &mut stats.max_connections,
                 b"rejected_connections" => &mut stats.rejected_connections,
                 b"listen_disabled_num" => &mut stats.listen_disabled_num,
@@ -122,11 +125,9 @@ impl GeneralStats {
         self.time.map(|time| time > LONG_PAST)
     }
 
-    /// Whether the counters show that nothing was ever dropped before its time.
-    #[must_use]
-    pub fn forgot_nothing(&self) -> bool {
-        let moved = self.slabs_moved.unwrap_or(0);
-        self.cmd_flush == Some(0) && self.evictions == Some(0) && moved == 0
+    /// Whether the counters show that no item was ever dropped for want of memory.
+    pub(super) fn keeps_items(&self) -> bool {
+        self.evictions == Some(0) && self.slabs_moved.unwrap_or(0) == 0
     }
 }
 
@@ -361,7 +362,7 @@ mod tests {
         assert_eq!((stats.pid, stats.uptime), (Some(7), Some(10)));
         assert_eq!((stats.evictions, stats.cmd_flush), (None, Some(3)));
         assert_eq!(stats.threads, None);
-        assert!(stats.extstore && !stats.forgot_nothing());
+        assert!(stats.extstore && !stats.keeps_items());
     }
 
     #[test]

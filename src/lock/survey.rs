@@ -8,10 +8,10 @@ use super::items::{
 };
 use super::lease::Lease;
 use super::longest::{push_longest, read_longest};
-use super::memory::UPTIME_AHEAD;
+use super::memory::{Memory, Stats};
 use super::moment::Moment;
 use super::name::Namespace;
-use super::sentinel::{Sentinel, SentinelState, memory_lacking, remembered_from, unflushed_from};
+use super::sentinel::{Instance, Sentinel, SentinelState, remembered_from, unflushed_from};
 use super::statistics::{GeneralStats, ItemStats, SettingStats};
 use crate::wire::{Credentials, DecodeError, Flag, Flags, Flight, Replies, Reply, Request};
 use alloc::boxed::Box;
@@ -21,6 +21,10 @@ use core::time::Duration;
 /// An item of a lock is smaller than this: a key of at most 250 bytes, a record below 512, and what
 /// the server keeps with each item. memcached takes no lower limit for the size of items.
 pub const LARGEST_ITEM: u64 = 1024;
+
+/// By how much the birth of a sentinel is ahead of the server's second that its founder has read: the most
+/// that a client knows of the clock behind one reading.
+const BORN_AHEAD: u64 = 3;
 
 /// The longest version that is kept. Those of memcached have a dozen bytes.
 const LONGEST_VERSION: usize = 100;
@@ -69,8 +73,19 @@ impl Survey {
     pub fn memory_lacking(&self, longest: Lease) -> Option<Duration> {
         let general = self.general.as_ref()?;
         let (time, uptime) = (general.time?, general.uptime?);
-        let started = time.saturating_sub(uptime);
+        let started = time.checked_sub(uptime)?;
         let oldest = self.settings.as_ref().and_then(|settings| settings.oldest);
+        // As such a client works it out.
+        let mut memory = Memory::new();
+        memory.longest_lease_seen(self.longest);
+        let stats = Stats {
+            pid: general.pid?,
+            uptime,
+            time,
+            flushes: general.cmd_flush,
+            keeps_items: general.keeps_items(),
+        };
+        let by_counters = memory.counters_read(&stats, self.settings.as_ref(), false);
         let by_sentinel = match self.sentinel? {
             Sentinel::Foreign => return None,
             Sentinel::Absent => None,
@@ -87,18 +102,23 @@ impl Survey {
                 (is_here && record.state == SentinelState::Ready).then_some(flushed)
             }
         };
-        let is_kept = self
-            .settings
-            .as_ref()
-            .and_then(|settings| settings.memory_file);
-        let whole = general.forgot_nothing() && oldest == Some(0) && is_kept != Some(true);
-        let by_counters = whole.then_some(started + UPTIME_AHEAD);
+        let by_sentinel = by_sentinel.map(|from| memory.sentinel_seen(from, time));
         let from = match (by_sentinel, by_counters) {
             (Some(one), Some(other)) => one.min(other),
-            (one, other) => one.or(other).unwrap_or(time),
+            (one, other) => one.or(other).unwrap_or(time + BORN_AHEAD),
         };
-        let longest = self.longest.map_or(longest, |other| other.max(longest));
-        Some(memory_lacking(time, from, longest))
+        Some(memory.lacking(time, from, longest))
+    }
+
+    /// The instance word of the sentinel, if there is one that is ready.
+    #[must_use]
+    pub fn instance(&self) -> Option<Instance> {
+        match self.sentinel? {
+            Sentinel::Present { record, .. } if record.state == SentinelState::Ready => {
+                Some(record.run.instance)
+            }
+            _ => None,
+        }
     }
 
     /// The pid and the start, which tell a run of a server from others.
@@ -398,7 +418,7 @@ mod tests {
         let lacking = survey.memory_lacking(lease(97));
         assert_eq!(lacking, Some(Duration::from_secs(0)));
         let lacking = survey.memory_lacking(lease(198));
-        assert_eq!(lacking, Some(Duration::from_secs(102)));
+        assert_eq!(lacking, Some(Duration::from_secs(101)));
     }
 
     #[test]
@@ -425,10 +445,13 @@ mod tests {
             let mut forgetful = survey.clone();
             change(&mut forgetful);
             let lacking = forgetful.memory_lacking(lease);
-            assert_eq!(lacking, Some(Duration::from_secs(200)));
+            assert_eq!(lacking, Some(Duration::from_secs(200 + BORN_AHEAD)));
         }
         survey.settings = None;
-        assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(200)));
+        assert_eq!(
+            survey.memory_lacking(lease),
+            Some(Duration::from_secs(200 + BORN_AHEAD))
+        );
         survey.general = None;
         assert_eq!(survey.memory_lacking(lease), None);
     }

@@ -264,6 +264,68 @@ fn no_color_is_heard() {
     drop(bench);
 }
 
+/// The seconds behind this word.
+fn seconds(text: &str, behind: &str) -> Option<u64> {
+    let rest = text.split(behind).nth(1)?;
+    let digits = rest
+        .trim_start()
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?;
+    digits.parse().ok()
+}
+
+/// On a server that was just started, and on one that was just flushed.
+#[test]
+fn doctor_and_run_say_the_same_wait() {
+    with(ADVISED, |server, bench| {
+        for flushed in [false, true] {
+            if flushed {
+                server.flush_all();
+            }
+            let began = std::time::Instant::now();
+            loop {
+                let look = || {
+                    let object = object(&doctor(bench, &["--json"]));
+                    let meaning = check(&object, "restart")["meaning"].as_str();
+                    seconds(meaning.expect("a text"), "granted in")
+                };
+                let before = look();
+                let words = ["run", "-n", "--restart-guard", "on", "x", "--", "true"];
+                let refused = bench.run(&words);
+                let after = look();
+                // Where no second has ended meanwhile, all of them speak of the same one.
+                if before == after {
+                    let said = seconds(&refused.err, "granted in");
+                    assert!(before.is_some(), "{server}, flushed: {flushed}");
+                    assert_eq!(said, before, "{server}, flushed: {flushed}: {refused:?}");
+                    break;
+                }
+                assert!(
+                    began.elapsed().as_secs() < 8,
+                    "{server}: no two looks agree"
+                );
+            }
+        }
+    });
+}
+
+/// Others use longer leases than the one that is asked about: theirs are to be kept as well.
+#[test]
+fn longest_lease_at_the_server_is_judged_for() {
+    with(ADVISED, |server, bench| {
+        server.command(b"set memlatch:longest 0 0 5\r\n99000\r\n");
+        let done = doctor(bench, &["--lease", "10s"]);
+        assert_eq!(done.code(), 1, "{done:?}");
+        assert!(line(&done, "eviction").starts_with("warning"), "{done:?}");
+        assert!(done.out.contains("temporary_ttl=110"), "{done:?}");
+        assert!(done.out.contains("leases up to 99s"), "{done:?}");
+        // What it advises is what it does.
+        let done = doctor(bench, &["--lease", "10s", "--fix"]);
+        assert!(done.out.contains("lru temp_ttl 110"), "{done:?}");
+        assert_fine(&done, "eviction");
+    });
+}
+
 /// A server may call itself anything.
 #[test]
 fn what_a_server_says_is_shown_harmlessly() {

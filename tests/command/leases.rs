@@ -98,10 +98,19 @@ fn guard_and_doctor_use_the_longest_lease() {
         assert!(lacking > Duration::from_secs(least), "{words:?}: {done:?}");
     }
     for (words, longest, needed) in [
-        (&["doctor", "--json"][..], None, 21),
-        (&["doctor", "--json"], Some("60s"), 71),
-        (&["doctor", "--json", "--max-lease", "1m"], None, 71),
-        (&["doctor", "--json", "--lease", "1m"], None, 71),
+        (&["doctor", "--json"][..], None, 112),
+        (&["doctor", "--json", "--prefix", "d:"], None, 21),
+        (&["doctor", "--json", "--prefix", "d:"], Some("60s"), 71),
+        (
+            &["doctor", "--json", "--prefix", "d:", "--max-lease", "1m"],
+            None,
+            71,
+        ),
+        (
+            &["doctor", "--json", "--prefix", "d:", "--lease", "1m"],
+            None,
+            71,
+        ),
     ] {
         let done = run(&bench, words, longest);
         let object: Value = serde_json::from_str(&done.out).expect("JSON");

@@ -169,7 +169,6 @@ fn a_limit_is_raised_and_never_lowered() {
                 let builder = Client::builder().server(server.url()).restart_guard(false);
                 builder.default_lease(lease).max_lease(lease)
             };
-            let long = builder(99).build().await.expect("a server");
             let short = builder(10).build().await.expect("a server");
             let enable = async |client: &Client| {
                 let enabled = client.enable_temporary_lru().await;
@@ -178,6 +177,7 @@ fn a_limit_is_raised_and_never_lowered() {
             let first = "Enabled { seconds: 21, before: None }";
             assert_eq!(enable(&short).await, first);
             assert_eq!(enable(&short).await, "Already { seconds: 21 }");
+            let long = builder(99).build().await.expect("a server");
             let raised = "Enabled { seconds: 110, before: Some(21) }";
             assert_eq!(enable(&long).await, raised);
             assert_eq!(enable(&short).await, "Already { seconds: 110 }");

@@ -67,6 +67,40 @@ fn what_spreads_connections_over_servers_is_seen() {
     }
 }
 
+/// Two servers in containers, which were started in the same second: pid and start are the same.
+#[test]
+fn twins_behind_one_address_are_told_apart() {
+    if !memcached::can_have_process_id_1() || memcached::faketime().is_none() {
+        return;
+    }
+    for binary in memcached::required() {
+        let surroundings = memcached::Surroundings {
+            process_id_1: true,
+            wall_clock: Some("@2026-11-01 00:00:00".into()),
+        };
+        let start = || binary.start_in(&surroundings, ADVISED);
+        let servers = [start(), start()];
+        let addresses: Vec<_> = servers.iter().map(memcached::RealServer::address).collect();
+        let diagnosis = both(&format!("memcached://{}", balancer::spread(addresses)));
+        // Nobody has used them yet.
+        expect(
+            &diagnosis,
+            "instances",
+            Verdict::Unsafe,
+            "different servers",
+        );
+        for server in &servers {
+            let client = memlatch::blocking::Client::connect(server.url());
+            drop(client.expect("the server is there"));
+        }
+        let addresses = servers.iter().map(memcached::RealServer::address).collect();
+        let diagnosis = both(&format!("memcached://{}", balancer::spread(addresses)));
+        let check = expect(&diagnosis, "instances", Verdict::Unsafe, ", instance ");
+        let runs = check.seen.matches("pid 1 started at").count();
+        assert_eq!(runs, 2, "{server}: {check:?}", server = servers[0]);
+    }
+}
+
 /// Something that answers each line as it is told, and hangs up at a line it is told nothing for.
 fn peer(answers: &'static [(&'static str, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -52,7 +52,7 @@ pub(super) fn eviction(survey: &Survey, terms: &Terms) -> Check {
                 ID,
                 Verdict::Warning,
                 format!(
-                    "{}, and no word on what is exempt",
+                    "{}, and the server does not tell what is exempt",
                     count(evicted, "eviction")
                 ),
                 "the server drops items when memory is short, and may drop locks with them",
@@ -92,7 +92,9 @@ pub(super) fn eviction(survey: &Survey, terms: &Terms) -> Check {
         Some(limit) => {
             format!("only items with up to {limit} s to live are exempt, not {needed} s")
         }
-        None if settings.temp_lru.is_none() => "no word on what is exempt".into(),
+        None if settings.temp_lru.is_none() => {
+            "the server does not tell what is exempt from eviction".into()
+        }
         None => "nothing is exempt from eviction".into(),
     };
     let check = match evicted {
@@ -100,14 +102,14 @@ pub(super) fn eviction(survey: &Survey, terms: &Terms) -> Check {
         Some(0) => found(
             ID,
             Verdict::Warning,
-            format!("{why}; none so far"),
+            format!("{why}; no item was evicted so far"),
             "when memory is short, the server drops locks that are held, and a second holder may \
              come before the first one's next renewal",
         ),
         _ => found(
             ID,
             Verdict::Warning,
-            format!("{why}; no word on how many there were"),
+            format!("{why}; the server does not tell how many items were evicted"),
             "when memory is short, the server drops locks that are held",
         ),
     };
@@ -381,7 +383,7 @@ mod tests {
         expect(
             &eviction(&silent, &terms()),
             Warning,
-            "5 evictions, and no word",
+            "5 evictions, and the server does not tell",
         );
         let mut silent = survey();
         silent.settings = None;

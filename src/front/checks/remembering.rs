@@ -105,15 +105,15 @@ pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
             ID,
             Verdict::Fine,
             seen,
-            "no lock from before a restart can still be believed in",
+            "no lock from before the last restart or flush can still be held",
         ),
         (false, true) => found(
             ID,
             Verdict::Note,
             seen,
             format!(
-                "a lock from before a restart may still be believed in; the first one is granted \
-                 in {wait}"
+                "a lock from before the last restart or flush may still be held; the first one is \
+                 granted in {wait}"
             ),
         ),
         (true, false) => found(
@@ -128,8 +128,8 @@ pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
             Verdict::Warning,
             format!("{seen}; the restart guard is off"),
             format!(
-                "a lock from before a restart may still be believed in for {wait}, and is granted \
-                 to others already"
+                "a lock from before the last restart or flush may still be held for {wait}, and is \
+                 granted to others already"
             ),
         )
         .advise("leave the restart guard on"),
@@ -220,7 +220,7 @@ mod tests {
         absent.general.as_mut().expect("told").evictions = Some(1);
         let check = restart(&absent, &terms());
         expect(&check, Note, "without a sentinel yet");
-        assert!(check.meaning.contains("granted in 11 s"), "{check:?}");
+        assert!(check.meaning.contains("granted in 14 s"), "{check:?}");
 
         let mut foreign = survey();
         foreign.sentinel = Some(Sentinel::Foreign);

@@ -1,6 +1,6 @@
 //! Whether the server is the right kind, and serves everybody in time.
 
-use super::super::diagnosis::{Check, Peer, Terms, Verdict};
+use super::super::diagnosis::{Check, Identity, Peer, Terms, Verdict};
 use super::{count, found, length, untold};
 use crate::lock::{GeneralStats, Sentinel, Survey};
 use core::time::Duration;
@@ -118,19 +118,22 @@ pub(super) fn instances(survey: &Survey, peers: &[Peer]) -> Check {
         None => "the socket".to_owned(),
     };
     let mut seen: Vec<String> = Vec::new();
-    let mut runs: Vec<_> = survey.run().into_iter().collect();
+    let mut identities: Vec<_> = Identity::of(survey).into_iter().collect();
     for peer in peers {
-        if let Some((pid, started)) = peer.run {
-            let text = format!("{}: pid {pid} started at {started}", place(peer));
+        if let Some(identity) = peer.identity {
+            let (pid, started) = identity.run;
+            let mut text = format!("{}: pid {pid} started at {started}", place(peer));
+            if let Some(instance) = identity.instance {
+                text = format!("{text}, instance {instance}");
+            }
             if !seen.contains(&text) {
                 seen.push(text);
             }
-            if !runs.contains(&(pid, started)) {
-                runs.push((pid, started));
-            }
+            identities.push(identity);
         }
     }
-    if runs.len() > 1 {
+    let differ = |pair: &[Identity]| pair[0].is_apart_from(&pair[1]);
+    if identities.windows(2).any(differ) {
         return found(
             ID,
             Verdict::Unsafe,
@@ -143,12 +146,12 @@ pub(super) fn instances(survey: &Survey, peers: &[Peer]) -> Check {
         )
         .advise("set the address of one server, the same for all clients");
     }
-    if runs.is_empty() {
+    if identities.is_empty() {
         return untold(ID, "which run of it answers");
     }
     let mut silent: Vec<_> = peers
         .iter()
-        .filter(|peer| peer.run.is_none())
+        .filter(|peer| peer.identity.is_none())
         .map(place)
         .collect();
     silent.dedup();
@@ -361,6 +364,7 @@ pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
 mod tests {
     use super::super::tests::{NOW, expect, survey, terms, with_general, with_settings};
     use super::*;
+    use crate::lock::Instance;
     use Verdict::{Fine, Note, Unsafe, Warning};
 
     #[test]
@@ -416,12 +420,42 @@ mod tests {
 
     #[test]
     fn connections_to_different_servers_are_unsafe() {
-        let peer = |last: u8, run| Peer {
+        let peer = |last: u8, identity| Peer {
             address: Some(([127, 0, 0, last], 11211).into()),
-            run,
+            identity,
         };
-        let own = survey().run();
-        let other = own.map(|(pid, started)| (pid + 1, started));
+        let own = Identity::of(&survey());
+        let with = |change: fn(&mut Identity)| {
+            own.map(|mut identity| {
+                change(&mut identity);
+                identity
+            })
+        };
+        let other = with(|identity| identity.run.0 += 1);
+        // Process 1 in two containers, which were started in the same second.
+        let twin = with(|identity| identity.instance = Some(Instance::from_bits(1)));
+        let spread = [peer(1, twin), peer(1, own), peer(1, twin), peer(1, own)];
+        expect(
+            &instances(&survey(), &spread),
+            Unsafe,
+            "instance 0000000000000001",
+        );
+        // Nobody has used them yet: they count connections apart.
+        let counted = |counts: [u64; 4]| {
+            let mut survey = survey();
+            survey.sentinel = Some(Sentinel::Absent);
+            survey.general.as_mut().expect("told").total_connections = Some(70);
+            let peers = counts.map(|count| {
+                survey.general.as_mut().expect("told").total_connections = Some(count);
+                peer(1, Identity::of(&survey))
+            });
+            survey.general.as_mut().expect("told").total_connections = Some(70);
+            instances(&survey, &peers)
+        };
+        expect(&counted([71, 72, 75, 76]), Fine, "4 connections");
+        expect(&counted([90, 71, 91, 72]), Unsafe, "different servers");
+        expect(&counted([20, 71, 21, 72]), Unsafe, "different servers");
+        expect(&counted([71, 71, 72, 72]), Unsafe, "different servers");
         let alike = [peer(1, own), peer(1, own)];
         expect(&instances(&survey(), &alike), Fine, "2 connections");
         let silent = [peer(1, own), peer(2, None)];
