@@ -4,7 +4,7 @@
 //! values, so short input can never be confused with bad input.
 
 use super::error::DecodeError;
-use super::lines::LineScan;
+use super::lines::{LineScan, split_line};
 use super::reply::{Line, MetaStatus, Reply, value_length};
 use super::request::Shape;
 
@@ -234,21 +234,13 @@ impl FlightDecoder {
 #[derive(Debug, Clone)]
 pub struct Replies<'a> {
     rest: &'a [u8],
-    decoder: ReplyDecoder,
 }
 
 impl<'a> Replies<'a> {
     /// The replies in bytes that [`FlightDecoder::advance`] found complete.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            // They have passed the caller's limits already.
-            decoder: ReplyDecoder::new(Limits {
-                line: usize::MAX,
-                value: usize::MAX - 2,
-            }),
-        }
+        Self { rest: bytes }
     }
 
     /// The next reply.
@@ -258,13 +250,23 @@ impl<'a> Replies<'a> {
     /// [`DecodeError::MalformedReply`] when a flag is none that a server sends. In either case the
     /// stream cannot be used any further.
     pub fn next_reply(&mut self) -> Result<Reply<'a>, DecodeError> {
-        match self.decoder.decode(self.rest)? {
-            Some((reply, length)) => {
-                self.rest = &self.rest[length..];
-                Ok(reply)
+        // They are complete and have passed the caller's limits already.
+        let (line, behind) = split_line(self.rest).ok_or(DecodeError::UnexpectedReply)?;
+        let (head, length) = match Line::parse(line)? {
+            Line::Whole(reply) => {
+                self.rest = behind;
+                return Ok(reply);
             }
-            None => Err(DecodeError::UnexpectedReply),
-        }
+            Line::Head { head, length } => (head, length),
+        };
+        let (block, behind) = behind
+            .split_at_checked(length.saturating_add(2))
+            .ok_or(DecodeError::UnexpectedReply)?;
+        let data = block
+            .strip_suffix(b"\r\n")
+            .ok_or(DecodeError::UnterminatedValue)?;
+        self.rest = behind;
+        Ok(head.with_data(data))
     }
 }
 

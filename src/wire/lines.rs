@@ -61,6 +61,14 @@ impl LineScan {
     }
 }
 
+/// The first line, without its line end, and what follows it.
+#[inline]
+pub(super) fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = find_line_end(text)?;
+    let line = &text[..end];
+    Some((line.strip_suffix(b"\r").unwrap_or(line), &text[end + 1..]))
+}
+
 /// How many bytes are searched eight at a time. Nearly every line ends within them, and by then
 /// `memchr` has hardly begun: it asks first what the processor can do and how long the text is.
 const SHORT: usize = 32;
