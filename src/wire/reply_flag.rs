@@ -120,7 +120,8 @@ enum Source<'a> {
         line: &'a [u8],
         /// What nearly every caller wants to know, found on the way.
         cas: Option<u64>,
-        ttl: Option<i64>,
+        ttl: Option<TimeLeft>,
+        last_access: Option<u64>,
     },
 }
 
@@ -136,12 +137,19 @@ impl<'a> ReplyFlags<'a> {
     // Two callers, so that the compiler would inline it in neither.
     #[inline(always)]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let (mut cas, mut ttl) = (None, None);
+        let (mut cas, mut ttl, mut last_access) = (None, None, None);
         let mut rest = line;
         loop {
             // Numbers are read where they stand; cutting out their word first takes as long again.
             match rest {
-                [] => return Some(Self(Source::Line { line, cas, ttl })),
+                [] => {
+                    return Some(Self(Source::Line {
+                        line,
+                        cas,
+                        ttl,
+                        last_access,
+                    }));
+                }
                 [b' ', behind @ ..] => rest = behind,
                 [b'c', argument @ ..] => {
                     let (unique, behind) = number::split_u64(argument)?;
@@ -150,7 +158,12 @@ impl<'a> ReplyFlags<'a> {
                 }
                 [b't', argument @ ..] => {
                     let (seconds, behind) = number::split_i64(argument)?;
-                    ttl = ttl.or(Some(seconds));
+                    ttl = ttl.or(Some(TimeLeft::from_printed(seconds)));
+                    rest = behind;
+                }
+                [b'l', argument @ ..] => {
+                    let (seconds, behind) = number::split_u64(argument)?;
+                    last_access = last_access.or(Some(seconds));
                     rest = behind;
                 }
                 _ => {
@@ -188,23 +201,25 @@ impl<'a> ReplyFlags<'a> {
     /// The seconds left, if they were asked for.
     #[must_use]
     pub fn ttl(&self) -> Option<TimeLeft> {
-        let printed = match self.0 {
+        match self.0 {
             Source::Line { ttl, .. } => ttl,
             Source::List(list) => list.iter().find_map(|flag| match flag {
-                ReplyFlag::Ttl(seconds) => Some(*seconds),
+                ReplyFlag::Ttl(seconds) => Some(TimeLeft::from_printed(*seconds)),
                 _ => None,
             }),
-        };
-        printed.map(TimeLeft::from_printed)
+        }
     }
 
     /// The seconds since the last access, if they were asked for.
     #[must_use]
     pub fn last_access(&self) -> Option<u64> {
-        self.iter().find_map(|flag| match flag {
-            ReplyFlag::LastAccess(seconds) => Some(seconds),
-            _ => None,
-        })
+        match self.0 {
+            Source::Line { last_access, .. } => last_access,
+            Source::List(list) => list.iter().find_map(|flag| match flag {
+                ReplyFlag::LastAccess(seconds) => Some(*seconds),
+                _ => None,
+            }),
+        }
     }
 }
 
@@ -268,8 +283,10 @@ mod tests {
         assert_eq!(parsed.iter().collect::<Vec<_>>(), all);
         assert_eq!(parsed.cas(), Some(7));
         assert_eq!(parsed.ttl(), Some(TimeLeft::Never));
+        assert_eq!(parsed.last_access(), Some(3));
         let list = ReplyFlags::list(&all);
         assert_eq!((list.cas(), list.ttl()), (parsed.cas(), parsed.ttl()));
+        assert_eq!(list.last_access(), parsed.last_access());
         assert_eq!(parsed, list);
         assert_ne!(parsed, ReplyFlags::list(&all[1..]));
     }
@@ -291,6 +308,7 @@ mod tests {
         assert_eq!(ReplyFlag::parse(b"h0"), Some(ReplyFlag::Hit(false)));
         let none = ReplyFlags::list(&[ReplyFlag::Hit(false)]);
         assert_eq!((none.cas(), none.ttl()), (None, None));
+        assert_eq!(none.last_access(), None);
         assert_eq!(ReplyFlags::parse(b" c1 z"), None);
     }
 
