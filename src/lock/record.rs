@@ -2,7 +2,7 @@
 
 use super::lease::Lease;
 use super::name::{escape, unescape};
-use crate::wire::parse_u64;
+use crate::wire::{format_u64, parse_u64};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -219,11 +219,11 @@ impl Record {
         record.put(LAYOUT);
         record.put(b" ");
         record.put(&nonce.hex());
-        let millis = lease.as_nanos().div_ceil(1_000_000);
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let rest = u64::from(lease.subsec_nanos().div_ceil(1_000_000));
+        let millis = lease.as_secs().saturating_mul(1000).saturating_add(rest);
         for number in [millis, since] {
             record.put(b" ");
-            record.put(itoa::Buffer::new().format(number).as_bytes());
+            record.put(format_u64(&mut itoa::Buffer::new(), number));
         }
         record.put(&owner.tail);
         record

@@ -53,6 +53,7 @@ pub use framing::{Limits, Replies, ReplyDecoder};
 pub use item_facts::{DebugItem, ItemFacts};
 pub use key::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
 #[doc(hidden)]
+pub(crate) use number::format_u64;
 pub use number::{parse_i64, parse_u32, parse_u64, put_i64, put_u64};
 #[doc(hidden)]
 pub use prepared::{Prepared, PreparedStore};

@@ -105,16 +105,21 @@ fn split_negative(digits: &[u8]) -> Option<(i64, &[u8])> {
     Some((0i64.checked_sub_unsigned(value)?, rest))
 }
 
+/// Writes `value` in decimal.
+#[inline]
+pub(crate) fn format_u64(buffer: &mut itoa::Buffer, value: u64) -> &[u8] {
+    let digits = match u32::try_from(value) {
+        // Seconds, lengths and most CAS uniques: half the size, and a good deal faster.
+        Ok(value) => buffer.format(value),
+        Err(_) => buffer.format(value),
+    };
+    digits.as_bytes()
+}
+
 /// Appends `value` in decimal.
 #[inline]
 pub fn put_u64(out: &mut BytesMut, value: u64) {
-    let mut digits = itoa::Buffer::new();
-    let digits = match u32::try_from(value) {
-        // Seconds, lengths and most CAS uniques: half the size, and a good deal faster.
-        Ok(value) => digits.format(value),
-        Err(_) => digits.format(value),
-    };
-    out.extend_from_slice(digits.as_bytes());
+    out.extend_from_slice(format_u64(&mut itoa::Buffer::new(), value));
 }
 
 /// Appends `value` in decimal, with a minus sign where it is negative.
