@@ -220,7 +220,7 @@ fn encode_prepared(runner: &mut impl Runner) {
 fn acquire_replies() -> Vec<u8> {
     let mut bytes = Vec::from(b"STORED\r\n");
     bytes.extend_from_slice(&va_record());
-    bytes.extend_from_slice(b"VA 19\r\n1795337329000000001\r\n");
+    bytes.extend_from_slice(b"VA 19 t86300\r\n1795337329000000001\r\n");
     bytes.extend_from_slice(b"VA 10 t350579471\r\n1795330000\r\n");
     bytes
 }

@@ -201,8 +201,8 @@ fn flag(word: &[u8]) -> Option<Field<'_>> {
     let (letter, argument) = (word[0], &word[1..]);
     Some(match letter {
         b'W' | b'X' | b'Z' | b'b' => Mark(letter),
-        b'c' | b'l' | b's' => NumberOf(letter, unsigned(argument, 64)?),
-        b'f' => NumberOf(letter, unsigned(argument, 32)?),
+        b'c' | b's' => NumberOf(letter, unsigned(argument, 64)?),
+        b'f' | b'l' => NumberOf(letter, unsigned(argument, 32)?),
         b'h' if argument == b"0" || argument == b"1" => NumberOf(letter, unsigned(argument, 1)?),
         b't' => {
             let number = match argument {

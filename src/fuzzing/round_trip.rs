@@ -243,7 +243,7 @@ fn one_reply(input: &mut Input<'_>, out: &mut BytesMut) {
             5 => ReplyFlag::ClientFlags(bits32(input)),
             6 => ReplyFlag::Hit(input.flip()),
             7 => ReplyFlag::Key(word(input)),
-            8 => ReplyFlag::LastAccess(input.number()),
+            8 => ReplyFlag::LastAccess(bits32(input)),
             9 => ReplyFlag::Opaque(word(input)),
             10 => ReplyFlag::Size(input.number()),
             _ => ReplyFlag::Ttl(i64::from_le_bytes(input.number().to_le_bytes())),

@@ -210,7 +210,7 @@ impl Sentinel {
                 (Some(record), Some(TimeLeft::Seconds(left))) => Self::Present {
                     record,
                     second: SENTINEL_EXPIRY.checked_sub(u64::from(left)),
-                    idle: reply.flags.last_access(),
+                    idle: reply.flags.last_access().map(u64::from),
                 },
                 _ => Self::Foreign,
             },

@@ -163,9 +163,7 @@ pub(super) fn get(
             Flag::ReturnCas => list.push(ReplyFlag::Cas(item.cas)),
             Flag::ReturnClientFlags => list.push(ReplyFlag::ClientFlags(item.client_flags)),
             Flag::ReturnLastAccess => {
-                list.push(ReplyFlag::LastAccess(u64::from(
-                    now.saturating_sub(item.time),
-                )));
+                list.push(ReplyFlag::LastAccess(now.saturating_sub(item.time)));
             }
             Flag::ReturnHit => list.push(ReplyFlag::Hit(item.fetched)),
             Flag::Opaque(token) => list.push(ReplyFlag::Opaque(token.as_bytes())),

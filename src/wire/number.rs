@@ -90,7 +90,7 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 }
 
 /// Reads a number as [`parse_i64`] does, up to a space or the end, and returns what follows it.
-#[inline]
+#[inline(always)]
 pub(super) fn split_i64(text: &[u8]) -> Option<(i64, &[u8])> {
     if let [b'-', digits @ ..] = text {
         return split_negative(digits);

@@ -367,36 +367,18 @@ impl<'a> Line<'a> {
     /// shorter one (`EN` and `END`).
     #[inline(never)]
     pub(super) fn other(line: &'a [u8]) -> Result<Self, DecodeError> {
-        // To compare the commonest of them whole takes less than to look for its end.
-        if line == b"STORED" {
-            return Ok(Self::Whole(Reply::Stored));
+        let whole = |reply| Ok(Self::Whole(reply));
+        // To compare the whole line takes less than to look for the end of its first word.
+        if let Some(reply) = Self::without_arguments(line) {
+            return whole(reply);
         }
         let split = line.iter().position(|byte| *byte == b' ');
         let (first, rest) = line.split_at(split.unwrap_or(line.len()));
-        let whole = |reply| Ok(Self::Whole(reply));
-        // Everything without arguments may still be followed by stray spaces (older `HD `).
-        let bare = |reply| {
-            if at_end(rest) {
-                whole(reply)
-            } else {
-                Err(DecodeError::MalformedReply)
-            }
-        };
         let error = |blame| {
             let text = rest.strip_prefix(b" ").unwrap_or(rest);
             whole(Reply::Error(ErrorReply { blame, text }))
         };
         match first {
-            b"MN" => bare(Reply::Noop),
-            b"STORED" => bare(Reply::Stored),
-            b"NOT_STORED" => bare(Reply::NotStored),
-            b"EXISTS" => bare(Reply::Exists),
-            b"NOT_FOUND" => bare(Reply::NotFound),
-            b"DELETED" => bare(Reply::Deleted),
-            b"TOUCHED" => bare(Reply::Touched),
-            b"OK" => bare(Reply::Ok),
-            b"RESET" => bare(Reply::Reset),
-            b"END" => bare(Reply::End),
             b"VALUE" => Self::classic_head(rest),
             b"STAT" => {
                 let (rest, name) = word(rest).map_err(|_| DecodeError::MalformedReply)?;
@@ -417,17 +399,46 @@ impl<'a> Line<'a> {
                 blame: Blame::Server,
                 text: &line[b"SERVER_ERROR".len()..],
             })),
-            digits => match number::parse_u64(digits) {
-                Some(number) => bare(Reply::Number(number)),
-                None => match Self::declined(first, rest) {
-                    Some(declined) => whole(Reply::Declined(declined)),
-                    None => Err(DecodeError::UnknownReply),
-                },
+            _ => match number::parse_u64(first) {
+                Some(number) if at_end(rest) => whole(Reply::Number(number)),
+                Some(_) => Err(DecodeError::MalformedReply),
+                None => Self::rare(first, rest),
             },
         }
     }
 
     /// Looked for last: nobody waits for these.
+    #[cold]
+    fn rare(first: &[u8], rest: &'a [u8]) -> Result<Self, DecodeError> {
+        match Self::without_arguments(first) {
+            // Stray spaces may follow (older `HD `).
+            Some(reply) if at_end(rest) => Ok(Self::Whole(reply)),
+            Some(_) => Err(DecodeError::MalformedReply),
+            None => Self::declined(first, rest)
+                .map(|declined| Self::Whole(Reply::Declined(declined)))
+                .ok_or(DecodeError::UnknownReply),
+        }
+    }
+
+    /// The reply that a word alone makes.
+    #[inline(always)]
+    fn without_arguments(word: &[u8]) -> Option<Reply<'a>> {
+        Some(match word {
+            b"MN" => Reply::Noop,
+            b"STORED" => Reply::Stored,
+            b"NOT_STORED" => Reply::NotStored,
+            b"EXISTS" => Reply::Exists,
+            b"NOT_FOUND" => Reply::NotFound,
+            b"DELETED" => Reply::Deleted,
+            b"TOUCHED" => Reply::Touched,
+            b"OK" => Reply::Ok,
+            b"RESET" => Reply::Reset,
+            b"END" => Reply::End,
+            _ => return None,
+        })
+    }
+
+    /// An answer of the commands for administrators.
     fn declined(first: &[u8], rest: &'a [u8]) -> Option<Declined<'a>> {
         let reason = DeclineReason::ALL
             .into_iter()

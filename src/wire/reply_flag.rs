@@ -28,7 +28,7 @@ pub enum ReplyFlag<'a> {
     /// `k`: the key.
     Key(&'a [u8]),
     /// `l`: seconds since the last access.
-    LastAccess(u64),
+    LastAccess(u32),
     /// `O`: the token of the request.
     Opaque(&'a [u8]),
     /// `s`: the size of the value; on a failed `ms`, of the one that was not stored.
@@ -56,7 +56,7 @@ impl<'a> ReplyFlag<'a> {
                 _ => return None,
             },
             b'k' => Self::Key(argument),
-            b'l' => Self::LastAccess(number::parse_u64(argument)?),
+            b'l' => Self::LastAccess(number::parse_u32(argument)?),
             b'O' => Self::Opaque(argument),
             b's' => Self::Size(number::parse_u64(argument)?),
             b't' => Self::Ttl(number::parse_i64(argument)?),
@@ -90,7 +90,7 @@ impl<'a> ReplyFlag<'a> {
             }
             Self::LastAccess(number) => {
                 letter(b'l');
-                put_u64(out, *number);
+                put_u64(out, u64::from(*number));
             }
             Self::Opaque(token) => {
                 letter(b'O');
@@ -121,7 +121,7 @@ enum Source<'a> {
         /// What nearly every caller wants to know, found on the way.
         cas: Option<u64>,
         ttl: Option<TimeLeft>,
-        last_access: Option<u64>,
+        last_access: Option<u32>,
     },
 }
 
@@ -163,7 +163,7 @@ impl<'a> ReplyFlags<'a> {
                 }
                 [b'l', argument @ ..] => {
                     let (seconds, behind) = number::split_u64(argument)?;
-                    last_access = last_access.or(Some(seconds));
+                    last_access = last_access.or(Some(u32::try_from(seconds).ok()?));
                     rest = behind;
                 }
                 _ => {
@@ -212,7 +212,7 @@ impl<'a> ReplyFlags<'a> {
 
     /// The seconds since the last access, if they were asked for.
     #[must_use]
-    pub fn last_access(&self) -> Option<u64> {
+    pub fn last_access(&self) -> Option<u32> {
         match self.0 {
             Source::Line { last_access, .. } => last_access,
             Source::List(list) => list.iter().find_map(|flag| match flag {
@@ -246,9 +246,9 @@ impl TimeLeft {
     /// Reads the number as the server prints it (see [`ReplyFlag::Ttl`]).
     #[must_use]
     pub fn from_printed(seconds: i64) -> Self {
-        match u32::try_from(seconds) {
-            Ok(seconds) if i32::try_from(seconds).is_ok() => Self::Seconds(seconds),
-            Err(_) if seconds == -1 => Self::Never,
+        match i32::try_from(seconds) {
+            Ok(seconds @ 0..) => Self::Seconds(seconds.unsigned_abs()),
+            Ok(-1) => Self::Never,
             _ => Self::Expired,
         }
     }
