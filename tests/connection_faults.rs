@@ -412,3 +412,77 @@ fn the_end_of_a_runtime_hangs_nobody_on_another() {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     });
 }
+
+/// How long the calls with a limit of 50 ms may take on a machine that is busy with other things:
+/// that, an operation timeout, and something.
+const SOON: Duration = Duration::from_millis(50 + 800 + 1000);
+
+/// A handshake and an acquisition take several flights, each of which has a limit of its own: a
+/// server that answers each of them just in time would keep the caller for as long as all of them.
+#[tokio::test]
+async fn a_limit_holds_however_slowly_the_server_answers() {
+    let limit = Duration::from_millis(50);
+    let peer = Peer::start();
+    peer.answer_late(Duration::from_millis(600));
+    let builder = || {
+        let builder = builder(&peer).operation_timeout(Duration::from_millis(800));
+        builder.connect_timeout(LIMIT)
+    };
+    for set in [false, true] {
+        let client = builder().build_lazy().expect("good settings");
+        let began = Instant::now();
+        let failed = match set {
+            false => client.lock("a").acquire_timeout(limit).await.err(),
+            true => client
+                .lock_all(["a", "b"])
+                .acquire_timeout(limit)
+                .await
+                .err(),
+        };
+        let took = began.elapsed();
+        let kind = failed.expect("no time for a handshake").kind();
+        assert_eq!(kind, ErrorKind::Unavailable);
+        assert!(took < SOON, "{took:?}");
+        let began = Instant::now();
+        let seen = client.wait_until_free("a", Some(limit)).await;
+        assert!(seen.is_err(), "{seen:?}");
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    }
+    let began = Instant::now();
+    let building = builder().wait_for_server(limit).build();
+    assert!(building.await.is_err());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_limit_of_a_thread_holds_however_slowly_the_server_answers() {
+    use memlatch::blocking;
+    let limit = Duration::from_millis(50);
+    let peer = Peer::start();
+    peer.answer_late(Duration::from_millis(600));
+    let builder = || {
+        let builder = blocking::Client::builder().server(peer.url());
+        let builder = builder.restart_guard(false).connect_timeout(LIMIT);
+        builder.operation_timeout(Duration::from_millis(800))
+    };
+    for set in [false, true] {
+        let client = builder().build_lazy().expect("good settings");
+        let began = Instant::now();
+        let failed = match set {
+            false => client.lock("a").acquire_timeout(limit).err(),
+            true => client.lock_all(["a", "b"]).acquire_timeout(limit).err(),
+        };
+        let took = began.elapsed();
+        let kind = failed.expect("no time for a handshake").kind();
+        assert_eq!(kind, ErrorKind::Unavailable);
+        assert!(took < SOON, "{took:?}");
+        let began = Instant::now();
+        let seen = client.wait_until_free("a", Some(limit));
+        assert!(seen.is_err(), "{seen:?}");
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    }
+    let began = Instant::now();
+    assert!(builder().wait_for_server(limit).build().is_err());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}

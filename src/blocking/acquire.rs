@@ -89,7 +89,7 @@ impl Core {
             holder: None,
             left: None,
         });
-        let (bound, ends) = match patience {
+        let (mut bound, ends) = match patience {
             Patience::Until(end) => (Bound::Patience(end), Some(end)),
             Patience::Once | Patience::Forever => (Bound::Open, None),
         };
@@ -113,6 +113,7 @@ impl Core {
                     return Ok(nobody);
                 }
                 now = clock::now();
+                bound.resume(now.moment);
             }
             let step = self.step(&mut acquiring.acquire, now, bound, &mut failure);
             if let Some(lock) = acquiring.settle() {

@@ -21,17 +21,40 @@ const STEP: Duration = Duration::from_millis(100);
 pub(super) enum Bound {
     /// For as long as the operation likes.
     Open,
-    /// The caller's patience ends then; a round trip begun before may end later.
+    /// The caller's patience ends then; what is begun before may end an operation timeout later.
     Patience(Moment),
+    /// The caller's patience was over when the last pause was, which a busy machine may do late: from
+    /// then on the same is left as at its end.
+    Over(Moment),
     /// Nothing goes on after that, by more than a [`STEP`].
     Deadline(Moment),
 }
 
 impl Bound {
-    pub(super) fn limit(self, limit: Duration, now: Moment) -> Result<Duration, NetError> {
+    /// A pause is over, maybe behind the end of the caller's patience.
+    pub(super) fn resume(&mut self, now: Moment) {
+        match *self {
+            Self::Patience(until) if until < now => *self = Self::Over(now),
+            _ => {}
+        }
+    }
+
+    /// How long a step with this limit may take, at a server with this operation timeout.
+    pub(super) fn limit(
+        self,
+        limit: Duration,
+        operation_timeout: Duration,
+        now: Moment,
+    ) -> Result<Duration, NetError> {
         match self {
             Self::Open => Ok(limit),
-            Self::Patience(until) => Ok(within(limit, Some(until), now)),
+            Self::Patience(until) | Self::Over(until) => {
+                let left = within(limit, Some(until), operation_timeout, now);
+                match left.is_zero() {
+                    true => Err(NetError::unsent(NetCause::Timeout(limit))),
+                    false => Ok(left),
+                }
+            }
             Self::Deadline(until) if until <= now => {
                 Err(NetError::unsent(NetCause::Timeout(limit)))
             }
@@ -136,7 +159,9 @@ impl Core {
     ) -> bool {
         if seat.connection.has_ahead() {
             let began = now.moment;
-            let settled = bound.limit(until.since(began), began).is_ok_and(|limit| {
+            let operation_timeout = self.site.settings.operation_timeout;
+            let limit = bound.limit(until.since(began), operation_timeout, began);
+            let settled = limit.is_ok_and(|limit| {
                 let elapsed = || clock::moment().since(began);
                 seat.connection.settle(limit, elapsed)
             });
@@ -153,8 +178,9 @@ impl Core {
     pub(super) fn open(&self, bound: Bound) -> Result<Checkout<'_>, Unconnected> {
         let settings = &self.site.settings;
         let began = clock::moment();
-        let limit = bound
-            .limit(settings.connect_timeout, began)
+        let limit = settings.connect_timeout;
+        bound
+            .limit(limit, settings.operation_timeout, began)
             .map_err(Unconnected::Net)?;
         let found = Link::resolve(&settings.address, &settings.dialing);
         let found = found.map_err(Unconnected::Net)?;
@@ -198,7 +224,9 @@ impl Core {
         bound: Bound,
     ) -> Result<(Greeted, Vec<SocketAddr>), Unconnected> {
         let settings = &self.site.settings;
-        let until = clock::moment().after(limit);
+        let now = clock::moment();
+        let limit = bound.limit(limit, settings.operation_timeout, now);
+        let until = now.after(limit.map_err(Unconnected::Net)?);
         let mut comparison = Comparison::default();
         let mut first = None;
         let mut silence = NetError::unsent(NetCause::NoAddress);
@@ -239,6 +267,9 @@ impl Core {
         bound: Bound,
     ) -> Result<Greeted, Unconnected> {
         let settings = &self.site.settings;
+        let limit = bound
+            .limit(limit, settings.operation_timeout, clock::moment())
+            .map_err(Unconnected::Net)?;
         let mut connection = Link::dial(&settings.address, addresses, &settings.dialing, limit)
             .map_err(Unconnected::Net)?;
         let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
@@ -246,7 +277,7 @@ impl Core {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
-                .limit(patience, now.moment)
+                .limit(patience, settings.operation_timeout, now.moment)
                 .and_then(|limit| connection.exchange(limit, || clock::moment().since(now.moment)))
                 .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
@@ -277,7 +308,7 @@ impl Core {
         &self,
         operation: &mut O,
         mut now: Now,
-        bound: Bound,
+        mut bound: Bound,
         mut rest: impl FnMut(Moment) -> Result<(), LockError>,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
@@ -287,6 +318,7 @@ impl Core {
                 Step::Pause { until, why } => {
                     self.site.note_pause(why, until.since(clock::moment()));
                     rest(until)?;
+                    bound.resume(clock::moment());
                 }
                 Step::Done(outcome) => return Ok(outcome),
                 Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
@@ -346,8 +378,9 @@ impl Core {
             Some(Err(outcome)) => return Ok(Err(outcome)),
             Some(Ok(())) => {}
         }
+        let operation_timeout = self.site.settings.operation_timeout;
         let mut replies = bound
-            .limit(self.site.settings.operation_timeout, now.moment)
+            .limit(operation_timeout, operation_timeout, now.moment)
             .and_then(|limit| {
                 let elapsed = || clock::moment().since(now.moment);
                 seat.connection.exchange(limit, elapsed)
@@ -390,7 +423,7 @@ mod tests {
     #[test]
     fn deadlines_cut_limits_in_steps_and_end_them() {
         let limit = |until, now| {
-            let limit = Bound::Deadline(at(until)).limit(SECOND, at(now));
+            let limit = Bound::Deadline(at(until)).limit(SECOND, SECOND, at(now));
             limit.map_err(|error| error.sent)
         };
         assert_eq!(limit(1000, 0), Ok(SECOND));
@@ -403,10 +436,18 @@ mod tests {
 
     #[test]
     fn patience_leaves_a_last_round_trip_its_time() {
-        let limit = |until, now| Bound::Patience(at(until)).limit(SECOND, at(now)).ok();
-        assert_eq!(limit(5000, 0), Some(SECOND));
-        assert_eq!(limit(5000, 4500), Some(SECOND / 2));
-        assert_eq!(limit(5000, 4999), Some(SECOND));
-        assert_eq!(limit(5000, 5001), Some(SECOND));
+        let limit = |limit, until, now| {
+            let limit = Bound::Patience(at(until)).limit(limit, SECOND, at(now));
+            limit.map_err(|error| error.sent)
+        };
+        assert_eq!(limit(SECOND, 5000, 0), Ok(SECOND));
+        assert_eq!(limit(SECOND, 5000, 4500), Ok(SECOND / 2));
+        assert_eq!(limit(SECOND, 5000, 4999), Ok(SECOND));
+        assert_eq!(limit(SECOND, 5000, 5000), Ok(SECOND));
+        // However many steps there are, each with a limit of its own, they end then.
+        assert_eq!(limit(SECOND, 5000, 5900), Ok(SECOND / 10));
+        assert_eq!(limit(SECOND * 60, 5000, 4999), Ok(at(6000).since(at(4999))));
+        assert_eq!(limit(SECOND, 5000, 6000), Err(false));
+        assert_eq!(limit(SECOND, 5000, 9000), Err(false));
     }
 }

@@ -200,7 +200,10 @@ impl Lock {
         Ok(self.run(Patience::Once, clock::now(), &[])?.ok())
     }
 
-    /// Acquires the lock, waiting at most `limit` for others, and one round trip more.
+    /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
+    /// the server answers, it ends within `limit` and one
+    /// [operation timeout](crate::Builder::operation_timeout), and the time to look up a
+    /// host name.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the

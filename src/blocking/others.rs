@@ -73,8 +73,9 @@ impl Client {
     }
 
     /// Waits until nobody holds the lock of this name, without acquiring it; for at most `limit`
-    /// if one is given, and one round trip more. `None` when it was free, otherwise who held it
-    /// at the end.
+    /// if one is given, and one round trip more, which takes up to one
+    /// [operation timeout](crate::Builder::operation_timeout). `None` when it was free, otherwise who
+    /// held it at the end.
     ///
     /// It is looked at as often as by somebody who wants it: at first every millisecond, in the
     /// end about twice a second. Another may hold it again when this returns. The record of a

@@ -92,7 +92,8 @@ impl Core {
         let connections = &self.site.connections;
         while let Some(mut seat) = connections.take_where(|seat| seat.connection.has_ahead()) {
             let now = clock::moment();
-            let limit = Bound::Deadline(until).limit(self.site.settings.operation_timeout, now);
+            let limit = self.site.settings.operation_timeout;
+            let limit = Bound::Deadline(until).limit(limit, limit, now);
             let elapsed = || clock::moment().since(now);
             if limit.is_ok_and(|limit| seat.connection.settle(limit, elapsed)) {
                 self.give_back(seat);

@@ -86,7 +86,7 @@ impl Core {
             holder: None,
             left: None,
         });
-        let (bound, ends) = match patience {
+        let (mut bound, ends) = match patience {
             Patience::Until(end) => (Bound::Patience(end), Some(end)),
             Patience::Once | Patience::Forever => (Bound::Open, None),
         };
@@ -107,6 +107,7 @@ impl Core {
                     return Ok(nobody);
                 }
                 now = clock::now();
+                bound.resume(now.moment);
             }
             let step = self
                 .step(

@@ -1,7 +1,7 @@
 //! The shared connections of a client: which one carries what, and how they come and go.
 
 use super::Core;
-use crate::front::{Clear, Comparison, Plan, Seat, Unconnected, clock, within};
+use crate::front::{Clear, Comparison, Plan, Seat, Unconnected, clock};
 use crate::lock::{Failure, LockKeys, Moment, ServerView};
 use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
@@ -184,7 +184,7 @@ impl Core {
             })
         };
         let settings = &self.site.settings;
-        let limit = within(settings.connect_timeout, until, clock::moment());
+        let limit = self.within(settings.connect_timeout, until, clock::moment())?;
         let connecting = tokio::time::timeout(limit, place.connecting.lock()).await;
         let mut rest =
             connecting.map_err(|_| Unconnected::Net(NetError::unsent(NetCause::Timeout(limit))))?;
@@ -215,8 +215,9 @@ impl Core {
     pub(super) async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
         let began = clock::moment();
-        let limit = within(settings.connect_timeout, until, began);
-        let found = Stream::resolve(&settings.address, &settings.dialing, limit).await;
+        let limit = settings.connect_timeout;
+        let found = self.within(limit, until, began)?;
+        let found = Stream::resolve(&settings.address, &settings.dialing, found).await;
         let found = found.map_err(Unconnected::Net)?;
         let addresses = &self.site.addresses;
         if let Plan::Use(usable) = addresses.plan(&found, began) {
@@ -259,7 +260,8 @@ impl Core {
         until: Option<Moment>,
     ) -> Result<(Greeted, Vec<SocketAddr>), Unconnected> {
         let settings = &self.site.settings;
-        let ends = clock::moment().after(limit);
+        let now = clock::moment();
+        let ends = now.after(self.within(limit, until, now)?);
         let mut comparison = Comparison::default();
         let mut first = None;
         let mut silence = NetError::unsent(NetCause::NoAddress);
@@ -301,6 +303,7 @@ impl Core {
         until: Option<Moment>,
     ) -> Result<Greeted, Unconnected> {
         let settings = &self.site.settings;
+        let limit = self.within(limit, until, clock::moment())?;
         let stream = Stream::dial(&settings.address, addresses, &settings.dialing, limit)
             .await
             .map_err(Unconnected::Net)?;
@@ -308,7 +311,7 @@ impl Core {
         let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
-            let limit = within(patience, until, now.moment);
+            let limit = self.within(patience, until, now.moment)?;
             let begun = connection.begin(false, limit, |flight, _| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())

@@ -18,14 +18,25 @@ use tokio::time::sleep;
 pub(super) enum Bound {
     /// As long as it likes.
     Open,
-    /// Every wait for the server ends then.
+    /// The caller's patience ends then; what is begun before may end an operation timeout later.
     Patience(Moment),
+    /// The caller's patience was over when the last pause was, which a busy machine may do late: from
+    /// then on the same is left as at its end.
+    Over(Moment),
 }
 
 impl Bound {
+    /// A pause is over, maybe behind the end of the caller's patience.
+    pub(super) fn resume(&mut self, now: Moment) {
+        match *self {
+            Self::Patience(until) if until < now => *self = Self::Over(now),
+            _ => {}
+        }
+    }
+
     const fn until(self) -> Option<Moment> {
         match self {
-            Self::Patience(until) => Some(until),
+            Self::Patience(until) | Self::Over(until) => Some(until),
             Self::Open => None,
         }
     }
@@ -93,7 +104,7 @@ impl Core {
         operation: &mut O,
         keys: Option<&LockKeys>,
         mut now: Now,
-        bound: Bound,
+        mut bound: Bound,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
         loop {
@@ -103,6 +114,7 @@ impl Core {
                     let length = until.since(clock::moment());
                     self.site.note_pause(why, length);
                     sleep(length).await;
+                    bound.resume(clock::moment());
                 }
                 Step::Done(outcome) => return Ok(outcome),
                 Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
@@ -148,7 +160,8 @@ impl Core {
         }
     }
 
-    /// One flight there and back, within `most`, and by `until` if that is given.
+    /// One flight there and back, within `most`, and by an operation timeout behind `until` if that is
+    /// given.
     pub(super) async fn exchange<X: Exchange>(
         &self,
         exchange: &mut X,
@@ -169,7 +182,7 @@ impl Core {
                     seat
                 }
             };
-            let limit = within(most, until, now.moment);
+            let limit = self.within(most, until, now.moment)?;
             let begun = self.begin(&seat, exchange, &mut now, limit).await;
             let flight = match begun {
                 Ok(Ok(flight)) => flight,
@@ -180,7 +193,12 @@ impl Core {
                 Err(error) => return Err(Unconnected::Net(error)),
             };
             self.watched();
-            let limit = within(most, until, now.moment);
+            let limit = within(
+                most,
+                until,
+                self.site.settings.operation_timeout,
+                now.moment,
+            );
             // The keeper sees to the usual limit. Looked at behind the begin: what the keeper leaves
             // under way when it goes, it ends.
             let unwatched =
@@ -199,6 +217,21 @@ impl Core {
                 // The server was restarted while the answer was on its way.
                 None => Err(Unconnected::Net(NetError::sent(NetCause::Closed))),
             };
+        }
+    }
+
+    /// How long a step with the limit `limit` may take for a caller whose patience ends at `until`;
+    /// an error if it may not begin any more.
+    pub(super) fn within(
+        &self,
+        limit: Duration,
+        until: Option<Moment>,
+        now: Moment,
+    ) -> Result<Duration, Unconnected> {
+        let left = within(limit, until, self.site.settings.operation_timeout, now);
+        match left.is_zero() {
+            true => Err(Unconnected::Net(NetError::unsent(NetCause::Timeout(limit)))),
+            false => Ok(left),
         }
     }
 

@@ -22,13 +22,21 @@ use std::vec::Vec;
 /// that finds the lock held tells more than one that was cut off.
 const LAST_TRIP: Duration = Duration::from_millis(100);
 
-/// How long an exchange with the limit `limit` may take for a caller whose patience ends at
-/// `until`.
-pub(crate) fn within(limit: Duration, until: Option<Moment>, now: Moment) -> Duration {
+/// How long a step with the limit `limit` may take for a caller whose patience ends at `until`.
+/// Zero: it may not begin any more.
+///
+/// An instant that has passed, or is about to, still gets one round trip: all that is begun from
+/// then on has `overrun` together.
+pub(crate) fn within(
+    limit: Duration,
+    until: Option<Moment>,
+    overrun: Duration,
+    now: Moment,
+) -> Duration {
     match until {
-        // An instant that has passed, or is about to, still gets its one round trip.
+        None => limit,
         Some(until) if until > now.after(LAST_TRIP) => limit.min(until.since(now)),
-        _ => limit,
+        Some(until) => limit.min(until.after(overrun).since(now)),
     }
 }
 

@@ -39,6 +39,8 @@ struct Mood {
     piece: usize,
     /// Connections are closed as soon as they are made.
     refuses: bool,
+    /// How long answers to a flight are kept back.
+    delay: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +114,7 @@ impl Peer {
                 answers: true,
                 piece: usize::MAX,
                 refuses: false,
+                delay: Duration::ZERO,
             }),
             changed: Condvar::new(),
             log: Mutex::default(),
@@ -167,6 +170,11 @@ impl Peer {
     /// Answers are written so many bytes at a time.
     pub fn answer_in_pieces(&self, length: usize) {
         self.change(|mood| mood.piece = length);
+    }
+
+    /// The answers to each flight take so long.
+    pub fn answer_late(&self, delay: Duration) {
+        self.change(|mood| mood.delay = delay);
     }
 
     pub fn refuse(&self, on: bool) {
@@ -269,6 +277,9 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared) -> io::Result<()
     loop {
         let mood = shared.wait(number, |mood| mood.reads)?;
         if mood.answers {
+            if !answers.is_empty() {
+                thread::sleep(mood.delay);
+            }
             for piece in answers.chunks(mood.piece) {
                 stream.write_all(piece)?;
                 if piece.len() < answers.len() {
