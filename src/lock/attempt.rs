@@ -92,7 +92,8 @@ impl Attempt {
             server.memory.needs_evidence(self.since, longest)
         });
         let lease = request.lease.duration();
-        let record = Record::new(self.nonce, lease, self.since, request.owner);
+        let mut record = Record::empty();
+        record.lay_out(self.nonce, lease, self.since, request.owner);
         push_attempt(
             flight,
             server.capabilities.dialect,

@@ -144,7 +144,7 @@ impl Founding {
         } else {
             self.found = None;
         }
-        match remembered(server, sentinel, Some(stats), None) {
+        match remembered(server, &sentinel, Some(stats), None) {
             Err(failure) => Ok(Founded::Failed(failure)),
             Ok(Remembered::From { .. } | Remembered::Unclear) => Ok(Founded::Yes),
             Ok(Remembered::Unfounded) if self.tries < TRIES => Ok(Founded::Again),

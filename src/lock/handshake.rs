@@ -287,7 +287,7 @@ impl<'a> Handshake<'a> {
                 view.incarnation.instance = record.run.instance;
             }
         }
-        match remembered(view, sentinel, Some(*stats), None) {
+        match remembered(view, &sentinel, Some(*stats), None) {
             Err(failure) => Ok(Some(Err(failure))),
             Ok(Remembered::From { .. } | Remembered::Unclear) => Ok(self.remembers(greeted)),
             Ok(Remembered::Unfounded) => {

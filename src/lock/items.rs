@@ -622,26 +622,28 @@ pub(super) fn read_memory(
     if let Some(second) = second {
         server.clock.observe(second, sent, received);
     }
-    Ok(sentinel.and_then(|sentinel| {
-        let counted = stats.and_then(|stats| {
-            let from = server
-                .memory
-                .counters_read(&stats, settings.as_ref(), false);
-            from.map(|from| (from, stats.time))
-        });
-        remembered(server, sentinel, stats, counted)
-    }))
+    let sentinel = match sentinel {
+        Ok(sentinel) => sentinel,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let counted = stats.and_then(|stats| {
+        let from = server
+            .memory
+            .counters_read(&stats, settings.as_ref(), false);
+        from.map(|from| (from, stats.time))
+    });
+    Ok(remembered(server, &sentinel, stats, counted))
 }
 
 /// What a look at a server's memory has shown, by the sentinel that was found, and `counted`: from
 /// when on the counters show it, and when.
 pub(super) fn remembered(
     server: &mut ServerView,
-    sentinel: Sentinel,
+    sentinel: &Sentinel,
     stats: Option<Stats>,
     counted: Option<(u64, u64)>,
 ) -> Result<Remembered, Failure> {
-    let (record, second, idle) = match sentinel {
+    let (record, second, idle) = match *sentinel {
         Sentinel::Absent => {
             server.memory.sentinel_missing();
             return Ok(Remembered::Unfounded);

@@ -209,24 +209,36 @@ pub struct Record {
 }
 
 impl Record {
-    /// Lays out a record, with the lease rounded up to milliseconds. Allocates nothing.
+    /// A record with the lease rounded up to milliseconds. Allocates nothing.
     #[must_use]
     pub fn new(nonce: Nonce, lease: Duration, since: u64, owner: &Owner) -> Self {
-        let mut record = Self {
+        let mut record = Self::empty();
+        record.lay_out(nonce, lease, since, owner);
+        record
+    }
+
+    /// Room for one record.
+    pub(super) fn empty() -> Self {
+        Self {
             bytes: [0; CAPACITY],
             length: 0,
-        };
-        record.put(LAYOUT);
-        record.put(b" ");
-        record.put(&nonce.hex());
+        }
+    }
+
+    /// Writes the record that [`new`](Self::new) makes in place of what is there. It is not moved,
+    /// and so its whole capacity is not copied.
+    pub(super) fn lay_out(&mut self, nonce: Nonce, lease: Duration, since: u64, owner: &Owner) {
+        self.length = 0;
+        self.put(LAYOUT);
+        self.put(b" ");
+        self.put(&nonce.hex());
         let rest = u64::from(lease.subsec_nanos().div_ceil(1_000_000));
         let millis = lease.as_secs().saturating_mul(1000).saturating_add(rest);
         for number in [millis, since] {
-            record.put(b" ");
-            record.put(format_u64(&mut itoa::Buffer::new(), number));
+            self.put(b" ");
+            self.put(format_u64(&mut itoa::Buffer::new(), number));
         }
-        record.put(&owner.tail);
-        record
+        self.put(&owner.tail);
     }
 
     fn put(&mut self, bytes: &[u8]) {
