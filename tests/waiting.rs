@@ -6,6 +6,7 @@
 mod memcached;
 
 use core::future::poll_fn;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
@@ -261,35 +262,42 @@ async fn waiters_that_go_away_at_any_point_do_not_take_the_lock_with_them() {
 #[tokio::test]
 async fn other_processes_get_their_turn() {
     for site in &sites() {
-        let busy = client(site).await;
-        let stop = Arc::new(core::sync::atomic::AtomicBool::new(false));
-        let crowd: Vec<_> = (0..8)
-            .map(|_| {
-                let (lock, stop) = (busy.lock("a"), Arc::clone(&stop));
-                tokio::spawn(async move {
-                    let mut held = 0u32;
-                    while !stop.load(core::sync::atomic::Ordering::Relaxed) {
-                        let guard = lock.acquire().await.expect("in turn");
-                        held += 1;
-                        drop(guard);
-                    }
-                    held
+        // Of two with a rest between, nobody waits any more whenever the one has got the lock from
+        // the other.
+        for (tasks, hold, rest) in [
+            (2, millis(4), millis(1)),
+            (8, Duration::ZERO, Duration::ZERO),
+        ] {
+            let busy = client(site).await;
+            let stop = Arc::new(AtomicBool::new(false));
+            let crowd: Vec<_> = (0..tasks)
+                .map(|_| {
+                    let (lock, stop) = (busy.lock("a"), Arc::clone(&stop));
+                    tokio::spawn(async move {
+                        while !stop.load(Ordering::Relaxed) {
+                            let guard = lock.acquire().await.expect("in turn");
+                            if !hold.is_zero() {
+                                // The other comes to wait meanwhile.
+                                tokio::time::sleep(hold).await;
+                            }
+                            drop(guard);
+                            if !rest.is_zero() {
+                                tokio::time::sleep(rest).await;
+                            }
+                        }
+                    })
                 })
-            })
-            .collect();
-        let other = client(site).await;
-        for _ in 0..3 {
-            let guard = other
-                .lock("a")
-                .acquire_timeout(LONG)
-                .await
-                .expect("in time");
-            let outcome = guard.release().await.expect("answered");
-            assert_eq!(outcome, ReleaseOutcome::Released);
-        }
-        stop.store(true, core::sync::atomic::Ordering::Relaxed);
-        for task in crowd {
-            task.await.expect("no panic");
+                .collect();
+            let other = client(site).await;
+            for _ in 0..3 {
+                let guard = other.lock("a").acquire_timeout(LONG).await;
+                let outcome = guard.expect("in time").release().await;
+                assert_eq!(outcome.expect("answered"), ReleaseOutcome::Released);
+            }
+            stop.store(true, Ordering::Relaxed);
+            for task in crowd {
+                task.await.expect("no panic");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::events::{Chronicle, End};
 use super::process::Process;
 use super::site::Unconnected;
 use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::boxed::Box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +62,8 @@ pub(crate) struct Held {
     stays: Option<Moment>,
     /// Who is told how it ended.
     chronicle: Arc<Chronicle>,
+    /// How often in a row the lock was handed on in this process until it was held like this.
+    turns: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -137,6 +139,7 @@ impl Held {
             ends: NEVER,
             stays: None,
             chronicle,
+            turns: AtomicU32::new(0),
             state: Mutex::new(State {
                 cas: grant.cas,
                 expiry: grant.expiry,
@@ -153,6 +156,15 @@ impl Held {
             }),
             grant,
         }
+    }
+
+    /// How often in a row the lock was handed on before. Read and written under the lock of the lines.
+    pub(crate) fn turns(&self) -> u32 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_turns(&self, turns: u32) {
+        self.turns.store(turns, Ordering::Relaxed);
     }
 
     /// The same, to be over so long after it was asked for.

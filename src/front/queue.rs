@@ -183,11 +183,13 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
             None => {
                 let mut waiting = lines.spare_lines.pop().unwrap_or_default();
                 waiting.push_back(waiter);
+                let holder = holder();
                 let line = Line {
-                    holder: holder(),
+                    // A line that has emptied between two holders is still the same row.
+                    turns: holder.as_ref().map_or(0, |lock| (**lock).as_ref().turns()),
+                    holder,
                     estate: None,
                     waiting,
-                    turns: 0,
                     yields_until: Moment::from_nanos(0),
                     dispersed: false,
                 };
@@ -244,6 +246,7 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
                 // The server answers again.
                 line.dispersed = false;
                 let held: &Held = (*lock).as_ref();
+                held.set_turns(line.turns);
                 if held.remaining(now).is_zero() {
                     // It was lost before it got here, and who noticed that has told the one who
                     // leaves. The next one would hear of it only from the guard.
@@ -428,6 +431,31 @@ mod tests {
             assert_eq!(matches!(standing, Standing::Inherit(_)), inherits);
             assert_eq!(matches!(standing, Standing::Contend(_)), !inherits);
         }
+    }
+
+    /// Of two that take turns with a rest, none waits whenever the other has just got the lock.
+    #[test]
+    fn a_line_that_empties_between_counts_on() {
+        let (queues, keys) = (TestQueues::new(), held().keys);
+        let mut holder = lock();
+        for _ in 0..TURNS {
+            let now = Arc::clone(&holder);
+            let place = queues.join(&keys, true, || Some(now));
+            assert!(queues.hand_on(&keys, &holder, at(2)));
+            holder = lock();
+            queues.leave(&keys, place, Leave::Holding(Arc::clone(&holder), at(2)));
+            assert!(queues.are_empty());
+        }
+        let now = Arc::clone(&holder);
+        let place = queues.join(&keys, true, || Some(now));
+        assert!(!queues.hand_on(&keys, &holder, at(2)));
+        queues.freed(&keys);
+        let standing = queues.standing(&keys, &place, at(2));
+        assert!(matches!(standing, Standing::Contend(from) if from == at(2).after(YIELD)));
+        // Then the next row begins.
+        let next = lock();
+        queues.leave(&keys, place, Leave::Holding(Arc::clone(&next), at(5)));
+        assert_eq!(next.0.turns(), 0);
     }
 
     #[test]
