@@ -38,15 +38,16 @@ impl LockGuard {
     ///
     /// The parts are a capability: whoever has them can release the lock. Limits that were set with
     /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) are the handle's, and do not
-    /// go along. Of a lock that was lost before they are worth nothing; `from_parts` says so.
+    /// go along. Of a lock that was lost before they are worth nothing, also where its record
+    /// still stands: they say so, and `from_parts` refuses them.
     #[must_use = "without them, the lock can only run out"]
     pub fn into_parts(mut self) -> LockParts {
         self.spent = true;
-        let _ = self.end(clock::moment());
+        let lost = self.end(clock::moment());
         self.lock.held.tell(End::TakenApart);
         let core = &self.shared.core;
         core.freed(&self.lock);
-        self.lock.held.parts(&core.site.settings.namespace)
+        self.lock.held.parts(&core.site.settings.namespace, lost)
     }
 
     /// Makes a guard of the parts of a lock, which this client keeps from then on.

@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 impl Held {
     /// What it consists of.
-    pub(crate) fn parts(&self, namespace: &Namespace) -> LockParts {
+    pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockParts {
         let (cas, expiry) = {
             let state = self.state();
             (state.cas, state.expiry)
         };
-        LockParts::new(namespace, &self.name, &self.grant, cas, expiry)
+        LockParts::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
     }
 
     /// The error of a lock that is not held any more.
@@ -53,6 +53,9 @@ impl<C, L: AsRef<Held>> Site<C, L> {
                 parts,
                 client,
             })));
+        }
+        if let Some(reason) = parts.lost() {
+            return Err(self.error(Cause::Lost(reason)).about(parts.name()));
         }
         self.keys(parts.name())
     }

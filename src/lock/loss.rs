@@ -23,6 +23,20 @@ pub enum LossReason {
 }
 
 impl LossReason {
+    /// The reason that has this word.
+    pub(super) fn named(word: &str) -> Option<Self> {
+        let all = [
+            Self::Expired,
+            Self::TakenOver,
+            Self::Vanished,
+            Self::ServerRestarted,
+            Self::Unreachable,
+            Self::Released,
+            Self::Forked,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// One word for logs and programs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -3,6 +3,7 @@
 use super::grant::{Grant, Origin};
 use super::incarnation::Incarnation;
 use super::lease::{Lease, LeaseError};
+use super::loss::LossReason;
 use super::moment::Moment;
 use super::name::{LockKeys, NameError, Namespace};
 use super::proof::{LeanToken, Proof};
@@ -33,7 +34,9 @@ const WORDS: usize = 15;
 ///
 /// The words are those of the [record](super::Record), and escaped as they are there; in place of the
 /// nonce, a lock without a record has `t` and the 16 hex digits of its token. Nothing in it depends
-/// on the clock of the process that it comes from.
+/// on the clock of the process that it comes from. Where the guard had lost the lock already, the
+/// reason stands in place of the CAS unique: its record may still be at the server, but the holder
+/// has stopped its work, so no guard is made of it again.
 ///
 /// **It is a capability.** Keep it from everybody who must not release the lock, and out of command
 /// lines, which others on the machine can read: a pipe or an inherited file is a good way. `Debug`
@@ -50,6 +53,7 @@ pub struct LockParts {
     cas: u64,
     token: Option<u64>,
     expiry: u64,
+    lost: Option<LossReason>,
 }
 
 impl LockParts {
@@ -68,7 +72,24 @@ impl LockParts {
             cas,
             token: grant.token,
             expiry,
+            lost: None,
         }
+    }
+
+    /// The same of a lock that was lost before, for this reason.
+    #[must_use]
+    pub const fn lost_before(mut self, reason: Option<LossReason>) -> Self {
+        self.lost = reason;
+        if reason.is_some() {
+            self.cas = 0;
+        }
+        self
+    }
+
+    /// Why the lock had been lost before it was taken apart, if it had.
+    #[must_use]
+    pub const fn lost(&self) -> Option<LossReason> {
+        self.lost
     }
 
     /// The prefix of the client that the lock is held by.
@@ -132,6 +153,7 @@ impl fmt::Debug for LockParts {
             .field("server", &self.incarnation)
             .field("lease", &self.lease.duration())
             .field("fencing_token", &self.token)
+            .field("lost", &self.lost)
             .finish_non_exhaustive()
     }
 }
@@ -147,10 +169,13 @@ impl fmt::Display for LockParts {
             Proof::Nonce(nonce) => write!(f, " {nonce:x}")?,
             Proof::Token(token) => write!(f, " t{:016x}", token.first())?,
         }
+        match self.lost {
+            Some(reason) => write!(f, " {}", reason.as_str())?,
+            None => write!(f, " {}", self.cas)?,
+        }
         write!(
             f,
-            " {} {} {} {} {}",
-            self.cas,
+            " {} {} {} {}",
             self.incarnation.pid,
             self.incarnation.started,
             self.incarnation.instance,
@@ -251,7 +276,11 @@ impl FromStr for LockParts {
         let name = escaped(2)?;
         let namespace = Namespace::new(&prefix).map_err(PartsError::Name)?;
         namespace.keys(name.as_bytes()).map_err(PartsError::Name)?;
-        let cas = numbered(4)?;
+        let lost = LossReason::named(words[4]);
+        let cas = match lost {
+            Some(_) => 0,
+            None => numbered(4)?,
+        };
         let proof = match words[3].strip_prefix('t') {
             None => Nonce::parse(words[3].as_bytes()).map(Proof::Nonce),
             Some(token) => LeanToken::parse(token.as_bytes()).map(Proof::Token),
@@ -259,6 +288,7 @@ impl FromStr for LockParts {
         let proof = proof.ok_or(wrong(3, "32 hex digits, or `t` and the 16 of a token"))?;
         // A record is known by its nonce, whatever its CAS unique is by now. But 0 is none.
         let fits = match proof {
+            _ if lost.is_some() => true,
             Proof::Nonce(_) => cas != 0,
             Proof::Token(token) => token.is_of(cas),
         };
@@ -306,6 +336,7 @@ impl FromStr for LockParts {
             cas,
             token,
             expiry,
+            lost,
         })
     }
 }

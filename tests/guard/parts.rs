@@ -171,6 +171,49 @@ async fn what_is_not_ours_any_more_is_told_with_its_reason() {
     }
 }
 
+/// The holder was told that the lock is lost and has stopped its work. The record still stands.
+#[tokio::test]
+async fn parts_of_a_lost_guard_are_not_taken_up() {
+    for site in &Site::all() {
+        let hasty = millis(300);
+        let builder = site.settings(Client::builder()).operation_timeout(hasty);
+        let one = builder.build().await.expect("the server is there");
+        let builder = site.settings(blocking::Client::builder());
+        let three = builder.operation_timeout(hasty).build();
+        let three = three.expect("the server is there");
+        let lock = one.lock("a").lease(seconds(2));
+        let guard = lock.acquire().await.expect("free");
+        let lock = three.lock("b").lease(seconds(2));
+        let other = lock.acquire().expect("free");
+        // Over by its own wish, and released later.
+        let lock = one.lock("c").lease(LONG).max_hold(millis(100));
+        let limited = lock.acquire().await.expect("free");
+        site.server.stop_signal();
+        let reasons = [guard.lost().await, other.lost(), limited.lost().await];
+        let all = [guard.into_parts(), other.into_parts(), limited.into_parts()];
+        site.server.continue_signal();
+        assert_eq!(reasons[0], LossReason::Unreachable);
+        for (parts, reason) in all.iter().zip(reasons) {
+            assert_eq!(sent(parts).lost(), Some(reason));
+            lost(&taken(&one, parts).await.expect_err("lost"), reason);
+            lost(&taken_blocking(&three, parts).expect_err("lost"), reason);
+        }
+    }
+}
+
+/// A shutdown has released it.
+#[tokio::test]
+async fn parts_of_a_client_that_was_shut_down_are_not_taken_up() {
+    let site = Site::all().pop().expect("a server");
+    let one = client(&site).await;
+    let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
+    assert!(one.shutdown(LONG).await);
+    let parts = guard.into_parts();
+    let two = client(&site).await;
+    let reason = LossReason::Released;
+    lost(&taken(&two, &parts).await.expect_err("released"), reason);
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
     for site in &Site::all() {

@@ -29,6 +29,29 @@ fn parts(names: &Names, grant: &Grant) -> LockParts {
     read
 }
 
+#[test]
+fn a_loss_stands_in_the_text() {
+    let (_, names, grant) = held(Kind::Meta);
+    let reasons = [
+        LossReason::Expired,
+        LossReason::TakenOver,
+        LossReason::Vanished,
+        LossReason::ServerRestarted,
+        LossReason::Unreachable,
+        LossReason::Released,
+        LossReason::Forked,
+    ];
+    for reason in reasons {
+        let parts = LockParts::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
+        assert_eq!(parts.lost(), None);
+        let parts = parts.lost_before(Some(reason));
+        let text = parts.to_string();
+        assert_eq!(text.split(' ').nth(4), Some(reason.as_str()));
+        let read: LockParts = text.parse().expect("its own text");
+        assert_eq!((read.lost(), &read), (Some(reason), &parts));
+    }
+}
+
 fn take(world: &mut World, names: &Names, grant: &Grant) -> Renewed {
     let mut renew = Renew::new(&names.namespace, &names.keys, grant, grant.lease, grant.cas);
     world.run_as(1, &mut renew).outcome()
