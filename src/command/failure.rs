@@ -76,6 +76,18 @@ impl From<LockError> for Failure {
                 code::UNAVAILABLE,
                 format!("{text}; --auth-file names a file with them"),
             ),
+            ErrorKind::YoungMemory => {
+                // In whole seconds, and one for the time until then.
+                let wait = error.retry_after().unwrap_or_default().as_secs() + 2;
+                Self::new(
+                    code::UNAVAILABLE,
+                    format!(
+                        "{text}; -w {wait} waits for that. Where it comes back each time, the \
+                         server evicts: use -w in place of -n, give it more memory (-m), or use \
+                         a memcached for locks alone"
+                    ),
+                )
+            }
             _ => Self::new(code::UNAVAILABLE, text),
         }
     }

@@ -248,9 +248,9 @@ impl fmt::Display for Cause {
             }
             Self::YoungMemory { lacking } => write!(
                 f,
-                "the server was started or flushed only recently, and a lock from before may \
-                 still be held; it can be granted in {lacking:.1?} (wait longer, or switch \
-                 the restart guard off)"
+                "the server may have forgotten locks that are still held: it was started or \
+                 flushed only recently, or has evicted its sentinel; a lock can be granted in \
+                 {lacking:.1?} (wait longer, or switch the restart guard off)"
             ),
             Self::Unavailable(error) => write!(f, "the server is unavailable: {error}"),
             Self::Unknown(error) => {

@@ -107,3 +107,40 @@ fn a_signal_ends_the_wait_for_a_server() {
     assert_eq!(done.code(), 143, "{done:?}");
     assert!(!bench.has("intruder"));
 }
+
+/// The sentinel is gone between two runs, and the server has evicted or was flushed. A run that does not
+/// wait is told what to do; one that waits gets the lock, though the sentinel is lost once more.
+#[test]
+fn a_job_on_a_server_that_evicts_waits_or_is_told_to() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let guarded = [
+        "--restart-guard",
+        "on",
+        "--max-lease",
+        "2s",
+        "--lease",
+        "2s",
+    ];
+    let words = |verb, wait: &[&'static str]| {
+        let command: &[&str] = if verb == "run" { &["true"] } else { &[] };
+        [&[verb], &guarded[..], wait, &["x"], command].concat()
+    };
+    server.flush_all();
+    for _ in 0..2 {
+        for verb in ["run", "acquire"] {
+            let done = bench.run(&words(verb, &["-n"]));
+            done.assert_refused(69, "use -w in place of -n");
+        }
+        server.command(b"delete memlatch:sentinel\r\n");
+    }
+    let waiting = bench.start(&words("run", &["-w", "50"]));
+    until("it waits", || waiting.err().contains("waiting until"));
+    assert_eq!(
+        server.command(b"delete memlatch:sentinel\r\n"),
+        b"DELETED\r\n"
+    );
+    let done = waiting.finish();
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(done.err.matches("waiting until").count(), 1, "{done:?}");
+}
