@@ -190,7 +190,8 @@ Examples:
 
 Exit codes:
   the command's own, or 128+N when signal N ended it
-  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
+  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code.
+       As with flock(1), nothing is said then without -v
   64   the command line cannot be used
   69   the server is unreachable (-n) or was for too long (-w), is unfit, or was started or
        flushed too recently

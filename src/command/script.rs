@@ -39,7 +39,8 @@ Examples:
   exit \"$status\"
 
 Stop where it is not held: `|| exit` does, and where a script evaluates what is printed then, that
-ends it, and MEMLATCH_PARTS is unset. A line `held=$(...) && eval \"$held\"` alone goes on.
+ends it, and MEMLATCH_PARTS is unset. A line `held=$(...) && eval \"$held\"` alone goes on;
+write `held=$(...) && eval \"$held\" || exit`.
 
 Exit codes:
   0    it is held

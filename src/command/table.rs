@@ -34,7 +34,7 @@ impl Column {
             Self::Held => "HELD",
             Self::Left => "LEFT",
             Self::Bar => "",
-            Self::Token => "TOKEN",
+            Self::Token => "LAST_TOKEN",
             Self::Pid => "PID",
             Self::Name => "NAME",
             Self::Holder => "HOLDER",

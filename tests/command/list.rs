@@ -23,7 +23,10 @@ fn held_locks_are_listed_to_people() {
         let lines: Vec<&str> = both.out.lines().collect();
         assert_eq!(lines.len(), 3, "{server}: {both:?}");
         let titles: Vec<&str> = lines[0].split_whitespace().collect();
-        assert_eq!(titles, ["HELD", "LEFT", "TOKEN", "PID", "NAME", "HOLDER"]);
+        assert_eq!(
+            titles,
+            ["HELD", "LEFT", "LAST_TOKEN", "PID", "NAME", "HOLDER"]
+        );
         let whose = format!("  {}  a b          ", second.pid());
         assert!(lines[1].contains(&whose), "{both:?}");
         let whose = format!("  {}  invoices/42  ", holder.pid());
