@@ -82,7 +82,7 @@ fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F>
         .max_lease(core::time::Duration::from_secs(600));
     builder
         .dialect(dialect)
-        .operation_timeout(Duration::from_millis(300))
+        .operation_timeout(Duration::from_millis(1000))
 }
 
 /// How often the lock was renewed.
