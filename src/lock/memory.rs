@@ -187,6 +187,17 @@ impl Memory {
         if pending || settings.memory_file == Some(true) {
             return None;
         }
+        if counters.flushes == 0 && counters.oldest == 0 && stats.keeps_items {
+            let from = stats.started() + UPTIME_AHEAD;
+            if from <= stats.time {
+                self.span = Some(Span {
+                    from,
+                    to: stats.time,
+                });
+            }
+            // Of a server that has just started, it shows how long is still to be waited.
+            return Some(from);
+        }
         if let Some(noted) = unchanged {
             // By themselves the counters show what has been since they were noted, which is all
             // there is where others bump the sentinel again and again.
@@ -207,16 +218,7 @@ impl Memory {
                 return Some(span.from);
             }
         }
-        let whole = counters.flushes == 0 && counters.oldest == 0 && stats.keeps_items;
-        let from = stats.started() + UPTIME_AHEAD;
-        if whole && from <= stats.time {
-            self.span = Some(Span {
-                from,
-                to: stats.time,
-            });
-        }
-        // Of a server that has just started, it shows how long is still to be waited.
-        whole.then_some(from)
+        None
     }
 
     /// From when on no flush has gone unnoticed, where a sentinel may have outlived one: by the
