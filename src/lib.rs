@@ -29,11 +29,11 @@
 //! | [`blocking`] | locks in programs without a runtime | feature `blocking` |
 //! | [`server`] | a memcached in this process, for tests | feature `server` |
 //! | [`fencing`] | the resource that a lock protects: refuses late writes | `alloc` |
-//! | [`lock`] | the protocol of locks without I/O, for clients of one's own | `alloc` |
+//! | [`proto`] | the protocol of locks without I/O, for clients of one's own | `alloc` |
 //! | [`wire`] | the codec of memcached's two text protocols | `alloc` |
 //!
-//! What is documented here follows semantic versioning; [`lock`] and [`wire`] say what of them does.
-//! Without features, `fencing`, `lock` and `wire` are left, as `no_std`.
+//! What is documented here follows semantic versioning; [`proto`] and [`wire`] say what of them does.
+//! Without features, `fencing`, `proto` and `wire` are left, as `no_std`.
 //!
 //! # Features
 //!
@@ -63,7 +63,7 @@ mod front;
 #[cfg(feature = "__fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod lock;
+pub mod proto;
 // For tests and the command. No user of the library needs it, and it may change in any release.
 #[cfg(feature = "std")]
 #[doc(hidden)]
@@ -84,7 +84,7 @@ pub use front::{
     LockError, Losses, MAX_LISTED, ReleaseOutcome, SetOutcome, Stats, Times, Verdict,
 };
 #[doc(inline)]
-pub use lock::{Dialect, LockParts, LossReason, PartsError, TemporaryLru, fencing};
+pub use proto::{LockTicket, LossReason, Protocol, TemporaryLru, TicketError, fencing};
 
 // What the README shows is compiled with the other examples.
 #[cfg(all(

@@ -8,21 +8,21 @@ use core::future::{Future, poll_fn};
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Builder, Client, Dialect, ErrorKind, LossReason, ReleaseOutcome};
+use memlatch::{Builder, Client, ErrorKind, LossReason, Protocol, ReleaseOutcome};
 use std::time::Instant;
 
 /// Every kind of server and dialect that a lock must work on, each on a server of its own.
-fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Dialect>)> {
+fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Protocol>)> {
     let mut sites = Vec::new();
     for binary in memcached::required() {
         sites.push((binary.start(arguments), None));
-        sites.push((binary.start(arguments), Some(Dialect::Classic)));
+        sites.push((binary.start(arguments), Some(Protocol::Classic)));
     }
     sites
 }
 
 /// A client without the restart guard, which is a subject of its own.
-fn builder(site: &(RealServer, Option<Dialect>)) -> Builder<Client> {
+fn builder(site: &(RealServer, Option<Protocol>)) -> Builder<Client> {
     let builder = Client::builder()
         .server(site.0.url())
         .restart_guard(false)
@@ -33,7 +33,7 @@ fn builder(site: &(RealServer, Option<Dialect>)) -> Builder<Client> {
     }
 }
 
-async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
+async fn client(site: &(RealServer, Option<Protocol>)) -> Client {
     builder(site).build().await.expect("the server is there")
 }
 
@@ -164,7 +164,7 @@ async fn a_flushed_lock_is_lost_by_its_next_renewal() {
         let deadline = Instant::now() + guard.remaining();
         site.0.flush_all();
         let reason = guard.lost().await;
-        assert_eq!(reason, LossReason::Vanished);
+        assert_eq!(reason, LossReason::Missing);
         assert!(Instant::now() < deadline, "told only at the deadline");
         assert!(!guard.is_valid());
         let error = guard.ensure(Duration::ZERO).expect_err("lost");
@@ -172,7 +172,7 @@ async fn a_flushed_lock_is_lost_by_its_next_renewal() {
         assert_eq!(
             guard.release().await.expect("known without asking"),
             ReleaseOutcome::AlreadyLost {
-                reason: LossReason::Vanished
+                reason: LossReason::Missing
             }
         );
     }

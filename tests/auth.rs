@@ -11,7 +11,7 @@ use core::time::Duration;
 use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
 use memcached::{RealServer, Surroundings, faketime};
 use memlatch::server::Server;
-use memlatch::{Dialect, ErrorKind, Verdict, blocking};
+use memlatch::{ErrorKind, Protocol, Verdict, blocking};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -70,7 +70,7 @@ fn the_right_password_opens() {
     for (server, _accounts) in &servers() {
         let mut options = Options::auth(USER, PASSWORD);
         both_work(&server.url(), &options);
-        options.dialect = Some(Dialect::Classic);
+        options.dialect = Some(Protocol::Classic);
         both_work(&server.url(), &options);
     }
     let server = Server::builder().auth([(USER, PASSWORD)]).start();
@@ -170,7 +170,7 @@ fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
     };
     for binary in memcached::required() {
         let server = binary.start_in(&at("@1970-01-10 00:00:00"), &[]);
-        for dialect in [None, Some(Dialect::Classic)] {
+        for dialect in [None, Some(Protocol::Classic)] {
             let mut options = Options::auth(USER, PASSWORD);
             options.dialect = dialect;
             let parts = ["January 1970", "set the clock"];
@@ -187,7 +187,7 @@ fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
     for binary in memcached::required() {
         let server = binary.start_in(&at("@1970-02-02 00:00:00"), &[]);
         let mut options = Options::auth(USER, PASSWORD);
-        for dialect in [None, Some(Dialect::Classic)] {
+        for dialect in [None, Some(Protocol::Classic)] {
             options.dialect = dialect;
             both_work(&server.url(), &options);
             assert_eq!(server.command(b"get memlatch:probe\r\n"), b"END\r\n");

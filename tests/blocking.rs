@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use memcached::{Binary, RealServer};
 use memlatch::blocking::{Client, Lock, LockGuard};
-use memlatch::{Builder, Dialect, ErrorKind, LockError, LossReason, ReleaseOutcome};
+use memlatch::{Builder, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ const LONG_LEASE: Duration = Duration::from_secs(60);
 /// What may be demanded of a machine that is busy with other things.
 const PROMPT: Duration = SECOND;
 
-const DIALECTS: [Option<Dialect>; 2] = [None, Some(Dialect::Classic)];
+const DIALECTS: [Option<Protocol>; 2] = [None, Some(Protocol::Classic)];
 
 /// Runs a test against each version of memcached there is, all at the same time.
 fn with_each(test: impl Fn(&Binary) + Sync) {
@@ -307,7 +307,7 @@ fn a_flush_is_told_by_the_next_renewal() {
             let guard = guard.expect("nobody has it");
             let flushed = Instant::now();
             server.flush_all();
-            assert_eq!(guard.lost(), LossReason::Vanished);
+            assert_eq!(guard.lost(), LossReason::Missing);
             assert!(flushed.elapsed() < lease / 3 + PROMPT);
             assert!(!guard.is_valid());
             assert_eq!(guard.remaining(), Duration::ZERO);
@@ -316,7 +316,7 @@ fn a_flush_is_told_by_the_next_renewal() {
                 ErrorKind::Lost,
                 "has forgotten it",
             );
-            let reason = LossReason::Vanished;
+            let reason = LossReason::Missing;
             let released = guard.release().expect("known without asking");
             assert_eq!(released, ReleaseOutcome::AlreadyLost { reason });
         }
@@ -582,7 +582,7 @@ fn a_unix_socket_will_do() {
         let guard = guard.expect("nobody has it");
         assert!(try_now(&b.lock("unix")).is_none());
         server.flush_all();
-        assert_eq!(guard.lost(), LossReason::Vanished);
+        assert_eq!(guard.lost(), LossReason::Missing);
         drop(guard);
         let guard = try_now(&b.lock("unix")).expect("nobody has it");
         server.stop_signal();

@@ -10,11 +10,11 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, Dialect, LockGuard, ReleaseOutcome};
+use memlatch::{Builder, Client, LockGuard, Protocol, ReleaseOutcome};
 use peer::{LIMIT, Peer};
 use tokio::task::JoinSet;
 
-const DIALECTS: [Dialect; 2] = [Dialect::Meta, Dialect::Classic];
+const DIALECTS: [Protocol; 2] = [Protocol::Meta, Protocol::Classic];
 
 /// Long enough for nothing to be freed by its end.
 const LEASE: Duration = Duration::from_secs(600);
@@ -66,7 +66,7 @@ impl Slow {
     }
 }
 
-fn builder(peer: &Peer, dialect: Dialect) -> Builder<Client> {
+fn builder(peer: &Peer, dialect: Protocol) -> Builder<Client> {
     let builder = Client::builder()
         .server(peer.url())
         .restart_guard(false)
@@ -74,7 +74,7 @@ fn builder(peer: &Peer, dialect: Dialect) -> Builder<Client> {
     builder.dialect(dialect).operation_timeout(LIMIT)
 }
 
-async fn client(peer: &Peer, dialect: Dialect) -> Client {
+async fn client(peer: &Peer, dialect: Protocol) -> Client {
     let client = builder(peer, dialect).build().await;
     client.expect("the peer is there")
 }
@@ -141,7 +141,7 @@ async fn check_free(peer: &Peer, client: &Client, what: &str) {
 
 /// Runs a case for each number of polls, several side by side, until it says that the call was
 /// over before it could be dropped.
-async fn at_every_poll<F>(mut case: impl FnMut(Dialect, Slow, usize) -> F)
+async fn at_every_poll<F>(mut case: impl FnMut(Protocol, Slow, usize) -> F)
 where
     F: Future<Output = bool> + Send + 'static,
 {
@@ -165,7 +165,7 @@ where
     }
 }
 
-async fn acquisition(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+async fn acquisition(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let client = client(&peer, dialect).await;
@@ -189,7 +189,7 @@ async fn an_acquisition_is_taken_back_wherever_it_was_dropped() {
     at_every_poll(acquisition).await;
 }
 
-async fn held(peer: &Peer, dialect: Dialect) -> (Client, LockGuard) {
+async fn held(peer: &Peer, dialect: Protocol) -> (Client, LockGuard) {
     let client = client(peer, dialect).await;
     let guard = client.lock("a").lease(LEASE).acquire().await;
     let guard = guard.expect("free");
@@ -197,7 +197,7 @@ async fn held(peer: &Peer, dialect: Dialect) -> (Client, LockGuard) {
     (client, guard)
 }
 
-async fn release(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+async fn release(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let (client, guard) = held(&peer, dialect).await;
@@ -233,7 +233,7 @@ fn renewals(peer: &Peer) -> usize {
 
 /// A renewal that was asked for and not waited for is made all the same, and a release finds it
 /// over.
-async fn renewal(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+async fn renewal(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let (client, guard) = held(&peer, dialect).await;
@@ -259,7 +259,7 @@ async fn a_renewal_leaves_nothing_behind_wherever_it_was_dropped() {
     at_every_poll(renewal).await;
 }
 
-async fn verification(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+async fn verification(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let (client, guard) = held(&peer, dialect).await;
@@ -283,7 +283,7 @@ async fn a_lock_is_verified_by_whoever_asks_next() {
 }
 
 /// Whoever begins to take a lock over and goes leaves it to whoever has the parts.
-async fn handover(dialect: Dialect, slow: Slow, polls: usize) -> bool {
+async fn handover(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let (client, guard) = held(&peer, dialect).await;

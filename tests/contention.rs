@@ -10,7 +10,7 @@ mod memcached;
 
 use core::fmt::Write as _;
 use core::time::Duration;
-use memlatch::{Client, Dialect};
+use memlatch::{Client, Protocol};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -45,7 +45,7 @@ fn worker() {
         .expect("a number");
     let dialect = env::var("MEMLATCH_TEST_CLASSIC")
         .is_ok()
-        .then_some(Dialect::Classic);
+        .then_some(Protocol::Classic);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

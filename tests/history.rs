@@ -455,7 +455,7 @@ fn a_loss_that_nothing_explains_is_found() {
     let forgetting = |at, fault| event(at, 0, 0, 0, What::Server(fault));
     for reason in [
         LossReason::TakenOver,
-        LossReason::Vanished,
+        LossReason::Missing,
         LossReason::ServerRestarted,
     ] {
         assert_eq!(broken_by(early(reason)), ["unexplained"]);
@@ -478,7 +478,7 @@ fn a_loss_that_nothing_explains_is_found() {
     // The release may be the first to hear of it.
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
-    let outcome = Released::AlreadyLost(LossReason::Vanished);
+    let outcome = Released::AlreadyLost(LossReason::Missing);
     events.extend(lost.released(BEGIN + MILLI, outcome));
     assert_eq!(broken_by(events), ["unexplained"]);
 }

@@ -69,7 +69,7 @@ fn its_loss_is_told() {
         let lock = one.lock("a").lean().lease(LEASE);
         let guard = lock.acquire().expect("nobody has it");
         server.flush_all();
-        assert_eq!(guard.lost(), LossReason::Vanished);
+        assert_eq!(guard.lost(), LossReason::Missing);
         let guard = lock.lease(LEASE * 5).acquire().expect("nobody has it");
         server.restart();
         assert_eq!(guard.lost(), LossReason::ServerRestarted);

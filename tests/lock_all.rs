@@ -22,7 +22,7 @@ mod threads;
 use core::fmt::Debug;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Builder, Dialect, ErrorKind, LockError};
+use memlatch::{Builder, ErrorKind, LockError, Protocol};
 
 /// Far longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -30,14 +30,14 @@ const LONG: Duration = Duration::from_secs(60);
 /// A server of each version, and the dialect to speak with it.
 struct Site {
     server: RealServer,
-    dialect: Option<Dialect>,
+    dialect: Option<Protocol>,
 }
 
 impl Site {
     fn all() -> Vec<Self> {
         let mut sites = Vec::new();
         for binary in memcached::required() {
-            for dialect in [None, Some(Dialect::Classic)] {
+            for dialect in [None, Some(Protocol::Classic)] {
                 let server = binary.start(&[]);
                 sites.push(Self { server, dialect });
             }

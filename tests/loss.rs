@@ -11,14 +11,14 @@ mod peer;
 
 use core::time::Duration;
 use memlatch::{
-    Builder, Client, Dialect, ErrorKind, LockError, LossReason, ReleaseOutcome, blocking,
+    Builder, Client, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome, blocking,
 };
 use peer::{LIMIT, Peer, until};
 use std::sync::Arc;
 use std::thread;
 use tokio::task::JoinSet;
 
-const DIALECTS: [Dialect; 2] = [Dialect::Meta, Dialect::Classic];
+const DIALECTS: [Protocol; 2] = [Protocol::Meta, Protocol::Classic];
 
 const KEY: &str = "memlatch:lock:a";
 
@@ -59,7 +59,7 @@ enum End {
 const ENDS: [End; 4] = [End::Released, End::Quiet, End::Dropped, End::HandedOver];
 
 /// None of the events, each of them, and each pair in both orders; with each end behind it.
-fn orders() -> Vec<(Dialect, Vec<Event>, End)> {
+fn orders() -> Vec<(Protocol, Vec<Event>, End)> {
     let mut events = vec![Vec::new()];
     for first in EVENTS {
         events.push(vec![first]);
@@ -75,7 +75,7 @@ fn orders() -> Vec<(Dialect, Vec<Event>, End)> {
     orders
 }
 
-fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F> {
+fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Protocol) -> Builder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
@@ -115,7 +115,7 @@ impl Event {
     /// Whether this is why the lock was lost, if this came first.
     fn is_reason(self, reason: LossReason) -> bool {
         match self {
-            Self::Vanishes => reason == LossReason::Vanished,
+            Self::Vanishes => reason == LossReason::Missing,
             Self::IsTakenOver => reason == LossReason::TakenOver,
             Self::IsSilent => reason == LossReason::Unreachable,
             Self::ShutsDown => reason == LossReason::Released,
@@ -148,7 +148,7 @@ fn check_silence(what: &str, peer: &Peer, before: usize) {
     assert!(after <= before + 1, "{what}: {before}, {after} renewals");
 }
 
-async fn in_this_order((dialect, events, end): (Dialect, Vec<Event>, End)) {
+async fn in_this_order((dialect, events, end): (Protocol, Vec<Event>, End)) {
     let what = format!("{dialect:?}, {events:?}, {end:?}");
     let peer = Peer::start();
     let builder = settings(Client::builder(), &peer, dialect);
@@ -209,7 +209,7 @@ async fn whatever_comes_first_is_the_reason() {
     }
 }
 
-fn in_this_order_blocking((dialect, events, end): (Dialect, Vec<Event>, End)) {
+fn in_this_order_blocking((dialect, events, end): (Protocol, Vec<Event>, End)) {
     let what = format!("{dialect:?}, {events:?}, {end:?}");
     let peer = Peer::start();
     let builder = settings(blocking::Client::builder(), &peer, dialect);

@@ -313,7 +313,7 @@ fn a_lock_that_hangs_is_broken_and_its_holder_learns_of_it() {
                 .lost_timeout(LIMIT)
                 .expect("its holder learns of it");
             assert!(
-                matches!(reason, LossReason::TakenOver | LossReason::Vanished),
+                matches!(reason, LossReason::TakenOver | LossReason::Missing),
                 "{what}: {reason}"
             );
             // What a resource needs to keep the old one out.

@@ -115,7 +115,7 @@ mod in_the_blocking_front {
     use super::{LONG, memcached};
     use core::time::Duration;
     use memcached::RealServer;
-    use memlatch::Dialect;
+    use memlatch::Protocol;
     use memlatch::blocking::{Client, LockGuard};
     use std::thread;
     use std::time::Instant;
@@ -123,7 +123,7 @@ mod in_the_blocking_front {
     /// No test waits for the end of one.
     const LEASE: Duration = Duration::from_secs(60);
 
-    fn client_with(server: &RealServer, dialect: Option<Dialect>) -> Client {
+    fn client_with(server: &RealServer, dialect: Option<Protocol>) -> Client {
         let mut builder = Client::builder()
             .server(server.url())
             .restart_guard(false)
@@ -172,7 +172,7 @@ mod in_the_blocking_front {
     fn the_lock_is_free_at_once_for_who_comes_next() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
-            for dialect in [None, Some(Dialect::Classic)] {
+            for dialect in [None, Some(Protocol::Classic)] {
                 let client = client_with(&server, dialect);
                 for lean in [false, true] {
                     let lock = client.lock("a").lease(LEASE);

@@ -33,7 +33,7 @@ use core::time::Duration;
 use dice::Dice;
 use faults::Weather;
 use memcached::{Binary, RealServer};
-use memlatch::{Client, Dialect};
+use memlatch::{Client, Protocol};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -117,7 +117,7 @@ struct Arena {
 
 impl Arena {
     /// Makes a client on one of the runtimes, which nobody else drives yet.
-    fn join(&mut self, place: (usize, &Runtime), url: &str, dialect: Option<Dialect>) -> Client {
+    fn join(&mut self, place: (usize, &Runtime), url: &str, dialect: Option<Protocol>) -> Client {
         let (place, runtime) = place;
         let mut builder = Client::builder().server(url).prefix(PREFIX);
         builder = builder.default_lease(LEASE);
@@ -309,7 +309,7 @@ fn soak() {
     };
     let first = arena.join((MANY, &many), &server.url(), None);
     let keeping = arena.join((MANY, &many), &server.url(), None);
-    let second = arena.join((SINGLE, &single), &server.url(), Some(Dialect::Classic));
+    let second = arena.join((SINGLE, &single), &server.url(), Some(Protocol::Classic));
     let kept = NAMES..NAMES + KEPT;
     for page in kept.clone() {
         arena.play(MANY, &keeping, |player| worker::keep(player, page));

@@ -133,7 +133,7 @@ fn numbers(stats: &Stats) -> [(&'static str, i64); 25] {
         ("quiet_failures", stats.quiet_failures),
         ("expired", stats.lost.of(LossReason::Expired)),
         ("lost by takeover", stats.lost.of(LossReason::TakenOver)),
-        ("vanished", stats.lost.of(LossReason::Vanished)),
+        ("vanished", stats.lost.of(LossReason::Missing)),
         ("restarted", stats.lost.of(LossReason::ServerRestarted)),
         ("unreachable", stats.lost.of(LossReason::Unreachable)),
         ("unreleased", stats.unreleased),
@@ -402,7 +402,7 @@ fn losses_are_counted_once_each_and_by_their_reasons() {
         let guard = acquired("found");
         site.delete(&guard);
         let lost = ReleaseOutcome::AlreadyLost {
-            reason: LossReason::Vanished,
+            reason: LossReason::Missing,
         };
         assert_eq!(guard.release().expect("told"), lost);
         change.assert(&[("vanished", 1), ("acquired", 1), ("holds", 1)]);

@@ -78,7 +78,7 @@ fn locks_travel_encrypted() {
         let by_name = format!("memcacheds://localhost:{port}");
         both_work(&by_name, &trusting(&authority));
         let mut classic = trusting(&authority);
-        classic.dialect = Some(memlatch::Dialect::Classic);
+        classic.dialect = Some(memlatch::Protocol::Classic);
         both_work(&url(&server), &classic);
     }
 }

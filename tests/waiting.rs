@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Client, Dialect, ErrorKind, LossReason, ReleaseOutcome, blocking};
+use memlatch::{Client, ErrorKind, LossReason, Protocol, ReleaseOutcome, blocking};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -22,16 +22,16 @@ const LONG: Duration = Duration::from_secs(20);
 
 const KEY: &str = "memlatch:lock:a";
 
-fn sites() -> Vec<(RealServer, Option<Dialect>)> {
+fn sites() -> Vec<(RealServer, Option<Protocol>)> {
     let mut sites = Vec::new();
     for binary in memcached::required() {
         sites.push((binary.start(&[]), None));
-        sites.push((binary.start(&[]), Some(Dialect::Classic)));
+        sites.push((binary.start(&[]), Some(Protocol::Classic)));
     }
     sites
 }
 
-async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
+async fn client(site: &(RealServer, Option<Protocol>)) -> Client {
     let builder = Client::builder()
         .server(site.0.url())
         .restart_guard(false)
@@ -43,7 +43,7 @@ async fn client(site: &(RealServer, Option<Dialect>)) -> Client {
     builder.build().await.expect("the server is there")
 }
 
-fn blocking_client(site: &(RealServer, Option<Dialect>)) -> blocking::Client {
+fn blocking_client(site: &(RealServer, Option<Protocol>)) -> blocking::Client {
     let builder = blocking::Client::builder()
         .server(site.0.url())
         .restart_guard(false)
@@ -312,7 +312,7 @@ async fn who_hands_on_what_was_lost_is_told_and_the_next_one_gets_it() {
         wait_for_waiters(&client, 1).await;
         site.0.command(format!("delete {KEY}\r\n").as_bytes());
         let outcome = guard.release().await.expect("answered");
-        let reason = LossReason::Vanished;
+        let reason = LossReason::Missing;
         assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
         let next = tokio::time::timeout(LONG, next).await.expect("in time");
         drop(next.expect("no panic").expect("the lock"));
@@ -330,7 +330,7 @@ async fn a_lost_lock_is_contended_for_again() {
         wait_for_waiters(&client, 1).await;
         site.0.command(format!("delete {KEY}\r\n").as_bytes());
         let reason = held.lost().await;
-        assert_eq!(reason, LossReason::Vanished);
+        assert_eq!(reason, LossReason::Missing);
         let next = tokio::time::timeout(LONG, next).await.expect("in time");
         let next = next.expect("no panic").expect("the lock");
         assert!(next.fencing_token() > held.fencing_token());

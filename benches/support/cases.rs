@@ -7,11 +7,11 @@
 use bytes::BytesMut;
 use core::hint::black_box;
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Capabilities, Dialect, Grant, HolderRecord, Incarnation, Instance, Lease,
-    LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience, ReadClock, Record,
-    Release, Released, Renew, Renewed, Request as LockRequest, ServerClock, ServerView, Step,
-    is_ours,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest as LockRequest, Action, Capabilities, Grant, HolderRecord,
+    InstanceWord, Instant, Lease, LockKeys, Namespace, Nonce, Now, Operation, Owner, Protocol,
+    Record, RecordAcquire, Release, ReleaseStatus, Renew, RenewOutcome, SampleClock, ServerClock,
+    ServerInstance, ServerState, WaitPolicy, is_ours,
 };
 use memlatch::wire::{
     Flag, Flags, Flight, FlightDecoder, Key, Keys, Limits, Prepared, PreparedStore, Replies, Reply,
@@ -42,8 +42,8 @@ pub(crate) fn all(runner: &mut impl Runner) {
     encode_prepared(runner);
     decode(runner);
     parse(runner);
-    lock(runner, "meta", Dialect::Meta);
-    lock(runner, "classic", Dialect::Classic);
+    lock(runner, "meta", Protocol::Meta);
+    lock(runner, "classic", Protocol::Classic);
     record(runner);
 }
 
@@ -372,33 +372,33 @@ struct Site {
     namespace: Namespace,
     keys: LockKeys,
     owner: Owner,
-    view: ServerView,
+    view: ServerState,
     now: Now,
-    received: Moment,
+    received: Instant,
 }
 
 impl Site {
-    fn new(dialect: Dialect) -> Self {
+    fn new(dialect: Protocol) -> Self {
         let now = Now {
-            moment: Moment::from_nanos(5_000_000_000),
+            monotonic: Instant::from_nanos(5_000_000_000),
             unix_seconds: SECOND,
         };
-        let received = Moment::from_nanos(5_000_100_000);
+        let received = Instant::from_nanos(5_000_100_000);
         let mut clock = ServerClock::new();
-        clock.observe(SECOND, now.moment, received);
+        clock.observe(SECOND, now.monotonic, received);
         let namespace = Namespace::new("memlatch:").expect("a plain prefix");
-        let incarnation = Incarnation {
+        let incarnation = ServerInstance {
             pid: 7,
             started: SECOND - 100_000,
-            instance: Instance::from_bits(0xaa),
+            word: InstanceWord::from_bits(0xaa),
         };
         let capabilities = Capabilities {
-            dialect,
+            protocol: dialect,
             explicit_cas: true,
         };
-        let mut view = ServerView::new(incarnation, capabilities, clock);
+        let mut view = ServerState::new(incarnation, capabilities, clock);
         // The server has an old sentinel, which a client sees when it connects.
-        let mut read = ReadClock::new(&namespace, lease());
+        let mut read = SampleClock::new(&namespace, lease());
         let answer = Answers::new(dialect).clock;
         let step = exchange(
             &mut read,
@@ -407,7 +407,7 @@ impl Site {
             &mut Flight::new(),
             &answer,
         );
-        assert_eq!(step, Step::Done(Ok(())));
+        assert_eq!(step, Action::Done(Ok(())));
         Self {
             keys: namespace.keys(b"jobs/42").expect("a plain name"),
             namespace,
@@ -425,30 +425,30 @@ impl Site {
             owner: &self.owner,
             lease: lease(),
             fencing: true,
-            tell_holder: true,
-            lean: false,
-            memory: Some(lease()),
-            patience: Patience::Once,
-            tolerance: Duration::from_secs(1),
+            report_holder: true,
+            without_record: false,
+            min_memory: Some(lease()),
+            wait: WaitPolicy::Try,
+            retry_timeout: Duration::from_secs(1),
         }
     }
 
-    fn acquire(&self) -> Acquire<'_> {
-        Acquire::new(self.request(), Nonce::from_random(NONCE))
+    fn acquire(&self) -> RecordAcquire<'_> {
+        RecordAcquire::new(self.request(), Nonce::from_random(NONCE))
     }
 }
 
 /// Sends and answers one flight, as a front does: both passes over the replies included.
 fn exchange<O: Operation>(
     operation: &mut O,
-    view: &mut ServerView,
-    (now, received): (Now, Moment),
+    view: &mut ServerState,
+    (now, received): (Now, Instant),
     flight: &mut Flight,
     answer: &[u8],
-) -> Step<O::Outcome> {
+) -> Action<O::Outcome> {
     flight.clear();
-    if let Err(outcome) = operation.prepare(view, now, flight) {
-        return Step::Done(outcome);
+    if let Err(outcome) = operation.poll_transmit(view, now, flight) {
+        return Action::Done(outcome);
     }
     black_box(flight.bytes());
     let answer = black_box(answer);
@@ -456,7 +456,7 @@ fn exchange<O: Operation>(
     let length = decoder.advance(flight.shapes(), answer);
     assert_eq!(length, Ok(Some(answer.len())));
     operation
-        .interpret(view, &mut Replies::new(answer), now.moment, received)
+        .handle_replies(view, &mut Replies::new(answer), now.monotonic, received)
         .expect("replies that fit")
 }
 
@@ -471,13 +471,13 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(dialect: Dialect) -> Self {
+    fn new(dialect: Protocol) -> Self {
         let stats = format!(
             "STAT pid 7\r\nSTAT uptime 100000\r\nSTAT time {SECOND}\r\nSTAT cmd_flush 0\r\nEND\r\n"
         );
         let settings = "STAT oldest 0\r\nSTAT memory_file (null)\r\nEND\r\n";
         let (item, fence, sentinel): (fn(&[u8]) -> String, _, _) = match dialect {
-            Dialect::Meta => (
+            Protocol::Meta => (
                 |value| format!("VA {} t13 c{CAS}\r\n{}\r\n", value.len(), text(value)),
                 "VA 19 t86300\r\n1795337329000000001\r\n",
                 format!(
@@ -500,7 +500,7 @@ impl Answers {
         };
         let (ours, theirs) = (item(RECORD), item(THEIRS));
         let done = match dialect {
-            Dialect::Meta => "HD\r\n",
+            Protocol::Meta => "HD\r\n",
             _ => "STORED\r\n",
         };
         Self {
@@ -510,7 +510,7 @@ impl Answers {
             released: done.into(),
             renewed: format!("{done}{ours}{sentinel}").into(),
             clock: match dialect {
-                Dialect::Meta => format!("VA 5 c8\r\n10000\r\n{sentinel}{stats}{settings}"),
+                Protocol::Meta => format!("VA 5 c8\r\n10000\r\n{sentinel}{stats}{settings}"),
                 _ => {
                     format!("VALUE memlatch:longest 0 5 8\r\n10000\r\nEND\r\n{sentinel}{settings}")
                 }
@@ -525,7 +525,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// The operations of a lock, from the caller's wish to bytes and from bytes to the outcome.
-fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
+fn lock(runner: &mut impl Runner, name: &'static str, dialect: Protocol) {
     let meta = name == "meta";
     let pick = |a: &'static str, b: &'static str| if meta { a } else { b };
     let site = Site::new(dialect);
@@ -541,7 +541,7 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
         &mut flight,
         &answers.granted,
     );
-    let Step::Done(Acquired::Granted(grant)) = granted else {
+    let Action::Done(AcquireOutcome::Granted(grant)) = granted else {
         panic!("not granted: {granted:?}");
     };
     let grant: Grant = grant;
@@ -552,7 +552,7 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
             flight.clear();
             let mut acquire = black_box(&site).acquire();
             acquire
-                .prepare(&view, site.now, &mut flight)
+                .poll_transmit(&view, site.now, &mut flight)
                 .expect("something to send");
             black_box((&acquire, flight.bytes()));
         },
@@ -562,7 +562,7 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
         || {
             let mut acquire = black_box(&site).acquire();
             let step = exchange(&mut acquire, &mut view, at, &mut flight, &answers.granted);
-            assert!(matches!(step, Step::Done(Acquired::Granted(_))));
+            assert!(matches!(step, Action::Done(AcquireOutcome::Granted(_))));
             let _ = black_box(step);
         },
     );
@@ -571,7 +571,7 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
         || {
             let mut acquire = black_box(&site).acquire();
             let step = exchange(&mut acquire, &mut view, at, &mut flight, &answers.refused);
-            assert!(matches!(step, Step::Done(Acquired::Refused(_))));
+            assert!(matches!(step, Action::Done(AcquireOutcome::Contended(_))));
             let _ = black_box(step);
         },
     );
@@ -580,31 +580,31 @@ fn lock(runner: &mut impl Runner, name: &'static str, dialect: Dialect) {
             black_box(site.namespace.keys(black_box(b"jobs/42"))).expect("a plain name");
         });
     }
-    let mut waiting = Acquire::new(
+    let mut waiting = RecordAcquire::new(
         LockRequest {
-            patience: Patience::Forever,
+            wait: WaitPolicy::Forever,
             ..site.request()
         },
         Nonce::from_random(NONCE),
     );
     let step = exchange(&mut waiting, &mut view, at, &mut flight, &answers.refused);
-    assert!(matches!(step, Step::Pause { .. }));
+    assert!(matches!(step, Action::Sleep { .. }));
     // One more poll of a lock that is still held by the same holder.
     runner.case(pick("lock/poll", "lock/classic-poll"), || {
         let step = exchange(&mut waiting, &mut view, at, &mut flight, &answers.look);
-        assert!(matches!(step, Step::Pause { .. }));
+        assert!(matches!(step, Action::Sleep { .. }));
         let _ = black_box(step);
     });
     runner.case(pick("lock/renew", "lock/classic-renew"), || {
         let mut renew = Renew::new(&site.namespace, &site.keys, &grant, lease(), CAS);
         let step = exchange(&mut renew, &mut view, at, &mut flight, &answers.renewed);
-        assert!(matches!(step, Step::Done(Renewed::Yes { .. })));
+        assert!(matches!(step, Action::Done(RenewOutcome::Renewed { .. })));
         let _ = black_box(step);
     });
     runner.case(pick("lock/release", "lock/classic-release"), || {
         let mut release = Release::new(&site.keys, &grant, CAS, site.received);
         let step = exchange(&mut release, &mut view, at, &mut flight, &answers.released);
-        assert!(matches!(step, Step::Done(Released::Yes)));
+        assert!(matches!(step, Action::Done(ReleaseStatus::Released)));
         let _ = black_box(step);
     });
 }

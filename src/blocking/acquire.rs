@@ -5,8 +5,10 @@ use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Link};
 use crate::front::{Asked, Cause, Leave, LockError, News, Place, Seat, Standing, clock};
-use crate::lock::{Acquired, LockKeys, Moment, Now, Patience, Pause, Refusal, Step};
 use crate::net::pool::Pool;
+use crate::proto::{
+    AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
+};
 use std::sync::Arc;
 
 type Connections = Pool<Seat<Link>>;
@@ -82,19 +84,19 @@ impl Core {
         asked: &Asked<'_, Connections, HeldLock>,
         acquiring: &mut Acquiring<'_, W>,
         waiting: &mut Waiting<'_>,
-        patience: Patience,
+        patience: WaitPolicy,
         mut now: Now,
-    ) -> Result<Acquired, LockError> {
-        let nobody = Acquired::Refused(Refusal {
+    ) -> Result<AcquireOutcome, LockError> {
+        let nobody = AcquireOutcome::Contended(Contended {
             holder: None,
-            left: None,
+            free_in: None,
         });
         let (mut bound, ends) = match patience {
-            Patience::Until(end) => (Bound::Patience(end), Some(end)),
-            Patience::Once | Patience::Forever => (Bound::Open, None),
+            WaitPolicy::Until(end) => (Bound::Patience(end), Some(end)),
+            WaitPolicy::Try | WaitPolicy::Forever => (Bound::Open, None),
         };
         if self.queues.has_line(asked.keys) {
-            if patience == Patience::Once {
+            if patience == WaitPolicy::Try {
                 return Ok(nobody);
             }
             // Who is counted among those who wait has its place.
@@ -109,11 +111,11 @@ impl Core {
                 if turn == Turn::Pointless {
                     return Ok(nobody);
                 }
-                if turn == Turn::TooLate && !acquiring.acquire.look_last() {
+                if turn == Turn::TooLate && !acquiring.acquire.probe_only() {
                     return Ok(nobody);
                 }
                 now = clock::now();
-                bound.resume(now.moment);
+                bound.resume(now.monotonic);
             }
             let step = self.step(&mut acquiring.acquire, now, bound, &mut failure);
             if let Some(lock) = acquiring.settle() {
@@ -122,13 +124,13 @@ impl Core {
                 self.done.give();
             }
             match step {
-                Ok(Step::Send) => {
+                Ok(Action::Transmit) => {
                     pause = None;
                     now = clock::now();
                 }
-                Ok(Step::Pause { until, why }) => {
+                Ok(Action::Sleep { until, why }) => {
                     self.site.note_pause(why, until.since(clock::moment()));
-                    if why == Pause::Held {
+                    if why == SleepReason::Contended {
                         waiting.join();
                         let free_by = acquiring.acquire.free_by();
                         acquiring.account.waits_for_holder(free_by);
@@ -136,13 +138,13 @@ impl Core {
                     acquiring.account.waits();
                     pause = Some(until);
                 }
-                Ok(Step::Done(acquired)) => {
-                    if matches!(acquired, Acquired::Failed(_)) {
+                Ok(Action::Done(acquired)) => {
+                    if matches!(acquired, AcquireOutcome::Failed(_)) {
                         waiting.leave(Leave::Failed);
                     }
                     return Ok(acquired);
                 }
-                Ok(Step::GiveUp { unknown }) => {
+                Ok(Action::Fail { unknown }) => {
                     waiting.leave(Leave::Failed);
                     return Err(self.site.given_up(unknown, failure));
                 }
@@ -160,8 +162,8 @@ impl Core {
         &self,
         waiting: &Waiting<'_>,
         acquiring: &mut Acquiring<'_, W>,
-        mut pause: Option<Moment>,
-        ends: Option<Moment>,
+        mut pause: Option<Instant>,
+        ends: Option<Instant>,
     ) -> Result<Turn, LockError> {
         // A shutdown tells everybody in a line; who is in none hears of it by the signal for that.
         let news = match &waiting.place {
@@ -202,7 +204,7 @@ impl Core {
                     return Ok(Turn::TooLate);
                 }
                 Standing::Wait(until) => {
-                    let never = Moment::from_nanos(u64::MAX);
+                    let never = Instant::from_nanos(u64::MAX);
                     until.unwrap_or(never).min(ends.unwrap_or(never))
                 }
             };

@@ -6,8 +6,8 @@ use super::{Client, Core, Lock, Shared};
 use crate::front::{
     Builder, Clear, ConnectionCount, Holder, LockError, Queues, Site, Stats, clock,
 };
-use crate::lock::Inspect;
 use crate::net::pool::Pool;
+use crate::proto::Inspect;
 use core::time::Duration;
 use std::string::{String, ToString};
 use std::sync::{Arc, Mutex};

@@ -5,8 +5,8 @@ use super::drive::{Bound, sleep};
 use super::{Client, Link};
 use crate::front::{Builder, Cause, Diagnosis, LockError, Peer, Settings, Unconnected};
 use crate::front::{clock, surveyed, to_compare};
-use crate::lock::{EnableTemporaryLru, Survey, Surveyor, TemporaryLru};
 use crate::net::{NetCause, NetError};
+use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
 use core::net::SocketAddr;
 use std::vec::Vec;
 
@@ -65,7 +65,7 @@ fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
 }
 
 /// The survey, and which servers some more connections lead to.
-fn survey_all(settings: &Settings) -> Result<(Survey, Vec<Peer>), Unconnected> {
+fn survey_all(settings: &Settings) -> Result<(ServerReport, Vec<Peer>), Unconnected> {
     let found = Link::resolve(&settings.address, &settings.dialing);
     let found = found.map_err(Unconnected::Net)?;
     let (survey, _connection) = survey(settings, &found, settings.surveyor())?;
@@ -84,8 +84,8 @@ fn survey_all(settings: &Settings) -> Result<(Survey, Vec<Peer>), Unconnected> {
 fn survey(
     settings: &Settings,
     found: &[SocketAddr],
-    mut surveyor: Surveyor<'_>,
-) -> Result<(Survey, Link), Unconnected> {
+    mut surveyor: ServerProbe<'_>,
+) -> Result<(ServerReport, Link), Unconnected> {
     let limit = settings.connect_timeout;
     let dialled = Link::dial(&settings.address, found, &settings.dialing, limit);
     let mut connection = dialled.map_err(Unconnected::Net)?;

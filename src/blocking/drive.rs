@@ -2,16 +2,16 @@
 
 use super::{Core, Link};
 use crate::front::{Cause, Clear, Comparison, LockError, Plan, Seat, Unconnected, clock, within};
-use crate::lock::{Failure, Interruption, Moment, Now, Operation, ServerView, Step};
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
+use crate::proto::{Action, FlightError, Instant, Now, Operation, ServerError, ServerState};
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::thread;
 use std::vec::Vec;
 
 /// A connection on which the handshake was made, and what that has found.
-type Greeted = (Link, ServerView);
+type Greeted = (Link, ServerState);
 
 /// Deadlines cut limits in whole steps of this, so that those of the sockets seldom change.
 const STEP: Duration = Duration::from_millis(100);
@@ -22,17 +22,17 @@ pub(super) enum Bound {
     /// For as long as the operation likes.
     Open,
     /// The caller's patience ends then; what is begun before may end an operation timeout later.
-    Patience(Moment),
+    Patience(Instant),
     /// The caller's patience was over when the last pause was, which a busy machine may do late: from
     /// then on the same is left as at its end.
-    Over(Moment),
+    Over(Instant),
     /// Nothing goes on after that, by more than a [`STEP`].
-    Deadline(Moment),
+    Deadline(Instant),
 }
 
 impl Bound {
     /// A pause is over, maybe behind the end of the caller's patience.
-    pub(super) fn resume(&mut self, now: Moment) {
+    pub(super) fn resume(&mut self, now: Instant) {
         match *self {
             Self::Patience(until) if until < now => *self = Self::Over(now),
             _ => {}
@@ -44,7 +44,7 @@ impl Bound {
         self,
         limit: Duration,
         operation_timeout: Duration,
-        now: Moment,
+        now: Instant,
     ) -> Result<Duration, NetError> {
         match self {
             Self::Open => Ok(limit),
@@ -68,7 +68,7 @@ impl Bound {
 }
 
 /// Sleeps until then: how the pauses of most operations are spent.
-pub(super) fn sleep(until: Moment) -> Result<(), LockError> {
+pub(super) fn sleep(until: Instant) -> Result<(), LockError> {
     thread::sleep(until.since(clock::moment()));
     Ok(())
 }
@@ -136,9 +136,9 @@ impl Core {
 
     /// A connection on which the handshake has been made: one that was used before, if there is.
     pub(super) fn connect(&self, bound: Bound, now: &mut Now) -> Result<Checkout<'_>, Unconnected> {
-        let until = now.moment.after(self.site.settings.operation_timeout);
+        let until = now.monotonic.after(self.site.settings.operation_timeout);
         while let Some(mut seat) = self.site.connections.take() {
-            if seat.is_fresh(now.moment) || self.is_reusable(&mut seat, until, bound, now) {
+            if seat.is_fresh(now.monotonic) || self.is_reusable(&mut seat, until, bound, now) {
                 return Ok(Checkout::new(self, seat));
             }
             self.site.chronicle.disconnected();
@@ -153,12 +153,12 @@ impl Core {
     fn is_reusable(
         &self,
         seat: &mut Seat<Link>,
-        until: Moment,
+        until: Instant,
         bound: Bound,
         now: &mut Now,
     ) -> bool {
         if seat.connection.has_ahead() {
-            let began = now.moment;
+            let began = now.monotonic;
             let operation_timeout = self.site.settings.operation_timeout;
             let limit = bound.limit(until.since(began), operation_timeout, began);
             let settled = limit.is_ok_and(|limit| {
@@ -188,7 +188,7 @@ impl Core {
         if let Plan::Use(usable) = addresses.plan(&found, began) {
             let greeted = self.greet(&usable, limit, settings.operation_timeout, bound);
             let known = match &greeted {
-                Ok((_, view)) => !self.site.was_restarted(view.incarnation),
+                Ok((_, view)) => !self.site.was_restarted(view.instance),
                 Err(_) => false,
             };
             if known || found.len() < 2 {
@@ -205,7 +205,7 @@ impl Core {
         };
         // A server that is restarted between two answers is asked once more.
         let mut compared = self.compare(&all, &found, limit, bound);
-        if let Err(Unconnected::Unsuitable(Failure::SeveralServers(_))) = compared {
+        if let Err(Unconnected::Unsuitable(ServerError::SeveralServers(_))) = compared {
             compared = self.compare(&all, &found, limit, bound);
         }
         let ((connection, view), mut answered) = compared?;
@@ -240,7 +240,7 @@ impl Core {
             };
             match self.greet(core::slice::from_ref(address), share, patience, bound) {
                 Ok((connection, view)) => {
-                    comparison.add(*address, view.incarnation);
+                    comparison.add(*address, view.instance);
                     if first.is_none() && found.contains(address) {
                         first = Some((connection, view));
                     }
@@ -277,11 +277,13 @@ impl Core {
             let now = clock::now();
             handshake.prepare(now, connection.next_flight());
             let mut replies = bound
-                .limit(patience, settings.operation_timeout, now.moment)
-                .and_then(|limit| connection.exchange(limit, || clock::moment().since(now.moment)))
+                .limit(patience, settings.operation_timeout, now.monotonic)
+                .and_then(|limit| {
+                    connection.exchange(limit, || clock::moment().since(now.monotonic))
+                })
                 .map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = handshake
-                .interpret(&mut replies, now.moment, clock::moment())
+                .interpret(&mut replies, now.monotonic, clock::moment())
                 .map_err(|error| Unconnected::Net(NetError::unsent(NetCause::unexpected(error))))?;
             match answer {
                 None => {}
@@ -292,9 +294,9 @@ impl Core {
     }
 
     /// A connection that is to be used, and what its handshake has found.
-    fn seated(&self, connection: Link, view: ServerView) -> Checkout<'_> {
+    fn seated(&self, connection: Link, view: ServerState) -> Checkout<'_> {
         self.site.chronicle.connected();
-        let incarnation = view.incarnation;
+        let incarnation = view.instance;
         for lock in self.site.learn(view) {
             self.freed(&lock);
             lock.changed.give();
@@ -309,19 +311,19 @@ impl Core {
         operation: &mut O,
         mut now: Now,
         mut bound: Bound,
-        mut rest: impl FnMut(Moment) -> Result<(), LockError>,
+        mut rest: impl FnMut(Instant) -> Result<(), LockError>,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
         loop {
             match self.step(operation, now, bound, &mut failure)? {
-                Step::Send => {}
-                Step::Pause { until, why } => {
+                Action::Transmit => {}
+                Action::Sleep { until, why } => {
                     self.site.note_pause(why, until.since(clock::moment()));
                     rest(until)?;
                     bound.resume(clock::moment());
                 }
-                Step::Done(outcome) => return Ok(outcome),
-                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
+                Action::Done(outcome) => return Ok(outcome),
+                Action::Fail { unknown } => return Err(self.site.given_up(unknown, failure)),
             }
             now = clock::now();
         }
@@ -335,25 +337,25 @@ impl Core {
         now: Now,
         bound: Bound,
         failure: &mut Option<NetError>,
-    ) -> Result<Step<O::Outcome>, LockError> {
+    ) -> Result<Action<O::Outcome>, LockError> {
         self.site.check_process()?;
         match self.exchange(operation, now, bound) {
             Ok(Ok(step)) => Ok(step),
-            Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            Ok(Err(outcome)) => Ok(Action::Done(outcome)),
             // In the second in which a delayed flush takes effect.
-            Err(Unconnected::Unsuitable(Failure::ForgottenAtOnce)) => {
-                Ok(operation.interrupted(Interruption::NotSent, clock::now()))
+            Err(Unconnected::Unsuitable(ServerError::DropsItems)) => {
+                Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
             }
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
                 self.site.chronicle.no_answer(&error);
                 let how = if error.sent {
-                    Interruption::Unanswered
+                    FlightError::NoReply
                 } else {
-                    Interruption::NotSent
+                    FlightError::NotSent
                 };
                 *failure = Some(error);
-                Ok(operation.interrupted(how, clock::now()))
+                Ok(operation.handle_failure(how, clock::now()))
             }
         }
     }
@@ -365,14 +367,14 @@ impl Core {
         operation: &mut O,
         mut now: Now,
         bound: Bound,
-    ) -> Result<Result<Step<O::Outcome>, O::Outcome>, Unconnected> {
+    ) -> Result<Result<Action<O::Outcome>, O::Outcome>, Unconnected> {
         let mut checkout = self.connect(bound, &mut now)?;
         let seat = checkout.seat().map_err(Unconnected::Net)?;
         let incarnation = seat.incarnation;
         let flight = seat.connection.next_flight();
-        let prepared = self
-            .site
-            .with_view(incarnation, |view| operation.prepare(view, now, flight));
+        let prepared = self.site.with_view(incarnation, |view| {
+            operation.poll_transmit(view, now, flight)
+        });
         match prepared {
             None => return Err(Unconnected::Net(NetError::unsent(NetCause::Closed))),
             Some(Err(outcome)) => return Ok(Err(outcome)),
@@ -380,15 +382,15 @@ impl Core {
         }
         let operation_timeout = self.site.settings.operation_timeout;
         let mut replies = bound
-            .limit(operation_timeout, operation_timeout, now.moment)
+            .limit(operation_timeout, operation_timeout, now.monotonic)
             .and_then(|limit| {
-                let elapsed = || clock::moment().since(now.moment);
+                let elapsed = || clock::moment().since(now.monotonic);
                 seat.connection.exchange(limit, elapsed)
             })
             .map_err(Unconnected::Net)?;
         let received = clock::moment();
         let interpreted = self.site.with_view(incarnation, |view| {
-            operation.interpret(view, &mut replies, now.moment, received)
+            operation.handle_replies(view, &mut replies, now.monotonic, received)
         });
         match interpreted {
             Some(Ok(step)) => {
@@ -416,8 +418,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn at(millis: u64) -> Moment {
-        Moment::from_nanos(millis * 1_000_000)
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::drive::{Bound, sleep};
 use super::{Core, HeldLock, Shared};
 use crate::front::{End, HandedOn, Held, Job, LockError, ReleaseOutcome, clock};
-use crate::lock::{LossReason, Moment, Now};
+use crate::proto::{Instant, LossReason, Now};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ impl LockGuard {
     #[must_use]
     pub fn lost(&self) -> LossReason {
         loop {
-            if let Some(reason) = self.lost_until(Moment::from_nanos(u64::MAX)) {
+            if let Some(reason) = self.lost_until(Instant::from_nanos(u64::MAX)) {
                 return reason;
             }
         }
@@ -139,7 +139,7 @@ impl LockGuard {
         self.lost_until(clock::moment().after(limit))
     }
 
-    fn lost_until(&self, until: Moment) -> Option<LossReason> {
+    fn lost_until(&self, until: Instant) -> Option<LossReason> {
         loop {
             let seen = self.lock.changed.seen();
             let now = clock::moment();
@@ -208,7 +208,7 @@ impl LockGuard {
     pub fn release(mut self) -> Result<ReleaseOutcome, LockError> {
         let now = clock::now();
         let valid_until = self.lock.held.valid_until();
-        let (over, _) = self.end(now.moment);
+        let (over, _) = self.end(now.monotonic);
         self.spent = true;
         let core = &self.shared.core;
         if let Some(reason) = over {
@@ -216,8 +216,8 @@ impl LockGuard {
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
         let limit = RELEASE_LIMIT.max(core.site.settings.operation_timeout);
-        let give_up = release_until(valid_until, now.moment).min(now.moment.after(limit));
-        if core.hand_on(&self.lock, now.moment) {
+        let give_up = release_until(valid_until, now.monotonic).min(now.monotonic.after(limit));
+        if core.hand_on(&self.lock, now.monotonic) {
             return core.handed_on(&self.lock, give_up);
         }
         let outcome = core.release(&self.lock, now, give_up);
@@ -248,13 +248,13 @@ impl LockGuard {
     pub fn release_quietly(mut self) {
         let now = clock::now();
         self.spent = true;
-        let (over, _) = self.end(now.moment);
+        let (over, _) = self.end(now.monotonic);
         let core = &self.shared.core;
         if over.is_some() {
             core.freed(&self.lock);
             return;
         }
-        if core.hand_on(&self.lock, now.moment) {
+        if core.hand_on(&self.lock, now.monotonic) {
             return;
         }
         if core.release_quietly(&self.lock, now) {
@@ -267,7 +267,7 @@ impl LockGuard {
 
     /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
     /// kept, so that nobody else gives it back.
-    pub(super) fn end(&self, now: Moment) -> (Option<LossReason>, bool) {
+    pub(super) fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
         let core = &self.shared.core;
         let (kept, owed) = core.site.unkeep(self.index, &self.lock);
@@ -293,7 +293,7 @@ impl LockGuard {
     fn give_back(&self) {
         // From here on no renewal is begun; one that is under way is waited for by the release.
         let now = clock::now();
-        let (over, kept) = self.end(now.moment);
+        let (over, kept) = self.end(now.monotonic);
         let ours = match over {
             None => true,
             // Shut down: what was taken out of keeping before is the keeper's to give back.
@@ -305,10 +305,10 @@ impl LockGuard {
             core.freed(&self.lock);
             return;
         }
-        if over.is_none() && core.hand_on(&self.lock, now.moment) {
+        if over.is_none() && core.hand_on(&self.lock, now.monotonic) {
             return;
         }
-        let deadline = now.moment.after(core.site.settings.operation_timeout);
+        let deadline = now.monotonic.after(core.site.settings.operation_timeout);
         if let Err(error) = core.release(&self.lock, now, deadline) {
             let later = may_succeed_later(&error);
             self.lock.held.tell_unreleased(&error, later);
@@ -326,14 +326,14 @@ pub(super) fn may_succeed_later(error: &LockError) -> bool {
 
 /// The instant at which a release that finds no answer is given up: the end of the lease, after
 /// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
+pub(super) fn release_until(valid_until: Instant, now: Instant) -> Instant {
     valid_until.max(now.after(Duration::from_millis(100)))
 }
 
 impl Core {
     /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
     /// this returns `false`, it is to be released.
-    pub(super) fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
+    pub(super) fn hand_on(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
         let registry = &self.site.registry;
         if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
             return false;
@@ -350,7 +350,7 @@ impl Core {
     pub(super) fn handed_on(
         &self,
         lock: &HeldLock,
-        give_up: Moment,
+        give_up: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
         loop {
             let seen = lock.changed.seen();
@@ -375,7 +375,7 @@ impl Core {
         &self,
         lock: &HeldLock,
         mut now: Now,
-        deadline: Moment,
+        deadline: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
         let about = |error: LockError| error.about(&held.name);
@@ -402,7 +402,7 @@ impl Core {
         &self,
         lock: &HeldLock,
         now: &mut Now,
-        deadline: Moment,
+        deadline: Instant,
     ) -> Option<u64> {
         loop {
             let seen = lock.changed.seen();
@@ -412,7 +412,7 @@ impl Core {
                     return Some(state.cas);
                 }
             }
-            if now.moment >= deadline {
+            if now.monotonic >= deadline {
                 return None;
             }
             lock.changed.wait(seen, deadline);

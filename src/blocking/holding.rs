@@ -4,14 +4,14 @@ use super::drive::{Bound, sleep};
 use super::signal::Signal;
 use super::{Client, HeldLock, LockGuard};
 use crate::front::{Cause, End, Holder, Kept, LockError, clock};
-use crate::lock::{LockParts, Moment, Renew, Verified, Verify};
+use crate::proto::{Instant, LockTicket, Renew, Verify, VerifyOutcome};
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
 
 impl LockGuard {
     /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
-    /// any more, until [`from_parts`](Self::from_parts) makes a guard of it again.
+    /// any more, until [`attach`](Self::attach) makes a guard of it again.
     ///
     /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
     /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
@@ -20,9 +20,9 @@ impl LockGuard {
     /// The parts are a capability: whoever has them can release the lock. Limits that were set with
     /// [`max_hold`](super::Lock::max_hold) and [`min_hold`](super::Lock::min_hold) are the handle's, and do not
     /// go along. Of a lock that was lost before they are worth nothing, also where its record
-    /// still stands: they say so, and `from_parts` refuses them.
+    /// still stands: they say so, and `attach` refuses them.
     #[must_use = "without them, the lock can only run out"]
-    pub fn into_parts(mut self) -> LockParts {
+    pub fn into_parts(mut self) -> LockTicket {
         self.spent = true;
         let (lost, _) = self.end(clock::moment());
         self.lock.held.tell(End::TakenApart);
@@ -42,12 +42,12 @@ impl LockGuard {
     /// restarted, or this client is connected to another server, which looks the same. Or the server
     /// does not answer within the operation timeout: then the lock is left as it is, and
     /// this may be called again before its lease ends.
-    pub fn from_parts(client: &Client, parts: &LockParts) -> Result<Self, LockError> {
+    pub fn from_parts(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
         let core = client.core();
         let keys = core.site.check_parts(parts)?;
         client.shared.keep()?;
         let now = clock::now();
-        let grant = parts.grant(now.moment);
+        let grant = parts.grant(now.monotonic);
         let namespace = &core.site.settings.namespace;
         let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
         let driven = core.drive(&mut renew, now, Bound::Open, sleep);
@@ -59,7 +59,7 @@ impl LockGuard {
             changed: Signal::default(),
             held,
         };
-        let due = lock.held.due(lock.held.grant.sent);
+        let due = lock.held.due(lock.held.grant.sent_at);
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
                 core.site.chronicle.taken_up(&lock.held);
@@ -89,7 +89,7 @@ impl LockGuard {
     /// it is held: what its own record says. Asks nobody.
     ///
     /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
-    /// [without a record](super::Lock::lean) says nothing about its holder.
+    /// [without a record](super::Lock::without_record) says nothing about its holder.
     #[must_use]
     pub fn holder(&self) -> Holder {
         let core = &self.shared.core;
@@ -108,19 +108,19 @@ impl LockGuard {
     #[must_use]
     pub fn danger(&self, margin: Duration) -> Duration {
         loop {
-            if let Some(remaining) = self.danger_until(margin, Moment::from_nanos(u64::MAX)) {
+            if let Some(remaining) = self.danger_until(margin, Instant::from_nanos(u64::MAX)) {
                 return remaining;
             }
         }
     }
 
-    /// As [`danger`](Self::danger), for at most `limit`: `None` if all is well then.
+    /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
     #[must_use]
     pub fn danger_timeout(&self, margin: Duration, limit: Duration) -> Option<Duration> {
         self.danger_until(margin, clock::moment().after(limit))
     }
 
-    fn danger_until(&self, margin: Duration, until: Moment) -> Option<Duration> {
+    fn danger_until(&self, margin: Duration, until: Instant) -> Option<Duration> {
         let held = &self.lock.held;
         loop {
             let seen = self.lock.changed.seen();
@@ -201,7 +201,7 @@ impl LockGuard {
     pub fn verify(&self) -> Result<(), LockError> {
         let held = &self.lock.held;
         let now = clock::now();
-        held.check_held(now.moment)?;
+        held.check_held(now.monotonic)?;
         let core = &self.shared.core;
         let mut verify = Verify::new(&held.keys, &held.grant);
         let driven = core.drive(&mut verify, now, Bound::Open, sleep);
@@ -209,7 +209,7 @@ impl LockGuard {
     }
 
     /// Takes in what a look at the lock has found.
-    pub(super) fn verified(&self, verified: Verified) -> Result<(), LockError> {
+    pub(super) fn verified(&self, verified: VerifyOutcome) -> Result<(), LockError> {
         let core = &self.shared.core;
         let result = core
             .site

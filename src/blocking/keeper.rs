@@ -6,8 +6,8 @@ use super::{Core, HeldLock};
 use crate::front::{
     Batch, Calibration, HandedOn, Job, LockError, Renewals, Task, Unconnected, clock,
 };
-use crate::lock::{Moment, Operation, ReadClock, Release};
 use crate::net::{NetCause, NetError};
+use crate::proto::{Instant, Operation, Release, SampleClock};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -59,7 +59,7 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     /// Spends the pause of a job: renews what becomes due. A lock that is late is lost, a job that
     /// is late is only late.
-    fn keep_until(&mut self, until: Moment) {
+    fn keep_until(&mut self, until: Instant) {
         loop {
             let seen = self.core.wake.seen();
             let now = clock::moment();
@@ -106,7 +106,7 @@ impl Keeper<'_> {
                 keys,
                 leftover,
             } => {
-                let mut release = Release::of_leftover(keys, leftover, leftover.moot_after);
+                let mut release = Release::for_orphan(keys, leftover, leftover.expires_at);
                 let outcome = self.drive(&mut release);
                 self.core.site.chronicle.took_back(name, &outcome);
             }
@@ -126,7 +126,7 @@ impl Keeper<'_> {
 
     fn calibrate(&self) {
         let settings = &self.core.site.settings;
-        let mut reading = ReadClock::new(&settings.namespace, settings.max_lease);
+        let mut reading = SampleClock::new(&settings.namespace, settings.max_lease);
         if let Ok(Ok(())) = self
             .core
             .drive(&mut reading, clock::now(), Bound::Open, sleep)
@@ -168,7 +168,7 @@ impl Keeper<'_> {
     fn exchange(&self, renewals: &mut Renewals<'_>, limit: Duration) -> Result<bool, Unconnected> {
         let site = &self.core.site;
         let mut now = clock::now();
-        let until = now.moment.after(limit);
+        let until = now.monotonic.after(limit);
         let mut checkout = self.core.connect(Bound::Patience(until), &mut now)?;
         let seat = checkout.seat().map_err(Unconnected::Net)?;
         let incarnation = seat.incarnation;
@@ -177,12 +177,12 @@ impl Keeper<'_> {
         if flight.is_empty() {
             return Ok(renewals.is_over());
         }
-        let elapsed = || clock::moment().since(now.moment);
+        let elapsed = || clock::moment().since(now.monotonic);
         let exchanged = seat.connection.exchange(limit, elapsed);
         let mut replies = exchanged.map_err(Unconnected::Net)?;
         let received = clock::moment();
         let interpreted = site.with_view(incarnation, |view| {
-            renewals.interpret(view, &mut replies, now.moment, received)
+            renewals.interpret(view, &mut replies, now.monotonic, received)
         });
         match interpreted {
             Some(Ok(())) => Ok(true),

@@ -5,7 +5,7 @@ use super::guard::LockGuard;
 use super::signal::Signal;
 use super::{Core, HeldLock, Shared};
 use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Now, Patience};
+use crate::proto::{Grant, Lease, LockKeys, LossReason, Now, WaitPolicy};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -114,7 +114,7 @@ impl Lock {
     /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
     /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
     ///
-    /// At most 30 days, and not together with [`lean`](Self::lean): either is refused by whatever
+    /// At most 30 days, and not together with [`lean`](Self::without_record): either is refused by whatever
     /// would acquire. A release needs a little memory of the server for it, and fails where there is
     /// none (`-M`).
     #[must_use]
@@ -179,10 +179,10 @@ impl Lock {
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
         let now = clock::now();
-        match self.run(Patience::Forever, now, &[])? {
+        match self.run(WaitPolicy::Forever, now, &[])? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
-            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.monotonic, holder)),
         }
     }
 
@@ -197,7 +197,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once, clock::now(), &[])?.ok())
+        Ok(self.run(WaitPolicy::Try, clock::now(), &[])?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
@@ -210,9 +210,9 @@ impl Lock {
     /// lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
         let now = clock::now();
-        match self.run(Patience::Until(now.moment.after(limit)), now, &[])? {
+        match self.run(WaitPolicy::Until(now.monotonic.after(limit)), now, &[])? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.monotonic, holder)),
         }
     }
 
@@ -220,7 +220,7 @@ impl Lock {
     /// lost, it is as if this one were held by another.
     pub(super) fn run(
         &self,
-        patience: Patience,
+        patience: WaitPolicy,
         now: Now,
         beside: &[LockGuard],
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
@@ -228,7 +228,7 @@ impl Lock {
         let asked = self.wish.check(&core.site)?;
         self.shared.keep()?;
         let mut waiting = Waiting::new(core, asked.keys, asked.inherits(), beside);
-        let mut acquiring = asked.begin(patience, now.moment, || core.wake.give());
+        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.give());
         let span = core.site.chronicle.acquire_span(self.name());
         let _entered = span.enter();
         let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
@@ -255,7 +255,7 @@ impl Lock {
     ) -> Result<LockGuard, LockError> {
         let core = self.core();
         let held = self.wish.hold(keys, lease, grant, &core.site.chronicle);
-        let due = held.due(held.grant.sent);
+        let due = held.due(held.grant.sent_at);
         let lock = HeldLock {
             held,
             changed: Signal::default(),

@@ -5,7 +5,7 @@ use super::{Client, Core};
 use crate::front::{
     BreakOutcome, Cause, Holder, Listing, LockError, MAX_LISTED, Unconnected, clock,
 };
-use crate::lock::{AwaitFree, InspectAll, Moment, Patience, Search, Searched};
+use crate::proto::{AwaitFree, InspectPage, Instant, ListLocks, ListStep, WaitPolicy};
 use core::time::Duration;
 use std::thread;
 
@@ -31,7 +31,7 @@ impl Client {
     pub fn list(&self, start: impl AsRef<str>) -> Result<Listing, LockError> {
         let core = self.core();
         let namespace = &core.site.settings.namespace;
-        let mut search = Search::new(namespace, start.as_ref(), MAX_LISTED);
+        let mut search = ListLocks::new(namespace, start.as_ref(), MAX_LISTED);
         core.search(&mut search)?;
         let mut listing = Listing::new();
         loop {
@@ -39,7 +39,7 @@ impl Client {
             if batch.keys.is_empty() {
                 return Ok(listing.finish(search.is_complete()));
             }
-            let mut looks = InspectAll::new(&batch.keys);
+            let mut looks = InspectPage::new(&batch.keys);
             let seen = core.drive(&mut looks, clock::now(), Bound::Open, drive::sleep)?;
             listing.add(&core.site, &batch, seen)?;
         }
@@ -67,7 +67,7 @@ impl Client {
         let core = self.core();
         let keys = core.site.keys(name)?;
         let now = clock::now();
-        let mut breaking = core.site.begin_break(&keys, holder, now.moment);
+        let mut breaking = core.site.begin_break(&keys, holder, now.monotonic);
         let broken = core.drive(&mut breaking, now, Bound::Open, drive::sleep);
         core.site.broken(broken.map_err(about)?).map_err(about)
     }
@@ -96,12 +96,12 @@ impl Client {
         let site = &core.site;
         let keys = site.keys(name)?;
         let now = clock::now();
-        let (patience, bound) = match limit.map(|limit| now.moment.after(limit)) {
-            Some(end) => (Patience::Until(end), Bound::Patience(end)),
-            None => (Patience::Forever, Bound::Open),
+        let (patience, bound) = match limit.map(|limit| now.monotonic.after(limit)) {
+            Some(end) => (WaitPolicy::Until(end), Bound::Patience(end)),
+            None => (WaitPolicy::Forever, Bound::Open),
         };
         let tolerance = site.tolerance(site.settings.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.moment));
+        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.monotonic));
         let seen = core.drive(&mut wait, now, bound, |until| core.rest(until));
         site.inspected(seen.map_err(about)?).map_err(about)
     }
@@ -109,7 +109,7 @@ impl Client {
 
 impl Core {
     /// Spends a pause of a wait, which a shutdown ends.
-    fn rest(&self, until: Moment) -> Result<(), LockError> {
+    fn rest(&self, until: Instant) -> Result<(), LockError> {
         loop {
             let seen = self.closing.seen();
             if self.site.registry.is_closed() {
@@ -123,7 +123,7 @@ impl Core {
     }
 
     /// Goes through all items of the server.
-    fn search(&self, search: &mut Search<'_>) -> Result<(), LockError> {
+    fn search(&self, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let failed = |why| self.site.unconnected(why);
         // A dump may be refused behind other requests, and nothing else is to wait for it.
         let checkout = self.open(Bound::Open).map_err(failed)?;
@@ -134,9 +134,9 @@ impl Core {
             search.prepare(connection.next_flight());
             let over = connection.dump(limit, |line| search.take(line));
             match over.map_err(unconnected)? {
-                Searched::Done => return Ok(()),
-                Searched::Again { after } => thread::sleep(after),
-                Searched::Failed(failure) => return Err(self.site.error(Cause::Server(failure))),
+                ListStep::Done => return Ok(()),
+                ListStep::Retry { after } => thread::sleep(after),
+                ListStep::Failed(failure) => return Err(self.site.error(Cause::Server(failure))),
             }
         }
     }

@@ -6,8 +6,8 @@
 use super::drive::{Bound, Checkout};
 use super::{Core, HeldLock};
 use crate::front::clock;
-use crate::lock::{Moment, Now, Operation};
 use crate::net::blocking::Subject;
+use crate::proto::{Instant, Now, Operation};
 use std::sync::{Arc, Weak};
 
 /// A release that was sent and is not answered yet. Dropped before it is known to be done, it is
@@ -50,7 +50,7 @@ impl Core {
         let cas = {
             let state = held.state();
             // The CAS unique may be another by now, and a refusal would be noticed late.
-            if state.renewing || state.silent || held.grant.echoes {
+            if state.renewing || state.silent || held.grant.may_be_replayed {
                 return false;
             }
             state.cas
@@ -59,23 +59,23 @@ impl Core {
         let Some(mut seat) = connections.take_where(|seat| !seat.connection.has_ahead()) else {
             return false;
         };
-        if !seat.is_fresh(now.moment) {
+        if !seat.is_fresh(now.monotonic) {
             if !seat.connection.is_reusable() {
                 self.site.chronicle.disconnected();
                 return false;
             }
             // So that who comes next need not read the answer before it asks.
-            seat.answered(now.moment);
+            seat.answered(now.monotonic);
         }
         let incarnation = seat.incarnation;
         let mut checkout = Checkout::new(self, seat);
         let Ok(seat) = checkout.seat() else {
             return false;
         };
-        let mut release = held.releasing(cas, now.moment);
+        let mut release = held.releasing(cas, now.monotonic);
         let flight = seat.connection.next_flight();
         let prepared = self.site.with_view(incarnation, |view| {
-            release.prepare(view, now, flight).is_ok()
+            release.poll_transmit(view, now, flight).is_ok()
         });
         prepared == Some(true)
             && seat
@@ -88,7 +88,7 @@ impl Core {
 
     /// Reads what is still to be answered on idle connections, by `until`: what came to nothing is
     /// the keeper's then.
-    pub(super) fn settle_quiet(&self, until: Moment) {
+    pub(super) fn settle_quiet(&self, until: Instant) {
         let connections = &self.site.connections;
         while let Some(mut seat) = connections.take_where(|seat| seat.connection.has_ahead()) {
             let now = clock::moment();

@@ -5,7 +5,7 @@ use super::set_guard::{LockSetGuard, give_back, operation_timeout};
 use super::{Client, Lock};
 use crate::front::set::{Starts, check, is_answered, names, put_in_order};
 use crate::front::{Cause, Holder, LockError, clock};
-use crate::lock::{Moment, Patience};
+use crate::proto::{Instant, WaitPolicy};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -143,7 +143,7 @@ impl LockSet {
     /// As [`Lock::acquire`], with the name of the lock that it is about; also where no name, too
     /// many or one twice are given.
     pub fn acquire(&self) -> Result<LockSetGuard, LockError> {
-        match self.run(Patience::Forever)? {
+        match self.run(WaitPolicy::Forever)? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
             Err((name, holder)) => Err(self.timeout(&name, clock::moment(), holder)),
@@ -158,7 +158,7 @@ impl LockSet {
     /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`]. [`Lost`](crate::ErrorKind::Lost)
     /// where one that was taken was lost before the others were.
     pub fn try_acquire(&self) -> Result<Option<LockSetGuard>, LockError> {
-        Ok(self.run(Patience::Once)?.ok())
+        Ok(self.run(WaitPolicy::Try)?.ok())
     }
 
     /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
@@ -172,13 +172,13 @@ impl LockSet {
     /// there was no time to start over.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockSetGuard, LockError> {
         let began = clock::moment();
-        match self.run(Patience::Until(began.after(limit)))? {
+        match self.run(WaitPolicy::Until(began.after(limit)))? {
             Ok(guard) => Ok(guard),
             Err((name, holder)) => Err(self.timeout(&name, began, holder)),
         }
     }
 
-    fn timeout(&self, name: &str, began: Moment, holder: Option<Holder>) -> LockError {
+    fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
         match self.locks.first() {
             Some(lock) => lock.core().site.timeout(name, began, holder),
             // Does not happen: a set without locks was refused.
@@ -186,7 +186,7 @@ impl LockSet {
         }
     }
 
-    fn run(&self, patience: Patience) -> Result<Result<LockSetGuard, Refusal>, LockError> {
+    fn run(&self, patience: WaitPolicy) -> Result<Result<LockSetGuard, Refusal>, LockError> {
         // Before anything is sent: a set is not begun that cannot be had.
         check(&self.locks, |lock| &lock.wish)?;
         for lock in &self.locks {
@@ -209,7 +209,7 @@ impl LockSet {
     }
 
     /// Takes one lock behind the other. What was taken is given back unless it was all.
-    fn round(&self, patience: Patience) -> Result<Round, LockError> {
+    fn round(&self, patience: WaitPolicy) -> Result<Round, LockError> {
         let mut taken = Taken {
             guards: Vec::with_capacity(self.locks.len()),
             patient: true,

@@ -6,7 +6,7 @@ use super::signal::Signal;
 use super::{Core, HeldLock};
 use crate::front::set::outcome;
 use crate::front::{Held, LockError, ReleaseOutcome, SetOutcome, clock};
-use crate::lock::{LossReason, Moment, Now, Released, Together, Verify};
+use crate::proto::{Batch, Instant, LossReason, Now, ReleaseStatus, Verify};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl LockSetGuard {
         self.lost_until(clock::moment().after(limit))
     }
 
-    fn lost_until(&self, until: Moment) -> Option<(&str, LossReason)> {
+    fn lost_until(&self, until: Instant) -> Option<(&str, LossReason)> {
         self.wait_until(until, |guard, now| match guard.held().over(now) {
             Some(reason) => Ok((guard.name(), reason)),
             None => Err(guard.held().valid_until()),
@@ -172,13 +172,13 @@ impl LockSetGuard {
         }
     }
 
-    /// As [`danger`](Self::danger), for at most `limit`: `None` if all is well then.
+    /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
     #[must_use]
     pub fn danger_timeout(&self, margin: Duration, limit: Duration) -> Option<(&str, Duration)> {
         self.danger_until(margin, clock::moment().after(limit))
     }
 
-    fn danger_until(&self, margin: Duration, until: Moment) -> Option<(&str, Duration)> {
+    fn danger_until(&self, margin: Duration, until: Instant) -> Option<(&str, Duration)> {
         self.wait_until(until, |guard, now| {
             let remaining = guard.held().remaining(now);
             match remaining.checked_sub(margin).filter(|left| !left.is_zero()) {
@@ -192,8 +192,8 @@ impl LockSetGuard {
     /// finds it, or says when to look again if there is no news before.
     fn wait_until<'a, T>(
         &'a self,
-        until: Moment,
-        mut look: impl FnMut(&'a LockGuard, Moment) -> Result<T, Moment>,
+        until: Instant,
+        mut look: impl FnMut(&'a LockGuard, Instant) -> Result<T, Instant>,
     ) -> Option<T> {
         loop {
             let seen = self.changed.seen();
@@ -256,10 +256,10 @@ impl LockSetGuard {
         };
         let now = clock::now();
         for guard in &self.guards {
-            guard.held().check_held(now.moment)?;
+            guard.held().check_held(now.monotonic)?;
         }
         let looks = self.guards.iter().map(LockGuard::held);
-        let mut looks = Together::new(looks.map(|held| Verify::new(&held.keys, &held.grant)));
+        let mut looks = Batch::new(looks.map(|held| Verify::new(&held.keys, &held.grant)));
         let core = &first.shared.core;
         let driven = core.drive(&mut looks, now, Bound::Open, sleep);
         let mut silence = driven.err();
@@ -290,7 +290,7 @@ impl LockSetGuard {
 }
 
 /// An instant that does not come.
-const NEVER: Moment = Moment::from_nanos(u64::MAX);
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 /// How long an answer to any of these is waited for; nothing where there are none.
 pub(super) fn operation_timeout(guards: &[LockGuard]) -> Option<Duration> {
@@ -305,7 +305,7 @@ type Release = (Arc<str>, Result<ReleaseOutcome, LockError>);
 struct Ended {
     lock: Arc<HeldLock>,
     /// How long an answer is waited for.
-    give_up: Moment,
+    give_up: Instant,
     /// What came of its release, where that is known without asking.
     known: Option<ReleaseOutcome>,
     handed_on: bool,
@@ -326,10 +326,10 @@ fn release(guards: Vec<LockGuard>, limit: Duration) -> Vec<Release> {
     };
     let core = &shared.core;
     let now = clock::now();
-    let limit = now.moment.after(limit);
+    let limit = now.monotonic.after(limit);
     let backwards = guards.into_iter().rev();
     let ended: Vec<Ended> = backwards
-        .map(|guard| end(core, guard, limit, now.moment))
+        .map(|guard| end(core, guard, limit, now.monotonic))
         .collect();
     let mut released: Vec<Release> = core.release_together(&ended, now);
     released.reverse();
@@ -337,7 +337,7 @@ fn release(guards: Vec<LockGuard>, limit: Duration) -> Vec<Release> {
 }
 
 /// Ends a lock, and hands it on to who waits for it in this process.
-fn end(core: &Core, mut guard: LockGuard, limit: Moment, now: Moment) -> Ended {
+fn end(core: &Core, mut guard: LockGuard, limit: Instant, now: Instant) -> Ended {
     let give_up = release_until(guard.held().valid_until(), now).min(limit);
     let (over, kept) = guard.end(now);
     guard.spent = true;
@@ -366,7 +366,7 @@ impl Core {
             if one.known.is_some() || one.handed_on {
                 continue;
             }
-            let in_time = now.moment < one.give_up;
+            let in_time = now.monotonic < one.give_up;
             let settled = || self.settled_cas(&one.lock, &mut now, one.give_up);
             if let Some(cas) = in_time.then(settled).flatten() {
                 batch.push((place, cas));
@@ -376,7 +376,7 @@ impl Core {
             let one = &ended[*place];
             one.lock.held.releasing(*cas, one.give_up)
         });
-        let mut requests = Together::new(requests);
+        let mut requests = Batch::new(requests);
         let latest = ended.iter().map(|one| one.give_up).max();
         let bound = latest.map_or(Bound::Open, Bound::Deadline);
         let driven = match batch.is_empty() {
@@ -418,7 +418,7 @@ impl Core {
     fn answered(
         &self,
         held: &Held,
-        answer: Result<Released, Option<LockError>>,
+        answer: Result<ReleaseStatus, Option<LockError>>,
     ) -> Result<ReleaseOutcome, LockError> {
         let released =
             answer.map_err(|why| why.unwrap_or_else(|| self.site.given_up(true, None)))?;

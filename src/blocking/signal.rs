@@ -1,7 +1,7 @@
 //! News for threads that wait.
 
 use crate::front::clock;
-use crate::lock::Moment;
+use crate::proto::Instant;
 use core::fmt;
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -71,7 +71,7 @@ impl Signal {
 
     /// Waits until the signal has been given after `seen`, or until `until`, or less: the caller
     /// looks anew and waits again.
-    pub(super) fn wait(&self, seen: u64, until: Moment) {
+    pub(super) fn wait(&self, seen: u64, until: Instant) {
         let mut state = self.state();
         if state.given != seen {
             return;
@@ -105,7 +105,7 @@ mod tests {
         let seen = signal.seen();
         signal.give();
         let began = clock::moment();
-        signal.wait(seen, Moment::from_nanos(u64::MAX));
+        signal.wait(seen, Instant::from_nanos(u64::MAX));
         signal.wait(signal.seen(), began);
         assert!(clock::moment().since(began) < LONG);
     }
@@ -118,7 +118,7 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while signal.seen() == seen {
-                        signal.wait(seen, Moment::from_nanos(u64::MAX));
+                        signal.wait(seen, Instant::from_nanos(u64::MAX));
                     }
                 });
             }

@@ -3,7 +3,9 @@
 use super::drive::Bound;
 use super::{Core, HeldLock};
 use crate::front::{Asked, Cause, Leave, LockError, News, Place, Standing, clock};
-use crate::lock::{Acquired, LockKeys, Moment, Now, Patience, Pause, Refusal, Step};
+use crate::proto::{
+    AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
+};
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
@@ -79,19 +81,19 @@ impl Core {
         asked: &Asked<'_, super::connections::Connections, HeldLock>,
         acquiring: &mut Acquiring<'_, C>,
         waiting: &mut Waiting<'_>,
-        patience: Patience,
+        patience: WaitPolicy,
         mut now: Now,
-    ) -> Result<Acquired, LockError> {
-        let nobody = Acquired::Refused(Refusal {
+    ) -> Result<AcquireOutcome, LockError> {
+        let nobody = AcquireOutcome::Contended(Contended {
             holder: None,
-            left: None,
+            free_in: None,
         });
         let (mut bound, ends) = match patience {
-            Patience::Until(end) => (Bound::Patience(end), Some(end)),
-            Patience::Once | Patience::Forever => (Bound::Open, None),
+            WaitPolicy::Until(end) => (Bound::Patience(end), Some(end)),
+            WaitPolicy::Try | WaitPolicy::Forever => (Bound::Open, None),
         };
         if self.queues.has_line(asked.keys) {
-            if patience == Patience::Once {
+            if patience == WaitPolicy::Try {
                 return Ok(nobody);
             }
             // Who is counted among those who wait has its place.
@@ -103,11 +105,11 @@ impl Core {
         loop {
             if pause.is_some() || waiting.place.is_some() {
                 let turn = self.turn(waiting, acquiring, pause, ends).await?;
-                if turn == Turn::TooLate && !acquiring.acquire.look_last() {
+                if turn == Turn::TooLate && !acquiring.acquire.probe_only() {
                     return Ok(nobody);
                 }
                 now = clock::now();
-                bound.resume(now.moment);
+                bound.resume(now.monotonic);
             }
             let step = self
                 .step(
@@ -124,13 +126,13 @@ impl Core {
                 self.done.notify_waiters();
             }
             match step {
-                Ok(Step::Send) => {
+                Ok(Action::Transmit) => {
                     pause = None;
                     now = clock::now();
                 }
-                Ok(Step::Pause { until, why }) => {
+                Ok(Action::Sleep { until, why }) => {
                     self.site.note_pause(why, until.since(clock::moment()));
-                    if why == Pause::Held {
+                    if why == SleepReason::Contended {
                         waiting.join();
                         let free_by = acquiring.acquire.free_by();
                         acquiring.account.waits_for_holder(free_by);
@@ -138,13 +140,13 @@ impl Core {
                     acquiring.account.waits();
                     pause = Some(until);
                 }
-                Ok(Step::Done(acquired)) => {
-                    if matches!(acquired, Acquired::Failed(_)) {
+                Ok(Action::Done(acquired)) => {
+                    if matches!(acquired, AcquireOutcome::Failed(_)) {
                         waiting.leave(Leave::Failed);
                     }
                     return Ok(acquired);
                 }
-                Ok(Step::GiveUp { unknown }) => {
+                Ok(Action::Fail { unknown }) => {
                     waiting.leave(Leave::Failed);
                     return Err(self.site.given_up(unknown, failure));
                 }
@@ -162,8 +164,8 @@ impl Core {
         &self,
         waiting: &Waiting<'_>,
         acquiring: &mut Acquiring<'_, C>,
-        mut pause: Option<Moment>,
-        ends: Option<Moment>,
+        mut pause: Option<Instant>,
+        ends: Option<Instant>,
     ) -> Result<Turn, LockError> {
         loop {
             let mut closed = pin!(self.closed.notified());

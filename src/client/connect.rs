@@ -6,7 +6,7 @@ use super::{Client, Core, Lock, Shared, keeper};
 use crate::front::{
     Builder, Cause, Clear, ConnectionCount, Holder, LockError, Queues, Site, Stats, clock,
 };
-use crate::lock::Inspect;
+use crate::proto::Inspect;
 use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::string::{String, ToString};

@@ -2,10 +2,10 @@
 
 use super::Core;
 use crate::front::{Clear, Comparison, Plan, Seat, Unconnected, clock};
-use crate::lock::{Failure, LockKeys, Moment, ServerView};
 use crate::net::shared::{SharedConnection, Subject};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
+use crate::proto::{Instant, LockKeys, ServerError, ServerState};
 use crate::wire::Limits;
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
@@ -19,7 +19,7 @@ use std::vec::Vec;
 pub(super) type SharedSeat = Seat<SharedConnection<Stream>>;
 
 /// A connection on which the handshake was made, and what that has found.
-type Greeted = (SharedConnection<Stream>, ServerView);
+type Greeted = (SharedConnection<Stream>, ServerState);
 
 /// How long nobody tries to connect after the first failure, at least. Doubles with each one.
 const FIRST_REST: Duration = Duration::from_millis(10);
@@ -49,7 +49,7 @@ pub(super) struct Place {
 struct Rest {
     failures: u32,
     /// Until when, and why.
-    pause: Option<(Moment, Unconnected)>,
+    pause: Option<(Instant, Unconnected)>,
 }
 
 impl Connections {
@@ -148,7 +148,7 @@ impl Place {
 
 impl Rest {
     /// The error of who comes too soon after a failure.
-    fn check(&self, now: Moment) -> Result<(), Unconnected> {
+    fn check(&self, now: Instant) -> Result<(), Unconnected> {
         match &self.pause {
             Some((until, why)) if now < *until => Err(why.again()),
             _ => Ok(()),
@@ -156,7 +156,7 @@ impl Rest {
     }
 
     /// Connecting failed. Many clients of one server must not come back at the same instant.
-    fn begin(&mut self, now: Moment, why: &Unconnected, random: u64) {
+    fn begin(&mut self, now: Instant, why: &Unconnected, random: u64) {
         let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10));
         let rest = rest.min(LONGEST_REST);
         self.failures += 1;
@@ -175,7 +175,7 @@ impl Core {
     pub(super) async fn connect(
         &self,
         place: &Place,
-        until: Option<Moment>,
+        until: Option<Instant>,
     ) -> Result<Arc<SharedSeat>, Unconnected> {
         let usable = |place: &Place| {
             place.get().filter(|seat| {
@@ -212,7 +212,7 @@ impl Core {
 
     /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
     /// server.
-    pub(super) async fn open(&self, until: Option<Moment>) -> Result<SharedSeat, Unconnected> {
+    pub(super) async fn open(&self, until: Option<Instant>) -> Result<SharedSeat, Unconnected> {
         let settings = &self.site.settings;
         let began = clock::moment();
         let limit = settings.connect_timeout;
@@ -224,7 +224,7 @@ impl Core {
             let patience = settings.operation_timeout;
             let greeted = self.greet(&usable, limit, patience, until).await;
             let known = match &greeted {
-                Ok((_, view)) => !self.site.was_restarted(view.incarnation),
+                Ok((_, view)) => !self.site.was_restarted(view.instance),
                 Err(_) => false,
             };
             if known || found.len() < 2 {
@@ -241,7 +241,7 @@ impl Core {
         };
         // A server that is restarted between two answers is asked once more.
         let mut compared = self.compare(&all, &found, limit, until).await;
-        if let Err(Unconnected::Unsuitable(Failure::SeveralServers(_))) = compared {
+        if let Err(Unconnected::Unsuitable(ServerError::SeveralServers(_))) = compared {
             compared = self.compare(&all, &found, limit, until).await;
         }
         let ((connection, view), mut answered) = compared?;
@@ -257,7 +257,7 @@ impl Core {
         all: &[SocketAddr],
         found: &[SocketAddr],
         limit: Duration,
-        until: Option<Moment>,
+        until: Option<Instant>,
     ) -> Result<(Greeted, Vec<SocketAddr>), Unconnected> {
         let settings = &self.site.settings;
         let now = clock::moment();
@@ -276,7 +276,7 @@ impl Core {
             let address = core::slice::from_ref(address);
             match self.greet(address, share, patience, until).await {
                 Ok((connection, view)) => {
-                    comparison.add(address[0], view.incarnation);
+                    comparison.add(address[0], view.instance);
                     if first.is_none() && found.contains(&address[0]) {
                         first = Some((connection, view));
                     }
@@ -300,7 +300,7 @@ impl Core {
         addresses: &[SocketAddr],
         limit: Duration,
         patience: Duration,
-        until: Option<Moment>,
+        until: Option<Instant>,
     ) -> Result<Greeted, Unconnected> {
         let settings = &self.site.settings;
         let limit = self.within(limit, until, clock::moment())?;
@@ -311,7 +311,7 @@ impl Core {
         let mut handshake = settings.handshake(self.site.nonces.draw(clock::moment()));
         loop {
             let now = clock::now();
-            let limit = self.within(patience, until, now.moment)?;
+            let limit = self.within(patience, until, now.monotonic)?;
             let begun = connection.begin(false, limit, |flight, _| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
@@ -319,7 +319,7 @@ impl Core {
             let begun = begun.await;
             let Ok(flight) = begun.map_err(|error| Unconnected::greeting(&handshake, error))?;
             let answer = flight.replies(Some(limit), |replies| {
-                handshake.interpret(replies, now.moment, clock::moment())
+                handshake.interpret(replies, now.monotonic, clock::moment())
             });
             let answer = answer.await;
             let answer = answer.map_err(|error| Unconnected::greeting(&handshake, error))?;
@@ -332,9 +332,9 @@ impl Core {
     }
 
     /// A connection that is to be used, and what its handshake has found.
-    fn seated(&self, connection: SharedConnection<Stream>, view: ServerView) -> SharedSeat {
+    fn seated(&self, connection: SharedConnection<Stream>, view: ServerState) -> SharedSeat {
         self.site.chronicle.connected();
-        let incarnation = view.incarnation;
+        let incarnation = view.instance;
         for lock in self.site.learn(view) {
             self.freed(&lock);
             lock.changed.notify_waiters();
@@ -351,7 +351,7 @@ mod tests {
     fn a_server_that_is_down_is_left_alone_for_a_moment_and_no_longer() {
         let error = Unconnected::Net(NetError::unsent(NetCause::Closed));
         let mut rest = Rest::default();
-        let mut now = Moment::from_nanos(5_000_000_000);
+        let mut now = Instant::from_nanos(5_000_000_000);
         assert!(rest.check(now).is_ok());
         let mut longest = Duration::ZERO;
         for random in 0..20 {
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn requests_about_one_lock_keep_to_one_connection() {
-        let namespace = crate::lock::Namespace::new("test:").expect("a plain prefix");
+        let namespace = crate::proto::Namespace::new("test:").expect("a plain prefix");
         let connections = Connections::new(4);
         let mut used = std::collections::BTreeSet::new();
         for name in 0..100u8 {

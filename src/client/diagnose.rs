@@ -5,9 +5,9 @@ use super::connect::{COUNT, runtime};
 use super::drive::Bound;
 use crate::front::{Builder, Cause, Diagnosis, LockError, Peer, Settings, Unconnected};
 use crate::front::{clock, surveyed, to_compare};
-use crate::lock::{EnableTemporaryLru, Survey, Surveyor, TemporaryLru};
 use crate::net::shared::SharedConnection;
 use crate::net::stream::Stream;
+use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
 use crate::wire::Limits;
 use core::convert::Infallible;
 use core::net::SocketAddr;
@@ -101,8 +101,8 @@ async fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
 async fn survey(
     settings: &Settings,
     found: &[SocketAddr],
-    mut surveyor: Surveyor<'_>,
-) -> Result<(Survey, SharedConnection<Stream>), Unconnected> {
+    mut surveyor: ServerProbe<'_>,
+) -> Result<(ServerReport, SharedConnection<Stream>), Unconnected> {
     let limit = settings.connect_timeout;
     let stream = Stream::dial(&settings.address, found, &settings.dialing, limit)
         .await

@@ -3,10 +3,12 @@
 use super::Core;
 use super::connections::SharedSeat;
 use crate::front::{Cause, LockError, Unconnected, clock, within};
-use crate::lock::{Failure, Interruption, LockKeys, Moment, Now, Operation, ServerView, Step};
 use crate::net::shared::InFlight;
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
+use crate::proto::{
+    Action, FlightError, Instant, LockKeys, Now, Operation, ServerError, ServerState,
+};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -19,22 +21,22 @@ pub(super) enum Bound {
     /// As long as it likes.
     Open,
     /// The caller's patience ends then; what is begun before may end an operation timeout later.
-    Patience(Moment),
+    Patience(Instant),
     /// The caller's patience was over when the last pause was, which a busy machine may do late: from
     /// then on the same is left as at its end.
-    Over(Moment),
+    Over(Instant),
 }
 
 impl Bound {
     /// A pause is over, maybe behind the end of the caller's patience.
-    pub(super) fn resume(&mut self, now: Moment) {
+    pub(super) fn resume(&mut self, now: Instant) {
         match *self {
             Self::Patience(until) if until < now => *self = Self::Over(now),
             _ => {}
         }
     }
 
-    const fn until(self) -> Option<Moment> {
+    const fn until(self) -> Option<Instant> {
         match self {
             Self::Patience(until) | Self::Over(until) => Some(until),
             Self::Open => None,
@@ -51,41 +53,41 @@ pub(super) trait Exchange {
 
     fn prepare(
         &mut self,
-        view: &ServerView,
+        view: &ServerState,
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), Self::Spared>;
 
     fn interpret(
         &mut self,
-        view: &mut ServerView,
+        view: &mut ServerState,
         replies: &mut Replies<'_>,
-        sent: Moment,
-        received: Moment,
+        sent: Instant,
+        received: Instant,
     ) -> Result<Self::Answer, DecodeError>;
 }
 
 impl<O: Operation> Exchange for O {
     type Spared = O::Outcome;
-    type Answer = Step<O::Outcome>;
+    type Answer = Action<O::Outcome>;
 
     fn prepare(
         &mut self,
-        view: &ServerView,
+        view: &ServerState,
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), O::Outcome> {
-        Operation::prepare(self, view, now, flight)
+        Operation::poll_transmit(self, view, now, flight)
     }
 
     fn interpret(
         &mut self,
-        view: &mut ServerView,
+        view: &mut ServerState,
         replies: &mut Replies<'_>,
-        sent: Moment,
-        received: Moment,
-    ) -> Result<Step<O::Outcome>, DecodeError> {
-        Operation::interpret(self, view, replies, sent, received)
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Action<O::Outcome>, DecodeError> {
+        Operation::handle_replies(self, view, replies, sent, received)
     }
 }
 
@@ -109,15 +111,15 @@ impl Core {
         let mut failure = None;
         loop {
             match self.step(operation, keys, now, bound, &mut failure).await? {
-                Step::Send => {}
-                Step::Pause { until, why } => {
+                Action::Transmit => {}
+                Action::Sleep { until, why } => {
                     let length = until.since(clock::moment());
                     self.site.note_pause(why, length);
                     sleep(length).await;
                     bound.resume(clock::moment());
                 }
-                Step::Done(outcome) => return Ok(outcome),
-                Step::GiveUp { unknown } => return Err(self.site.given_up(unknown, failure)),
+                Action::Done(outcome) => return Ok(outcome),
+                Action::Fail { unknown } => return Err(self.site.given_up(unknown, failure)),
             }
             now = clock::now();
         }
@@ -135,27 +137,27 @@ impl Core {
         now: Now,
         bound: Bound,
         failure: &mut Option<NetError>,
-    ) -> Result<Step<O::Outcome>, LockError> {
+    ) -> Result<Action<O::Outcome>, LockError> {
         self.site.check_process()?;
         let most = self.site.settings.operation_timeout;
         let exchanged = self.exchange(operation, keys, now, bound.until(), most);
         match exchanged.await {
             Ok(Ok(step)) => Ok(step),
-            Ok(Err(outcome)) => Ok(Step::Done(outcome)),
+            Ok(Err(outcome)) => Ok(Action::Done(outcome)),
             // In the second in which a delayed flush takes effect.
-            Err(Unconnected::Unsuitable(Failure::ForgottenAtOnce)) => {
-                Ok(operation.interrupted(Interruption::NotSent, clock::now()))
+            Err(Unconnected::Unsuitable(ServerError::DropsItems)) => {
+                Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
             }
             Err(Unconnected::Unsuitable(failure)) => Err(self.site.error(Cause::Server(failure))),
             Err(Unconnected::Net(error)) => {
                 self.site.chronicle.no_answer(&error);
                 let how = if error.sent {
-                    Interruption::Unanswered
+                    FlightError::NoReply
                 } else {
-                    Interruption::NotSent
+                    FlightError::NotSent
                 };
                 *failure = Some(error);
-                Ok(operation.interrupted(how, clock::now()))
+                Ok(operation.handle_failure(how, clock::now()))
             }
         }
     }
@@ -167,7 +169,7 @@ impl Core {
         exchange: &mut X,
         keys: Option<&LockKeys>,
         mut now: Now,
-        until: Option<Moment>,
+        until: Option<Instant>,
         most: Duration,
     ) -> Exchanged<X> {
         let place = self.site.connections.place(keys);
@@ -182,7 +184,7 @@ impl Core {
                     seat
                 }
             };
-            let limit = self.within(most, until, now.moment)?;
+            let limit = self.within(most, until, now.monotonic)?;
             let begun = self.begin(&seat, exchange, &mut now, limit).await;
             let flight = match begun {
                 Ok(Ok(flight)) => flight,
@@ -197,7 +199,7 @@ impl Core {
                 most,
                 until,
                 self.site.settings.operation_timeout,
-                now.moment,
+                now.monotonic,
             );
             // The keeper sees to the usual limit. Looked at behind the begin: what the keeper leaves
             // under way when it goes, it ends.
@@ -208,7 +210,7 @@ impl Core {
                 let received = clock::moment();
                 seat.answered(received);
                 let interpreted = self.site.with_view(seat.incarnation, |view| {
-                    exchange.interpret(view, replies, now.moment, received)
+                    exchange.interpret(view, replies, now.monotonic, received)
                 });
                 interpreted.transpose()
             });
@@ -225,8 +227,8 @@ impl Core {
     pub(super) fn within(
         &self,
         limit: Duration,
-        until: Option<Moment>,
-        now: Moment,
+        until: Option<Instant>,
+        now: Instant,
     ) -> Result<Duration, Unconnected> {
         let left = within(limit, until, self.site.settings.operation_timeout, now);
         match left.is_zero() {
@@ -244,7 +246,7 @@ impl Core {
         now: &mut Now,
         limit: Duration,
     ) -> Result<Result<InFlight<'a, Stream>, Option<X::Spared>>, NetError> {
-        let look = !seat.is_fresh(now.moment);
+        let look = !seat.is_fresh(now.monotonic);
         let begun = seat.connection.begin(look, limit, |flight, waited| {
             if waited {
                 // Nothing is to count from before there was room.

@@ -4,8 +4,8 @@ use super::drive::Bound;
 use super::lock::wait_for_release_until;
 use super::{HeldLock, Shared};
 use crate::front::{End, HandedOn, Job, LockError, ReleaseOutcome, clock, spanned};
-use crate::lock::{LossReason, Moment, Now, Operation};
 use crate::net::shared::Subject;
+use crate::proto::{Instant, LossReason, Now, Operation};
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -208,15 +208,15 @@ impl LockGuard {
     pub async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
         let now = clock::now();
         let valid_until = self.lock.held.valid_until();
-        if let Some(reason) = self.end(now.moment) {
+        if let Some(reason) = self.end(now.monotonic) {
             self.spent = true;
             self.shared.core.freed(&self.lock);
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
         let core = &self.shared.core;
         let operation_timeout = core.site.settings.operation_timeout;
-        let give_up = wait_for_release_until(valid_until, operation_timeout, now.moment);
-        if core.hand_on(&self.lock, now.moment) {
+        let give_up = wait_for_release_until(valid_until, operation_timeout, now.monotonic);
+        if core.hand_on(&self.lock, now.monotonic) {
             // From here on it is the business of who inherits it.
             self.spent = true;
             return core.handed_on(&self.lock, give_up).await;
@@ -242,12 +242,12 @@ impl LockGuard {
     pub fn release_quietly(mut self) {
         let now = clock::now();
         self.spent = true;
-        if self.end(now.moment).is_some() {
+        if self.end(now.monotonic).is_some() {
             self.shared.core.freed(&self.lock);
             return;
         }
         let core = &self.shared.core;
-        if core.hand_on(&self.lock, now.moment) {
+        if core.hand_on(&self.lock, now.monotonic) {
             return;
         }
         match core.release_quietly(&self.lock, now) {
@@ -266,7 +266,7 @@ impl LockGuard {
     }
 
     /// Stops the keeping. The reason if the lock was over before.
-    pub(super) fn end(&self, now: Moment) -> Option<LossReason> {
+    pub(super) fn end(&self, now: Instant) -> Option<LossReason> {
         let over = self.lock.held.give_up(now);
         let core = &self.shared.core;
         let (_, owed) = core.site.unkeep(self.index, &self.lock);
@@ -336,7 +336,7 @@ impl super::Core {
         let held = &lock.held;
         let cas = {
             let state = held.state();
-            if state.renewing || held.grant.echoes {
+            if state.renewing || held.grant.may_be_replayed {
                 return Err(Arc::clone(lock));
             }
             state.cas
@@ -345,12 +345,12 @@ impl super::Core {
         let Some(seat) = place.get() else {
             return Err(Arc::clone(lock));
         };
-        let mut release = held.releasing(cas, now.moment);
+        let mut release = held.releasing(cas, now.monotonic);
         let begun = seat
             .connection
             .begin_quiet(Arc::clone(lock) as Subject, |flight| {
                 let prepared = self.site.with_view(seat.incarnation, |view| {
-                    release.prepare(view, now, flight).is_ok()
+                    release.poll_transmit(view, now, flight).is_ok()
                 });
                 prepared == Some(true)
             });
@@ -359,7 +359,7 @@ impl super::Core {
 
     /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
     /// this returns `false`, it is to be released.
-    fn hand_on(&self, lock: &Arc<HeldLock>, now: Moment) -> bool {
+    fn hand_on(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
         let registry = &self.site.registry;
         if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
             return false;
@@ -376,7 +376,7 @@ impl super::Core {
     async fn handed_on(
         &self,
         lock: &HeldLock,
-        give_up: Moment,
+        give_up: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
         loop {
             let mut changed = pin!(lock.changed.notified());
@@ -403,7 +403,7 @@ impl super::Core {
         &self,
         lock: &HeldLock,
         mut now: Now,
-        give_up: Moment,
+        give_up: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
         let held = &lock.held;
         let cas = loop {

@@ -4,7 +4,7 @@ use super::drive::Bound;
 use super::guard::STRETCH;
 use super::{Client, HeldLock, LockGuard};
 use crate::front::{Cause, End, Holder, Kept, LockError, clock};
-use crate::lock::{LockParts, Renew, Verify};
+use crate::proto::{LockTicket, Renew, Verify};
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::Poll;
@@ -30,7 +30,7 @@ async fn news(mut changed: Pin<&mut Notified<'_>>, length: Duration) {
 
 impl LockGuard {
     /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
-    /// any more, until [`from_parts`](Self::from_parts) makes a guard of it again.
+    /// any more, until [`attach`](Self::attach) makes a guard of it again.
     ///
     /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
     /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
@@ -39,9 +39,9 @@ impl LockGuard {
     /// The parts are a capability: whoever has them can release the lock. Limits that were set with
     /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) are the handle's, and do not
     /// go along. Of a lock that was lost before they are worth nothing, also where its record
-    /// still stands: they say so, and `from_parts` refuses them.
+    /// still stands: they say so, and `attach` refuses them.
     #[must_use = "without them, the lock can only run out"]
-    pub fn into_parts(mut self) -> LockParts {
+    pub fn into_parts(mut self) -> LockTicket {
         self.spent = true;
         let lost = self.end(clock::moment());
         self.lock.held.tell(End::TakenApart);
@@ -64,11 +64,11 @@ impl LockGuard {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the lock as it is, at most renewed once.
-    pub async fn from_parts(client: &Client, parts: &LockParts) -> Result<Self, LockError> {
+    pub async fn from_parts(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
         let core = client.core();
         let keys = core.site.check_parts(parts)?;
         let now = clock::now();
-        let grant = parts.grant(now.moment);
+        let grant = parts.grant(now.monotonic);
         let namespace = &core.site.settings.namespace;
         let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
         let driven = core.drive(&mut renew, Some(&keys), now, Bound::Open);
@@ -80,7 +80,7 @@ impl LockGuard {
             changed: Notify::new(),
             held,
         };
-        let due = lock.held.due(lock.held.grant.sent);
+        let due = lock.held.due(lock.held.grant.sent_at);
         match core.site.registry.insert(lock, due) {
             Ok(Kept { lock, index, wake }) => {
                 core.site.chronicle.taken_up(&lock.held);
@@ -110,7 +110,7 @@ impl LockGuard {
     /// it is held: what its own record says. Asks nobody.
     ///
     /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
-    /// [without a record](crate::Lock::lean) says nothing about its holder.
+    /// [without a record](crate::Lock::without_record) says nothing about its holder.
     #[must_use]
     pub fn holder(&self) -> Holder {
         let core = &self.shared.core;
@@ -202,7 +202,7 @@ impl LockGuard {
     pub async fn verify(&self) -> Result<(), LockError> {
         let held = &self.lock.held;
         let now = clock::now();
-        held.check_held(now.moment)?;
+        held.check_held(now.monotonic)?;
         let core = &self.shared.core;
         let mut verify = Verify::new(&held.keys, &held.grant);
         let driven = core.drive(&mut verify, Some(&held.keys), now, Bound::Open);

@@ -4,8 +4,8 @@ use super::drive::{Bound, Exchange};
 use super::lock::release_until;
 use super::{Core, HeldLock};
 use crate::front::{Batch, Calibration, HandedOn, Job, Renewals, Task, clock};
-use crate::lock::{Moment, Now, ReadClock, Release, ServerView};
 use crate::net::shared::{LOOKS, Subject};
+use crate::proto::{Instant, Now, Release, SampleClock, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -103,7 +103,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
     match job {
         Job::Release(lock) => {
             let now = clock::now();
-            let give_up = release_until(lock.held.gone_by(now.moment), now.moment);
+            let give_up = release_until(lock.held.gone_by(now.monotonic), now.monotonic);
             match core.release(&lock, now, give_up).await {
                 Ok(outcome) => {
                     lock.held.settle(HandedOn::Settled(outcome));
@@ -120,7 +120,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
             keys,
             leftover,
         } => {
-            let mut release = Release::of_leftover(&keys, &leftover, leftover.moot_after);
+            let mut release = Release::for_orphan(&keys, &leftover, leftover.expires_at);
             let outcome = core
                 .drive(&mut release, Some(&keys), clock::now(), Bound::Open)
                 .await;
@@ -134,7 +134,7 @@ async fn do_job(core: Arc<Core>, job: Job<HeldLock>) {
 
 async fn calibrate(core: Arc<Core>) {
     let settings = &core.site.settings;
-    let mut reading = ReadClock::new(&settings.namespace, settings.max_lease);
+    let mut reading = SampleClock::new(&settings.namespace, settings.max_lease);
     let read = core.drive(&mut reading, None, clock::now(), Bound::Open);
     if let Ok(Ok(())) = read.await {
         core.site.correct_deadlines(clock::moment());
@@ -152,7 +152,7 @@ async fn renew(core: Arc<Core>, batch: Batch<HeldLock>) {
     let limit = Renewals::limit(&batch, core.site.settings.operation_timeout);
     while !renewals.is_over() {
         let now = clock::now();
-        let until = now.moment.after(limit);
+        let until = now.monotonic.after(limit);
         let exchanged = core.exchange(&mut renewals, None, now, Some(until), limit);
         match exchanged.await {
             Ok(Ok(())) => {}
@@ -179,17 +179,17 @@ impl Exchange for Renewals<'_> {
     type Spared = ();
     type Answer = ();
 
-    fn prepare(&mut self, view: &ServerView, now: Now, flight: &mut Flight) -> Result<(), ()> {
+    fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) -> Result<(), ()> {
         self.prepare(view, now, flight);
         if flight.is_empty() { Err(()) } else { Ok(()) }
     }
 
     fn interpret(
         &mut self,
-        view: &mut ServerView,
+        view: &mut ServerState,
         replies: &mut Replies<'_>,
-        sent: Moment,
-        received: Moment,
+        sent: Instant,
+        received: Instant,
     ) -> Result<(), DecodeError> {
         self.interpret(view, replies, sent, received)
     }
@@ -210,7 +210,7 @@ struct Watch {
     /// Between two looks.
     period: Duration,
     /// When to look next; `None` when nothing is watched.
-    next: Option<Moment>,
+    next: Option<Instant>,
 }
 
 impl Watch {
@@ -223,7 +223,7 @@ impl Watch {
     }
 
     /// Looks if it is time to. Returns when the next look is due.
-    fn look(&mut self, core: &Core, now: Moment) -> Option<Moment> {
+    fn look(&mut self, core: &Core, now: Instant) -> Option<Instant> {
         let due = match self.next {
             Some(next) => next <= now,
             None => core.watch.load(Ordering::Relaxed),

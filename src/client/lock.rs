@@ -4,7 +4,7 @@ use super::acquire::Waiting;
 use super::guard::LockGuard;
 use super::{Core, HeldLock, Shared};
 use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock, spanned};
-use crate::lock::{Grant, Lease, LockKeys, LossReason, Moment, Now, Patience};
+use crate::proto::{Grant, Instant, Lease, LockKeys, LossReason, Now, WaitPolicy};
 use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
@@ -113,7 +113,7 @@ impl Lock {
     /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
     /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
     ///
-    /// At most 30 days, and not together with [`lean`](Self::lean): either is refused by whatever
+    /// At most 30 days, and not together with [`lean`](Self::without_record): either is refused by whatever
     /// would acquire. A release needs a little memory of the server for it, and fails where there is
     /// none (`-M`).
     #[must_use]
@@ -178,7 +178,7 @@ impl Lock {
     /// Safe to drop at any time. If the lock was being acquired at that moment, the keeper gives
     /// it back; at worst it stays taken until its lease ends.
     pub async fn acquire(&self) -> Result<LockGuard, LockError> {
-        match self.run(Patience::Forever, clock::now()).await? {
+        match self.run(WaitPolicy::Forever, clock::now()).await? {
             Ok(guard) => Ok(guard),
             Err(_) => Err(LockError::new(Cause::Timeout {
                 waited: Duration::ZERO,
@@ -198,7 +198,7 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(Patience::Once, clock::now()).await?.ok())
+        Ok(self.run(WaitPolicy::Try, clock::now()).await?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
@@ -213,22 +213,22 @@ impl Lock {
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
         let now = clock::now();
-        let patience = Patience::Until(now.moment.after(limit));
+        let patience = WaitPolicy::Until(now.monotonic.after(limit));
         match self.run(patience, now).await? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), now.moment, holder)),
+            Err(holder) => Err(self.core().site.timeout(self.name(), now.monotonic, holder)),
         }
     }
 
     pub(super) async fn run(
         &self,
-        patience: Patience,
+        patience: WaitPolicy,
         now: Now,
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
         let asked = self.wish.check(&core.site)?;
         let mut waiting = Waiting::new(core, asked.keys, asked.inherits());
-        let mut acquiring = asked.begin(patience, now.moment, || core.wake.notify_one());
+        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.notify_one());
         let span = core.site.chronicle.acquire_span(self.name());
         let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
         let acquired = spanned(&span, pin!(acquired)).await;
@@ -256,7 +256,7 @@ impl Lock {
     ) -> Result<LockGuard, LockError> {
         let core = self.core();
         let held = self.wish.hold(keys, lease, grant, &core.site.chronicle);
-        let due = held.due(held.grant.sent);
+        let due = held.due(held.grant.sent_at);
         let lock = HeldLock {
             held,
             changed: Notify::new(),
@@ -291,16 +291,16 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The instant at which a release that finds no answer is given up: the end of the lease, after
 /// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Moment, now: Moment) -> Moment {
+pub(super) fn release_until(valid_until: Instant, now: Instant) -> Instant {
     valid_until.max(now.after(Duration::from_millis(100)))
 }
 
 /// The same for a caller who waits for it.
 pub(super) fn wait_for_release_until(
-    valid_until: Moment,
+    valid_until: Instant,
     operation_timeout: Duration,
-    now: Moment,
-) -> Moment {
+    now: Instant,
+) -> Instant {
     let limit = RELEASE_LIMIT.max(operation_timeout);
     release_until(valid_until, now).min(now.after(limit))
 }

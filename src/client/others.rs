@@ -5,8 +5,8 @@ use super::{Client, Core};
 use crate::front::{
     BreakOutcome, Cause, Holder, Listing, LockError, MAX_LISTED, Unconnected, clock,
 };
-use crate::lock::{AwaitFree, InspectAll, Patience, Search, Searched};
 use crate::net::dump::dump;
+use crate::proto::{AwaitFree, InspectPage, ListLocks, ListStep, WaitPolicy};
 use crate::wire::Flight;
 use core::future::poll_fn;
 use core::pin::pin;
@@ -39,7 +39,7 @@ impl Client {
     pub async fn list(&self, start: impl AsRef<str>) -> Result<Listing, LockError> {
         let core = self.core();
         let namespace = &core.site.settings.namespace;
-        let mut search = Search::new(namespace, start.as_ref(), MAX_LISTED);
+        let mut search = ListLocks::new(namespace, start.as_ref(), MAX_LISTED);
         core.search(&mut search).await?;
         let mut listing = Listing::new();
         loop {
@@ -47,7 +47,7 @@ impl Client {
             if batch.keys.is_empty() {
                 return Ok(listing.finish(search.is_complete()));
             }
-            let mut looks = InspectAll::new(&batch.keys);
+            let mut looks = InspectPage::new(&batch.keys);
             let seen = core
                 .drive(&mut looks, None, clock::now(), Bound::Open)
                 .await?;
@@ -80,7 +80,7 @@ impl Client {
         let core = self.core();
         let keys = core.site.keys(name)?;
         let now = clock::now();
-        let mut breaking = core.site.begin_break(&keys, holder, now.moment);
+        let mut breaking = core.site.begin_break(&keys, holder, now.monotonic);
         let driven = core.drive(&mut breaking, Some(&keys), now, Bound::Open);
         let broken = driven.await.map_err(about)?;
         core.site.broken(broken).map_err(about)
@@ -113,12 +113,12 @@ impl Client {
         let site = &core.site;
         let keys = site.keys(name)?;
         let now = clock::now();
-        let (patience, bound) = match limit.map(|limit| now.moment.after(limit)) {
-            Some(end) => (Patience::Until(end), Bound::Patience(end)),
-            None => (Patience::Forever, Bound::Open),
+        let (patience, bound) = match limit.map(|limit| now.monotonic.after(limit)) {
+            Some(end) => (WaitPolicy::Until(end), Bound::Patience(end)),
+            None => (WaitPolicy::Forever, Bound::Open),
         };
         let tolerance = site.tolerance(site.settings.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.moment));
+        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.monotonic));
         let driven = core.drive(&mut wait, Some(&keys), now, bound);
         let seen = core.unless_closed(driven).await.map_err(about)?;
         site.inspected(seen).map_err(about)
@@ -145,7 +145,7 @@ impl Core {
     }
 
     /// Goes through all items of the server.
-    async fn search(&self, search: &mut Search<'_>) -> Result<(), LockError> {
+    async fn search(&self, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let failed = |why| self.site.unconnected(why);
         let seat = self.open(None).await.map_err(failed)?;
         // A dump may be refused behind other requests, and holds up those behind it.
@@ -157,9 +157,9 @@ impl Core {
             search.prepare(&mut flight);
             let over = dump(&mut stream, flight.bytes(), limit, |line| search.take(line)).await;
             match over.map_err(|error| failed(Unconnected::Net(error)))? {
-                Searched::Done => return Ok(()),
-                Searched::Again { after } => sleep(after).await,
-                Searched::Failed(failure) => return Err(self.site.error(Cause::Server(failure))),
+                ListStep::Done => return Ok(()),
+                ListStep::Retry { after } => sleep(after).await,
+                ListStep::Failed(failure) => return Err(self.site.error(Cause::Server(failure))),
             }
         }
     }

@@ -5,7 +5,7 @@ use super::set_guard::{LockSetGuard, first, release};
 use super::{Client, Lock};
 use crate::front::set::{Starts, check, is_answered, names, put_in_order};
 use crate::front::{Cause, Holder, LockError, clock};
-use crate::lock::{Moment, Patience};
+use crate::proto::{Instant, WaitPolicy};
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -150,7 +150,7 @@ impl LockSet {
     /// Safe to drop at any time: what was taken is given back by the keeper, as by
     /// [`Lock::acquire`].
     pub async fn acquire(&self) -> Result<LockSetGuard, LockError> {
-        match self.run(Patience::Forever).await? {
+        match self.run(WaitPolicy::Forever).await? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
             Err((name, holder)) => Err(self.timeout(&name, clock::moment(), holder)),
@@ -168,7 +168,7 @@ impl LockSet {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<LockSetGuard>, LockError> {
-        Ok(self.run(Patience::Once).await?.ok())
+        Ok(self.run(WaitPolicy::Try).await?.ok())
     }
 
     /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
@@ -185,13 +185,13 @@ impl LockSet {
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<LockSetGuard, LockError> {
         let began = clock::moment();
-        match self.run(Patience::Until(began.after(limit))).await? {
+        match self.run(WaitPolicy::Until(began.after(limit))).await? {
             Ok(guard) => Ok(guard),
             Err((name, holder)) => Err(self.timeout(&name, began, holder)),
         }
     }
 
-    fn timeout(&self, name: &str, began: Moment, holder: Option<Holder>) -> LockError {
+    fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
         match self.locks.first() {
             Some(lock) => lock.core().site.timeout(name, began, holder),
             // Does not happen: a set without locks was refused.
@@ -199,7 +199,7 @@ impl LockSet {
         }
     }
 
-    async fn run(&self, patience: Patience) -> Result<Result<LockSetGuard, Refusal>, LockError> {
+    async fn run(&self, patience: WaitPolicy) -> Result<Result<LockSetGuard, Refusal>, LockError> {
         // Before anything is sent: a set is not begun that cannot be had.
         check(&self.locks, |lock| &lock.wish)?;
         for lock in &self.locks {
@@ -222,7 +222,7 @@ impl LockSet {
     }
 
     /// Takes one lock behind the other. What was taken is given back unless it was all.
-    async fn round(&self, patience: Patience) -> Result<Round, LockError> {
+    async fn round(&self, patience: WaitPolicy) -> Result<Round, LockError> {
         let mut taken = Taken {
             guards: Vec::with_capacity(self.locks.len()),
         };

@@ -3,7 +3,7 @@
 use super::guard::{LockGuard, run_while_held};
 use crate::front::set::outcome;
 use crate::front::{LockError, ReleaseOutcome, SetOutcome};
-use crate::lock::LossReason;
+use crate::proto::LossReason;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;

@@ -98,7 +98,7 @@ impl Global {
 
     pub(super) fn prefix(&self) -> &str {
         let given = self.prefix.as_deref().filter(|prefix| !prefix.is_empty());
-        given.unwrap_or(memlatch::lock::DEFAULT_PREFIX)
+        given.unwrap_or(memlatch::proto::DEFAULT_PREFIX)
     }
 
     pub(super) fn restart_guard(&self) -> bool {

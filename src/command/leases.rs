@@ -6,7 +6,7 @@ use super::output::Voice;
 use super::shown;
 use core::time::Duration;
 use memlatch::DEFAULT_LEASE;
-use memlatch::lock::Lease;
+use memlatch::proto::Lease;
 
 /// The lease of a verb to which none is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::shell::{self, Variables};
 use super::signals::{ENDING, Signals};
 use super::{duration, server, shown, text};
 use core::time::Duration;
-use memlatch::{Client, ErrorKind, LockGuard, LockParts, ReleaseOutcome};
+use memlatch::{Client, ErrorKind, LockGuard, LockTicket, ReleaseOutcome};
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -278,7 +278,7 @@ pub(super) async fn release(global: &Global, options: &Release) -> Result<u8, Fa
 /// The lock with these parts, renewed; or why it is lost.
 async fn taken_up(
     global: &Global,
-    parts: &LockParts,
+    parts: &LockTicket,
 ) -> Result<Result<(Client, LockGuard), Failure>, Failure> {
     if global.prefix.is_some() && global.prefix() != parts.prefix() {
         return Err(Failure::usage(format!(
@@ -303,7 +303,7 @@ async fn taken_up(
 }
 
 impl Parts {
-    fn read(&self) -> Result<LockParts, Failure> {
+    fn read(&self) -> Result<LockTicket, Failure> {
         let named = match self.lock.as_deref() {
             None | Some("") => return parse(&in_environment()?),
             Some("-") => return parse(&on_standard_input()?),
@@ -322,7 +322,7 @@ impl Parts {
     }
 }
 
-fn parse(text: &str) -> Result<LockParts, Failure> {
+fn parse(text: &str) -> Result<LockTicket, Failure> {
     text.trim_end_matches(['\r', '\n'])
         .parse()
         .map_err(|error| Failure::usage(format!("the parts of the lock: {error}")))
@@ -353,7 +353,7 @@ fn on_standard_input() -> Result<String, Failure> {
 
 /// Prints what the next command needs.
 fn tell(
-    parts: &LockParts,
+    parts: &LockTicket,
     remaining: Duration,
     server: &str,
     as_json: bool,
@@ -366,7 +366,7 @@ fn tell(
     output::print(&text)
 }
 
-fn object(parts: &LockParts, remaining: Duration, server: &str) -> Value {
+fn object(parts: &LockTicket, remaining: Duration, server: &str) -> Value {
     json!({
         "name": parts.name(),
         "token": parts.fencing_token().map(shown::word),

@@ -3,8 +3,8 @@
 use super::args::{DEFAULT_SERVER, Global};
 use super::failure::Failure;
 use super::{leases, secrets};
-use memlatch::lock::{LockKeys, Namespace};
 use memlatch::net::Address;
+use memlatch::proto::{LockKeys, Namespace};
 use memlatch::{Builder, Client, DEFAULT_LEASE};
 
 /// A client as the options describe it.

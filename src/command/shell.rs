@@ -1,7 +1,7 @@
 //! What `acquire` and `renew` print for a shell to evaluate.
 
 use super::output;
-use memlatch::lock::LockParts;
+use memlatch::proto::LockTicket;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 const VARIABLES: &str = "MEMLATCH_NAME MEMLATCH_TOKEN MEMLATCH_PARTS";
 
 /// Assignments for a lock that is held.
-pub(super) fn assignments(parts: &LockParts) -> String {
+pub(super) fn assignments(parts: &LockTicket) -> String {
     let token = parts.fencing_token().map(|token| token.to_string());
     format!(
         "export MEMLATCH_NAME={} MEMLATCH_TOKEN={} MEMLATCH_PARTS={}\n",

@@ -4,7 +4,7 @@ use super::{output, text, utc};
 use core::fmt::Write;
 use core::time::Duration;
 use memlatch::Holder;
-use memlatch::lock::LockKeys;
+use memlatch::proto::LockKeys;
 use serde_json::{Map, Value, json};
 
 /// A lock in some lines of text, in at most so many columns if a number is given.

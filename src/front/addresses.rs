@@ -4,7 +4,7 @@
 //! use the one that answers it first: two could hold one lock. So before a connection to such a name
 //! is used, all of its addresses are asked which run of a server they lead to.
 
-use crate::lock::{Failure, Incarnation, Moment};
+use crate::proto::{Instant, ServerError, ServerInstance};
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -29,7 +29,7 @@ struct State {
     /// Those of them that answered, and led to the same server.
     answered: Vec<SocketAddr>,
     /// When to ask again; `None` is never.
-    again: Option<Moment>,
+    again: Option<Instant>,
 }
 
 /// What to do with the addresses that a name leads to now.
@@ -46,7 +46,7 @@ impl Addresses {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn plan(&self, found: &[SocketAddr], now: Moment) -> Plan {
+    pub(crate) fn plan(&self, found: &[SocketAddr], now: Instant) -> Plan {
         let state = self.state();
         let known = state.found == sorted(found);
         if known && state.again.is_none_or(|again| now < again) {
@@ -64,7 +64,7 @@ impl Addresses {
 
     /// There is a connection to one of `found`, of which these have answered and led to the same
     /// server.
-    pub(crate) fn reached(&self, found: &[SocketAddr], answered: Vec<SocketAddr>, now: Moment) {
+    pub(crate) fn reached(&self, found: &[SocketAddr], answered: Vec<SocketAddr>, now: Instant) {
         let mut state = self.state();
         state.found = sorted(found);
         let silent = found.iter().any(|one| !answered.contains(one));
@@ -75,7 +75,7 @@ impl Addresses {
     /// None of those to be used was reached, or another run of a server was: all are to be asked
     /// next time, if there are several.
     pub(crate) fn ask_again(&self) {
-        self.state().again = Some(Moment::from_nanos(0));
+        self.state().again = Some(Instant::from_nanos(0));
     }
 }
 
@@ -88,11 +88,11 @@ fn sorted(found: &[SocketAddr]) -> Vec<SocketAddr> {
 /// What several addresses have answered.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
-    answers: Vec<(SocketAddr, Incarnation)>,
+    answers: Vec<(SocketAddr, ServerInstance)>,
 }
 
 impl Comparison {
-    pub(crate) fn add(&mut self, address: SocketAddr, incarnation: Incarnation) {
+    pub(crate) fn add(&mut self, address: SocketAddr, incarnation: ServerInstance) {
         self.answers.push((address, incarnation));
     }
 
@@ -100,7 +100,7 @@ impl Comparison {
     ///
     /// # Errors
     /// They lead to different servers.
-    pub(crate) fn conclude(&self, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
+    pub(crate) fn conclude(&self, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, ServerError> {
         let mut incarnations = self.answers.iter().map(|(_, incarnation)| incarnation);
         let first = incarnations.next();
         if incarnations.all(|other| Some(other) == first) {
@@ -116,22 +116,22 @@ impl Comparison {
             };
             let _ = write!(text, "{before}{address} ({incarnation}{former})");
         }
-        Err(Failure::SeveralServers(text))
+        Err(ServerError::SeveralServers(text))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::Instance;
+    use crate::proto::InstanceWord;
     use core::net::Ipv4Addr;
 
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 11211))
     }
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_nanos(seconds * 1_000_000_000)
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
     }
 
     #[test]
@@ -178,10 +178,10 @@ mod tests {
 
     #[test]
     fn different_servers_are_named() {
-        let incarnation = |pid| Incarnation {
+        let incarnation = |pid| ServerInstance {
             pid,
             started: 5,
-            instance: Instance::from_bits(1),
+            word: InstanceWord::from_bits(1),
         };
         let mut comparison = Comparison::default();
         assert_eq!(comparison.conclude(&[]), Ok([].into()));

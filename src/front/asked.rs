@@ -9,9 +9,9 @@ use super::holder::Holder;
 use super::registry::Job;
 use super::settings::SettingError;
 use super::site::Site;
-use crate::lock::{
-    Acquired, Acquisition, Failure, Grant, Inspected, Lease, LockKeys, MAX_LEASE, Moment,
-    NameError, Namespace, Owner, Patience, Released, Request,
+use crate::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Grant, InspectOutcome, Instant, Lease, LockKeys,
+    MAX_LEASE, NameError, Namespace, Owner, ReleaseStatus, ServerError, WaitPolicy,
 };
 use core::time::Duration;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Wish {
         }
         if self.lean {
             lease
-                .check_lean()
+                .check_recordless()
                 .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
         }
         if let Some(error) = self.wrong_hold() {
@@ -136,32 +136,32 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
     /// Begins to acquire at `now`. `wake` tells the keeper that there is work for it.
     pub(crate) fn begin<W: Fn()>(
         &self,
-        patience: Patience,
-        now: Moment,
+        patience: WaitPolicy,
+        now: Instant,
         wake: W,
     ) -> Acquiring<'_, C, L, W> {
         let settings = &self.site.settings;
-        let request = Request {
+        let request = AcquireRequest {
             namespace: &settings.namespace,
             keys: self.keys,
             owner: self.wish.owner.as_ref().unwrap_or(&settings.owner),
             lease: self.lease,
             fencing: self.wish.fencing && !self.wish.lean,
-            lean: self.wish.lean,
+            without_record: self.wish.lean,
             // Who waits for a while is told who was in the way. The others do not ask.
-            tell_holder: matches!(patience, Patience::Until(_)),
-            memory: match self.wish.lean {
+            report_holder: matches!(patience, WaitPolicy::Until(_)),
+            min_memory: match self.wish.lean {
                 true => None,
                 false => self.site.memory_needed(),
             },
-            patience,
-            tolerance: self.site.tolerance(self.lease, patience != Patience::Once),
+            wait: patience,
+            retry_timeout: self.site.tolerance(self.lease, patience != WaitPolicy::Try),
         };
         Acquiring {
             site: self.site,
             name: &self.wish.name,
             keys: self.keys,
-            acquire: Acquisition::new(request, self.site.nonces.draw(now)),
+            acquire: Acquire::new(request, self.site.nonces.draw(now)),
             account: Account::new(&self.site.chronicle, &self.wish.name, patience, now),
             legacy: None,
             wake,
@@ -176,21 +176,23 @@ impl<C, L: AsRef<Held>> Asked<'_, C, L> {
     /// What came of it, to the user: held, held by another, or an error.
     pub(crate) fn result(
         &self,
-        acquired: Acquired,
+        acquired: AcquireOutcome,
     ) -> Result<Result<Grant, Option<Holder>>, LockError> {
         let cause = match acquired {
-            Acquired::Granted(grant) => return Ok(Ok(grant)),
-            Acquired::Refused(refusal) => {
+            AcquireOutcome::Granted(grant) => return Ok(Ok(grant)),
+            AcquireOutcome::Contended(refusal) => {
                 let holder = refusal.holder;
                 return Ok(Err(
-                    holder.map(|record| Holder::from_record(record, refusal.left))
+                    holder.map(|record| Holder::from_record(record, refusal.free_in))
                 ));
             }
-            Acquired::Failed(Failure::Lease(error)) => {
+            AcquireOutcome::Failed(ServerError::Lease(error)) => {
                 return Err(LockError::new(Cause::Lease(error)).about(&self.wish.name));
             }
-            Acquired::YoungMemory { lacking } => Cause::YoungMemory { lacking },
-            Acquired::Failed(failure) => Cause::Server(failure),
+            AcquireOutcome::RestartGuard {
+                retry_after: lacking,
+            } => Cause::YoungMemory { lacking },
+            AcquireOutcome::Failed(failure) => Cause::Server(failure),
         };
         Err(self.site.error(cause).about(&self.wish.name))
     }
@@ -203,7 +205,7 @@ pub(crate) struct Acquiring<'a, C, L: AsRef<Held>, W: Fn()> {
     site: &'a Site<C, L>,
     name: &'a Arc<str>,
     keys: &'a LockKeys,
-    pub(crate) acquire: Acquisition<'a>,
+    pub(crate) acquire: Acquire<'a>,
     pub(crate) account: Account<'a>,
     /// What was handed on, until it is clear what became of it.
     legacy: Option<Arc<L>>,
@@ -215,7 +217,7 @@ impl<C, L: AsRef<Held>, W: Fn()> Acquiring<'_, C, L, W> {
     pub(crate) fn inherit(&mut self, lock: Arc<L>) {
         let held: &Held = (*lock).as_ref();
         let cas = held.state().cas;
-        self.acquire.inherit(&held.grant, cas);
+        self.acquire.accept_handoff(&held.grant, cas);
         self.legacy = Some(lock);
     }
 
@@ -223,7 +225,7 @@ impl<C, L: AsRef<Held>, W: Fn()> Acquiring<'_, C, L, W> {
     /// told then.
     pub(crate) fn settle(&mut self) -> Option<Arc<L>> {
         self.legacy.as_ref()?;
-        let how = self.acquire.take_settled()?;
+        let how = self.acquire.take_handoff_result()?;
         let lock = self.legacy.take()?;
         let held: &Held = (*lock).as_ref();
         held.settle(HandedOn::Settled(match how {
@@ -237,7 +239,7 @@ impl<C, L: AsRef<Held>, W: Fn()> Acquiring<'_, C, L, W> {
 
 impl<C, L: AsRef<Held>, W: Fn()> Drop for Acquiring<'_, C, L, W> {
     fn drop(&mut self) {
-        let leftover = self.acquire.leftover();
+        let leftover = self.acquire.orphan();
         let left = leftover.is_some() || self.legacy.is_some();
         if let Some(lock) = self.legacy.take() {
             if leftover.is_some() {
@@ -274,7 +276,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             // What stands there is to stay, and keeps a late request out.
             return false;
         }
-        let Some(leftover) = held.grant.echo() else {
+        let Some(leftover) = held.grant.orphan() else {
             return false;
         };
         self.registry.push(Job::Undo {
@@ -286,24 +288,24 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// What came of a release, to the user.
-    pub(crate) fn released(&self, released: Released) -> Result<ReleaseOutcome, LockError> {
+    pub(crate) fn released(&self, released: ReleaseStatus) -> Result<ReleaseOutcome, LockError> {
         match released {
-            Released::Yes => Ok(ReleaseOutcome::Released),
-            Released::AlreadyLost(reason) => Ok(ReleaseOutcome::AlreadyLost { reason }),
-            Released::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            ReleaseStatus::Released => Ok(ReleaseOutcome::Released),
+            ReleaseStatus::AlreadyLost(reason) => Ok(ReleaseOutcome::AlreadyLost { reason }),
+            ReleaseStatus::Failed(failure) => Err(self.error(Cause::Server(failure))),
         }
     }
 
     /// The error of a wait that began at `began` and in which `holder` was seen last.
-    pub(crate) fn timeout(&self, name: &str, began: Moment, holder: Option<Holder>) -> LockError {
+    pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
         let waited = clock::moment().since(began);
         self.error(Cause::Timeout { waited, holder }).about(name)
     }
 
     /// What an inspection found, to the user.
-    pub(crate) fn inspected(&self, inspected: Inspected) -> Result<Option<Holder>, LockError> {
+    pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
         match inspected {
-            Inspected::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),
             seen => Ok(Holder::from_inspected(seen)),
         }
     }

@@ -4,7 +4,7 @@ use super::error::{Cause, LockError};
 use super::held::Held;
 use super::holder::Holder;
 use super::site::Site;
-use crate::lock::{Break, Breaking, LockKeys, Moment};
+use crate::proto::{BreakLock, BreakStatus, Instant, LockKeys};
 use core::time::Duration;
 
 /// How long a server that does not answer is tried, at least.
@@ -33,22 +33,22 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         &self,
         keys: &'a LockKeys,
         holder: &Holder,
-        now: Moment,
-    ) -> Break<'a> {
+        now: Instant,
+    ) -> BreakLock<'a> {
         let patience = PATIENCE.max(self.settings.operation_timeout * 2);
-        Break::new(keys, holder.identity, now.after(patience))
+        BreakLock::new(keys, holder.identity, now.after(patience))
     }
 
     /// What came of it, to the user.
-    pub(crate) fn broken(&self, breaking: Breaking) -> Result<BreakOutcome, LockError> {
+    pub(crate) fn broken(&self, breaking: BreakStatus) -> Result<BreakOutcome, LockError> {
         match breaking {
-            Breaking::Broken => Ok(BreakOutcome::Broken),
-            Breaking::Free => Ok(BreakOutcome::Free),
-            Breaking::Changed(seen) => Ok(match Holder::from_inspected(*seen) {
+            BreakStatus::Broken => Ok(BreakOutcome::Broken),
+            BreakStatus::Free => Ok(BreakOutcome::Free),
+            BreakStatus::Changed(seen) => Ok(match Holder::from_inspected(*seen) {
                 Some(holder) => BreakOutcome::Changed { holder },
                 None => BreakOutcome::Free,
             }),
-            Breaking::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            BreakStatus::Failed(failure) => Err(self.error(Cause::Server(failure))),
         }
     }
 }

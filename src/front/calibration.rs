@@ -2,7 +2,7 @@
 
 use super::held::Held;
 use super::site::Site;
-use crate::lock::Moment;
+use crate::proto::Instant;
 use core::time::Duration;
 
 /// Between two readings of a server's clock that is not known well yet. Two with a tick between
@@ -27,13 +27,13 @@ const LONGEST_LEASE_REVIEW: Duration = Duration::from_secs(30);
 /// ago.
 #[derive(Debug)]
 pub(crate) struct Calibration {
-    last: Moment,
+    last: Instant,
     readings: u32,
 }
 
 impl Calibration {
     /// What begins with the keeper, a handshake or an acquisition, takes a reading by itself.
-    pub(crate) const fn new(now: Moment) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self {
             last: now,
             readings: 0,
@@ -46,8 +46,8 @@ impl Calibration {
         &mut self,
         site: &Site<C, L>,
         is_waiting: bool,
-        now: Moment,
-    ) -> Option<Moment> {
+        now: Instant,
+    ) -> Option<Instant> {
         if site.registry.is_closed() {
             return None;
         }
@@ -60,7 +60,7 @@ impl Calibration {
     }
 
     /// The same where the clock is known well.
-    fn next_review(&mut self, uses_locks: bool, now: Moment) -> Moment {
+    fn next_review(&mut self, uses_locks: bool, now: Instant) -> Instant {
         self.readings = 0;
         let review = now.after(REVIEW);
         match uses_locks {
@@ -70,7 +70,7 @@ impl Calibration {
     }
 
     /// A reading is taken now.
-    pub(crate) const fn begin(&mut self, now: Moment) {
+    pub(crate) const fn begin(&mut self, now: Instant) {
         self.last = now;
         self.readings = self.readings % MOST_READINGS + 1;
     }
@@ -80,8 +80,8 @@ impl Calibration {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_nanos(seconds * 1_000_000_000)
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
     }
 
     /// A client that uses locks reads every half minute, however well it knows the clock. One that does

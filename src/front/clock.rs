@@ -1,6 +1,6 @@
 //! The clock that leases are measured with, and the source of nonces.
 
-use crate::lock::{Moment, Nonce, Now};
+use crate::proto::{Instant, Nonce, Now};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The present.
 pub(crate) fn now() -> Now {
     Now {
-        moment: moment(),
+        monotonic: moment(),
         unix_seconds: unix_seconds(),
     }
 }
@@ -32,20 +32,20 @@ fn unix_seconds() -> u64 {
 
 /// The present instant, on a clock that goes on while the machine is suspended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn moment() -> Moment {
+pub(crate) fn moment() -> Instant {
     // `std::time::Instant` stands still during suspend on Linux (rust-lang/rust#87906): a lease
     // measured with it would still look valid on a machine that slept through its end.
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Moment::from_nanos(seconds * 1_000_000_000 + nanos)
+    Instant::from_nanos(seconds * 1_000_000_000 + nanos)
 }
 
 /// The present instant: the later of what the monotonic and the wall clock say has passed, so
 /// that a suspend which the one does not count ends leases all the same. A wall clock that is set
 /// forward ends them too early, which is the safe side.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn moment() -> Moment {
+pub(crate) fn moment() -> Instant {
     use std::sync::OnceLock;
     use std::time::Instant;
     static START: OnceLock<(Instant, SystemTime)> = OnceLock::new();
@@ -54,7 +54,7 @@ pub(crate) fn moment() -> Moment {
     let walled = wall.elapsed().unwrap_or_default();
     let passed = instant.elapsed().max(walled).as_nanos();
     let passed = u64::try_from(passed).unwrap_or(u64::MAX);
-    Moment::from_nanos(LAST.fetch_max(passed, Ordering::AcqRel).max(passed))
+    Instant::from_nanos(LAST.fetch_max(passed, Ordering::AcqRel).max(passed))
 }
 
 /// Nonces of one client: 128 random bits, counted up, and the nanosecond at which each was drawn.
@@ -85,7 +85,7 @@ impl Nonces {
     }
 
     /// A nonce with room behind it for 2^32 attempts of one operation, drawn at `now`.
-    pub(crate) fn draw(&self, now: Moment) -> Nonce {
+    pub(crate) fn draw(&self, now: Instant) -> Nonce {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         // The instant goes to the upper 32 bits, whatever of it fits there.
         let drawn = u128::from(drawn) << 32 ^ u128::from(now.as_nanos()) << 96;
@@ -96,7 +96,7 @@ impl Nonces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::LeanToken;
+    use crate::proto::CasOwner;
     use std::collections::{BTreeSet, HashSet};
     use std::format;
 
@@ -129,11 +129,11 @@ mod tests {
             drawn: AtomicU64::new(0),
         };
         for number in 0..100 {
-            let now = Moment::from_nanos(7_000_000_000 + number * 1_000_000);
+            let now = Instant::from_nanos(7_000_000_000 + number * 1_000_000);
             let later = now.after(core::time::Duration::from_nanos(1));
             let (one, other) = (original.draw(now), copy.draw(later));
             assert_ne!(one, other);
-            assert_ne!(LeanToken::new(one), LeanToken::new(other));
+            assert_ne!(CasOwner::new(one), CasOwner::new(other));
         }
     }
 
@@ -142,9 +142,7 @@ mod tests {
     fn lean_tokens_of_a_client_differ() {
         let nonces = Nonces::new().expect("random");
         let now = moment();
-        let tokens: HashSet<_> = (0..1000)
-            .map(|_| LeanToken::new(nonces.draw(now)))
-            .collect();
+        let tokens: HashSet<_> = (0..1000).map(|_| CasOwner::new(nonces.draw(now))).collect();
         assert_eq!(tokens.len(), 1000);
     }
 }

@@ -3,8 +3,8 @@
 use super::checks;
 use super::settings::Settings;
 use super::site::Unconnected;
-use crate::lock::{Instance, Lease, Survey, Surveyed, Surveyor, seconds_to_live};
 use crate::net::{Address, NetCause, NetError};
+use crate::proto::{InstanceWord, Lease, ProbeStep, ServerProbe, ServerReport, seconds_to_live};
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -107,7 +107,7 @@ pub struct Diagnosis {
     pub temporary_ttl: u64,
     /// What was looked at, in an order for reading.
     pub checks: Vec<Check>,
-    survey: Survey,
+    survey: ServerReport,
     terms: Terms,
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(address: Option<SocketAddr>, survey: Option<&Survey>) -> Self {
+    pub(crate) fn new(address: Option<SocketAddr>, survey: Option<&ServerReport>) -> Self {
         let identity = survey.and_then(Identity::of);
         Self { address, identity }
     }
@@ -145,23 +145,23 @@ pub(crate) struct Identity {
     /// The pid and the start, which servers in containers may have in common.
     pub(crate) run: (u64, u64),
     /// The instance word of its sentinel, if it has one.
-    pub(crate) instance: Option<Instance>,
+    pub(crate) instance: Option<InstanceWord>,
     /// How many connections it has taken so far.
     pub(crate) connections: Option<u64>,
 }
 
 impl Identity {
-    pub(crate) fn of(survey: &Survey) -> Option<Self> {
+    pub(crate) fn of(survey: &ServerReport) -> Option<Self> {
         Some(Self {
-            run: survey.run()?,
-            instance: survey.instance(),
+            run: survey.process()?,
+            instance: survey.instance_word(),
             connections: survey.general.as_ref()?.total_connections,
         })
     }
 
     /// Whether a connection that was made later leads to another server than this one.
     pub(crate) fn is_apart_from(&self, later: &Self) -> bool {
-        let differ = |one: Option<Instance>, other| one.zip(other).is_some_and(|(a, b)| a != b);
+        let differ = |one: Option<InstanceWord>, other| one.zip(other).is_some_and(|(a, b)| a != b);
         let counts = self.connections.zip(later.connections);
         // A server counts each connection, so the later one has the higher number there.
         self.run != later.run
@@ -173,7 +173,7 @@ impl Identity {
 impl Diagnosis {
     pub(crate) fn new(
         settings: &Settings,
-        survey: Survey,
+        survey: ServerReport,
         peers: &[Peer],
         unix_seconds: u64,
     ) -> Self {
@@ -219,13 +219,13 @@ impl Diagnosis {
 /// A server that hangs up on a question, or answers it with something else, has said something about
 /// itself. One that says nothing in time has not.
 pub(crate) fn surveyed(
-    surveyor: Surveyor<'_>,
-    answer: Result<Surveyed, NetError>,
-) -> Result<Result<Survey, Surveyor<'_>>, Unconnected> {
+    surveyor: ServerProbe<'_>,
+    answer: Result<ProbeStep, NetError>,
+) -> Result<Result<ServerReport, ServerProbe<'_>>, Unconnected> {
     match answer {
-        Ok(Surveyed::Again) => Ok(Err(surveyor)),
-        Ok(Surveyed::Whole(survey)) => Ok(Ok(*survey)),
-        Ok(Surveyed::Failed(failure)) => Err(Unconnected::Unsuitable(failure)),
+        Ok(ProbeStep::More) => Ok(Err(surveyor)),
+        Ok(ProbeStep::Done(survey)) => Ok(Ok(*survey)),
+        Ok(ProbeStep::Failed(failure)) => Err(Unconnected::Unsuitable(failure)),
         Err(error) => {
             let secret = surveyor.is_secret();
             let silent = matches!(error.cause, NetCause::Timeout(_));
@@ -263,7 +263,7 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    fn new(settings: &Settings, survey: &Survey, unix_seconds: u64) -> Self {
+    fn new(settings: &Settings, survey: &ServerReport, unix_seconds: u64) -> Self {
         let own = settings.max_lease;
         let longest = survey.longest.map_or(own, |longest| longest.max(own));
         Self {

@@ -3,8 +3,8 @@
 use super::holder::Holder;
 use super::set::SetError;
 use super::settings::SettingError;
-use crate::lock::{Failure, LeaseError, LossReason, NameError};
 use crate::net::{Address, AddressError, NetCause, NetError};
+use crate::proto::{LeaseError, LossReason, NameError, ServerError};
 use core::fmt;
 use core::time::Duration;
 use std::boxed::Box;
@@ -65,7 +65,7 @@ pub(crate) enum Cause {
     },
     Unavailable(NetError),
     Unknown(NetError),
-    Server(Failure),
+    Server(ServerError),
     Lost(LossReason),
     TooShort {
         wanted: Duration,
@@ -144,10 +144,12 @@ impl LockError {
             Cause::YoungMemory { .. } => ErrorKind::YoungMemory,
             Cause::Unavailable(_) => ErrorKind::Unavailable,
             Cause::Unknown(_) => ErrorKind::Unknown,
-            Cause::Server(Failure::AuthenticationRequired | Failure::AuthenticationRefused) => {
-                ErrorKind::Authentication
+            Cause::Server(
+                ServerError::AuthenticationRequired | ServerError::AuthenticationFailed,
+            ) => ErrorKind::Authentication,
+            Cause::Server(ServerError::DumpRejected(_) | ServerError::DumpBusy(_)) => {
+                ErrorKind::Unlisted
             }
-            Cause::Server(Failure::DumpRefused(_) | Failure::DumpBusy(_)) => ErrorKind::Unlisted,
             Cause::Server(_) => ErrorKind::Unsuitable,
             Cause::Lost(_) | Cause::TooShort { .. } => ErrorKind::Lost,
             Cause::Closed | Cause::Forked => ErrorKind::Closed,
@@ -179,7 +181,7 @@ impl LockError {
         match &self.0.cause {
             Cause::Unavailable(error) | Cause::Unknown(error) => error.cause.may_pass(),
             // In the second in which a delayed flush takes effect.
-            Cause::Server(failure) => *failure == Failure::ForgottenAtOnce,
+            Cause::Server(failure) => *failure == ServerError::DropsItems,
             _ => false,
         }
     }
@@ -298,9 +300,9 @@ impl core::error::Error for LockError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::fencing::StaleToken;
-    use crate::lock::{LockParts, MAX_NAME_LENGTH, Namespace, PartsError};
     use crate::net::{NetCause, PipelineEnd, SubmitError};
+    use crate::proto::fencing::StaleToken;
+    use crate::proto::{LockTicket, MAX_NAME_LENGTH, Namespace, TicketError};
     use crate::wire::{CredentialsError, DecodeError, FlagError, KeyError};
     use core::error::Error;
     use std::format;
@@ -315,22 +317,22 @@ mod tests {
         all.map(ToString::to_string).collect()
     }
 
-    fn failures() -> Vec<Failure> {
-        let lease = crate::lock::Lease::new(Duration::ZERO).expect_err("too short");
+    fn failures() -> Vec<ServerError> {
+        let lease = crate::proto::Lease::new(Duration::ZERO).expect_err("too short");
         vec![
-            Failure::OutOfMemory,
-            Failure::NoCas,
-            Failure::NoStats,
-            Failure::Proxy,
-            Failure::TooManyConnections,
-            Failure::AuthenticationRequired,
-            Failure::AuthenticationRefused,
-            Failure::ForeignItem,
-            Failure::ForgottenAtOnce,
-            Failure::Lease(lease),
-            Failure::DumpRefused("text".into()),
-            Failure::DumpBusy("text".into()),
-            Failure::Refused("text".into()),
+            ServerError::OutOfMemory,
+            ServerError::NoCas,
+            ServerError::NoStats,
+            ServerError::Proxy,
+            ServerError::TooManyConnections,
+            ServerError::AuthenticationRequired,
+            ServerError::AuthenticationFailed,
+            ServerError::ForeignItem,
+            ServerError::DropsItems,
+            ServerError::Lease(lease),
+            ServerError::DumpRejected("text".into()),
+            ServerError::DumpBusy("text".into()),
+            ServerError::Rejected("text".into()),
         ]
     }
 
@@ -359,7 +361,7 @@ mod tests {
         let namespace = Namespace::new("p:").expect("plain");
         let name = namespace.keys(b"").expect_err("empty");
         let prefix = Namespace::new("a b").expect_err("a space");
-        let lease = crate::lock::Lease::new(Duration::ZERO).expect_err("too short");
+        let lease = crate::proto::Lease::new(Duration::ZERO).expect_err("too short");
         let address = "x://y".parse::<Address>().expect_err("no scheme of ours");
         let credentials = CredentialsError::Empty;
         let causes = vec![
@@ -403,10 +405,12 @@ mod tests {
                 "n".repeat(MAX_NAME_LENGTH + 1)
             ),
         ] {
-            errors.push(Box::new(parts.parse::<LockParts>().expect_err("not parts")));
+            errors.push(Box::new(
+                parts.parse::<LockTicket>().expect_err("not parts"),
+            ));
         }
-        errors.push(Box::new(PartsError::Name(name)));
-        errors.push(Box::new(PartsError::Lease(lease)));
+        errors.push(Box::new(TicketError::Name(name)));
+        errors.push(Box::new(TicketError::Lease(lease)));
         errors.push(Box::new(name));
         errors.push(Box::new(lease));
         errors.push(Box::new(address));

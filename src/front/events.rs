@@ -10,8 +10,10 @@ use super::held::Held;
 use super::registry::Late;
 use super::site::Unconnected;
 use super::stats::{Counts, Stats};
-use crate::lock::{Incarnation, LossReason, Moment, Origin, Patience, Released, Renewed};
 use crate::net::{Address, NetCause, NetError};
+use crate::proto::{
+    GrantKind, Instant, LossReason, ReleaseStatus, RenewOutcome, ServerInstance, WaitPolicy,
+};
 use core::fmt;
 use core::time::Duration;
 use std::string::{String, ToString};
@@ -196,7 +198,7 @@ impl Chronicle {
     }
 
     /// What an abandoned acquisition may have left was looked for.
-    pub(crate) fn took_back(&self, name: &str, outcome: &Result<Released, LockError>) {
+    pub(crate) fn took_back(&self, name: &str, outcome: &Result<ReleaseStatus, LockError>) {
         let failed = |error: &dyn fmt::Display| {
             tracing::warn!(
                 name: "take_back_failed",
@@ -208,9 +210,9 @@ impl Chronicle {
             );
         };
         let outcome = match outcome {
-            Ok(Released::Yes) => "removed",
-            Ok(Released::AlreadyLost(_)) => "not-there",
-            Ok(Released::Failed(failure)) => return failed(failure),
+            Ok(ReleaseStatus::Released) => "removed",
+            Ok(ReleaseStatus::AlreadyLost(_)) => "not-there",
+            Ok(ReleaseStatus::Failed(failure)) => return failed(failure),
             Err(error) => return failed(&Discreet(error)),
         };
         tracing::debug!(
@@ -227,7 +229,7 @@ impl Chronicle {
     pub(crate) fn renewal(
         &self,
         held: &Held,
-        renewed: Option<&Renewed>,
+        renewed: Option<&RenewOutcome>,
         silence: Option<&Unconnected>,
     ) {
         let failed = |error: &dyn fmt::Display| {
@@ -243,7 +245,7 @@ impl Chronicle {
             );
         };
         match (renewed, silence) {
-            (Some(Renewed::Yes { .. }), _) => {
+            (Some(RenewOutcome::Renewed { .. }), _) => {
                 self.counts.renewals.add();
                 tracing::trace!(
                     name: "renewed",
@@ -255,8 +257,8 @@ impl Chronicle {
                 );
             }
             // That is told as the loss that it is.
-            (Some(Renewed::Lost(_)), _) => {}
-            (Some(Renewed::Failed(failure)), _) => failed(failure),
+            (Some(RenewOutcome::Lost(_)), _) => {}
+            (Some(RenewOutcome::Failed(failure)), _) => failed(failure),
             (None, Some(silence)) => failed(&Discreet(silence)),
             (None, None) => failed(&"no answer"),
         }
@@ -318,7 +320,7 @@ impl Chronicle {
         );
     }
 
-    pub(crate) fn server_restarted(&self, before: Incarnation, now: Incarnation) {
+    pub(crate) fn server_restarted(&self, before: ServerInstance, now: ServerInstance) {
         self.counts.server_restarts.add();
         tracing::warn!(
             name: "server_restarted",
@@ -387,8 +389,8 @@ pub(crate) fn password_in_the_clear(server: &Address) {
 pub(crate) struct Account<'a> {
     chronicle: &'a Chronicle,
     name: &'a str,
-    patience: Patience,
-    began: Moment,
+    patience: WaitPolicy,
+    began: Instant,
     /// It is not its first try any more.
     waits: bool,
     /// That somebody holds the lock was told.
@@ -400,8 +402,8 @@ impl<'a> Account<'a> {
     pub(crate) const fn new(
         chronicle: &'a Chronicle,
         name: &'a str,
-        patience: Patience,
-        began: Moment,
+        patience: WaitPolicy,
+        began: Instant,
     ) -> Self {
         Self {
             chronicle,
@@ -424,7 +426,7 @@ impl<'a> Account<'a> {
 
     /// It has to wait for who holds the lock or stands in line for it; the lock is free by then, if
     /// that is known.
-    pub(crate) fn waits_for_holder(&mut self, free_by: Option<Moment>) {
+    pub(crate) fn waits_for_holder(&mut self, free_by: Option<Instant>) {
         self.waits();
         if !core::mem::replace(&mut self.told, true) {
             let left = || free_by.map(|free_by| free_by.since(clock::moment()));
@@ -446,7 +448,7 @@ impl<'a> Account<'a> {
         let counts = &self.chronicle.counts;
         let outcome = match result {
             Ok(Some(held)) => return self.acquired(held),
-            Ok(None) if self.patience == Patience::Once => {
+            Ok(None) if self.patience == WaitPolicy::Try => {
                 counts.refused.add();
                 "refused"
             }
@@ -472,17 +474,17 @@ impl<'a> Account<'a> {
         if self.waits {
             counts.acquired_after_wait.add();
         }
-        let how = match held.grant.origin {
-            Origin::HandedOn => {
+        let how = match held.grant.kind {
+            GrantKind::Handoff => {
                 counts.handed_on.add();
                 "handed-on"
             }
-            Origin::TakenOver => {
+            GrantKind::Takeover => {
                 counts.taken_over.add();
                 "taken-over"
             }
-            Origin::Free | Origin::TakenUp if self.waits => "waited",
-            Origin::Free | Origin::TakenUp => "first-try",
+            GrantKind::Free | GrantKind::Attached if self.waits => "waited",
+            GrantKind::Free | GrantKind::Attached => "first-try",
         };
         if details_are_wanted() {
             self.tell_acquired(held, how);

@@ -5,7 +5,9 @@ use super::error::{Cause, LockError};
 use super::events::{Chronicle, End};
 use super::process::Process;
 use super::site::Unconnected;
-use crate::lock::{Failure, Grant, Lease, LockKeys, LossReason, Moment, Proof, Release, Renewed};
+use crate::proto::{
+    Grant, Instant, Lease, LockKeys, LossReason, OwnerId, Release, RenewOutcome, ServerError,
+};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::boxed::Box;
@@ -57,9 +59,9 @@ pub(crate) struct Held {
     /// In which it is held.
     process: Process,
     /// The instant at which it is over, however often it is renewed.
-    ends: Moment,
+    ends: Instant,
     /// Until when the name stays taken behind an earlier release.
-    stays: Option<Moment>,
+    stays: Option<Instant>,
     /// Who is told how it ended.
     chronicle: Arc<Chronicle>,
     /// How often in a row the lock was handed on in this process until it was held like this.
@@ -68,7 +70,7 @@ pub(crate) struct Held {
 }
 
 /// Later than everything.
-const NEVER: Moment = Moment::from_nanos(u64::MAX);
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 /// What changes while a lock is held.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ pub(crate) struct State {
     /// Why it is over.
     pub(crate) over: Option<LossReason>,
     /// When it was over.
-    ended: Moment,
+    ended: Instant,
     /// How it ended was told.
     told: bool,
     /// A renewal is under way, so the CAS unique may be about to change.
@@ -117,7 +119,7 @@ pub(crate) enum HandedOn {
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// The server did not do it.
-    Refused(Failure),
+    Refused(ServerError),
     /// The server was not reached, or did not answer.
     Silent(Unconnected),
 }
@@ -170,7 +172,7 @@ impl Held {
     /// The same, to be over so long after it was asked for.
     pub(crate) fn for_at_most(mut self, max_hold: Option<Duration>) -> Self {
         if let Some(length) = max_hold {
-            self.ends = self.grant.sent.after(length);
+            self.ends = self.grant.sent_at.after(length);
             self.valid_until
                 .fetch_min(self.ends.as_nanos(), Ordering::AcqRel);
         }
@@ -180,36 +182,36 @@ impl Held {
     /// The same, whose name stays taken for so long from now on, though it is released earlier.
     ///
     /// Not from when it was asked for: nobody can have seen it acquired before it was.
-    pub(crate) fn for_at_least(mut self, min_hold: Option<Duration>, now: Moment) -> Self {
+    pub(crate) fn for_at_least(mut self, min_hold: Option<Duration>, now: Instant) -> Self {
         self.stays = min_hold.map(|length| now.after(length));
         self
     }
 
     /// Whether its name stays taken behind a release.
-    pub(crate) fn stays(&self, now: Moment) -> bool {
+    pub(crate) fn stays(&self, now: Instant) -> bool {
         self.stays.is_some_and(|until| until > now)
     }
 
-    /// Its release, with this CAS unique, to be tried until `give_up`.
-    pub(crate) fn releasing(&self, cas: u64, give_up: Moment) -> Release<'_> {
+    /// Its release, with this CAS unique, to be tried until `deadline`.
+    pub(crate) fn releasing(&self, cas: u64, give_up: Instant) -> Release<'_> {
         let mut release = Release::new(&self.keys, &self.grant, cas, give_up);
         if self.handed_on() == HandedOn::Unclear {
-            release = release.behind_an_unanswered_request();
+            release = release.after_unanswered_request();
         }
         match self.stays {
-            Some(until) => release.keeping(&self.grant, until),
+            Some(until) => release.retaining_until(&self.grant, until),
             None => release,
         }
     }
 
     /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not
     /// make that any later.
-    pub(crate) fn due(&self, sent: Moment) -> Moment {
+    pub(crate) fn due(&self, sent: Instant) -> Instant {
         self.due_earlier(sent, Duration::ZERO)
     }
 
     /// The same, so much earlier where it is to be renewed.
-    pub(crate) fn due_earlier(&self, sent: Moment, earlier: Duration) -> Moment {
+    pub(crate) fn due_earlier(&self, sent: Instant, earlier: Duration) -> Instant {
         if self.is_final() {
             return self.ends;
         }
@@ -218,7 +220,7 @@ impl Held {
     }
 
     /// When its record is gone by itself, by what is known of it now that it is over.
-    pub(crate) fn gone_by(&self, now: Moment) -> Moment {
+    pub(crate) fn gone_by(&self, now: Instant) -> Instant {
         let ended = self.state().ended.min(now);
         self.lease.valid_until(ended)
     }
@@ -238,12 +240,12 @@ impl Held {
     }
 
     /// The instant from which on it is not certain any more.
-    pub(crate) fn valid_until(&self) -> Moment {
-        Moment::from_nanos(self.valid_until.load(Ordering::Acquire))
+    pub(crate) fn valid_until(&self) -> Instant {
+        Instant::from_nanos(self.valid_until.load(Ordering::Acquire))
     }
 
     /// How long it is still certain; nothing when it is over, and in a forked process.
-    pub(crate) fn remaining(&self, now: Moment) -> Duration {
+    pub(crate) fn remaining(&self, now: Instant) -> Duration {
         if self.process.was_forked() {
             return Duration::ZERO;
         }
@@ -251,7 +253,7 @@ impl Held {
     }
 
     /// Why it is over, if it is. Finds out by itself that the time has run out.
-    pub(crate) fn over(&self, now: Moment) -> Option<LossReason> {
+    pub(crate) fn over(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
             let found = self.look_at_time(&mut state, now);
@@ -264,7 +266,7 @@ impl Held {
     /// Finds out whether the time has run out, or this is a forked process. Returns the reason when it just has, which is to be
     /// told to [`tell_lost`](Self::tell_lost) once the state is not locked any more.
     #[must_use]
-    fn look_at_time(&self, state: &mut State, now: Moment) -> Option<LossReason> {
+    fn look_at_time(&self, state: &mut State, now: Instant) -> Option<LossReason> {
         let valid_until = self.valid_until();
         if state.over.is_none() && self.process.was_forked() {
             self.end_locked(state, LossReason::Forked, now);
@@ -285,7 +287,7 @@ impl Held {
     }
 
     /// Checks that it is certain for at least `wanted` longer.
-    pub(crate) fn ensure(&self, wanted: Duration, now: Moment) -> Result<(), LockError> {
+    pub(crate) fn ensure(&self, wanted: Duration, now: Instant) -> Result<(), LockError> {
         let remaining = self.remaining(now);
         if !remaining.is_zero() && remaining >= wanted {
             return Ok(());
@@ -298,7 +300,7 @@ impl Held {
     }
 
     /// Gives it up, unless it is over already: then why.
-    pub(crate) fn give_up(&self, now: Moment) -> Option<LossReason> {
+    pub(crate) fn give_up(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
             let found = self.look_at_time(&mut state, now);
@@ -326,7 +328,7 @@ impl Held {
         first
     }
 
-    fn end_locked(&self, state: &mut State, reason: LossReason, now: Moment) {
+    fn end_locked(&self, state: &mut State, reason: LossReason, now: Instant) {
         state.over = Some(reason);
         state.ended = now;
         self.valid_until.store(0, Ordering::Release);
@@ -336,7 +338,7 @@ impl Held {
     ///
     /// A guard that ends the lock first is never renewed behind its back; one that ends it later
     /// waits for [`State::renewing`] before it releases.
-    pub(crate) fn begin_renewal(&self, now: Moment) -> Option<u64> {
+    pub(crate) fn begin_renewal(&self, now: Instant) -> Option<u64> {
         let (cas, found) = {
             let mut state = self.state();
             let found = self.look_at_time(&mut state, now);
@@ -354,19 +356,23 @@ impl Held {
 
     /// Takes in what came of the renewal; `None` is no answer, for the reason `silence` if that is
     /// known.
-    pub(crate) fn end_renewal(&self, renewed: Option<&Renewed>, silence: Option<&Unconnected>) {
+    pub(crate) fn end_renewal(
+        &self,
+        renewed: Option<&RenewOutcome>,
+        silence: Option<&Unconnected>,
+    ) {
         let mut state = self.state();
         // Where it was over already, no renewal was begun.
         let begun = core::mem::take(&mut state.renewing);
         state.silent = renewed.is_none();
         state.trouble = match (renewed, silence) {
-            (Some(Renewed::Failed(failure)), _) => Some(Trouble::Refused(failure.clone())),
+            (Some(RenewOutcome::Failed(failure)), _) => Some(Trouble::Refused(failure.clone())),
             (None, Some(silence)) => Some(Trouble::Silent(silence.again())),
             _ => None,
         }
         .map(Box::new);
         let lost = match renewed {
-            Some(Renewed::Yes {
+            Some(RenewOutcome::Renewed {
                 cas,
                 expiry,
                 valid_until,
@@ -383,11 +389,11 @@ impl Held {
                 }
                 None
             }
-            Some(Renewed::Lost(reason)) if state.over.is_none() => {
+            Some(RenewOutcome::Lost(reason)) if state.over.is_none() => {
                 self.end_locked(&mut state, *reason, clock::moment());
                 Some(*reason)
             }
-            Some(Renewed::Lost(_) | Renewed::Failed(_)) | None => None,
+            Some(RenewOutcome::Lost(_) | RenewOutcome::Failed(_)) | None => None,
         };
         drop(state);
         if begun {
@@ -413,7 +419,7 @@ impl Held {
     pub(crate) fn untold(&self) -> Option<u64> {
         let mut state = self.state();
         let first = !core::mem::replace(&mut state.told, true);
-        let (sent, ended) = (self.grant.sent.as_nanos(), state.ended.as_nanos());
+        let (sent, ended) = (self.grant.sent_at.as_nanos(), state.ended.as_nanos());
         first.then(|| ended.saturating_sub(sent))
     }
 
@@ -440,9 +446,9 @@ impl Held {
 
     /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which
     /// nobody wants to stay, and no request that may still bring it back.
-    pub(crate) fn can_be_handed_on(&self, now: Moment) -> bool {
+    pub(crate) fn can_be_handed_on(&self, now: Instant) -> bool {
         let stays = self.stays.is_some_and(|until| now < until);
-        matches!(self.grant.proof, Proof::Nonce(_)) && !self.grant.echoes && !stays
+        matches!(self.grant.owner_id, OwnerId::Nonce(_)) && !self.grant.may_be_replayed && !stays
     }
 
     /// What became of the lock when it was handed on.
@@ -465,7 +471,7 @@ impl Held {
 
     /// Whether it is to be told now that the end is near: the last renewal came to nothing, and less
     /// than half of the lease remains. Says so once, until a renewal is answered again.
-    pub(crate) fn is_to_be_warned_of(&self, now: Moment) -> bool {
+    pub(crate) fn is_to_be_warned_of(&self, now: Instant) -> bool {
         let mut state = self.state();
         let near = self.remaining(now) < self.lease.duration() / 2;
         let failing = state.silent || state.trouble.is_some();
@@ -475,7 +481,7 @@ impl Held {
     }
 
     /// Takes in that the server keeps the record only until `kept`.
-    pub(crate) fn shorten(&self, kept: Moment) {
+    pub(crate) fn shorten(&self, kept: Instant) {
         let state = self.state();
         if state.over.is_none() {
             self.valid_until
@@ -487,12 +493,12 @@ impl Held {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::lock::{Incarnation, Instance, Namespace, Nonce, Origin, Owner, Proof};
+    use crate::proto::{GrantKind, InstanceWord, Namespace, Nonce, Owner, OwnerId, ServerInstance};
 
     const LEASE: Duration = Duration::from_secs(9);
 
-    pub(in super::super) fn at(seconds: u64) -> Moment {
-        Moment::from_nanos(0).after(Duration::from_secs(seconds))
+    pub(in super::super) fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(0).after(Duration::from_secs(seconds))
     }
 
     /// Acquired at 0.
@@ -501,25 +507,25 @@ pub(super) mod tests {
     }
 
     /// A lock that was asked for at `sent`.
-    pub(in crate::front) fn acquired(name: &str, lease: Duration, sent: Moment) -> Held {
+    pub(in crate::front) fn acquired(name: &str, lease: Duration, sent: Instant) -> Held {
         let lease = Lease::new(lease).expect("in range");
         let grant = Grant {
-            incarnation: Incarnation {
+            instance: ServerInstance {
                 pid: 7,
                 started: 1,
-                instance: Instance::from_bits(1),
+                word: InstanceWord::from_bits(1),
             },
-            proof: Proof::Nonce(Nonce::from_random([7; 16])),
+            owner_id: OwnerId::Nonce(Nonce::from_random([7; 16])),
             owner: Owner::new("host", 7, "label"),
             lease,
-            since: 1,
+            acquired_at: 1,
             cas: 5,
             token: Some(1),
             expiry: 13,
-            sent,
-            echoes: false,
+            sent_at: sent,
+            may_be_replayed: false,
             valid_until: lease.valid_until(sent),
-            origin: Origin::Free,
+            kind: GrantKind::Free,
         };
         let namespace = Namespace::new("p:").expect("plain");
         let keys = namespace.keys(name.as_bytes()).expect("plain");
@@ -528,8 +534,8 @@ pub(super) mod tests {
         Held::new(name.into(), keys, lease, grant, chronicle)
     }
 
-    fn renewed(cas: u64, sent: Moment) -> Renewed {
-        Renewed::Yes {
+    fn renewed(cas: u64, sent: Instant) -> RenewOutcome {
+        RenewOutcome::Renewed {
             cas,
             expiry: 16,
             sent,

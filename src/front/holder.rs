@@ -1,6 +1,6 @@
 //! Who holds a lock, as seen from outside.
 
-use crate::lock::{HolderRecord, Identity, Inspected};
+use crate::proto::{HolderRecord, InspectOutcome, SessionId};
 use crate::wire::TimeLeft;
 use core::fmt;
 use core::time::Duration;
@@ -9,7 +9,7 @@ use std::string::String;
 /// Who holds a lock, by what the server said at one instant. It may be over already.
 ///
 /// `Debug` shows nothing by which somebody else could pass for the holder, such as the CAS unique of a
-/// lock [without a record](crate::Lock::lean).
+/// lock [without a record](crate::Lock::without_record).
 ///
 /// # Example
 /// ```
@@ -51,7 +51,7 @@ pub struct Holder {
     /// The CAS unique of the record.
     pub cas: u64,
     /// Which holding it is, to tell it from the next.
-    pub(crate) identity: Identity,
+    pub(crate) identity: SessionId,
 }
 
 impl Holder {
@@ -61,7 +61,7 @@ impl Holder {
             pid: record.pid,
             label: record.label,
             lease: record.lease,
-            since_unix: record.since,
+            since_unix: record.acquired_at,
             held_for: Duration::ZERO,
             expires_in: match left {
                 Some(TimeLeft::Seconds(left)) => Some(Duration::from_secs(left.into())),
@@ -70,13 +70,13 @@ impl Holder {
             },
             last_token: None,
             cas: 0,
-            identity: Identity::of_nonce(record.nonce),
+            identity: SessionId::from_nonce(record.nonce),
         }
     }
 
     /// What an inspection found, if anybody holds the lock.
-    pub(crate) fn from_inspected(inspected: Inspected) -> Option<Self> {
-        let Inspected::Held {
+    pub(crate) fn from_inspected(inspected: InspectOutcome) -> Option<Self> {
+        let InspectOutcome::Held {
             holder,
             cas,
             identity,
@@ -104,14 +104,14 @@ impl Holder {
     ) -> Self {
         let known = holder.unwrap_or_else(|| HolderRecord {
             // Somebody's item without our record, such as that of another kind of client.
-            nonce: crate::lock::Nonce::from_random([0; 16]),
+            nonce: crate::proto::Nonce::from_random([0; 16]),
             lease: Duration::ZERO,
-            since: second.unwrap_or(0),
+            acquired_at: second.unwrap_or(0),
             pid: 0,
             host: String::new(),
             label: String::new(),
         });
-        let held_for = second.unwrap_or(0).saturating_sub(known.since);
+        let held_for = second.unwrap_or(0).saturating_sub(known.acquired_at);
         Self {
             held_for: Duration::from_secs(held_for),
             ..Self::from_record(known, left)
@@ -161,9 +161,9 @@ mod tests {
     use super::*;
     use crate::front::ListedLock;
     use crate::front::clock::{self, Nonces};
-    use crate::lock::{
-        Acquired, Grant, Incarnation, LeanToken, Lease, LockParts, Moment, Namespace, Nonce,
-        Origin, Owner, Proof, Record,
+    use crate::proto::{
+        AcquireOutcome, CasOwner, Grant, GrantKind, Instant, Lease, LockTicket, Namespace, Nonce,
+        Owner, OwnerId, Record, ServerInstance,
     };
     use std::format;
     use std::string::ToString;
@@ -171,30 +171,30 @@ mod tests {
     const NONCE: Nonce = Nonce::from_random(*b"0123456789abcdef");
 
     /// All that shows of a lock which is shown by this proof.
-    fn shown(proof: Proof, cas: u64) -> String {
+    fn shown(proof: OwnerId, cas: u64) -> String {
         let grant = Grant {
-            incarnation: Incarnation {
+            instance: ServerInstance {
                 pid: 7,
                 started: 1,
-                instance: crate::lock::Instance::from_bits(1),
+                word: crate::proto::InstanceWord::from_bits(1),
             },
-            proof,
+            owner_id: proof,
             owner: Owner::new("host", 7, "label"),
             lease: Lease::new(Duration::from_secs(9)).expect("in range"),
-            since: 1,
+            acquired_at: 1,
             cas,
             token: Some(1),
             expiry: 13,
-            sent: Moment::from_nanos(0),
-            echoes: true,
-            valid_until: Moment::from_nanos(9_000_000_000),
-            origin: Origin::Free,
+            sent_at: Instant::from_nanos(0),
+            may_be_replayed: true,
+            valid_until: Instant::from_nanos(9_000_000_000),
+            kind: GrantKind::Free,
         };
         let record = Record::new(NONCE, Duration::from_secs(9), 1, &grant.owner);
         let parsed = HolderRecord::parse(record.as_bytes()).expect("a record");
         let holder = Holder {
             cas,
-            identity: Identity::of_proof(proof),
+            identity: SessionId::from_owner_id(proof),
             ..Holder::from_record(parsed.clone(), None)
         };
         let listed = ListedLock {
@@ -203,10 +203,10 @@ mod tests {
             holder: holder.clone(),
         };
         let namespace = Namespace::new("p:").expect("plain");
-        let parts = LockParts::new(&namespace, "L", &grant, cas, 13);
+        let parts = LockTicket::new(&namespace, "L", &grant, cas, 13);
         let identity = holder.identity;
-        let leftover = grant.echo();
-        let acquired = Acquired::Granted(grant.clone());
+        let leftover = grant.orphan();
+        let acquired = AcquireOutcome::Granted(grant.clone());
         format!(
             "{proof:?} {grant:?} {record:?} {parsed:?} {holder:?} {listed:?} {parts:?} {identity:?} \
              {leftover:?} {acquired:?} {NONCE:?} {holder}"
@@ -216,10 +216,10 @@ mod tests {
     /// What is logged does not tell how to pass for the holder.
     #[test]
     fn no_debug_shows_what_it_takes_to_be_the_holder() {
-        let token = LeanToken::new(NONCE);
+        let token = CasOwner::new(NONCE);
         for (proof, cas) in [
-            (Proof::Nonce(NONCE), 5),
-            (Proof::Token(token), u64::MAX - 255),
+            (OwnerId::Nonce(NONCE), 5),
+            (OwnerId::Cas(token), u64::MAX - 255),
         ] {
             let text = shown(proof, cas);
             let digits = format!("{NONCE:x}");

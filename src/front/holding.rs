@@ -5,23 +5,23 @@ use super::held::{Held, Trouble};
 use super::holder::Holder;
 use super::settings::SettingError;
 use super::site::{Site, Unconnected};
-use crate::lock::{
-    Grant, HolderRecord, Identity, LockKeys, LockParts, LossReason, Moment, Namespace, Renewed,
-    Verified,
-};
 use crate::net::NetError;
+use crate::proto::{
+    Grant, HolderRecord, Instant, LockKeys, LockTicket, LossReason, Namespace, RenewOutcome,
+    SessionId, VerifyOutcome,
+};
 use crate::wire::TimeLeft;
 use core::time::Duration;
 use std::sync::Arc;
 
 impl Held {
     /// What it consists of.
-    pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockParts {
+    pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
         let (cas, expiry) = {
             let state = self.state();
             (state.cas, state.expiry)
         };
-        LockParts::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
+        LockTicket::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
     }
 
     /// The error of a lock that is not held any more.
@@ -30,7 +30,7 @@ impl Held {
     }
 
     /// Checks that it is not over: then there is nothing to ask the server.
-    pub(crate) fn check_held(&self, now: Moment) -> Result<(), LockError> {
+    pub(crate) fn check_held(&self, now: Instant) -> Result<(), LockError> {
         match self.over(now) {
             Some(reason) => Err(self.lost(reason)),
             None => Ok(()),
@@ -40,7 +40,7 @@ impl Held {
 
 impl<C, L: AsRef<Held>> Site<C, L> {
     /// Checks whether the lock that these are parts of can be held by this client. Its keys.
-    pub(crate) fn check_parts(&self, parts: &LockParts) -> Result<LockKeys, LockError> {
+    pub(crate) fn check_parts(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
         let about = |cause| LockError::new(cause).about(parts.name());
         self.check_process()?;
         if self.registry.is_closed() {
@@ -64,13 +64,13 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     /// not.
     pub(crate) fn take_over(
         &self,
-        parts: &LockParts,
+        parts: &LockTicket,
         keys: LockKeys,
         grant: Grant,
-        renewed: Renewed,
+        renewed: RenewOutcome,
     ) -> Result<Held, LockError> {
         let cause = match renewed {
-            Renewed::Yes {
+            RenewOutcome::Renewed {
                 cas,
                 expiry,
                 sent,
@@ -79,7 +79,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
                 let grant = Grant {
                     cas,
                     expiry,
-                    sent,
+                    sent_at: sent,
                     valid_until,
                     ..grant
                 };
@@ -87,8 +87,8 @@ impl<C, L: AsRef<Held>> Site<C, L> {
                 let name = parts.name().into();
                 return Ok(Held::new(name, keys, grant.lease, grant, chronicle));
             }
-            Renewed::Lost(reason) => Cause::Lost(reason),
-            Renewed::Failed(failure) => Cause::Server(failure),
+            RenewOutcome::Lost(reason) => Cause::Lost(reason),
+            RenewOutcome::Failed(failure) => Cause::Server(failure),
         };
         Err(self.error(cause).about(parts.name()))
     }
@@ -110,7 +110,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         &self,
         held: &Held,
         before: u64,
-        now: Moment,
+        now: Instant,
     ) -> Option<Result<Duration, LockError>> {
         if let Err(error) = held.check_held(now) {
             return Some(Err(error));
@@ -145,14 +145,14 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// The holder of a lock that is held, as others see it. Asks nobody.
-    pub(crate) fn holder_of(&self, held: &Held, now: Moment) -> Holder {
+    pub(crate) fn holder_of(&self, held: &Held, now: Instant) -> Holder {
         let grant = &held.grant;
         let (cas, expiry) = {
             let state = held.state();
             (state.cas, state.expiry)
         };
         let second = self
-            .with_view(grant.incarnation, |view| view.clock.second_at_least(now))
+            .with_view(grant.instance, |view| view.clock.seconds_lower_bound(now))
             .flatten();
         let left = second.map(|second| expiry.saturating_sub(second));
         let left = left.and_then(|left| u32::try_from(left).ok());
@@ -161,7 +161,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         Holder {
             last_token: grant.token,
             cas,
-            identity: Identity::of_proof(grant.proof),
+            identity: SessionId::from_owner_id(grant.owner_id),
             ..Holder::seen(record, left.map(TimeLeft::Seconds), second)
         }
     }
@@ -171,18 +171,20 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     pub(crate) fn verified(
         &self,
         held: &Held,
-        verified: Verified,
-        now: Moment,
+        verified: VerifyOutcome,
+        now: Instant,
     ) -> Result<(), LockError> {
         match verified {
             // The time may have run out while the answer was on its way.
-            Verified::Yes => held.check_held(now),
-            Verified::Lost(reason) => {
+            VerifyOutcome::Held => held.check_held(now),
+            VerifyOutcome::Lost(reason) => {
                 held.end(reason);
                 // It may have ended for another reason before, and that one counts.
                 Err(held.lost(held.over(now).unwrap_or(reason)))
             }
-            Verified::Failed(failure) => Err(self.error(Cause::Server(failure)).about(&held.name)),
+            VerifyOutcome::Failed(failure) => {
+                Err(self.error(Cause::Server(failure)).about(&held.name))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::error::{Cause, LockError};
 use super::held::Held;
 use super::holder::Holder;
 use super::site::Site;
-use crate::lock::{Batch, FoundName, Inspected};
+use crate::proto::{DecodedName, InspectOutcome, KeyPage};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -46,17 +46,17 @@ impl Listing {
     pub(crate) fn add<C, L: AsRef<Held>>(
         &mut self,
         site: &Site<C, L>,
-        batch: &Batch,
-        seen: Vec<Inspected>,
+        batch: &KeyPage,
+        seen: Vec<InspectOutcome>,
     ) -> Result<(), LockError> {
         for (name, seen) in batch.names.iter().zip(seen) {
-            if let Inspected::Failed(failure) = seen {
+            if let InspectOutcome::Failed(failure) = seen {
                 return Err(site.error(Cause::Server(failure)).about(&name.to_string()));
             }
             if let Some(holder) = Holder::from_inspected(seen) {
                 self.locks.push(ListedLock {
                     name: name.to_string(),
-                    is_hashed: matches!(name, FoundName::Hashed(_)),
+                    is_hashed: matches!(name, DecodedName::Hashed(_)),
                     holder,
                 });
             }

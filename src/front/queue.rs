@@ -4,7 +4,7 @@
 //! in this process: who holds it hands it on.
 
 use super::held::Held;
-use crate::lock::{LockKeys, Moment};
+use crate::proto::{Instant, LockKeys};
 use core::borrow::Borrow;
 use core::hash::{Hash, Hasher};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +82,7 @@ struct Line<L, N> {
     /// How often in a row the lock was handed on.
     turns: u32,
     /// Before this, the first one leaves the lock to others.
-    yields_until: Moment,
+    yields_until: Instant,
     /// Asking the server has failed. Each of them asks by himself then, or the last one would be
     /// told only after all the others.
     dispersed: bool,
@@ -107,9 +107,9 @@ pub(crate) struct Place<N> {
 #[derive(Debug)]
 pub(crate) enum Standing<L> {
     /// Wait for news, and until this instant at most.
-    Wait(Option<Moment>),
+    Wait(Option<Instant>),
     /// Ask the server, not before this instant.
-    Contend(Moment),
+    Contend(Instant),
     /// Replace the record of this lock, which was handed on.
     Inherit(Arc<L>),
 }
@@ -118,7 +118,7 @@ pub(crate) enum Standing<L> {
 #[derive(Debug)]
 pub(crate) enum Leave<L> {
     /// With the lock, at this instant.
-    Holding(Arc<L>, Moment),
+    Holding(Arc<L>, Instant),
     /// The server does not answer, or cannot serve.
     Failed,
     /// For reasons of his own.
@@ -190,7 +190,7 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
                     holder,
                     estate: None,
                     waiting,
-                    yields_until: Moment::from_nanos(0),
+                    yields_until: Instant::from_nanos(0),
                     dispersed: false,
                 };
                 lines.by_key.insert(Key(keys.clone()), line);
@@ -201,7 +201,7 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
     }
 
     /// What who has this place may do now.
-    pub(crate) fn standing(&self, keys: &LockKeys, place: &Place<N>, now: Moment) -> Standing<L> {
+    pub(crate) fn standing(&self, keys: &LockKeys, place: &Place<N>, now: Instant) -> Standing<L> {
         let mut lines = self.lines();
         let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
             return Standing::Contend(now);
@@ -276,7 +276,7 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
     /// Hands a lock, which was ended, on to the first in the line, if there is one who can take it
     /// and it is not time for other processes. Where this returns `false` the lock is to be
     /// released, and [`freed`](Self::freed) to be called after that.
-    pub(crate) fn hand_on(&self, keys: &LockKeys, lock: &Arc<L>, now: Moment) -> bool {
+    pub(crate) fn hand_on(&self, keys: &LockKeys, lock: &Arc<L>, now: Instant) -> bool {
         if self.are_empty() {
             return false;
         }
@@ -325,7 +325,7 @@ impl<L: AsRef<Held>, N: News> Queues<L, N> {
 mod tests {
     use super::super::held::tests::{at, held};
     use super::*;
-    use crate::lock::LossReason;
+    use crate::proto::LossReason;
     use core::sync::atomic::AtomicBool;
 
     #[derive(Debug)]

@@ -8,7 +8,7 @@
 use super::clock;
 use super::held::Held;
 use super::slots::Slots;
-use crate::lock::{Leftover, LockKeys, LossReason, Moment};
+use crate::proto::{Instant, LockKeys, LossReason, OrphanedAttempt};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
@@ -56,7 +56,7 @@ struct Inner<L> {
     slots: Slots<L>,
     /// The locks that wait for their renewal, by the instant at which it is due: those whose slot
     /// says so, and no others.
-    schedule: BTreeSet<(Moment, usize)>,
+    schedule: BTreeSet<(Instant, usize)>,
     /// Locks that came since the keeper looked last, and are not in the schedule yet. Most locks are
     /// gone before it does.
     fresh: Vec<usize>,
@@ -71,7 +71,7 @@ struct Inner<L> {
     handed_on: usize,
     /// When the keeper looks again by itself. Not moved back when locks go: one look too many
     /// is cheaper than a wake-up per lock.
-    next_look: Moment,
+    next_look: Instant,
     /// The client is gone.
     abandoned: bool,
     /// How many batches had others due behind them.
@@ -98,7 +98,7 @@ pub(crate) enum Job<L> {
     Undo {
         name: Arc<str>,
         keys: LockKeys,
-        leftover: Leftover,
+        leftover: OrphanedAttempt,
     },
 }
 
@@ -135,11 +135,11 @@ pub(crate) struct Late {
 pub(crate) enum Task<L> {
     Job(Job<L>),
     Renew(Batch<L>),
-    Sleep { until: Moment },
+    Sleep { until: Instant },
     Exit,
 }
 
-const NEVER: Moment = Moment::from_nanos(u64::MAX);
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 impl<L: AsRef<Held>> Registry<L> {
     pub(crate) fn new() -> Self {
@@ -167,7 +167,7 @@ impl<L: AsRef<Held>> Registry<L> {
     }
 
     /// Takes a lock into keeping, or gives it back when the client was shut down.
-    pub(crate) fn insert(&self, lock: L, due: Moment) -> Result<Kept<L>, L> {
+    pub(crate) fn insert(&self, lock: L, due: Instant) -> Result<Kept<L>, L> {
         let mut inner = self.inner();
         if self.is_closed() {
             return Err(lock);
@@ -215,7 +215,7 @@ impl<L: AsRef<Held>> Registry<L> {
     }
 
     /// The renewal of a lock is over; the next is due then.
-    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Moment) {
+    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Instant) {
         let mut inner = self.inner();
         // The guard may be gone, and its place taken by another lock.
         if inner.slots.has(index, lock) {
@@ -323,7 +323,7 @@ impl<L: AsRef<Held>> Registry<L> {
     /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
     /// release that is late is only late. Of either, only so many are under way at once, so that
     /// neither keeps the other waiting.
-    pub(crate) fn next(&self, now: Moment) -> Task<L> {
+    pub(crate) fn next(&self, now: Instant) -> Task<L> {
         let mut inner = self.inner();
         let inner = &mut *inner;
         inner.settle();
@@ -359,7 +359,7 @@ impl<L: AsRef<Held>> Registry<L> {
 
 impl<L: AsRef<Held>> Inner<L> {
     /// The renewal of a lock is due then, and not when it was before.
-    fn schedule(&mut self, index: usize, due: Moment) {
+    fn schedule(&mut self, index: usize, due: Instant) {
         self.unschedule(index);
         let slot = self.slots.get_mut(index);
         (slot.due, slot.scheduled) = (Some(due), true);
@@ -386,7 +386,7 @@ impl<L: AsRef<Held>> Inner<L> {
     }
 
     /// The renewal of a lock is due then at the latest, unless one is under way.
-    fn hasten(&mut self, index: usize, latest: Moment) {
+    fn hasten(&mut self, index: usize, latest: Instant) {
         if self
             .slots
             .get_mut(index)
@@ -399,7 +399,7 @@ impl<L: AsRef<Held>> Inner<L> {
 
     /// Takes what is due out of the schedule, as much as one flight renews, and along with it what
     /// is due soon: locks that are due one after the other then have a flight in common.
-    fn take_due(&mut self, now: Moment) -> Option<Batch<L>> {
+    fn take_due(&mut self, now: Instant) -> Option<Batch<L>> {
         let mut locks = Vec::new();
         let (mut early, mut late) = (Duration::MAX, None);
         while let Some((due, index)) = self.schedule.first().copied() {
@@ -454,7 +454,7 @@ impl<L: AsRef<Held>> Inner<L> {
     }
 
     /// One of these is due then, so all are that can be renewed.
-    fn hasten_group(&mut self, group: &Arc<Vec<usize>>, due: Moment) {
+    fn hasten_group(&mut self, group: &Arc<Vec<usize>>, due: Instant) {
         for index in group.iter() {
             let slot = self.slots.get_mut(*index);
             // Others have left the group, or this place.
@@ -489,31 +489,31 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(9);
 
-    fn at(millis: u64) -> Moment {
-        Moment::from_nanos(millis * 1_000_000)
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
     }
 
     /// A lock that was acquired then, and is valid for nine seconds.
-    fn lock(name: usize, sent: Moment) -> Plain {
+    fn lock(name: usize, sent: Instant) -> Plain {
         Plain(acquired(&format!("{name}"), LEASE, sent))
     }
 
     /// Takes a lock into keeping that is due a third of its lease later.
-    fn keep(registry: &Registry<Plain>, name: usize, sent: Moment) -> Kept<Plain> {
+    fn keep(registry: &Registry<Plain>, name: usize, sent: Instant) -> Kept<Plain> {
         let lock = lock(name, sent);
         let due = lock.0.due(sent);
         registry.insert(lock, due).expect("not closed")
     }
 
     /// The indexes of the locks to be renewed, and nothing if it is not time for any.
-    fn batch(registry: &Registry<Plain>, now: Moment) -> Vec<usize> {
+    fn batch(registry: &Registry<Plain>, now: Instant) -> Vec<usize> {
         match registry.next(now) {
             Task::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
             _ => Vec::new(),
         }
     }
 
-    fn sleeps_until(registry: &Registry<Plain>, now: Moment) -> Moment {
+    fn sleeps_until(registry: &Registry<Plain>, now: Instant) -> Instant {
         match registry.next(now) {
             Task::Sleep { until } => until,
             other => panic!("{other:?}"),
@@ -521,7 +521,7 @@ mod tests {
     }
 
     /// Renews so many batches, which takes no time.
-    fn renew(registry: &Registry<Plain>, now: Moment) -> usize {
+    fn renew(registry: &Registry<Plain>, now: Instant) -> usize {
         let mut renewed = 0;
         while let Task::Renew(batch) = registry.next(now) {
             for (index, lock) in &batch.locks {
@@ -737,10 +737,10 @@ mod tests {
         registry.push(Job::Undo {
             name: "undo".into(),
             keys: kept[0].lock.0.keys.clone(),
-            leftover: Leftover {
-                incarnation: kept[0].lock.0.grant.incarnation,
-                proof: kept[0].lock.0.grant.proof,
-                moot_after: at(0),
+            leftover: OrphanedAttempt {
+                instance: kept[0].lock.0.grant.instance,
+                owner_id: kept[0].lock.0.grant.owner_id,
+                expires_at: at(0),
             },
         });
         let (mut renewals, mut releases) = (0, 0);

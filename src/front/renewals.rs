@@ -3,7 +3,7 @@
 use super::held::Held;
 use super::registry::{Batch, Job};
 use super::site::{Site, Unconnected};
-use crate::lock::{Moment, Namespace, Now, Operation, Renew, Renewed, ServerView, Step};
+use crate::proto::{Action, Instant, Namespace, Now, Operation, Renew, RenewOutcome, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_micros(5);
 pub(crate) struct Renewals<'a> {
     pending: Vec<Pending<'a>>,
     /// What came of each that is over, by its place in the batch.
-    over: Vec<Option<Renewed>>,
+    over: Vec<Option<RenewOutcome>>,
     /// Why the others have no answer.
     silence: Option<Unconnected>,
 }
@@ -34,7 +34,7 @@ impl<'a> Renewals<'a> {
     pub(crate) fn begin<L: AsRef<Held>>(
         batch: &'a Batch<L>,
         namespace: &'a Namespace,
-        now: Moment,
+        now: Instant,
     ) -> Self {
         let locks = &batch.locks;
         let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
@@ -67,15 +67,15 @@ impl<'a> Renewals<'a> {
     }
 
     /// Writes one flight for all of them that are still held.
-    pub(crate) fn prepare(&mut self, view: &ServerView, now: Now, flight: &mut Flight) {
+    pub(crate) fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) {
         let over = &mut self.over;
         self.pending.retain_mut(|pending| {
             // It may have ended while there was no connection. Nobody is to wait for a lease that is
             // begun after the end.
-            if pending.held.over(now.moment).is_some() {
+            if pending.held.over(now.monotonic).is_some() {
                 return false;
             }
-            match pending.renew.prepare(view, now, flight) {
+            match pending.renew.poll_transmit(view, now, flight) {
                 Ok(()) => true,
                 Err(renewed) => {
                     over[pending.place] = Some(renewed);
@@ -88,17 +88,20 @@ impl<'a> Renewals<'a> {
     /// Takes in the replies to that flight.
     pub(crate) fn interpret(
         &mut self,
-        view: &mut ServerView,
+        view: &mut ServerState,
         replies: &mut Replies<'_>,
-        sent: Moment,
-        received: Moment,
+        sent: Instant,
+        received: Instant,
     ) -> Result<(), DecodeError> {
         let mut rest = Vec::new();
         for mut pending in self.pending.drain(..) {
-            match pending.renew.interpret(view, replies, sent, received)? {
-                Step::Done(renewed) => self.over[pending.place] = Some(renewed),
-                Step::Send | Step::Pause { .. } => rest.push(pending),
-                Step::GiveUp { .. } => {}
+            match pending
+                .renew
+                .handle_replies(view, replies, sent, received)?
+            {
+                Action::Done(renewed) => self.over[pending.place] = Some(renewed),
+                Action::Transmit | Action::Sleep { .. } => rest.push(pending),
+                Action::Fail { .. } => {}
             }
         }
         self.pending = rest;
@@ -111,7 +114,7 @@ impl<'a> Renewals<'a> {
     }
 
     /// What came of the renewal at this place of the batch; an error is no answer.
-    fn outcome(&self, place: usize) -> Result<&Renewed, Option<&Unconnected>> {
+    fn outcome(&self, place: usize) -> Result<&RenewOutcome, Option<&Unconnected>> {
         self.over[place].as_ref().ok_or(self.silence.as_ref())
     }
 }
@@ -143,7 +146,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         batch: &Batch<L>,
         place: usize,
         renewals: &Renewals<'_>,
-        now: Moment,
+        now: Instant,
     ) -> bool {
         let (index, lock) = &batch.locks[place];
         let (index, outcome) = (*index, renewals.outcome(place));
@@ -156,7 +159,7 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             return true;
         }
         let due = match outcome {
-            Some(Renewed::Yes { sent, .. }) => {
+            Some(RenewOutcome::Renewed { sent, .. }) => {
                 held.due_earlier(*sent, batch.earlier(held.lease.duration()))
             }
             _ => {

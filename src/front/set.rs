@@ -3,7 +3,7 @@
 use super::asked::Wish;
 use super::error::{Cause, LockError};
 use super::held::ReleaseOutcome;
-use crate::lock::{LossReason, Moment, Patience};
+use crate::proto::{Instant, LossReason, WaitPolicy};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -104,12 +104,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// The starts of an acquisition of several locks.
 #[derive(Debug)]
 pub(crate) struct Starts {
-    patience: Patience,
+    patience: WaitPolicy,
     failed: u32,
 }
 
 impl Starts {
-    pub(crate) const fn new(patience: Patience) -> Self {
+    pub(crate) const fn new(patience: WaitPolicy) -> Self {
         Self {
             patience,
             failed: 0,
@@ -117,15 +117,15 @@ impl Starts {
     }
 
     /// One was lost while the others were acquired. When to start over, if there is time.
-    pub(crate) fn again(&mut self, now: Moment) -> Option<Moment> {
+    pub(crate) fn again(&mut self, now: Instant) -> Option<Instant> {
         let (shortest, longest) = PAUSES;
         let pause = shortest.saturating_mul(2u32.saturating_pow(self.failed));
         self.failed += 1;
         let at = now.after(pause.min(longest));
         match self.patience {
-            Patience::Once => None,
-            Patience::Until(end) => Some(at).filter(|at| *at < end),
-            Patience::Forever => Some(at),
+            WaitPolicy::Try => None,
+            WaitPolicy::Until(end) => Some(at).filter(|at| *at < end),
+            WaitPolicy::Forever => Some(at),
         }
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn is_answered(error: &LockError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::Namespace;
+    use crate::proto::Namespace;
     use std::format;
     use std::string::ToString;
 
@@ -212,20 +212,20 @@ mod tests {
 
     #[test]
     fn it_starts_over_for_as_long_as_there_is_time() {
-        let at = |millis: u64| Moment::from_nanos(millis * 1_000_000);
-        assert_eq!(Starts::new(Patience::Once).again(at(0)), None);
-        let mut starts = Starts::new(Patience::Until(at(100)));
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        assert_eq!(Starts::new(WaitPolicy::Try).again(at(0)), None);
+        let mut starts = Starts::new(WaitPolicy::Until(at(100)));
         assert_eq!(starts.again(at(0)), Some(at(10)));
         assert_eq!(starts.again(at(50)), Some(at(70)));
         assert_eq!(starts.again(at(70)), None);
-        let mut starts = Starts::new(Patience::Forever);
+        let mut starts = Starts::new(WaitPolicy::Forever);
         let last = (0..100).map(|_| starts.again(at(0))).last();
         assert_eq!(last, Some(Some(at(640))));
     }
 
     #[test]
     fn the_first_error_counts_and_every_loss_is_told() {
-        let reason = LossReason::Vanished;
+        let reason = LossReason::Missing;
         let lost = || Ok(ReleaseOutcome::AlreadyLost { reason });
         let released = || Ok(ReleaseOutcome::Released);
         let failed = || Err(LockError::new(Cause::Closed).about("c"));

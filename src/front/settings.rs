@@ -2,13 +2,13 @@
 
 use super::error::{Cause, LockError};
 use super::events;
-use crate::lock::{
-    DEFAULT_PREFIX, Dialect, Handshake, Lease, MAX_LEASE, Namespace, Nonce, Owner, Surveyor,
-};
 use crate::net::Address;
 use crate::net::dial::Dialing;
 #[cfg(feature = "tls")]
 use crate::net::tls::{Tls, TlsOptions};
+use crate::proto::{
+    DEFAULT_PREFIX, Handshake, Lease, MAX_LEASE, Namespace, Nonce, Owner, Protocol, ServerProbe,
+};
 use crate::wire::{CredentialsError, OwnedCredentials};
 use core::fmt;
 use core::marker::PhantomData;
@@ -74,7 +74,7 @@ pub struct Builder<F> {
     connect_timeout: Duration,
     server_wait: Duration,
     operation_timeout: Duration,
-    dialect: Option<Dialect>,
+    dialect: Option<Protocol>,
     credentials: Option<Result<OwnedCredentials, CredentialsError>>,
     #[cfg(feature = "tls")]
     tls: TlsOptions,
@@ -219,7 +219,7 @@ impl<F> Builder<F> {
     /// Speaks this protocol whatever the server knows. For servers behind a proxy that passes
     /// classic commands only; others are asked what they know.
     #[must_use]
-    pub fn dialect(mut self, dialect: Dialect) -> Self {
+    pub fn dialect(mut self, dialect: Protocol) -> Self {
         self.dialect = Some(dialect);
         self
     }
@@ -506,7 +506,7 @@ pub(crate) struct Settings {
     /// How long the first connection may be waited for.
     pub(crate) server_wait: Duration,
     pub(crate) operation_timeout: Duration,
-    pub(crate) dialect: Option<Dialect>,
+    pub(crate) dialect: Option<Protocol>,
     pub(crate) credentials: Option<OwnedCredentials>,
 }
 
@@ -521,9 +521,9 @@ impl Settings {
     }
 
     /// What asks the server about itself.
-    pub(crate) fn surveyor(&self) -> Surveyor<'_> {
+    pub(crate) fn surveyor(&self) -> ServerProbe<'_> {
         let credentials = self.credentials.as_ref();
-        Surveyor::new(
+        ServerProbe::new(
             &self.namespace,
             credentials.map(OwnedCredentials::as_credentials),
         )

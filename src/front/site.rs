@@ -9,10 +9,11 @@ use super::process::Process;
 use super::registry::Registry;
 use super::settings::{SettingError, Settings};
 use super::stats::Stats;
-use crate::lock::{
-    Failure, Handshake, Incarnation, Lease, LockKeys, LossReason, Moment, Pause, ServerView,
-};
 use crate::net::{Address, NetCause, NetError};
+use crate::proto::{
+    Handshake, Instant, Lease, LockKeys, LossReason, ServerError, ServerInstance, ServerState,
+    SleepReason,
+};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,9 +30,9 @@ const LAST_TRIP: Duration = Duration::from_millis(100);
 /// then on has `overrun` together.
 pub(crate) fn within(
     limit: Duration,
-    until: Option<Moment>,
+    until: Option<Instant>,
     overrun: Duration,
-    now: Moment,
+    now: Instant,
 ) -> Duration {
     match until {
         None => limit,
@@ -53,13 +54,13 @@ const FRESH: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Seat<C> {
     pub(crate) connection: C,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) incarnation: ServerInstance,
     /// When it was last answered on or found alive, in nanoseconds of the clock.
     answered: AtomicU64,
 }
 
 impl<C> Seat<C> {
-    pub(crate) const fn new(connection: C, incarnation: Incarnation) -> Self {
+    pub(crate) const fn new(connection: C, incarnation: ServerInstance) -> Self {
         Self {
             connection,
             incarnation,
@@ -68,13 +69,13 @@ impl<C> Seat<C> {
     }
 
     /// An answer has come on it, or it was seen to be there still.
-    pub(crate) fn answered(&self, now: Moment) {
+    pub(crate) fn answered(&self, now: Instant) {
         self.answered.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// Whether that was a moment ago.
-    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
-        let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
+        let answered = Instant::from_nanos(self.answered.load(Ordering::Relaxed));
         now.since(answered) < FRESH
     }
 }
@@ -89,7 +90,7 @@ pub(crate) trait Clear {
 #[derive(Debug)]
 pub(crate) enum Unconnected {
     Net(NetError),
-    Unsuitable(Failure),
+    Unsuitable(ServerError),
 }
 
 impl Unconnected {
@@ -113,7 +114,7 @@ impl Unconnected {
     /// The same for any exchange that is nobody's request; `secret` if a password was in it.
     pub(crate) fn asking(secret: bool, error: NetError) -> Self {
         match error.cause {
-            NetCause::Unauthenticated => Self::Unsuitable(Failure::AuthenticationRequired),
+            NetCause::Unauthenticated => Self::Unsuitable(ServerError::AuthenticationRequired),
             cause if secret => Self::Net(NetError::unsent(cause.at_first().discreet())),
             cause => Self::Net(NetError::unsent(cause.at_first())),
         }
@@ -133,7 +134,7 @@ impl Unconnected {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             // In the second in which a delayed flush takes effect.
-            Self::Unsuitable(failure) => *failure == Failure::ForgottenAtOnce,
+            Self::Unsuitable(failure) => *failure == ServerError::DropsItems,
             Self::Net(error) => error.cause.may_pass(),
         }
     }
@@ -145,9 +146,9 @@ impl Unconnected {
             self,
             Self::Net(_)
                 | Self::Unsuitable(
-                    Failure::AuthenticationRequired
-                        | Failure::AuthenticationRefused
-                        | Failure::SeveralServers(_)
+                    ServerError::AuthenticationRequired
+                        | ServerError::AuthenticationFailed
+                        | ServerError::SeveralServers(_)
                 )
         )
     }
@@ -163,8 +164,8 @@ pub(crate) struct Site<C, L> {
     pub(crate) connections: C,
     pub(crate) registry: Registry<L>,
     pub(crate) chronicle: Arc<Chronicle>,
-    view: Mutex<Option<ServerView>>,
-    made: Moment,
+    view: Mutex<Option<ServerState>>,
+    made: Instant,
     /// The longest lease of others that was told, in nanoseconds.
     longest_told: AtomicU64,
     corrected: Mutex<Corrected>,
@@ -174,12 +175,12 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
     /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
     /// is another run than before; whoever waits for news of them is to be told.
     #[must_use]
-    pub(crate) fn learn(&self, fresh: ServerView) -> Vec<Arc<L>> {
-        let incarnation = fresh.incarnation;
+    pub(crate) fn learn(&self, fresh: ServerState) -> Vec<Arc<L>> {
+        let incarnation = fresh.instance;
         let mut slot = self.view_slot();
         let restarted = match slot.as_mut() {
             Some(view) => {
-                let before = view.incarnation;
+                let before = view.instance;
                 let restarted = view.update(fresh);
                 if restarted {
                     self.chronicle.server_restarted(before, incarnation);
@@ -202,7 +203,8 @@ impl<C: Clear, L: AsRef<Held>> Site<C, L> {
             let held: &Held = (**lock).as_ref();
             // Where only the instance word is another, the next renewal finds out whether the lock
             // is still there.
-            !held.grant.incarnation.is_like(&incarnation) && held.end(LossReason::ServerRestarted)
+            !held.grant.instance.is_same_process(&incarnation)
+                && held.end(LossReason::ServerRestarted)
         });
         lost
     }
@@ -213,7 +215,7 @@ const SERVER_PAUSE: Duration = Duration::from_millis(100);
 
 impl<C, L: AsRef<Held>> Site<C, L> {
     /// Until when the first connection is tried, from now on; `None` is one attempt.
-    pub(crate) fn tries_until(&self) -> Option<Moment> {
+    pub(crate) fn tries_until(&self) -> Option<Instant> {
         let wait = self.settings.server_wait;
         (!wait.is_zero()).then(|| clock::moment().after(wait))
     }
@@ -222,12 +224,12 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     pub(crate) fn pause_before_retry(
         &self,
         why: Unconnected,
-        until: Option<Moment>,
+        until: Option<Instant>,
     ) -> Result<Duration, LockError> {
         let now = clock::moment();
         let until = match why {
             // All is dropped in the second in which a delayed flush takes effect.
-            Unconnected::Unsuitable(Failure::ForgottenAtOnce) => {
+            Unconnected::Unsuitable(ServerError::DropsItems) => {
                 let passes = self.made.after(FORGETS_FOR);
                 Some(until.map_or(passes, |until| until.max(passes)))
             }
@@ -278,26 +280,26 @@ impl<C, L: AsRef<Held>> Site<C, L> {
         self.chronicle.stats(held)
     }
 
-    fn view_slot(&self) -> MutexGuard<'_, Option<ServerView>> {
+    fn view_slot(&self) -> MutexGuard<'_, Option<ServerState>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works with what is known of the server, if it is about this run of it.
     pub(crate) fn with_view<T>(
         &self,
-        incarnation: Incarnation,
-        work: impl FnOnce(&mut ServerView) -> T,
+        incarnation: ServerInstance,
+        work: impl FnOnce(&mut ServerState) -> T,
     ) -> Option<T> {
         let mut slot = self.view_slot();
         let view = slot.as_mut()?;
-        view.is_run(incarnation).then(|| work(view))
+        view.is_instance(incarnation).then(|| work(view))
     }
 
     /// Whether another run of the server is known than this one.
-    pub(crate) fn was_restarted(&self, incarnation: Incarnation) -> bool {
+    pub(crate) fn was_restarted(&self, incarnation: ServerInstance) -> bool {
         let view = self.view_slot();
         view.as_ref()
-            .is_some_and(|view| view.incarnation != incarnation)
+            .is_some_and(|view| view.instance != incarnation)
     }
 
     /// The keys of a name, or the error that says what is wrong with it.
@@ -328,8 +330,8 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// Tells the log why an operation pauses, where that is out of the ordinary.
-    pub(crate) fn note_pause(&self, why: Pause, length: Duration) {
-        if why == Pause::YoungMemory {
+    pub(crate) fn note_pause(&self, why: SleepReason, length: Duration) {
+        if why == SleepReason::RestartGuard {
             self.chronicle.waiting_for_memory(length);
         }
     }
@@ -376,20 +378,20 @@ impl<C, L: AsRef<Held>> Site<C, L> {
     }
 
     /// Whether the server's clock needs to be seen ticking, for the first time or again.
-    pub(crate) fn needs_calibration(&self, now: Moment) -> bool {
+    pub(crate) fn needs_calibration(&self, now: Instant) -> bool {
         self.view_slot()
             .as_ref()
-            .is_some_and(|view| !view.clock.is_known_well(now))
+            .is_some_and(|view| !view.clock.is_synchronized(now))
     }
 
     /// Shortens what is believed of the locks held, where a reading of the server's clock has
     /// shown that it keeps them for less time than they were asked for. To be called behind
     /// readings, as often as one likes: all locks are looked at only where there was one like that.
-    pub(crate) fn correct_deadlines(&self, now: Moment) {
+    pub(crate) fn correct_deadlines(&self, now: Instant) {
         let corrections = self
             .view_slot()
             .as_ref()
-            .map(|view| (view.incarnation, view.clock.corrections()));
+            .map(|view| (view.instance, view.clock.corrections()));
         if !self.corrected().is_behind(corrections, now) {
             return;
         }
@@ -397,8 +399,8 @@ impl<C, L: AsRef<Held>> Site<C, L> {
             let held: &Held = lock.as_ref();
             let expiry = held.state().expiry;
             let kept = self
-                .with_view(held.grant.incarnation, |view| {
-                    view.clock.kept_until(expiry, now)
+                .with_view(held.grant.instance, |view| {
+                    view.clock.retained_until(expiry, now)
                 })
                 .flatten();
             if let Some(kept) = kept.filter(|kept| *kept < held.valid_until()) {
@@ -422,13 +424,13 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Corrected {
     /// On which run of the server, and how many.
-    corrections: Option<(Incarnation, u64)>,
-    again: Option<Moment>,
+    corrections: Option<(ServerInstance, u64)>,
+    again: Option<Instant>,
 }
 
 impl Corrected {
     /// Whether all locks are to be looked at now, with so many corrections made.
-    fn is_behind(&mut self, corrections: Option<(Incarnation, u64)>, now: Moment) -> bool {
+    fn is_behind(&mut self, corrections: Option<(ServerInstance, u64)>, now: Instant) -> bool {
         let new = corrections != self.corrections;
         let again = self.again.is_some_and(|again| again <= now);
         if new {

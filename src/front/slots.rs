@@ -1,7 +1,7 @@
 //! Where the locks of a client are: by index, and by key.
 
 use super::held::Held;
-use crate::lock::{LockKeys, Moment};
+use crate::proto::{Instant, LockKeys};
 use core::hash::BuildHasher;
 use std::collections::hash_map::RandomState;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) struct Slot<L> {
     pub(super) lock: Arc<L>,
     kept: bool,
     /// When to renew; `None` while a renewal is under way, or where nothing is kept.
-    pub(super) due: Option<Moment>,
+    pub(super) due: Option<Instant>,
     /// It is in the schedule.
     pub(super) scheduled: bool,
     /// Those that are renewed together with it.
@@ -81,7 +81,7 @@ impl<L: AsRef<Held>> Slots<L> {
 
     /// Keeps a lock, to be renewed then.
     #[inline]
-    pub(super) fn insert(&mut self, lock: L, due: Moment) -> (usize, Arc<L>) {
+    pub(super) fn insert(&mut self, lock: L, due: Instant) -> (usize, Arc<L>) {
         let held: &Held = lock.as_ref();
         let hash = self.hash(held.keys.lock().as_bytes());
         let index = match self.free.pop() {
@@ -164,7 +164,7 @@ impl<L: AsRef<Held>> Slots<L> {
         let key = keys.lock().as_bytes();
         let hash = self.hash(key);
         let mut next = *self.chains.get(self.chain(hash))?;
-        let mut found: Option<(Moment, Arc<L>)> = None;
+        let mut found: Option<(Instant, Arc<L>)> = None;
         while next != NONE {
             let slot = self.get_mut(next as usize);
             next = slot.next;

@@ -1,6 +1,6 @@
 //! How often things have happened to a client, and how long they took.
 
-use crate::lock::LossReason;
+use crate::proto::LossReason;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -36,7 +36,7 @@ pub struct Stats {
     /// Of these, how many were taken over from a holder that had not renewed for longer than its
     /// lease: it died, or was cut off.
     pub taken_over: u64,
-    /// Locks of whose parts a guard was made (`LockGuard::from_parts`). They are not in `acquired`.
+    /// Locks of whose parts a guard was made (`LockGuard::attach`). They are not in `acquired`.
     pub taken_up: u64,
     /// Calls of `try_acquire` that found the lock held, or others in line for it.
     pub refused: u64,
@@ -64,7 +64,7 @@ pub struct Stats {
     /// Locks whose release was given up, because the server refused it or was not reached in time.
     /// Their records go with their leases.
     pub unreleased: u64,
-    /// Locks that were taken apart for another process (`LockGuard::into_parts`).
+    /// Locks that were taken apart for another process (`LockGuard::detach`).
     pub taken_apart: u64,
 
     /// Renewals that were done.
@@ -107,7 +107,7 @@ pub struct Losses {
     pub expired: u64,
     /// [`LossReason::TakenOver`].
     pub taken_over: u64,
-    /// [`LossReason::Vanished`].
+    /// [`LossReason::Missing`].
     pub vanished: u64,
     /// [`LossReason::ServerRestarted`].
     pub server_restarted: u64,
@@ -129,7 +129,7 @@ impl Losses {
         match reason {
             LossReason::Expired => self.expired,
             LossReason::TakenOver => self.taken_over,
-            LossReason::Vanished => self.vanished,
+            LossReason::Missing => self.vanished,
             LossReason::ServerRestarted => self.server_restarted,
             LossReason::Unreachable => self.unreachable,
             LossReason::Released | LossReason::Forked => 0,
@@ -281,7 +281,7 @@ impl Stopwatch {
     }
 }
 
-/// [`Stats`] while they are collected.
+/// [`StatsSummary`] while they are collected.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) acquired: Counter,
@@ -320,7 +320,7 @@ impl Counts {
         match reason {
             LossReason::Expired => self.expired.add(),
             LossReason::TakenOver => self.lost_by_takeover.add(),
-            LossReason::Vanished => self.vanished.add(),
+            LossReason::Missing => self.vanished.add(),
             LossReason::ServerRestarted => self.server_restarted.add(),
             LossReason::Unreachable => self.unreachable.add(),
             LossReason::Released | LossReason::Forked => {}
@@ -427,7 +427,7 @@ mod tests {
         let reasons = [
             LossReason::Expired,
             LossReason::TakenOver,
-            LossReason::Vanished,
+            LossReason::Missing,
             LossReason::ServerRestarted,
             LossReason::Unreachable,
         ];

@@ -1,10 +1,11 @@
 //! The lock operations against a server that answers anything.
 
 use super::input::Input;
-use crate::lock::{
-    Acquired, Acquisition, Capabilities, Dialect, Grant, Handshake, Incarnation, Inspect, Instance,
-    Interruption, Lease, LockKeys, Moment, Namespace, Nonce, Now, Operation, Owner, Patience,
-    Proof, ReadClock, Release, Released, Renew, Renewed, Request, ServerClock, ServerView, Step,
+use crate::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Action, Capabilities, FlightError, Grant, Handshake,
+    Inspect, InstanceWord, Instant, Lease, LockKeys, Namespace, Nonce, Now, Operation, Owner,
+    OwnerId, Protocol, Release, ReleaseStatus, Renew, RenewOutcome, SampleClock, ServerClock,
+    ServerInstance, ServerState, WaitPolicy,
 };
 use crate::wire::{self, FlightDecoder, Limits, Replies, Reply, RequestDecoder};
 use alloc::format;
@@ -35,49 +36,49 @@ pub fn lock_flow(data: &[u8]) {
     let lease = world.lease();
     let memory = world.input.flip().then(|| world.lease());
     let patience = match world.input.below(3) {
-        0 => Patience::Once,
-        1 => Patience::Until(
+        0 => WaitPolicy::Try,
+        1 => WaitPolicy::Until(
             world
                 .now
                 .after(Duration::from_millis(u64::from(world.input.byte()) * 50)),
         ),
-        _ => Patience::Forever,
+        _ => WaitPolicy::Forever,
     };
     let lean = world.input.flip();
-    let request = Request {
+    let request = AcquireRequest {
         namespace: &names.namespace,
         keys: &names.keys,
         owner: &names.owner,
         lease,
         fencing: world.input.flip(),
-        tell_holder: true,
-        lean,
-        memory,
-        patience,
-        tolerance: Duration::from_millis(u64::from(world.input.byte()) * 20),
+        report_holder: true,
+        without_record: lean,
+        min_memory: memory,
+        wait: patience,
+        retry_timeout: Duration::from_millis(u64::from(world.input.byte()) * 20),
     };
     // Who tries once or for ever has no deadline: how long silence is borne is counted anew each
     // time the server has spoken.
     let patience_ends = match patience {
-        Patience::Until(end) => Some(end),
-        Patience::Once | Patience::Forever => None,
+        WaitPolicy::Until(end) => Some(end),
+        WaitPolicy::Try | WaitPolicy::Forever => None,
     };
     let first = Nonce::from_random([0xab; 16]);
-    let mut acquire = Acquisition::new(request, first);
+    let mut acquire = Acquire::new(request, first);
     let acquired = world.run(&mut acquire, &mut view, patience_ends);
-    let leftover = acquire.leftover();
+    let leftover = acquire.orphan();
     let give_up = world
         .now
         .after(Duration::from_millis(u64::from(world.input.byte()) * 10));
     match acquired {
-        Some(Acquired::Granted(grant)) => {
+        Some(AcquireOutcome::Granted(grant)) => {
             world.judge_grant(&grant, lease, memory);
             assert!(leftover.is_none(), "what is granted is not left over");
             let mut cas = grant.cas;
             for _ in 0..world.input.below(3) {
                 let mut renew = Renew::new(&names.namespace, &names.keys, &grant, lease, cas);
                 let renewed = world.run(&mut renew, &mut view, None);
-                if let Some(Renewed::Yes {
+                if let Some(RenewOutcome::Renewed {
                     cas: now,
                     sent,
                     valid_until,
@@ -85,7 +86,7 @@ pub fn lock_flow(data: &[u8]) {
                 }) = renewed
                 {
                     assert!(
-                        World::read_back(&world.answer, grant.proof),
+                        World::read_back(&world.answer, grant.owner_id),
                         "renewed by no item of ours"
                     );
                     assert!(valid_until <= sent.after(lease.duration()));
@@ -93,23 +94,26 @@ pub fn lock_flow(data: &[u8]) {
                         sent, world.last_sent,
                         "a lease that counts from another instant"
                     );
-                    assert!(view.is_run(grant.incarnation), "renewed on another server");
+                    assert!(
+                        view.is_instance(grant.instance),
+                        "renewed on another server"
+                    );
                     cas = now;
                 }
             }
             let mut release = Release::new(&names.keys, &grant, cas, give_up);
-            world.release(&mut release, &mut view, &grant.incarnation);
+            world.release(&mut release, &mut view, &grant.instance);
         }
         _ => {
             if let Some(leftover) = leftover {
-                let mut release = Release::of_leftover(&names.keys, &leftover, give_up);
-                world.release(&mut release, &mut view, &leftover.incarnation);
+                let mut release = Release::for_orphan(&names.keys, &leftover, give_up);
+                world.release(&mut release, &mut view, &leftover.instance);
             }
         }
     }
     world.run(&mut Inspect::new(&names.keys), &mut view, None);
     world.run(
-        &mut ReadClock::new(&names.namespace, lease),
+        &mut SampleClock::new(&names.namespace, lease),
         &mut view,
         None,
     );
@@ -135,17 +139,17 @@ impl Names {
 /// The server, the network and the clock.
 struct World<'a> {
     input: Input<'a>,
-    now: Moment,
+    now: Instant,
     /// The server's second at moment 0.
     epoch: u64,
     /// The last flight: its bytes, when it was sent, what was answered.
     flight: Vec<u8>,
-    last_sent: Moment,
+    last_sent: Instant,
     answer: Vec<u8>,
     /// What was answered to the last flight that stored a record.
     attempted: Vec<u8>,
     /// When each record was first sent, by the nonce in it.
-    attempts: Vec<(Vec<u8>, Moment)>,
+    attempts: Vec<(Vec<u8>, Instant)>,
     /// The token of the flight under way, and of the last one that was answered: what is sent with
     /// it next is another attempt.
     lean: (Option<Vec<u8>>, Option<Vec<u8>>),
@@ -170,10 +174,10 @@ impl<'a> World<'a> {
         };
         Self {
             input,
-            now: Moment::from_nanos(now),
+            now: Instant::from_nanos(now),
             epoch,
             flight: Vec::new(),
-            last_sent: Moment::from_nanos(0),
+            last_sent: Instant::from_nanos(0),
             answer: Vec::new(),
             attempted: Vec::new(),
             attempts: Vec::new(),
@@ -198,7 +202,7 @@ impl<'a> World<'a> {
             near => self.second().wrapping_add(near as u64),
         };
         Now {
-            moment: self.now,
+            monotonic: self.now,
             unix_seconds,
         }
     }
@@ -214,14 +218,14 @@ impl<'a> World<'a> {
     }
 
     /// What is known of the server: from a handshake, or made up.
-    fn greet(&mut self) -> Option<ServerView> {
+    fn greet(&mut self) -> Option<ServerState> {
         if self.input.flip() {
             return Some(self.view());
         }
         let names = Names::new();
         let forced = self
             .input
-            .pick(&[None, None, Some(Dialect::Classic), Some(Dialect::Meta)]);
+            .pick(&[None, None, Some(Protocol::Classic), Some(Protocol::Meta)]);
         let mut handshake = Handshake::new(
             &names.namespace,
             self.lease(),
@@ -235,7 +239,7 @@ impl<'a> World<'a> {
             let length = self.exchange(&flight)?;
             let answer = self.answer.clone();
             let mut replies = Replies::new(&answer[..length]);
-            match handshake.interpret(&mut replies, now.moment, self.now) {
+            match handshake.interpret(&mut replies, now.monotonic, self.now) {
                 Ok(None) => {}
                 Ok(Some(Ok(view))) => return Some(view),
                 Ok(Some(Err(_))) | Err(_) => return None,
@@ -244,34 +248,34 @@ impl<'a> World<'a> {
         panic!("a handshake without end");
     }
 
-    fn view(&mut self) -> ServerView {
+    fn view(&mut self) -> ServerState {
         let mut clock = ServerClock::new();
         for _ in 0..self.input.below(3) {
             let sent = self.now;
             self.pass();
             clock.observe(self.second(), sent, self.now);
         }
-        let incarnation = Incarnation {
+        let incarnation = ServerInstance {
             pid: u64::from(self.input.byte() % 4),
             started: self.epoch.min(u64::from(u32::MAX)),
-            instance: Instance::from_bits(u64::from(self.input.byte() % 4)),
+            word: InstanceWord::from_bits(u64::from(self.input.byte() % 4)),
         };
-        let dialects = [Dialect::Meta, Dialect::Meta, Dialect::Classic];
+        let dialects = [Protocol::Meta, Protocol::Meta, Protocol::Classic];
         let capabilities = Capabilities {
-            dialect: self.input.pick(&dialects),
+            protocol: self.input.pick(&dialects),
             explicit_cas: self.input.flip(),
         };
-        ServerView::new(incarnation, capabilities, clock)
+        ServerState::new(incarnation, capabilities, clock)
     }
 
     /// Runs an operation to its end; `None` when it gave up.
     fn run<O: Operation>(
         &mut self,
         operation: &mut O,
-        view: &mut ServerView,
-        patience_ends: Option<Moment>,
+        view: &mut ServerState,
+        patience_ends: Option<Instant>,
     ) -> Option<O::Outcome> {
-        let mut step = Step::Send;
+        let mut step = Action::Transmit;
         let mut breath = 0;
         let mut late = 0;
         for trip in 0.. {
@@ -291,14 +295,14 @@ impl<'a> World<'a> {
                 return None;
             }
             match step {
-                Step::Done(outcome) => return Some(outcome),
-                Step::GiveUp { .. } => return None,
-                Step::Pause { until, .. } => {
+                Action::Done(outcome) => return Some(outcome),
+                Action::Fail { .. } => return None,
+                Action::Sleep { until, .. } => {
                     breath = 0;
                     self.now = self.now.max(until);
                     self.pass();
                 }
-                Step::Send => {
+                Action::Transmit => {
                     breath += 1;
                     assert!(breath < BREATHLESS, "{breath} flights without a pause");
                 }
@@ -310,25 +314,25 @@ impl<'a> World<'a> {
             }
             let mut flight = wire::Flight::new();
             let now = self.unix();
-            if let Err(outcome) = operation.prepare(view, now, &mut flight) {
+            if let Err(outcome) = operation.poll_transmit(view, now, &mut flight) {
                 return Some(outcome);
             }
             assert!(!flight.is_empty() && flight.is_answerable());
             if self.input.below(24) == 0 {
                 self.pass();
                 let now = self.unix();
-                step = operation.interrupted(Interruption::NotSent, now);
+                step = operation.handle_failure(FlightError::NotSent, now);
                 continue;
             }
             let answered = self.exchange(&flight);
-            if self.now.since(now.moment) >= Duration::from_millis(100) {
+            if self.now.since(now.monotonic) >= Duration::from_millis(100) {
                 // A slow server is a pause in itself, if not one that lets a short lease be held.
                 breath = 0;
             }
             let answer = self.answer.clone();
             let interpreted = answered.map(|length| {
                 let mut replies = Replies::new(&answer[..length]);
-                operation.interpret(view, &mut replies, now.moment, self.now)
+                operation.handle_replies(view, &mut replies, now.monotonic, self.now)
             });
             step = match interpreted {
                 Some(Ok(step)) => {
@@ -337,7 +341,7 @@ impl<'a> World<'a> {
                 }
                 Some(Err(_)) | None => {
                     let now = self.unix();
-                    operation.interrupted(Interruption::Unanswered, now)
+                    operation.handle_failure(FlightError::NoReply, now)
                 }
             };
         }
@@ -595,14 +599,14 @@ impl<'a> World<'a> {
     }
 
     /// Whether an answer has the record with our nonce as a value, or one of our tokens.
-    fn read_back(answer: &[u8], proof: Proof) -> bool {
+    fn read_back(answer: &[u8], proof: OwnerId) -> bool {
         let mut replies = Replies::new(answer);
         let mut replies = core::iter::from_fn(|| replies.next_reply().ok());
         let start = match proof {
-            Proof::Nonce(nonce) => format!("m1 {nonce:x} "),
-            Proof::Token(token) => {
+            OwnerId::Nonce(nonce) => format!("m1 {nonce:x} "),
+            OwnerId::Cas(token) => {
                 return replies.any(|reply| match reply {
-                    Reply::Meta(meta) => meta.flags.cas().is_some_and(|cas| token.is_of(cas)),
+                    Reply::Meta(meta) => meta.flags.cas().is_some_and(|cas| token.matches(cas)),
                     _ => false,
                 });
             }
@@ -616,12 +620,12 @@ impl<'a> World<'a> {
 
     fn judge_grant(&self, grant: &Grant, lease: Lease, memory: Option<Lease>) {
         assert!(
-            Self::read_back(&self.attempted, grant.proof),
+            Self::read_back(&self.attempted, grant.owner_id),
             "granted by no item of ours"
         );
-        let name = match grant.proof {
-            Proof::Nonce(nonce) => format!("{nonce:x}"),
-            Proof::Token(_) => format!("{}", grant.cas),
+        let name = match grant.owner_id {
+            OwnerId::Nonce(nonce) => format!("{nonce:x}"),
+            OwnerId::Cas(_) => format!("{}", grant.cas),
         };
         let attempt = self
             .attempts
@@ -629,14 +633,14 @@ impl<'a> World<'a> {
             .find(|attempt| attempt.0 == name.as_bytes());
         let first = attempt.expect("what is granted was asked for").1;
         assert!(
-            grant.sent <= first,
+            grant.sent_at <= first,
             "the lease counts from the first time it was asked for"
         );
         assert!(grant.valid_until <= first.after(lease.duration()));
         assert!(self.now < grant.valid_until, "granted when it was over");
         assert!(grant.token.is_none_or(|token| i64::try_from(token).is_ok()));
         assert_ne!(grant.cas, 0);
-        let record = matches!(grant.proof, Proof::Nonce(_));
+        let record = matches!(grant.owner_id, OwnerId::Nonce(_));
         if let Some(memory) = memory.filter(|_| record) {
             let second = self.second_told().expect("the sentinel was read");
             let from = self.remembers_from.expect("the sentinel was read");
@@ -669,14 +673,19 @@ impl<'a> World<'a> {
         seconds.max()
     }
 
-    fn release(&mut self, release: &mut Release<'_>, view: &mut ServerView, granted: &Incarnation) {
+    fn release(
+        &mut self,
+        release: &mut Release<'_>,
+        view: &mut ServerState,
+        granted: &ServerInstance,
+    ) {
         self.removing = false;
         let released = self.run(release, view, None);
-        if released == Some(Released::Yes) {
+        if released == Some(ReleaseStatus::Released) {
             assert!(self.removing, "released without a request for it");
             // By the same process at least: behind the removal it may look for late requests on what only
             // looks like the same run.
-            let alike = view.incarnation.is_like(granted);
+            let alike = view.instance.is_same_process(granted);
             assert!(alike, "released on another server");
         }
     }

@@ -9,7 +9,7 @@ use super::plan::{self, Post};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use memlatch::{
-    Client, Dialect, ErrorKind, Lock, LockError, LockGuard, LockSet, LockSetGuard, ReleaseOutcome,
+    Client, ErrorKind, Lock, LockError, LockGuard, LockSet, LockSetGuard, Protocol, ReleaseOutcome,
 };
 use std::io::Read;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
             .default_lease(plan::LONGEST)
             .restart_guard(post.guard);
         if post.slot == plan::CLASSIC {
-            builder = builder.dialect(Dialect::Classic);
+            builder = builder.dialect(Protocol::Classic);
         }
         tokio::select! {
             built = builder.build() => match built {

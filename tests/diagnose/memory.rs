@@ -3,7 +3,7 @@
 use crate::{LIMIT, block_on, both, expect, memcached};
 use core::fmt::Write as _;
 use core::time::Duration;
-use memlatch::{Client, Dialect, TemporaryLru, Verdict, blocking};
+use memlatch::{Client, Protocol, TemporaryLru, Verdict, blocking};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::LazyLock;
@@ -67,7 +67,7 @@ fn flood(server: &memcached::RealServer) {
 /// Of twenty locks that are held, how many are left after a flood.
 fn left_after_flood(
     server: &memcached::RealServer,
-    dialect: Option<Dialect>,
+    dialect: Option<Protocol>,
     prepare: impl Fn(&blocking::Client),
 ) -> usize {
     let mut builder = blocking::Client::builder()
@@ -101,7 +101,7 @@ fn left_after_flood(
 #[test]
 fn locks_outlive_a_flood_where_the_doctor_was_heard() {
     for binary in memcached::required() {
-        for dialect in [None, Some(Dialect::Classic)] {
+        for dialect in [None, Some(Protocol::Classic)] {
             let server = binary.start(&["-m", "2"]);
             assert_eq!(left_after_flood(&server, dialect, |_| ()), 0, "{server}");
             let diagnosis = both(&server.url());

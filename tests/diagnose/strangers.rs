@@ -3,7 +3,7 @@
 use crate::fronts::{Options, both_fail};
 use crate::{ADVISED, balancer, both, expect, memcached, trouble, try_both};
 use core::time::Duration;
-use memlatch::{Dialect, ErrorKind, Verdict};
+use memlatch::{ErrorKind, Protocol, Verdict};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -30,7 +30,7 @@ fn a_proxy_is_told_from_the_server_behind_it() {
         let proxy = binary.start(&["-o", &options]);
         let diagnosis = both(&proxy.url());
         expect(&diagnosis, "proxy", Verdict::Unsafe, "a proxy answers");
-        for dialect in [None, Some(Dialect::Classic)] {
+        for dialect in [None, Some(Protocol::Classic)] {
             let options = Options {
                 dialect,
                 ..Options::default()

@@ -177,7 +177,7 @@ async fn a_guard_knows_what_others_see_of_it() {
         site.delete(guard.key());
         lost(
             &guard.verify().await.expect_err("lost"),
-            LossReason::Vanished,
+            LossReason::Missing,
         );
         assert_eq!(guard.holder().label, "nightly import");
         drop(guard);

@@ -26,9 +26,9 @@ async fn a_lock_that_is_held_is_verified() {
 async fn a_loss_that_verify_finds_is_told_at_once() {
     for site in &Site::all() {
         let one = client(site).await;
-        for reason in [LossReason::Vanished, LossReason::TakenOver] {
+        for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-            if reason == LossReason::Vanished {
+            if reason == LossReason::Missing {
                 site.delete(guard.key());
             } else {
                 site.overtake(guard.key());
@@ -146,15 +146,9 @@ async fn a_renewal_finds_a_loss() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         site.delete(guard.key());
-        lost(
-            &guard.renew().await.expect_err("lost"),
-            LossReason::Vanished,
-        );
-        assert_eq!(guard.lost().await, LossReason::Vanished);
-        lost(
-            &guard.renew().await.expect_err("lost"),
-            LossReason::Vanished,
-        );
+        lost(&guard.renew().await.expect_err("lost"), LossReason::Missing);
+        assert_eq!(guard.lost().await, LossReason::Missing);
+        lost(&guard.renew().await.expect_err("lost"), LossReason::Missing);
         drop(guard);
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         assert!(one.shutdown(LONG).await);
@@ -218,14 +212,14 @@ async fn a_loss_ends_the_work() {
         };
         let (ended, ()) = tokio::join!(guard.run(work), lose);
         let error = ended.expect_err("it is gone");
-        lost(&error, LossReason::Vanished);
-        assert_eq!(error.loss_reason(), Some(LossReason::Vanished));
+        lost(&error, LossReason::Missing);
+        assert_eq!(error.loss_reason(), Some(LossReason::Missing));
         assert_eq!(Arc::strong_count(&held), 1, "the work is dropped");
         // The guard is still there to be asked, and begins nothing any more.
         let work = async { panic!("there is no lock to work under") };
         let error = guard.run(work).await.expect_err("it is gone");
-        lost(&error, LossReason::Vanished);
-        let reason = LossReason::Vanished;
+        lost(&error, LossReason::Missing);
+        let reason = LossReason::Missing;
         let outcome = guard.release().await.expect("known");
         assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
     }

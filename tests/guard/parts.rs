@@ -2,7 +2,7 @@
 
 use super::{LONG, Site, fails, lost, millis, seconds};
 use memlatch::{
-    Client, ErrorKind, LockError, LockGuard, LockParts, LossReason, ReleaseOutcome, blocking,
+    Client, ErrorKind, LockError, LockGuard, LockTicket, LossReason, ReleaseOutcome, blocking,
 };
 use std::time::Instant;
 
@@ -17,17 +17,17 @@ fn blocking_client(site: &Site) -> blocking::Client {
 }
 
 /// The same parts, by way of their text.
-fn sent(parts: &LockParts) -> LockParts {
+fn sent(parts: &LockTicket) -> LockTicket {
     parts.to_string().parse().expect("its own text")
 }
 
-async fn taken(client: &Client, parts: &LockParts) -> Result<LockGuard, LockError> {
+async fn taken(client: &Client, parts: &LockTicket) -> Result<LockGuard, LockError> {
     LockGuard::from_parts(client, &sent(parts)).await
 }
 
 fn taken_blocking(
     client: &blocking::Client,
-    parts: &LockParts,
+    parts: &LockTicket,
 ) -> Result<blocking::LockGuard, LockError> {
     blocking::LockGuard::from_parts(client, &sent(parts))
 }
@@ -139,11 +139,11 @@ async fn parts_that_nobody_takes_up_run_out() {
             let _ = next.expect("run out").release().await.expect("answered");
         }
         let error = taken(&one, &parts).await.expect_err("run out");
-        lost(&error, LossReason::Vanished);
+        lost(&error, LossReason::Missing);
         assert!(error.to_string().contains("`a`"), "{error}");
         lost(
             &taken_blocking(&three, &other).expect_err("run out"),
-            LossReason::Vanished,
+            LossReason::Missing,
         );
     }
 }
@@ -160,7 +160,7 @@ async fn what_is_not_ours_any_more_is_told_with_its_reason() {
         lost(&taken(&one, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
         site.delete(&key);
-        let reason = LossReason::Vanished;
+        let reason = LossReason::Missing;
         lost(&taken(&one, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
         site.server.restart();

@@ -27,9 +27,9 @@ fn a_lock_that_is_held_is_verified() {
 fn a_loss_that_verify_finds_is_told_at_once() {
     for site in &Site::all() {
         let one = client(site);
-        for reason in [LossReason::Vanished, LossReason::TakenOver] {
+        for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().expect("free");
-            if reason == LossReason::Vanished {
+            if reason == LossReason::Missing {
                 site.delete(guard.key());
             } else {
                 site.overtake(guard.key());
@@ -145,9 +145,9 @@ fn a_renewal_finds_a_loss() {
         let one = client(site);
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         site.delete(guard.key());
-        lost(&guard.renew().expect_err("lost"), LossReason::Vanished);
-        assert_eq!(guard.lost(), LossReason::Vanished);
-        lost(&guard.renew().expect_err("lost"), LossReason::Vanished);
+        lost(&guard.renew().expect_err("lost"), LossReason::Missing);
+        assert_eq!(guard.lost(), LossReason::Missing);
+        lost(&guard.renew().expect_err("lost"), LossReason::Missing);
         drop(guard);
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         assert!(one.shutdown(LONG));
@@ -184,10 +184,10 @@ fn work_learns_of_a_loss_and_a_lost_lock_runs_nothing() {
             }
         });
         let error = ended.expect_err("it is gone");
-        lost(&error, LossReason::Vanished);
-        assert_eq!(error.loss_reason(), Some(LossReason::Vanished));
+        lost(&error, LossReason::Missing);
+        assert_eq!(error.loss_reason(), Some(LossReason::Missing));
         assert_eq!(steps, 1);
         let error = guard.run(|_| panic!("there is no lock to work under"));
-        lost(&error.expect_err("it is gone"), LossReason::Vanished);
+        lost(&error.expect_err("it is gone"), LossReason::Missing);
     }
 }

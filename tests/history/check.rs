@@ -235,7 +235,7 @@ impl Checker<'_> {
         // clock may have moved nearer.
         let takes_another = matches!(
             reason,
-            LossReason::TakenOver | LossReason::Vanished | LossReason::ServerRestarted
+            LossReason::TakenOver | LossReason::Missing | LossReason::ServerRestarted
         );
         let restarted = reason == LossReason::ServerRestarted;
         let excused = self.rules.evictions || self.history.forgot(attempt.asked, at);

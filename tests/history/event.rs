@@ -95,7 +95,7 @@ pub enum Fault {
 const REASONS: [LossReason; 6] = [
     LossReason::Expired,
     LossReason::TakenOver,
-    LossReason::Vanished,
+    LossReason::Missing,
     LossReason::ServerRestarted,
     LossReason::Unreachable,
     LossReason::Released,

@@ -5,19 +5,19 @@ use super::{LONG, Site, millis, seconds};
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, Dialect, SetOutcome, blocking};
+use memlatch::{Builder, Client, Protocol, SetOutcome, blocking};
 use std::thread;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-const DIALECTS: [Dialect; 2] = [Dialect::Meta, Dialect::Classic];
+const DIALECTS: [Protocol; 2] = [Protocol::Meta, Protocol::Classic];
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Beyond the last poll of everything that is answered.
 const MOST_POLLS: usize = 400;
 
-fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F> {
+fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Protocol) -> Builder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
@@ -25,12 +25,12 @@ fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Dialect) -> Builder<F>
     builder.dialect(dialect).operation_timeout(LIMIT)
 }
 
-async fn client(peer: &Peer, dialect: Dialect) -> Client {
+async fn client(peer: &Peer, dialect: Protocol) -> Client {
     let client = settings(Client::builder(), peer, dialect).build().await;
     client.expect("the peer is there")
 }
 
-fn blocking_client(peer: &Peer, dialect: Dialect) -> blocking::Client {
+fn blocking_client(peer: &Peer, dialect: Protocol) -> blocking::Client {
     let client = settings(blocking::Client::builder(), peer, dialect).build();
     client.expect("the peer is there")
 }

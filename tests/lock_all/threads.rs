@@ -158,14 +158,14 @@ fn the_loss_of_one_is_told_with_its_name() {
         let guard = set.acquire().expect("free");
         site.delete("b");
         let lost = guard.lost_timeout(LONG);
-        assert_eq!(lost.expect("told"), ("b", LossReason::Vanished));
+        assert_eq!(lost.expect("told"), ("b", LossReason::Missing));
         assert!(!guard.is_valid() && guard.remaining().is_zero());
         assert!(guard.get("a").expect("one of them").is_valid());
         fails(guard.ensure(millis(0)), ErrorKind::Lost, &["lock `b`"]);
         fails(guard.verify(), ErrorKind::Lost, &["lock `b`"]);
         fails(guard.renew(), ErrorKind::Lost, &["lock `b`"]);
         assert_eq!(guard.danger(millis(1)), ("b", millis(0)));
-        let lost = vec![("b".to_owned(), LossReason::Vanished)];
+        let lost = vec![("b".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
         site.all_are_free(&["a", "b", "c"]);
@@ -179,7 +179,7 @@ fn a_loss_that_only_the_release_finds_is_told() {
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
         let guard = set.acquire().expect("free");
         site.delete("c");
-        let lost = vec![("c".to_owned(), LossReason::Vanished)];
+        let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
         let guard = set.acquire().expect("free");

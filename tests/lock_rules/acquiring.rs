@@ -3,9 +3,9 @@
 use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, nanos, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Failure, HolderRecord, LossReason, Patience, Pause, Proof, Refusal, Release,
-    Released, Request,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Contended, HolderRecord, LossReason, OwnerId, RecordAcquire,
+    Release, ReleaseStatus, ServerError, SleepReason, WaitPolicy,
 };
 
 fn millis(millis: u64) -> Duration {
@@ -33,7 +33,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         // In the first of the two flights of the handshake.
         let read_at = world.now - 2 * nanos(world.trip);
         let sent = world.now;
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
 
         let second = EPOCH + 1000;
@@ -68,12 +68,12 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         let grant = run.granted();
         assert_eq!(lock, "memlatch:lock:invoices/42");
         assert_eq!(grant.expiry, expiry);
-        assert_eq!(grant.proof, Proof::Nonce(nonce(1)));
+        assert_eq!(grant.owner_id, OwnerId::Nonce(nonce(1)));
         assert_eq!(
             grant.record().expect("a record").as_bytes(),
             record.as_bytes()
         );
-        assert_eq!(grant.sent, world.clients[0].moment(sent));
+        assert_eq!(grant.sent_at, world.clients[0].moment(sent));
         let until = world.clients[0].moment(sent + secs(10.0));
         assert_eq!(
             grant.valid_until, until,
@@ -85,7 +85,7 @@ fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
         let item = world.server.item(world.now, lock.as_bytes());
         let item = item.expect("the record stands").clone();
         assert_eq!((item.cas, item.expiry), (grant.cas, Some(expiry)));
-        assert_eq!(acquire.leftover().map(|left| left.proof), None);
+        assert_eq!(acquire.orphan().map(|left| left.owner_id), None);
     }
 }
 
@@ -94,11 +94,11 @@ fn without_fencing_no_counter_is_touched() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
-        let request = Request {
+        let request = AcquireRequest {
             fencing: false,
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         assert!(!run.flights[0].bytes.contains(&names.fence()));
         assert_eq!(run.granted().token, None);
         assert!(
@@ -121,7 +121,10 @@ fn the_expiry_follows_the_rule_at_every_moment_and_for_every_lease() {
                 let read_at = world.now;
                 world.wait(millis(delay));
                 let sent = world.now;
-                let run = world.run(&mut Acquire::new(names.request(lease(length)), nonce(1)));
+                let run = world.run(&mut RecordAcquire::new(
+                    names.request(lease(length)),
+                    nonce(1),
+                ));
                 let grant = run.granted();
                 let expiry = rule(EPOCH + 1000, read_at, sent, length);
                 assert_eq!(grant.expiry, expiry, "{kind:?} {delay} {length}");
@@ -146,10 +149,14 @@ fn a_held_lock_is_refused_with_what_its_record_says() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         world.other_holds(&names, 20);
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         assert_eq!(run.flights.len(), 1, "once is once");
-        let Acquired::Refused(Refusal { holder, left }) = run.outcome() else {
+        let AcquireOutcome::Contended(Contended {
+            holder,
+            free_in: left,
+        }) = run.outcome()
+        else {
             panic!("{kind:?}: not refused");
         };
         let holder = holder.expect("a record of ours");
@@ -164,7 +171,7 @@ fn a_held_lock_is_refused_with_what_its_record_says() {
         );
         // Only the meta dialect tells how long it has left.
         assert_eq!(left.is_some(), kind != Kind::Classic);
-        assert!(acquire.leftover().is_none(), "nothing of ours stands there");
+        assert!(acquire.orphan().is_none(), "nothing of ours stands there");
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
     }
 }
@@ -182,8 +189,11 @@ fn a_foreign_value_under_the_lock_key_is_a_holder_without_a_name() {
             world
                 .server
                 .set(world.now, names.lock().as_bytes(), value, 0);
-            let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(1)));
-            let Acquired::Refused(refusal) = run.outcome() else {
+            let run = world.run(&mut RecordAcquire::new(
+                names.request(lease(1000)),
+                nonce(1),
+            ));
+            let AcquireOutcome::Contended(refusal) = run.outcome() else {
                 panic!("{kind:?}: not refused");
             };
             assert_eq!(refusal.holder, None);
@@ -203,11 +213,11 @@ fn a_waiter_looks_until_the_lock_is_released_and_then_has_it() {
         let released = began + secs(7.3);
         let lock = names.keys.lock().as_bytes().to_vec();
         world.at(released, move |server, _| server.delete(&lock));
-        let request = Request {
-            patience: Patience::Forever,
+        let request = AcquireRequest {
+            wait: WaitPolicy::Forever,
             ..names.request(lease(2000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         let look = match kind {
             Kind::Classic => format!("gets {}\r\n", names.lock()),
             _ => format!("mg {} t c v\r\n", names.lock()),
@@ -219,13 +229,17 @@ fn a_waiter_looks_until_the_lock_is_released_and_then_has_it() {
             looks[1..].iter().all(|flown| flown.bytes == look),
             "{looks:?}"
         );
-        assert!(run.pauses.iter().all(|(_, why)| *why == Pause::Held));
+        assert!(
+            run.pauses
+                .iter()
+                .all(|(_, why)| *why == SleepReason::Contended)
+        );
         // Two looks a second once it has been watched for long, and more before.
         assert!((14..80).contains(&looks.len()), "{} looks", looks.len());
         assert!(last.sent >= released && last.sent < released + secs(0.7));
         let (sent, client) = (last.sent, &world.clients[0]);
         assert_eq!(
-            run.granted().sent,
+            run.granted().sent_at,
             client.moment(sent),
             "waiting costs no lease"
         );
@@ -241,11 +255,11 @@ fn patience_that_ends_ends_with_one_last_look() {
             world.connect(0).expect("a server");
             world.other_holds(&names, 60);
             let end = world.now + nanos(millis(patience));
-            let request = Request {
-                patience: Patience::Until(world.clients[0].moment(end)),
+            let request = AcquireRequest {
+                wait: WaitPolicy::Until(world.clients[0].moment(end)),
                 ..names.request(lease(2000))
             };
-            let mut acquire = Acquire::new(request, nonce(1));
+            let mut acquire = RecordAcquire::new(request, nonce(1));
             let run = world.run(&mut acquire);
             let over = 2 * nanos(world.trip);
             assert!(world.now <= end + over, "{kind:?} {patience}");
@@ -256,7 +270,7 @@ fn patience_that_ends_ends_with_one_last_look() {
                 last + over >= end,
                 "{kind:?} {patience}: the last look was early"
             );
-            let Acquired::Refused(refusal) = run.outcome() else {
+            let AcquireOutcome::Contended(refusal) = run.outcome() else {
                 panic!("{kind:?}: not refused");
             };
             assert!(refusal.holder.is_some());
@@ -271,9 +285,12 @@ fn who_tries_once_sends_few_flights_whatever_happens() {
         // The record is forgotten as soon as it is stored.
         let mut world = World::new(kind);
         world.server.forgets.push(names.lock().into_bytes());
-        let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(1000)),
+            nonce(1),
+        ));
         assert!(run.flights.len() <= 5, "{}", run.flights.len());
-        assert_eq!(run.failed(), Failure::ForgottenAtOnce);
+        assert_eq!(run.failed(), ServerError::DropsItems);
 
         // It is refused by somebody who is gone when we look.
         let mut world = World::new(kind);
@@ -290,9 +307,12 @@ fn who_tries_once_sends_few_flights_whatever_happens() {
         };
         reply.extend(world.server.handle(world.now, 0, rest.as_bytes()));
         world.usual = Fate::Instead(reply);
-        let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(1000)),
+            nonce(1),
+        ));
         assert!(run.flights.len() <= 5, "{}", run.flights.len());
-        assert!(matches!(run.outcome(), Acquired::Refused(_)));
+        assert!(matches!(run.outcome(), AcquireOutcome::Contended(_)));
     }
 }
 
@@ -304,12 +324,12 @@ fn an_attempt_whose_answer_was_lost_is_repeated_as_it_was_and_recognised() {
             let mut world = World::new(kind);
             world.connect(0).expect("a server");
             world.fates.extend(vec![Fate::Mute; lost]);
-            let request = Request {
-                tolerance: secs_of(5),
+            let request = AcquireRequest {
+                retry_timeout: secs_of(5),
                 ..names.request(lease(10_000))
             };
             let first = world.now;
-            let mut acquire = Acquire::new(request, nonce(1));
+            let mut acquire = RecordAcquire::new(request, nonce(1));
             let run = world.run(&mut acquire);
             assert_eq!(run.flights.len(), lost + 1);
             for repeated in &run.flights[1..] {
@@ -322,10 +342,10 @@ fn an_attempt_whose_answer_was_lost_is_repeated_as_it_was_and_recognised() {
                 );
             }
             let why: Vec<_> = run.pauses.iter().map(|(_, why)| *why).collect();
-            assert_eq!(why, vec![Pause::Unreachable; lost]);
+            assert_eq!(why, vec![SleepReason::Unreachable; lost]);
             let grant = run.granted();
             assert_eq!(
-                grant.sent,
+                grant.sent_at,
                 world.clients[0].moment(first),
                 "the first send counts"
             );
@@ -334,7 +354,7 @@ fn an_attempt_whose_answer_was_lost_is_repeated_as_it_was_and_recognised() {
                 grant.valid_until, until,
                 "{kind:?}: no lease is won by repeating"
             );
-            assert!(acquire.leftover().is_none());
+            assert!(acquire.orphan().is_none());
         }
     }
 }
@@ -346,13 +366,15 @@ fn an_attempt_that_never_arrived_is_repeated_with_its_first_expiry() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.fates.extend([Fate::Lost, Fate::Lost, Fate::Lost]);
-        let request = Request {
-            tolerance: secs_of(5),
+        let request = AcquireRequest {
+            retry_timeout: secs_of(5),
             ..names.request(lease(10_000))
         };
         let first = world.now;
-        let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
-        assert_eq!(grant.sent, world.clients[0].moment(first));
+        let grant = world
+            .run(&mut RecordAcquire::new(request, nonce(1)))
+            .granted();
+        assert_eq!(grant.sent_at, world.clients[0].moment(first));
         let expiry = rule(EPOCH + 1000, first, first, 10_000);
         assert_eq!(grant.expiry, expiry);
         let item = world.server.item(world.now, names.lock().as_bytes());
@@ -367,10 +389,13 @@ fn an_attempt_that_never_left_does_not_start_the_lease() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.fates.extend([Fate::Unsent, Fate::Unsent]);
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         let last = run.flights[2].sent;
         assert!(last > run.flights[0].sent);
-        assert_eq!(run.granted().sent, world.clients[0].moment(last));
+        assert_eq!(run.granted().sent_at, world.clients[0].moment(last));
     }
 }
 
@@ -385,10 +410,13 @@ fn a_lost_answer_to_a_record_that_was_forgotten_since_still_counts_from_the_firs
         world.before_flight(1, move |server, _| server.evict(&lock));
         let first = world.now;
         let grant = world
-            .run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)))
+            .run(&mut RecordAcquire::new(
+                names.request(lease(10_000)),
+                nonce(1),
+            ))
             .granted();
-        assert_eq!(grant.proof, Proof::Nonce(nonce(1)));
-        assert_eq!(grant.sent, world.clients[0].moment(first));
+        assert_eq!(grant.owner_id, OwnerId::Nonce(nonce(1)));
+        assert_eq!(grant.sent_at, world.clients[0].moment(first));
         assert_eq!(grant.expiry, rule(EPOCH + 1000, first, first, 10_000));
         let item = world.server.item(world.now, names.lock().as_bytes());
         assert_eq!(item.expect("stands").cas, grant.cas);
@@ -402,9 +430,12 @@ fn a_lost_answer_that_was_a_refusal_is_a_refusal() {
         let mut world = World::new(kind);
         world.other_holds(&names, 20);
         world.fates.push_back(Fate::Mute);
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
-        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        assert!(
+            matches!(run.outcome(), AcquireOutcome::Contended(_)),
+            "{kind:?}"
+        );
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
     }
 }
@@ -416,18 +447,18 @@ fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.fates.push_back(Fate::Slow(millis(1), millis(1500)));
-        let request = Request {
-            memory: None,
+        let request = AcquireRequest {
+            min_memory: None,
             ..names.request(lease(1000))
         };
-        let mut acquire = Acquire::new(request, nonce(1));
+        let mut acquire = RecordAcquire::new(request, nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
             "{kind:?}: {run:?}"
         );
         assert_eq!(world.record(&names), None, "{kind:?}: the ghost was laid");
-        assert!(acquire.leftover().is_none());
+        assert!(acquire.orphan().is_none());
     }
 }
 
@@ -439,11 +470,11 @@ fn an_attempt_older_than_its_lease_is_not_repeated() {
         world.connect(0).expect("a server");
         world.patience = millis(700);
         world.fates.extend([Fate::Lost, Fate::Lost]);
-        let request = Request {
-            tolerance: secs_of(5),
+        let request = AcquireRequest {
+            retry_timeout: secs_of(5),
             ..names.request(lease(1000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         let (first, third) = (&run.flights[0].bytes, &run.flights[2].bytes);
         let nonce_of = |bytes: &str| bytes.split(' ').nth(5).map(str::to_owned);
         assert!(nonce_of(first).is_some_and(|nonce| nonce.len() == 32));
@@ -455,26 +486,26 @@ fn an_attempt_older_than_its_lease_is_not_repeated() {
         );
         let sent = run.flights[2].sent;
         let grant = run.granted();
-        assert_eq!(grant.sent, world.clients[0].moment(sent));
-        assert_eq!(grant.proof, Proof::Nonce(nonce(1).next()));
+        assert_eq!(grant.sent_at, world.clients[0].moment(sent));
+        assert_eq!(grant.owner_id, OwnerId::Nonce(nonce(1).next()));
     }
 }
 
 /// The client gives up after 1.1 s on an attempt with a lease of 1 s, which is carried out
 /// `after` that time; then it tries again.
-fn late_attempt(kind: Kind, after: u64) -> (World, Names, u64, End<Acquired>) {
+fn late_attempt(kind: Kind, after: u64) -> (World, Names, u64, End<AcquireOutcome>) {
     let names = Names::new("L");
     let mut world = World::new(kind);
     world.connect(0).expect("a server");
     world.patience = millis(1100);
     world.fates.push_back(Fate::Late(millis(after)));
     let expiry = rule(EPOCH + 1000, world.now, world.now, 1000);
-    let request = Request {
-        tolerance: secs_of(5),
-        patience: Patience::Forever,
+    let request = AcquireRequest {
+        retry_timeout: secs_of(5),
+        wait: WaitPolicy::Forever,
         ..names.request(lease(1000))
     };
-    let run = world.run(&mut Acquire::new(request, nonce(1)));
+    let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
     (world, names, expiry, run.end)
 }
 
@@ -483,12 +514,12 @@ fn a_lost_attempt_that_runs_before_the_next_one_is_not_taken_for_it() {
     for kind in Kind::ALL {
         // Between the moment of giving up and the next attempt.
         let (world, _, first_expiry, end) = late_attempt(kind, 1105);
-        let End::Done(Acquired::Granted(grant)) = end else {
+        let End::Done(AcquireOutcome::Granted(grant)) = end else {
             panic!("{kind:?}: {end:?}");
         };
         assert_ne!(
-            grant.proof,
-            Proof::Nonce(nonce(1)),
+            grant.owner_id,
+            OwnerId::Nonce(nonce(1)),
             "{kind:?}: the first lease was over"
         );
         assert!(grant.expiry > first_expiry);
@@ -504,7 +535,7 @@ fn a_lost_attempt_that_runs_before_the_next_one_is_not_taken_for_it() {
 fn a_lost_attempt_that_runs_behind_the_next_one_changes_nothing() {
     for kind in Kind::ALL {
         let (mut world, names, first_expiry, end) = late_attempt(kind, 1300);
-        let End::Done(Acquired::Granted(grant)) = end else {
+        let End::Done(AcquireOutcome::Granted(grant)) = end else {
             panic!("{kind:?}: {end:?}");
         };
         let before = world.record(&names);
@@ -519,7 +550,7 @@ fn a_lost_attempt_that_runs_behind_the_next_one_changes_nothing() {
         let (mut world, names, _, _) = late_attempt(kind, 1300);
         let give_up = world.clients[0].moment(world.now + SECOND);
         let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
-        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+        assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
         world.wait(millis(500));
         assert!(world.record(&names).is_some(), "the test lost its ghost");
         while world.server.second(world.now) < first_expiry {
@@ -532,18 +563,18 @@ fn a_lost_attempt_that_runs_behind_the_next_one_changes_nothing() {
 #[test]
 fn a_silent_server_is_given_up_and_what_may_stand_there_is_named() {
     for kind in Kind::ALL {
-        for patience in [Patience::Once, Patience::Forever] {
+        for patience in [WaitPolicy::Try, WaitPolicy::Forever] {
             let names = Names::new("L");
             let mut world = World::new(kind);
             world.connect(0).expect("a server");
             world.usual = Fate::Lost;
-            let request = Request {
-                patience,
-                tolerance: millis(1500),
+            let request = AcquireRequest {
+                wait: patience,
+                retry_timeout: millis(1500),
                 ..names.request(lease(10_000))
             };
             let began = world.now;
-            let mut acquire = Acquire::new(request, nonce(1));
+            let mut acquire = RecordAcquire::new(request, nonce(1));
             let run = world.run(&mut acquire);
             assert!(
                 matches!(run.end, End::GaveUp { unknown: true }),
@@ -556,14 +587,14 @@ fn a_silent_server_is_given_up_and_what_may_stand_there_is_named() {
                 spent >= millis(1000) && spent <= millis(1500 + 2 * 200 + 10),
                 "{spent:?}"
             );
-            let leftover = acquire.leftover().expect("something was sent");
-            assert_eq!(leftover.proof, Proof::Nonce(nonce(1)));
+            let leftover = acquire.orphan().expect("something was sent");
+            assert_eq!(leftover.owner_id, OwnerId::Nonce(nonce(1)));
             let until = world.clients[0].moment(began + secs(10.0));
             assert!(
-                leftover.moot_after >= until,
+                leftover.expires_at >= until,
                 "the record may stand for its lease"
             );
-            assert_eq!(leftover.incarnation, world.view(0).incarnation);
+            assert_eq!(leftover.instance, world.view(0).instance);
         }
     }
 }
@@ -576,12 +607,12 @@ fn the_callers_end_comes_before_the_tolerance() {
         world.connect(0).expect("a server");
         world.usual = Fate::Lost;
         let end = world.now + secs(0.9);
-        let request = Request {
-            patience: Patience::Until(world.clients[0].moment(end)),
-            tolerance: secs_of(60),
+        let request = AcquireRequest {
+            wait: WaitPolicy::Until(world.clients[0].moment(end)),
+            retry_timeout: secs_of(60),
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         assert!(
             matches!(run.end, End::GaveUp { unknown: true }),
             "{kind:?}: {run:?}"
@@ -598,26 +629,26 @@ fn where_nothing_was_sent_nothing_is_left() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         world.unreachable_until = Time::MAX;
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
             "{kind:?}: {run:?}"
         );
         assert!(run.flights.is_empty() && run.pauses.len() > 2);
-        assert!(acquire.leftover().is_none());
+        assert!(acquire.orphan().is_none());
 
         // Connected, and every write fails at its first byte.
         let mut world = World::new(kind);
         world.usual = Fate::Unsent;
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
             "{kind:?}: {run:?}"
         );
         assert!(run.flights.len() > 2);
-        assert!(acquire.leftover().is_none());
+        assert!(acquire.orphan().is_none());
     }
 }
 
@@ -628,15 +659,15 @@ fn what_was_sent_once_stays_in_doubt_although_later_tries_never_left() {
         let mut world = World::new(kind);
         world.fates.push_back(Fate::Mute);
         world.usual = Fate::Unsent;
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: true }),
             "{kind:?}: {run:?}"
         );
         assert_eq!(
-            acquire.leftover().map(|left| left.proof),
-            Some(Proof::Nonce(nonce(1)))
+            acquire.orphan().map(|left| left.owner_id),
+            Some(OwnerId::Nonce(nonce(1)))
         );
         assert!(world.record(&names).is_some());
     }
@@ -647,22 +678,22 @@ fn take_back(
     kind: Kind,
     fate: Fate,
     meanwhile: impl FnOnce(&mut World, &Names),
-) -> (World, Names, Released, Vec<String>) {
+) -> (World, Names, ReleaseStatus, Vec<String>) {
     let names = Names::new("L");
     let mut world = World::new(kind);
     world.connect(0).expect("a server");
     world.usual = fate;
-    let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+    let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
     let run = world.run(&mut acquire);
     assert!(
         matches!(run.end, End::GaveUp { unknown: true }),
         "{kind:?}: {run:?}"
     );
     world.usual = Fate::Answered;
-    let leftover = acquire.leftover().expect("something was sent");
+    let leftover = acquire.orphan().expect("something was sent");
     meanwhile(&mut world, &names);
     let give_up = world.clients[0].moment(world.now + SECOND);
-    let run = world.run(&mut Release::of_leftover(&names.keys, &leftover, give_up));
+    let run = world.run(&mut Release::for_orphan(&names.keys, &leftover, give_up));
     let bytes = run
         .flights
         .iter()
@@ -689,11 +720,11 @@ fn a_leftover_that_is_stored_a_little_late_is_taken_back_as_well() {
         world.patience = millis(50);
         world.fates.push_back(Fate::Late(millis(70)));
         world.unreachable_until = world.now + secs(0.06);
-        let request = Request {
-            tolerance: Duration::ZERO,
+        let request = AcquireRequest {
+            retry_timeout: Duration::ZERO,
             ..names.request(lease(10_000))
         };
-        let mut acquire = Acquire::new(request, nonce(1));
+        let mut acquire = RecordAcquire::new(request, nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: true }),
@@ -701,9 +732,9 @@ fn a_leftover_that_is_stored_a_little_late_is_taken_back_as_well() {
         );
         world.wait(millis(12));
         assert_eq!(world.record(&names), None, "the test is about a late one");
-        let leftover = acquire.leftover().expect("something was sent");
+        let leftover = acquire.orphan().expect("something was sent");
         let give_up = world.clients[0].moment(world.now + SECOND);
-        let mut release = Release::of_leftover(&names.keys, &leftover, give_up);
+        let mut release = Release::for_orphan(&names.keys, &leftover, give_up);
         world.run(&mut release);
         world.wait(millis(100));
         assert_eq!(world.record(&names), None, "{kind:?}: it stands");
@@ -714,7 +745,7 @@ fn a_leftover_that_is_stored_a_little_late_is_taken_back_as_well() {
 fn a_leftover_is_taken_back_and_nothing_else() {
     for kind in Kind::ALL {
         let (mut world, names, released, flights) = take_back(kind, Fate::Mute, |_, _| {});
-        assert_eq!(released, Released::Yes, "{kind:?}");
+        assert_eq!(released, ReleaseStatus::Released, "{kind:?}");
         assert_eq!(world.record(&names), None);
         assert_eq!(
             flights.len(),
@@ -724,7 +755,7 @@ fn a_leftover_is_taken_back_and_nothing_else() {
 
         // It was never carried out. As it still may be, more than one look is allowed.
         let (_, names, released, flights) = take_back(kind, Fate::Lost, |_, _| {});
-        assert_eq!(released, Released::AlreadyLost(LossReason::Vanished));
+        assert_eq!(released, ReleaseStatus::AlreadyLost(LossReason::Missing));
         assert!(only_looks(&flights, &names), "{kind:?}: {flights:?}");
 
         // It was carried out, and has given way to another since.
@@ -732,7 +763,7 @@ fn a_leftover_is_taken_back_and_nothing_else() {
             world.server.evict(names.keys.lock().as_bytes());
             world.other_holds(names, 20);
         });
-        assert_eq!(released, Released::AlreadyLost(LossReason::TakenOver));
+        assert_eq!(released, ReleaseStatus::AlreadyLost(LossReason::TakenOver));
         assert!(only_looks(&flights, &names), "{kind:?}: {flights:?}");
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
 
@@ -741,7 +772,10 @@ fn a_leftover_is_taken_back_and_nothing_else() {
             world.server.restart(world.now);
             world.other_holds(names, 20);
         });
-        assert_eq!(released, Released::AlreadyLost(LossReason::ServerRestarted));
+        assert_eq!(
+            released,
+            ReleaseStatus::AlreadyLost(LossReason::ServerRestarted)
+        );
         assert_eq!(flights, Vec::<String>::new(), "{kind:?}: not a byte");
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
     }
@@ -755,20 +789,20 @@ fn an_attempt_does_not_follow_to_another_run_of_the_server() {
         world.connect(0).expect("a server");
         world.fates.push_back(Fate::Mute);
         world.before_flight(1, FakeServer::restart);
-        let request = Request {
-            memory: None,
+        let request = AcquireRequest {
+            min_memory: None,
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         let sent = run.flights[1].sent;
         let grant = run.granted();
-        assert_eq!(grant.incarnation, world.view(0).incarnation);
+        assert_eq!(grant.instance, world.view(0).instance);
         assert_eq!(
-            grant.sent,
+            grant.sent_at,
             world.clients[0].moment(sent),
             "nothing is left of the first"
         );
-        assert_ne!(grant.proof, Proof::Nonce(nonce(1)), "{kind:?}");
+        assert_ne!(grant.owner_id, OwnerId::Nonce(nonce(1)), "{kind:?}");
     }
 }
 
@@ -779,7 +813,10 @@ fn a_reading_that_is_old_is_refreshed_before_a_lease_is_built_on_it() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.wait(secs_of(3600));
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         assert_eq!(run.flights.len(), 2, "{kind:?}");
         assert!(!run.flights[0].bytes.contains("add "));
         let read_at = run.flights[0].sent + 2 * nanos(world.trip);
@@ -797,13 +834,13 @@ fn leases_that_memcached_cannot_express_are_refused_before_anything_is_sent() {
         world.connect(0).expect("a server");
         // Fewer than thirty days before the end of 32-bit seconds.
         let end = u64::from(i32::MAX.unsigned_abs());
-        let now = world.clients[0].now(world.now).moment;
+        let now = world.clients[0].now(world.now).monotonic;
         let view = world.clients[0].view.as_mut().expect("connected");
         view.clock.observe(end - 86_400, now, now);
         let request = names.request(lease(30 * 86_400_000));
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         assert!(run.flights.is_empty(), "{kind:?}: {run:?}");
-        assert!(matches!(run.failed(), Failure::Lease(_)));
+        assert!(matches!(run.failed(), ServerError::Lease(_)));
     }
 }
 
@@ -814,16 +851,19 @@ fn a_server_without_memory_says_so_unless_somebody_holds_the_lock() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.server.memory_full = true;
-        let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(1000)), nonce(1));
         let run = world.run(&mut acquire);
-        assert_eq!(run.failed(), Failure::OutOfMemory, "{kind:?}");
-        assert!(acquire.leftover().is_none(), "nothing was stored");
+        assert_eq!(run.failed(), ServerError::OutOfMemory, "{kind:?}");
+        assert!(acquire.orphan().is_none(), "nothing was stored");
 
         world.server.memory_full = false;
         world.other_holds(&names, 20);
         world.server.memory_full = true;
-        let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(2)));
-        let Acquired::Refused(refusal) = run.outcome() else {
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(1000)),
+            nonce(2),
+        ));
+        let AcquireOutcome::Contended(refusal) = run.outcome() else {
             panic!("{kind:?}: not refused");
         };
         assert!(refusal.holder.is_some());
@@ -839,9 +879,9 @@ fn a_server_that_turns_out_to_be_without_cas_is_refused() {
         world.connect(0).expect("a server");
         world.server.cas_enabled = false;
         // The attempt stands there and cannot be taken back safely: it runs out by itself.
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
-        assert_eq!(run.failed(), Failure::NoCas, "{kind:?}");
+        assert_eq!(run.failed(), ServerError::NoCas, "{kind:?}");
     }
 }
 
@@ -855,11 +895,13 @@ fn a_stall_at_the_first_reading_that_is_found_out_in_time_shortens_the_grant() {
             world.advance(secs(1004.9));
             world.connect(0).expect("a server");
             world.advance(secs(1005.1));
-            let request = Request {
-                patience: Patience::Forever,
+            let request = AcquireRequest {
+                wait: WaitPolicy::Forever,
                 ..names.request(lease(length * 1000))
             };
-            let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
+            let grant = world
+                .run(&mut RecordAcquire::new(request, nonce(1)))
+                .granted();
             assert!(world.view(0).clock.is_steady(), "the tick was seen");
             let believed = world.clients[0].true_time(grant.valid_until);
             let record = world.server.item(believed - 1, names.lock().as_bytes());

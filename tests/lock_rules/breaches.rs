@@ -4,14 +4,14 @@
 use super::driver::{Client, End, Fate, Names, World, lease, longest, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, birth, nanos, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Acquisition, Lease, Patience, ReadClock, Release, Released, Renew, Renewed,
-    Request,
+use memlatch::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Lease, RecordAcquire, Release, ReleaseStatus, Renew,
+    RenewOutcome, SampleClock, WaitPolicy,
 };
 
-fn patient(names: &Names, length: Lease) -> Request<'_> {
-    Request {
-        patience: Patience::Forever,
+fn patient(names: &Names, length: Lease) -> AcquireRequest<'_> {
+    AcquireRequest {
+        wait: WaitPolicy::Forever,
         ..names.request(length)
     }
 }
@@ -21,7 +21,7 @@ fn watch_clock(world: &mut World, client: usize) {
     let namespace = world.namespace.clone();
     for _ in 0..10 {
         let read = world
-            .run_as(client, &mut ReadClock::new(&namespace, longest()))
+            .run_as(client, &mut SampleClock::new(&namespace, longest()))
             .outcome();
         assert_eq!(read, Ok(()));
         world.wait(Duration::from_millis(300));
@@ -32,7 +32,7 @@ fn watch_clock(world: &mut World, client: usize) {
 /// Lets `client` have the lock and believe in it to the end; gives the true time of that end.
 fn believe(world: &mut World, client: usize, names: &Names, length: Lease) -> Time {
     let number = 10 + client as u64;
-    let mut acquire = Acquire::new(patient(names, length), nonce(number));
+    let mut acquire = RecordAcquire::new(patient(names, length), nonce(number));
     let grant = world.run_as(client, &mut acquire).granted();
     world.clients[client].true_time(grant.valid_until)
 }
@@ -160,8 +160,11 @@ fn a_founding_that_is_carried_out_late_does_not_make_the_memory_older() {
             Fate::Answered,
             Fate::Late(Duration::from_secs(10)),
         ]);
-        let run = world.run(&mut Acquire::new(names.request(lease(5000)), nonce(1)));
-        assert!(matches!(run.outcome(), Acquired::YoungMemory { .. }));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(5000)),
+            nonce(1),
+        ));
+        assert!(matches!(run.outcome(), AcquireOutcome::RestartGuard { .. }));
         world.advance(began + secs(9.9));
         let believed = believe(&mut world, 1, &names, lease(5000));
         assert!(
@@ -204,7 +207,10 @@ fn a_founding_does_not_follow_to_another_run_of_the_server() {
             }
         });
         let restarted = EPOCH + 1000;
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         assert!(world.server.generation == 1, "the test restarted nothing");
         let now = world.now;
         let born = born(&mut world.server, now, &names);
@@ -213,7 +219,7 @@ fn a_founding_does_not_follow_to_another_run_of_the_server() {
             "{kind:?}: born {} s too early",
             restarted - born
         );
-        assert!(matches!(run.outcome(), Acquired::YoungMemory { .. }));
+        assert!(matches!(run.outcome(), AcquireOutcome::RestartGuard { .. }));
     }
 }
 
@@ -263,14 +269,15 @@ fn a_deadline_that_is_shortened_holds_on_clocks_that_run_apart() {
                 let stalled = world.now + stall * SECOND;
                 world.server.stall(world.now, stalled + SECOND / 100);
                 world.advance(stalled);
-                let mut acquire = Acquire::new(patient(&names, lease(length * 1000)), nonce(1));
+                let mut acquire =
+                    RecordAcquire::new(patient(&names, lease(length * 1000)), nonce(1));
                 let grant = world.run(&mut acquire).granted();
                 watch_clock(&mut world, 0);
                 let client = &world.clients[0];
                 let view = client.view.as_ref().expect("connected");
                 let kept = view
                     .clock
-                    .kept_until(grant.expiry, client.moment(world.now))
+                    .retained_until(grant.expiry, client.moment(world.now))
                     .expect("it has been seen to tick");
                 let believed = client.true_time(grant.valid_until.min(kept));
                 if believed <= world.now {
@@ -298,11 +305,13 @@ fn a_clock_that_is_one_hundredth_slow_does_not_outlast_a_long_lease() {
             world.clients[0].ppm = -10_000;
             // The server of these tests has been up for a quarter of an hour, which is too short
             // a memory for leases of days.
-            let request = Request {
-                memory: None,
+            let request = AcquireRequest {
+                min_memory: None,
                 ..names.request(lease(length * 1000))
             };
-            let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
+            let grant = world
+                .run(&mut RecordAcquire::new(request, nonce(1)))
+                .granted();
             let believed = world.clients[0].true_time(grant.valid_until);
             let item = world.server.item(believed - 1, names.lock().as_bytes());
             assert!(item.is_some(), "{kind:?}: {length} s");
@@ -349,7 +358,7 @@ fn a_renewal_that_is_carried_out_late_does_not_shorten_the_lease() {
         assert!(matches!(run.end, End::GaveUp { unknown: true }));
         world.wait(Duration::from_secs(6));
         let run = world.run(&mut Renew::new(space, keys, &grant, length, grant.cas));
-        let Renewed::Yes { valid_until, .. } = run.outcome() else {
+        let RenewOutcome::Renewed { valid_until, .. } = run.outcome() else {
             panic!("{kind:?}: lost");
         };
         let believed = world.clients[0].true_time(valid_until);
@@ -378,13 +387,13 @@ fn tokens_rise_over_a_flush_whoever_makes_the_counter_anew() {
             let request = names.request(lease(1000));
             if let Some(late) = late {
                 world.fates.push_back(Fate::Late(late));
-                world.run_as(1, &mut Acquire::new(request.clone(), nonce(1)));
+                world.run_as(1, &mut RecordAcquire::new(request.clone(), nonce(1)));
                 world.server.evict(names.lock().as_bytes());
                 world.wait(Duration::from_secs(1));
             }
             world.server.evict(names.fence().as_bytes());
             let first = world
-                .run(&mut Acquire::new(request.clone(), nonce(2)))
+                .run(&mut RecordAcquire::new(request.clone(), nonce(2)))
                 .granted();
             // An item of the same second would outlive it.
             world.wait(Duration::from_secs(1));
@@ -392,13 +401,16 @@ fn tokens_rise_over_a_flush_whoever_makes_the_counter_anew() {
             match late {
                 Some(late) => world.wait(late),
                 None => {
-                    let run = world.run_as(1, &mut Acquire::new(request.clone(), nonce(3)));
-                    assert!(matches!(run.outcome(), Acquired::YoungMemory { .. }));
+                    let run = world.run_as(1, &mut RecordAcquire::new(request.clone(), nonce(3)));
+                    assert!(matches!(run.outcome(), AcquireOutcome::RestartGuard { .. }));
                 }
             }
             world.wait(Duration::from_secs(10));
             let second = world
-                .run(&mut Acquire::new(patient(&names, lease(1000)), nonce(4)))
+                .run(&mut RecordAcquire::new(
+                    patient(&names, lease(1000)),
+                    nonce(4),
+                ))
                 .granted();
             assert!(
                 second.token > first.token,
@@ -459,11 +471,11 @@ fn a_late_record_of_ours_is_recognised_by_the_one_who_waits() {
         world.at(began + 3 * SECOND - 1, move |server, _| {
             server.delete(key.as_bytes());
         });
-        let request = Request {
-            tolerance: Duration::from_secs(5),
+        let request = AcquireRequest {
+            retry_timeout: Duration::from_secs(5),
             ..patient(&names, lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         assert!(
             world.now < began + secs(4.5),
             "{kind:?}: kept out by its own record for {:?}",
@@ -492,17 +504,17 @@ fn a_server_that_keeps_no_sentinel_is_not_asked_for_ever() {
             world.server.forgets.push(names.sentinel().into_bytes());
             let began = world.now;
             let end = began + secs(patience.unwrap_or(0.0));
-            let request = Request {
-                patience: patience.map_or(Patience::Once, |_| {
-                    Patience::Until(world.clients[0].moment(end))
+            let request = AcquireRequest {
+                wait: patience.map_or(WaitPolicy::Try, |_| {
+                    WaitPolicy::Until(world.clients[0].moment(end))
                 }),
                 ..names.request(lease(1000))
             };
-            let mut acquire = Acquire::new(request, nonce(1));
+            let mut acquire = RecordAcquire::new(request, nonce(1));
             let run = world.run(&mut acquire);
             assert!(world.now < end + secs(0.1), "{kind:?}, {patience:?}");
             assert!(run.flights.len() < 100, "{kind:?}: {}", run.flights.len());
-            assert!(!matches!(run.end, End::Done(Acquired::Granted(_))));
+            assert!(!matches!(run.end, End::Done(AcquireOutcome::Granted(_))));
             assert_eq!(world.record(&names), None, "{kind:?}, {patience:?}");
         }
     }
@@ -526,14 +538,14 @@ fn a_server_that_loses_its_sentinel_again_and_again_is_not_asked_for_ever() {
             });
         }
         let end = world.now + secs(2.0);
-        let request = Request {
-            patience: Patience::Until(world.clients[0].moment(end)),
+        let request = AcquireRequest {
+            wait: WaitPolicy::Until(world.clients[0].moment(end)),
             ..names.request(lease(1000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         assert!(world.now < end + secs(0.1), "{kind:?}");
         assert!(run.flights.len() < 100, "{kind:?}: {}", run.flights.len());
-        assert!(!matches!(run.end, End::Done(Acquired::Granted(_))));
+        assert!(!matches!(run.end, End::Done(AcquireOutcome::Granted(_))));
         assert_eq!(world.record(&names), None, "{kind:?}");
     }
 }
@@ -547,13 +559,13 @@ fn taking_back_ends_by_its_deadline() {
             let mut world = World::new(kind);
             world.connect(0).expect("a server");
             world.usual = Fate::Lost;
-            let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+            let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
             world.run(&mut acquire);
             world.usual = Fate::Answered;
-            let leftover = acquire.leftover().expect("something was sent");
+            let leftover = acquire.orphan().expect("something was sent");
             let end = world.now + nanos(Duration::from_millis(limit));
             let client: &Client = &world.clients[0];
-            let mut release = Release::of_leftover(&names.keys, &leftover, client.moment(end));
+            let mut release = Release::for_orphan(&names.keys, &leftover, client.moment(end));
             world.run(&mut release);
             assert!(
                 world.now <= end + secs(0.005),
@@ -578,31 +590,35 @@ fn a_request_that_comes_back_behind_the_release_is_taken_back() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.patience = Duration::from_millis(100);
-        let request = || Request {
+        let request = || AcquireRequest {
             fencing: !lean,
-            memory: None,
-            lean,
+            min_memory: None,
+            without_record: lean,
             ..names.request(lease(10_000))
         };
-        let answered = world.run(&mut Acquisition::new(request(), nonce(1)));
+        let answered = world.run(&mut Acquire::new(request(), nonce(1)));
         let answered = answered.granted();
-        assert!(answered.echo().is_none(), "nothing was lost");
+        assert!(answered.orphan().is_none(), "nothing was lost");
         let give_up = world.clients[0].moment(world.now + SECOND);
         let mut release = Release::new(&names.keys, &answered, answered.cas, give_up);
-        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+        assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
 
         world
             .fates
             .push_back(Fate::Late(Duration::from_millis(350)));
-        let grant = world.run(&mut Acquisition::new(request(), nonce(2)));
+        let grant = world.run(&mut Acquire::new(request(), nonce(2)));
         let grant = grant.granted();
         let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
-        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
-        let echo = grant.echo().expect("an answer was lost");
+        assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
+        let echo = grant.orphan().expect("an answer was lost");
         let give_up = world.clients[0].moment(world.now + 5 * SECOND);
-        let mut look = Release::of_leftover(&names.keys, &echo, give_up);
+        let mut look = Release::for_orphan(&names.keys, &echo, give_up);
         let looked = world.run(&mut look);
-        assert_eq!(looked.outcome(), Released::Yes, "{kind:?}, lean {lean}");
+        assert_eq!(
+            looked.outcome(),
+            ReleaseStatus::Released,
+            "{kind:?}, lean {lean}"
+        );
         let key = names.keys.lock().as_bytes();
         assert!(world.server.item(world.now, key).is_none(), "{kind:?}");
     }

@@ -4,7 +4,7 @@ use super::dice::Dice;
 use super::driver::{Client, lease};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, secs};
 use core::time::Duration;
-use memlatch::lock::{Moment, Now, ServerClock};
+use memlatch::proto::{Instant, Now, ServerClock};
 
 /// A server whose clock is read by one client at random.
 struct Readings {
@@ -16,7 +16,7 @@ struct Readings {
     clock: ServerClock,
     /// The best lower bound that any reading gave, and when: nanoseconds of the server's clock at
     /// the least, at this instant of the client's.
-    best: Option<(i128, Moment)>,
+    best: Option<(i128, Instant)>,
 }
 
 impl Readings {
@@ -68,7 +68,7 @@ impl Readings {
     }
 
     fn check(&self) {
-        let now = self.present().moment;
+        let now = self.present().monotonic;
         let truth = self.truth(self.now);
         let least = self.clock.nanos_at_least(now).expect("was read");
         assert!(least <= truth, "{} s too much", (least - truth) / SECOND);
@@ -77,7 +77,7 @@ impl Readings {
             "a good reading was forgotten"
         );
         if self.clock.is_steady() {
-            let most = self.clock.second_at_most(now).expect("was read");
+            let most = self.clock.seconds_upper_bound(now).expect("was read");
             assert!(
                 most * SECOND >= truth,
                 "{} ns too little",
@@ -87,7 +87,7 @@ impl Readings {
     }
 }
 
-/// The promise of `expiry` and `kept_until` together: what a holder may believe in, as it sees it
+/// The promise of `expiry` and `retained_until` together: what a holder may believe in, as it sees it
 /// now or later, ends before the server can forget the record.
 fn check_lease(readings: &mut Readings) {
     let length = lease(readings.dice.within(100..120_000));
@@ -98,9 +98,12 @@ fn check_lease(readings: &mut Readings) {
         readings.now += readings.dice.within(0..2 * SECOND);
         readings.read();
     }
-    let now = readings.present().moment;
-    let kept = readings.clock.kept_until(expiry, now).expect("was read");
-    let believed = length.valid_until(asked.moment).min(kept);
+    let now = readings.present().monotonic;
+    let kept = readings
+        .clock
+        .retained_until(expiry, now)
+        .expect("was read");
+    let believed = length.valid_until(asked.monotonic).min(kept);
     let believed = readings.client.true_time(believed);
     assert!(
         believed <= dies,
@@ -157,12 +160,12 @@ fn a_clock_that_is_known_well_lets_leases_be_believed_in_to_their_end() {
             let length = lease(length);
             let asked = readings.present();
             let expiry = readings.clock.expiry(length, asked).expect("in range");
-            let kept = readings.clock.kept_until(expiry, asked.moment);
+            let kept = readings.clock.retained_until(expiry, asked.monotonic);
             // To their end, but for a hundredth of the hundredth that the expiry is later by.
             let cut = length.duration() / 9000;
             let kept = kept.expect("was read").after(cut);
             assert!(
-                kept >= length.valid_until(asked.moment),
+                kept >= length.valid_until(asked.monotonic),
                 "seed {seed}, {length:?}"
             );
             // And a dead holder's name is not blocked for much longer than it must be.

@@ -9,10 +9,10 @@ use super::driver::{Client, Names, longest, nonce, whole};
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
-use memlatch::lock::{
-    Acquired, Acquisition, Failure, Grant, Handshake, Interruption, Lease, Moment, Nonce, Now,
-    Operation, Patience, Proof, ReadClock, Release, Released, Renew, Renewed, Request, ServerView,
-    Step,
+use memlatch::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Action, FlightError, Grant, Handshake, Instant, Lease,
+    Nonce, Now, Operation, OwnerId, Release, ReleaseStatus, Renew, RenewOutcome, SampleClock,
+    ServerError, ServerState, WaitPolicy,
 };
 use memlatch::wire::{DecodeError, Flight, Replies};
 
@@ -114,8 +114,8 @@ impl Weather {
 #[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Activity<'a> {
     Nothing,
-    Watching(ReadClock<'a>),
-    Acquiring(Acquisition<'a>),
+    Watching(SampleClock<'a>),
+    Acquiring(Acquire<'a>),
     Renewing(Renew<'a>),
     Releasing(Release<'a>),
 }
@@ -123,10 +123,10 @@ enum Activity<'a> {
 /// What comes of a step of any activity.
 #[derive(Debug)]
 enum Outcome {
-    Watched(Result<(), Failure>),
-    Acquired(Acquired),
-    Renewed(Renewed),
-    Released(Released),
+    Watched(Result<(), ServerError>),
+    Acquired(AcquireOutcome),
+    Renewed(RenewOutcome),
+    Released(ReleaseStatus),
 }
 
 /// Does the same with whatever operation it is.
@@ -154,12 +154,12 @@ macro_rules! dispatch {
     };
 }
 
-fn rewrap<T>(step: Step<T>, wrap: impl FnOnce(T) -> Outcome) -> Step<Outcome> {
+fn rewrap<T>(step: Action<T>, wrap: impl FnOnce(T) -> Outcome) -> Action<Outcome> {
     match step {
-        Step::Send => Step::Send,
-        Step::Pause { until, why } => Step::Pause { until, why },
-        Step::Done(outcome) => Step::Done(wrap(outcome)),
-        Step::GiveUp { unknown } => Step::GiveUp { unknown },
+        Action::Transmit => Action::Transmit,
+        Action::Sleep { until, why } => Action::Sleep { until, why },
+        Action::Done(outcome) => Action::Done(wrap(outcome)),
+        Action::Fail { unknown } => Action::Fail { unknown },
     }
 }
 
@@ -170,30 +170,30 @@ impl Activity<'_> {
     )]
     fn prepare(
         &mut self,
-        server: &ServerView,
+        server: &ServerState,
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), Outcome> {
         dispatch!(self, |op, wrap| op
-            .prepare(server, now, flight)
+            .poll_transmit(server, now, flight)
             .map_err(wrap))
     }
 
     fn interpret(
         &mut self,
-        server: &mut ServerView,
+        server: &mut ServerState,
         replies: &mut Replies<'_>,
-        sent: Moment,
-        received: Moment,
-    ) -> Result<Step<Outcome>, DecodeError> {
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Action<Outcome>, DecodeError> {
         dispatch!(self, |op, wrap| {
-            let step = op.interpret(server, replies, sent, received)?;
+            let step = op.handle_replies(server, replies, sent, received)?;
             Ok(rewrap(step, wrap))
         })
     }
 
-    fn interrupted(&mut self, how: Interruption, now: Now) -> Step<Outcome> {
-        dispatch!(self, |op, wrap| rewrap(op.interrupted(how, now), wrap))
+    fn interrupted(&mut self, how: FlightError, now: Now) -> Action<Outcome> {
+        dispatch!(self, |op, wrap| rewrap(op.handle_failure(how, now), wrap))
     }
 }
 
@@ -202,7 +202,7 @@ impl Activity<'_> {
 struct Awaited {
     number: u64,
     flight: Flight,
-    sent: Moment,
+    sent: Instant,
     greeting: bool,
 }
 
@@ -212,8 +212,8 @@ struct Held<'a> {
     grant: &'a Grant,
     lease: Lease,
     cas: u64,
-    sent: Moment,
-    valid_until: Moment,
+    sent: Instant,
+    valid_until: Instant,
     /// When its holder is done with it.
     leave: Time,
 }
@@ -229,7 +229,7 @@ struct Actor<'a> {
     /// The true time at which it stops believing.
     believes_until: Time,
     /// The attempt it believes in, and the true time at which that was first sent or last renewed.
-    proof: Proof,
+    proof: OwnerId,
     asked_at: Time,
 }
 
@@ -328,7 +328,7 @@ impl<'a> History<'a> {
                 held: None,
                 lease: Lease::new(Duration::from_nanos(length)).expect("in range"),
                 believes_until: 0,
-                proof: Proof::Nonce(Nonce::from_random([0; 16])),
+                proof: OwnerId::Nonce(Nonce::from_random([0; 16])),
                 asked_at: 0,
             });
             let first = history.seconds(0.0, 1.0);
@@ -452,7 +452,7 @@ impl<'a> History<'a> {
                 let pid = self.server.pid;
                 let all_steady = self.actors.iter().all(|actor| {
                     let view = actor.client.view.as_ref();
-                    view.is_some_and(|view| view.incarnation.pid == pid && view.clock.is_steady())
+                    view.is_some_and(|view| view.instance.pid == pid && view.clock.is_steady())
                 });
                 if !all_steady {
                     return;
@@ -502,10 +502,10 @@ impl<'a> History<'a> {
             let release = Release::new(&names.keys, held.grant, held.cas, give_up);
             return Some(Activity::Releasing(release));
         }
-        let steady = |view: &ServerView| view.clock.is_steady();
+        let steady = |view: &ServerState| view.clock.is_steady();
         let stalls = self.weather.fault_kinds.contains(&Fault::Stall);
         if stalls && !self.actors[id].client.view.as_ref().is_some_and(steady) {
-            return Some(Activity::Watching(ReadClock::new(
+            return Some(Activity::Watching(SampleClock::new(
                 &names.namespace,
                 longest(),
             )));
@@ -513,22 +513,22 @@ impl<'a> History<'a> {
         self.attempts += 1;
         let number = u128::from(self.attempts) << 80 | (id as u128) << 64;
         let patience = match self.dice.within(0..4) {
-            0 => Patience::Once,
-            1 => Patience::Until(now.after(Duration::from_nanos(self.seconds(0.0, 5.0)))),
-            _ => Patience::Forever,
+            0 => WaitPolicy::Try,
+            1 => WaitPolicy::Until(now.after(Duration::from_nanos(self.seconds(0.0, 5.0)))),
+            _ => WaitPolicy::Forever,
         };
         let longest = Duration::from_secs_f64(self.weather.leases.1);
         // Without a record nobody asks whether a server has forgotten one.
         let lean = !self.weather.forgets() && self.dice.within(0..3) == 0;
-        let request = Request {
-            memory: (!lean).then(|| Lease::new(longest).expect("in range")),
-            lean,
+        let request = AcquireRequest {
+            min_memory: (!lean).then(|| Lease::new(longest).expect("in range")),
+            without_record: lean,
             fencing: !lean,
-            patience,
+            wait: patience,
             ..names.request(self.actors[id].lease)
         };
         let nonce = Nonce::from_random(number.to_be_bytes());
-        Some(Activity::Acquiring(Acquisition::new(request, nonce)))
+        Some(Activity::Acquiring(Acquire::new(request, nonce)))
     }
 
     fn rest(&mut self, id: usize) {
@@ -536,21 +536,21 @@ impl<'a> History<'a> {
         self.plan(length, Event::Go(id));
     }
 
-    fn follow(&mut self, id: usize, step: Step<Outcome>) {
+    fn follow(&mut self, id: usize, step: Action<Outcome>) {
         match step {
-            Step::Send => self.send(id),
-            Step::Pause { until, .. } => {
+            Action::Transmit => self.send(id),
+            Action::Sleep { until, .. } => {
                 let until = self.actors[id].client.true_time(until);
                 // Nobody wakes at the very nanosecond.
                 let slip = self.dice.within(0..100_000);
                 self.plan(until.saturating_sub(self.now) + slip, Event::Go(id));
             }
-            Step::Done(outcome) => {
+            Action::Done(outcome) => {
                 let activity = core::mem::replace(&mut self.actors[id].activity, Activity::Nothing);
                 drop(activity);
                 self.done(id, outcome);
             }
-            Step::GiveUp { .. } => {
+            Action::Fail { .. } => {
                 let activity = core::mem::replace(&mut self.actors[id].activity, Activity::Nothing);
                 self.gave_up(id, &activity);
             }
@@ -565,14 +565,14 @@ impl<'a> History<'a> {
                 self.plan(soon, Event::Go(id));
             }
             Activity::Acquiring(acquire) => {
-                let leftover = acquire.leftover().filter(|_| self.dice.chance(700));
+                let leftover = acquire.orphan().filter(|_| self.dice.chance(700));
                 let Some(leftover) = leftover else {
                     self.rest(id);
                     return;
                 };
                 let now = self.actors[id].client.now(self.now);
-                let give_up = now.moment.after(Duration::from_secs(1));
-                let release = Release::of_leftover(&self.names.keys, &leftover, give_up);
+                let give_up = now.monotonic.after(Duration::from_secs(1));
+                let release = Release::for_orphan(&self.names.keys, &leftover, give_up);
                 self.actors[id].activity = Activity::Releasing(release);
                 self.send(id);
             }
@@ -582,7 +582,7 @@ impl<'a> History<'a> {
 
     fn done(&mut self, id: usize, outcome: Outcome) {
         match outcome {
-            Outcome::Acquired(Acquired::Granted(grant)) => {
+            Outcome::Acquired(AcquireOutcome::Granted(grant)) => {
                 self.grants += 1;
                 let lean = grant.record().is_none();
                 self.lean_grants += u64::from(lean);
@@ -601,7 +601,7 @@ impl<'a> History<'a> {
                 let leave = self.seconds(0.0, 3.0 * lease.duration().as_secs_f64());
                 self.actors[id].held = Some(Held {
                     cas: grant.cas,
-                    sent: grant.sent,
+                    sent: grant.sent_at,
                     valid_until: grant.valid_until,
                     leave: self.now + leave,
                     lease,
@@ -609,7 +609,7 @@ impl<'a> History<'a> {
                 });
                 self.believe(id, "is granted");
             }
-            Outcome::Renewed(Renewed::Yes {
+            Outcome::Renewed(RenewOutcome::Renewed {
                 cas,
                 sent,
                 valid_until,
@@ -620,7 +620,7 @@ impl<'a> History<'a> {
                 (held.cas, held.sent, held.valid_until) = (cas, sent, valid_until);
                 self.believe(id, "has renewed");
             }
-            Outcome::Renewed(Renewed::Lost(why)) => {
+            Outcome::Renewed(RenewOutcome::Lost(why)) => {
                 self.note(&format!("{id} has lost it: {why}"));
                 let actor = &self.actors[id];
                 if actor.believes_until > self.now && self.last_forgot() < actor.asked_at {
@@ -632,7 +632,7 @@ impl<'a> History<'a> {
                 self.actors[id].believes_until = self.now;
                 self.rest(id);
             }
-            Outcome::Renewed(Renewed::Failed(_)) => {
+            Outcome::Renewed(RenewOutcome::Failed(_)) => {
                 // Late twins of it may get in between again and again. The lease runs on.
                 let soon = self.seconds(0.01, 0.1);
                 self.plan(soon, Event::Go(id));
@@ -665,7 +665,7 @@ impl<'a> History<'a> {
             }
         }
         self.actors[id].believes_until = until;
-        self.actors[id].proof = held.grant.proof;
+        self.actors[id].proof = held.grant.owner_id;
         self.actors[id].asked_at = self.actors[id].client.true_time(held.sent);
         if until > self.now {
             self.plan(until - 1 - self.now, Event::Check { client: id, until });
@@ -687,7 +687,7 @@ impl<'a> History<'a> {
         let item = self
             .server
             .item(self.now, self.names.keys.lock().as_bytes());
-        if !item.is_some_and(|item| proof.is_of(&item.value, item.cas)) {
+        if !item.is_some_and(|item| proof.matches(&item.value, item.cas)) {
             self.fail(&format!("client {id} believes in a record that is gone"));
         }
     }
@@ -709,7 +709,7 @@ impl<'a> History<'a> {
             let view = actor.client.view.as_ref().expect("connected");
             if let Err(outcome) = actor.activity.prepare(view, now, &mut flight) {
                 assert!(flight.is_empty(), "bytes were prepared beside an outcome");
-                self.follow(id, Step::Done(outcome));
+                self.follow(id, Action::Done(outcome));
                 return;
             }
         }
@@ -717,7 +717,7 @@ impl<'a> History<'a> {
         if !greeting && self.dice.chance(weather.unsent) {
             let actor = &mut self.actors[id];
             actor.client.connection = None;
-            let step = actor.activity.interrupted(Interruption::NotSent, now);
+            let step = actor.activity.interrupted(FlightError::NotSent, now);
             self.follow(id, step);
             return;
         }
@@ -756,7 +756,7 @@ impl<'a> History<'a> {
         self.actors[id].awaited = Some(Awaited {
             number,
             flight,
-            sent: now.moment,
+            sent: now.monotonic,
             greeting,
         });
     }
@@ -775,8 +775,8 @@ impl<'a> History<'a> {
         actor.handshake = None;
         let now = actor.client.now(self.now);
         let how = match awaited.greeting {
-            true => Interruption::NotSent,
-            false => Interruption::Unanswered,
+            true => FlightError::NotSent,
+            false => FlightError::NoReply,
         };
         let step = actor.activity.interrupted(how, now);
         self.follow(id, step);
@@ -793,14 +793,14 @@ impl<'a> History<'a> {
             let view = actor.client.view.as_mut().expect("connected");
             let step = actor
                 .activity
-                .interpret(view, &mut replies, awaited.sent, now.moment)
+                .interpret(view, &mut replies, awaited.sent, now.monotonic)
                 .expect("the fake speaks the protocol");
             self.follow(id, step);
             return;
         }
         let handshake = actor.handshake.as_mut().expect("under way");
         let over = handshake
-            .interpret(&mut replies, awaited.sent, now.moment)
+            .interpret(&mut replies, awaited.sent, now.monotonic)
             .expect("the fake speaks the protocol");
         match over {
             None => self.send(id),
@@ -808,8 +808,7 @@ impl<'a> History<'a> {
                 actor.handshake = None;
                 // The answer may be one of the run before; then the next flight finds out.
                 actor.client.connected(view, self.server.generation);
-                if actor.client.view.as_ref().map(|view| view.incarnation.pid)
-                    != Some(self.server.pid)
+                if actor.client.view.as_ref().map(|view| view.instance.pid) != Some(self.server.pid)
                 {
                     actor.client.connection = None;
                 }
@@ -817,7 +816,7 @@ impl<'a> History<'a> {
             }
             Some(Err(_)) => {
                 actor.handshake = None;
-                let step = actor.activity.interrupted(Interruption::NotSent, now);
+                let step = actor.activity.interrupted(FlightError::NotSent, now);
                 self.follow(id, step);
             }
         }

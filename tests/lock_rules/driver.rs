@@ -4,9 +4,10 @@ use super::dice::Dice;
 use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, nanos, secs};
 use alloc::collections::VecDeque;
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Failure, Grant, Handshake, Interruption, Lease, LockKeys, Moment, Namespace,
-    Nonce, Now, Operation, Owner, Patience, Pause, Request, ServerView, Step,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Action, FlightError, Grant, Handshake, Instant, Lease,
+    LockKeys, Namespace, Nonce, Now, Operation, Owner, RecordAcquire, ServerError, ServerState,
+    SleepReason, WaitPolicy,
 };
 use memlatch::wire::{Flight, FlightDecoder, Limits, Replies};
 
@@ -50,7 +51,7 @@ pub(crate) struct Flown {
 pub(crate) struct Run<T> {
     pub(crate) end: End<T>,
     pub(crate) flights: Vec<Flown>,
-    pub(crate) pauses: Vec<(Duration, Pause)>,
+    pub(crate) pauses: Vec<(Duration, SleepReason)>,
 }
 
 impl<T: core::fmt::Debug> Run<T> {
@@ -63,19 +64,19 @@ impl<T: core::fmt::Debug> Run<T> {
     }
 }
 
-impl Run<Acquired> {
+impl Run<AcquireOutcome> {
     #[track_caller]
     pub(crate) fn granted(self) -> Grant {
         match self.outcome() {
-            Acquired::Granted(grant) => grant,
+            AcquireOutcome::Granted(grant) => grant,
             other => panic!("not granted: {other:?}"),
         }
     }
 
     #[track_caller]
-    pub(crate) fn failed(self) -> Failure {
+    pub(crate) fn failed(self) -> ServerError {
         match self.outcome() {
-            Acquired::Failed(failure) => failure,
+            AcquireOutcome::Failed(failure) => failure,
             other => panic!("did not fail: {other:?}"),
         }
     }
@@ -89,7 +90,7 @@ pub(crate) struct Client {
     pub(crate) ppm: i64,
     /// How far its wall clock is off; `None` when it is nowhere near the truth.
     pub(crate) wall_error: Option<i64>,
-    pub(crate) view: Option<ServerView>,
+    pub(crate) view: Option<ServerState>,
     /// The run of the server that it is connected to.
     pub(crate) connection: Option<u64>,
 }
@@ -105,10 +106,10 @@ impl Client {
         }
     }
 
-    pub(crate) fn moment(&self, at: Time) -> Moment {
+    pub(crate) fn moment(&self, at: Time) -> Instant {
         let gained = i128::from(at) * i128::from(self.ppm) / 1_000_000;
         let local = i128::from(at) + gained + self.origin();
-        Moment::from_nanos(u64::try_from(local).expect("a time after the origin"))
+        Instant::from_nanos(u64::try_from(local).expect("a time after the origin"))
     }
 
     /// Every client counts from an origin of its own, so that mixing them up shows.
@@ -117,7 +118,7 @@ impl Client {
     }
 
     /// The first true time at which the client's clock shows `moment`.
-    pub(crate) fn true_time(&self, moment: Moment) -> Time {
+    pub(crate) fn true_time(&self, moment: Instant) -> Time {
         let local = i128::from(moment.as_nanos()) - self.origin();
         let rate = 1_000_000 + i128::from(self.ppm);
         let mut at = u64::try_from(local * 1_000_000 / rate).unwrap_or(u64::MAX / 4);
@@ -130,7 +131,7 @@ impl Client {
     pub(crate) fn now(&self, at: Time) -> Now {
         let wall = EPOCH + at / SECOND;
         Now {
-            moment: self.moment(at),
+            monotonic: self.moment(at),
             unix_seconds: self
                 .wall_error
                 .map_or(0, |error| wall.saturating_add_signed(error)),
@@ -138,7 +139,7 @@ impl Client {
     }
 
     /// Takes in a handshake.
-    pub(crate) fn connected(&mut self, fresh: ServerView, generation: u64) {
+    pub(crate) fn connected(&mut self, fresh: ServerState, generation: u64) {
         self.connection = Some(generation);
         match &mut self.view {
             Some(view) => {
@@ -204,7 +205,7 @@ impl World {
             now: secs(0.25),
             server: FakeServer::new(kind),
             clients: (0..2).map(Client::new).collect(),
-            namespace: Namespace::new(memlatch::lock::DEFAULT_PREFIX).expect("plain"),
+            namespace: Namespace::new(memlatch::proto::DEFAULT_PREFIX).expect("plain"),
             fates: VecDeque::new(),
             usual: Fate::Answered,
             unreachable_until: 0,
@@ -310,7 +311,7 @@ impl World {
 
     /// The handshake that goes before the first flight on every connection. An error is the
     /// server's or `None` for silence.
-    pub(crate) fn connect(&mut self, client: usize) -> Result<(), Option<Failure>> {
+    pub(crate) fn connect(&mut self, client: usize) -> Result<(), Option<ServerError>> {
         if self.now < self.unreachable_until {
             self.advance(self.now + nanos(Duration::from_millis(1)));
             return Err(None);
@@ -346,14 +347,14 @@ impl World {
         &mut self,
         client: usize,
         handshake: &mut Handshake<'_>,
-    ) -> (Flight, Moment) {
+    ) -> (Flight, Instant) {
         let now = self.clients[client].now(self.now);
         let mut flight = Flight::new();
         handshake.prepare(now, &mut flight);
-        (flight, now.moment)
+        (flight, now.monotonic)
     }
 
-    pub(crate) fn view(&self, client: usize) -> &ServerView {
+    pub(crate) fn view(&self, client: usize) -> &ServerState {
         self.clients[client].view.as_ref().expect("was connected")
     }
 
@@ -369,13 +370,13 @@ impl World {
     ) -> Run<O::Outcome> {
         let mut flights = Vec::new();
         let mut pauses = Vec::new();
-        let mut step = Step::Send;
+        let mut step = Action::Transmit;
         let end = loop {
             step = match step {
-                Step::Done(outcome) => break End::Done(outcome),
-                Step::GiveUp { unknown } => break End::GaveUp { unknown },
-                Step::Send => self.fly(client, operation, &mut flights),
-                Step::Pause { until, why } => {
+                Action::Done(outcome) => break End::Done(outcome),
+                Action::Fail { unknown } => break End::GaveUp { unknown },
+                Action::Transmit => self.fly(client, operation, &mut flights),
+                Action::Sleep { until, why } => {
                     let until = self.clients[client].true_time(until).max(self.now);
                     pauses.push((Duration::from_nanos(until - self.now), why));
                     self.advance(until);
@@ -400,7 +401,7 @@ impl World {
         client: usize,
         operation: &mut O,
         flights: &mut Vec<Flown>,
-    ) -> Step<O::Outcome> {
+    ) -> Action<O::Outcome> {
         while let Some(index) = (0..self.before_flight.len())
             .find(|index| self.before_flight[*index].0 == flights.len())
         {
@@ -411,13 +412,13 @@ impl World {
             && self.connect(client).is_err()
         {
             let now = self.clients[client].now(self.now);
-            return operation.interrupted(Interruption::NotSent, now);
+            return operation.handle_failure(FlightError::NotSent, now);
         }
         let now = self.clients[client].now(self.now);
         let mut flight = Flight::new();
-        if let Err(outcome) = operation.prepare(self.view(client), now, &mut flight) {
+        if let Err(outcome) = operation.poll_transmit(self.view(client), now, &mut flight) {
             assert_eq!(flight.bytes(), b"", "bytes were prepared beside an outcome");
-            return Step::Done(outcome);
+            return Action::Done(outcome);
         }
         flights.push(Flown {
             bytes: String::from_utf8(flight.bytes().into()).expect("plain keys and names"),
@@ -429,21 +430,21 @@ impl World {
         let Some(reply) = reply else {
             self.clients[client].connection = None;
             let how = match fate {
-                Fate::Unsent => Interruption::NotSent,
-                _ => Interruption::Unanswered,
+                Fate::Unsent => FlightError::NotSent,
+                _ => FlightError::NoReply,
             };
-            return operation.interrupted(how, after);
+            return operation.handle_failure(how, after);
         };
         let Some(mut replies) = replies(&flight, &reply, &fate) else {
             self.clients[client].connection = None;
-            return operation.interrupted(Interruption::Unanswered, after);
+            return operation.handle_failure(FlightError::NoReply, after);
         };
         let view = self.clients[client].view.as_mut().expect("was connected");
-        match operation.interpret(view, &mut replies, now.moment, after.moment) {
+        match operation.handle_replies(view, &mut replies, now.monotonic, after.monotonic) {
             Ok(step) => step,
             Err(_) => {
                 self.clients[client].connection = None;
-                operation.interrupted(Interruption::Unanswered, after)
+                operation.handle_failure(FlightError::NoReply, after)
             }
         }
     }
@@ -451,18 +452,18 @@ impl World {
     /// Has `client` hold the lock.
     #[track_caller]
     pub(crate) fn hold(&mut self, client: usize, names: &Names, lease: Lease) -> Grant {
-        let request = Request {
-            memory: None,
+        let request = AcquireRequest {
+            min_memory: None,
             ..names.request(lease)
         };
-        let mut acquire = Acquire::new(request, nonce(9000 + client as u64));
+        let mut acquire = RecordAcquire::new(request, nonce(9000 + client as u64));
         self.run_as(client, &mut acquire).granted()
     }
 
     /// The same with a token and a memory.
     #[track_caller]
     pub(crate) fn hold_fenced(&mut self, client: usize, names: &Names, lease: Lease) -> Grant {
-        let mut acquire = Acquire::new(names.request(lease), nonce(9100 + client as u64));
+        let mut acquire = RecordAcquire::new(names.request(lease), nonce(9100 + client as u64));
         self.run_as(client, &mut acquire).granted()
     }
 
@@ -560,7 +561,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(name: &str) -> Self {
-        let namespace = Namespace::new(memlatch::lock::DEFAULT_PREFIX).expect("plain");
+        let namespace = Namespace::new(memlatch::proto::DEFAULT_PREFIX).expect("plain");
         let keys = namespace.keys(name.as_bytes()).expect("plain");
         Self {
             namespace,
@@ -570,18 +571,18 @@ impl Names {
     }
 
     /// Once, with a fencing token, on a server that remembers a lease.
-    pub(crate) fn request(&self, lease: Lease) -> Request<'_> {
-        Request {
+    pub(crate) fn request(&self, lease: Lease) -> AcquireRequest<'_> {
+        AcquireRequest {
             namespace: &self.namespace,
             keys: &self.keys,
             owner: &self.owner,
             lease,
             fencing: true,
-            tell_holder: true,
-            lean: false,
-            memory: Some(lease),
-            patience: Patience::Once,
-            tolerance: Duration::from_secs(1),
+            report_holder: true,
+            without_record: false,
+            min_memory: Some(lease),
+            wait: WaitPolicy::Try,
+            retry_timeout: Duration::from_secs(1),
         }
     }
 

@@ -3,23 +3,24 @@
 use super::driver::{End, Fate, Names, World, lease, nonce};
 use super::server::{Kind, SECOND, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Failure, Grant, Patience, Proof, Release, Released, Request,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Grant, OwnerId, RecordAcquire, Release, ReleaseStatus,
+    ServerError, WaitPolicy,
 };
 
 /// Has `client` acquire the lock and give it back.
 fn turn(world: &mut World, client: usize, names: &Names, number: u64) -> Grant {
-    let request = Request {
-        patience: Patience::Forever,
+    let request = AcquireRequest {
+        wait: WaitPolicy::Forever,
         ..names.request(lease(1000))
     };
     let grant = world
-        .run_as(client, &mut Acquire::new(request, nonce(number)))
+        .run_as(client, &mut RecordAcquire::new(request, nonce(number)))
         .granted();
     let give_up = world.clients[client].moment(world.now + SECOND);
     let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
     let released = world.run_as(client, &mut release).outcome();
-    assert_eq!(released, Released::Yes);
+    assert_eq!(released, ReleaseStatus::Released);
     grant
 }
 
@@ -134,18 +135,20 @@ fn a_counter_that_is_none_of_ours_yields_no_token_and_no_lock() {
             world
                 .server
                 .set(world.now, key.as_bytes(), value.as_bytes(), 0);
-            let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+            let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
             let run = world.run(&mut acquire);
-            assert_eq!(run.failed(), Failure::ForeignItem, "{kind:?} {value}");
+            assert_eq!(run.failed(), ServerError::ForeignItem, "{kind:?} {value}");
             assert_eq!(world.record(&names), None, "{kind:?} {value}: taken back");
-            assert!(acquire.leftover().is_none());
+            assert!(acquire.orphan().is_none());
 
             // Who does not ask for a token does not care.
-            let request = Request {
+            let request = AcquireRequest {
                 fencing: false,
                 ..names.request(lease(10_000))
             };
-            world.run(&mut Acquire::new(request, nonce(2))).granted();
+            world
+                .run(&mut RecordAcquire::new(request, nonce(2)))
+                .granted();
         }
     }
 }
@@ -163,8 +166,11 @@ fn a_counter_that_cannot_be_made_yields_no_lock() {
             server.evict(fence.as_bytes());
             server.memory_full = true;
         });
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
-        assert_eq!(run.failed(), Failure::OutOfMemory, "{kind:?}");
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
+        assert_eq!(run.failed(), ServerError::OutOfMemory, "{kind:?}");
         assert_eq!(world.record(&names), None, "{kind:?}: taken back");
     }
 }
@@ -191,7 +197,10 @@ fn a_counter_below_the_birth_of_the_sentinel_is_raised_above_it() {
     for kind in Kind::ALL {
         let (mut world, names, born) = low_counter(kind);
         let began = world.now;
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         // The attempt, a look at the counter, and its replacement.
         assert_eq!(run.flights.len(), 3, "{kind:?}: {:?}", run.flights);
         for flight in &run.flights[1..] {
@@ -206,7 +215,7 @@ fn a_counter_below_the_birth_of_the_sentinel_is_raised_above_it() {
             grant.token
         );
         assert_eq!(
-            grant.sent,
+            grant.sent_at,
             world.clients[0].moment(began),
             "no lease is won by it"
         );
@@ -221,11 +230,14 @@ fn tokens_rise_when_the_answer_to_a_raising_is_lost() {
             world.fates.extend([Fate::Answered, fate]);
             let began = world.now;
             let grant = world
-                .run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)))
+                .run(&mut RecordAcquire::new(
+                    names.request(lease(10_000)),
+                    nonce(1),
+                ))
                 .granted();
             assert!(grant.token > Some(born), "{kind:?}: {:?}", grant.token);
-            assert_eq!(grant.sent, world.clients[0].moment(began), "{kind:?}");
-            assert_eq!(grant.proof, Proof::Nonce(nonce(1)), "{kind:?}");
+            assert_eq!(grant.sent_at, world.clients[0].moment(began), "{kind:?}");
+            assert_eq!(grant.owner_id, OwnerId::Nonce(nonce(1)), "{kind:?}");
         }
     }
 }
@@ -238,11 +250,11 @@ fn a_raising_does_not_follow_to_another_run_of_the_server() {
             server.restart(at);
             server.log.clear();
         });
-        let mut acquire = Acquire::new(names.request(lease(10_000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         // What was held is gone with the server that it was held on.
         assert!(
-            matches!(run.outcome(), Acquired::YoungMemory { .. }),
+            matches!(run.outcome(), AcquireOutcome::RestartGuard { .. }),
             "{kind:?}"
         );
         assert_eq!(world.record(&names), None, "{kind:?}");
@@ -255,7 +267,7 @@ fn a_raising_that_comes_too_late_is_no_grant() {
         let (mut world, names, _) = low_counter(kind);
         let slow = Duration::from_millis(600);
         world.fates.extend([Fate::Answered, Fate::Slow(slow, slow)]);
-        let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+        let mut acquire = RecordAcquire::new(names.request(lease(1000)), nonce(1));
         let run = world.run(&mut acquire);
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
@@ -271,13 +283,19 @@ fn who_is_refused_wastes_numbers_and_nothing_else() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         let grant = world
-            .run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)))
+            .run(&mut RecordAcquire::new(
+                names.request(lease(10_000)),
+                nonce(1),
+            ))
             .granted();
-        let run = world.run_as(1, &mut Acquire::new(names.request(lease(1000)), nonce(2)));
-        assert!(matches!(run.outcome(), Acquired::Refused(_)));
+        let run = world.run_as(
+            1,
+            &mut RecordAcquire::new(names.request(lease(1000)), nonce(2)),
+        );
+        assert!(matches!(run.outcome(), AcquireOutcome::Contended(_)));
         let give_up = world.clients[0].moment(world.now + SECOND);
         let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
-        assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+        assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
         let next = turn(&mut world, 1, &names, 3);
         assert!(next.token > grant.token, "{kind:?}");
     }
@@ -301,7 +319,7 @@ fn counter_made_by_a_late_request_is_raised() {
             world.connect(1).expect("a server");
             let late = Duration::from_millis(late);
             world.fates.push_back(Fate::Late(late));
-            let mut acquire = Acquire::new(names.request(lease(100)), nonce(1));
+            let mut acquire = RecordAcquire::new(names.request(lease(100)), nonce(1));
             drop(world.run_as(1, &mut acquire));
             let first = turn(&mut world, 0, &names, 2).token;
             world.wait(late - Duration::from_millis(400));
@@ -335,7 +353,7 @@ fn ordinary_counter_is_not_raised() {
             world.connect(0).expect("a server");
             world.advance(secs(1002.0 + 0.05 * f64::from(drawn)));
             let request = names.request(lease(1000));
-            let run = world.run(&mut Acquire::new(request, nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
             assert_eq!(run.flights.len(), 1, "{kind:?}: {:?}", run.flights);
         }
     }
@@ -354,7 +372,7 @@ fn old_counter_is_not_raised() {
             assert!(grant.token > last, "{kind:?}");
             last = grant.token;
             world.wait(Duration::from_secs(3600));
-            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1000 + number));
+            let mut acquire = RecordAcquire::new(names.request(lease(1000)), nonce(1000 + number));
             let run = world.run(&mut acquire);
             let attempts = run.flights.iter();
             let attempts = attempts.filter(|flight| flight.bytes.contains(&names.fence()));

@@ -3,7 +3,9 @@
 use super::driver::{Client, Names, World, longest, nonce, whole};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Stats, birth, secs};
 use core::time::Duration;
-use memlatch::lock::{Dialect, Failure, Handshake, Incarnation, Instance, Moment, SENTINEL_EXPIRY};
+use memlatch::proto::{
+    Handshake, InstanceWord, Instant, Protocol, SENTINEL_EXPIRY, ServerError, ServerInstance,
+};
 use memlatch::wire::{Flight, Replies};
 
 fn sentinel(world: &mut World) -> Option<(String, Option<u64>)> {
@@ -16,24 +18,24 @@ fn sentinel(world: &mut World) -> Option<(String, Option<u64>)> {
 #[test]
 fn each_kind_of_server_is_spoken_to_as_it_can_be() {
     for (kind, dialect, explicit_cas) in [
-        (Kind::Meta, Dialect::Meta, true),
-        (Kind::MetaWithoutE, Dialect::Meta, false),
-        (Kind::Classic, Dialect::Classic, false),
+        (Kind::Meta, Protocol::Meta, true),
+        (Kind::MetaWithoutE, Protocol::Meta, false),
+        (Kind::Classic, Protocol::Classic, false),
     ] {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         let view = world.view(0);
-        assert_eq!(view.capabilities.dialect, dialect);
+        assert_eq!(view.capabilities.protocol, dialect);
         assert_eq!(view.capabilities.explicit_cas, explicit_cas);
-        let incarnation = Incarnation {
+        let incarnation = ServerInstance {
             pid: 4711,
             started: EPOCH - 2,
-            instance: Instance::from_bits(0xaa),
+            word: InstanceWord::from_bits(0xaa),
         };
-        assert_eq!(view.incarnation, incarnation, "as `stats` tells it");
+        assert_eq!(view.instance, incarnation, "as `stats` tells it");
         let second = view
             .clock
-            .second_at_least(world.clients[0].moment(world.now));
+            .seconds_lower_bound(world.clients[0].moment(world.now));
         assert_eq!(second, Some(EPOCH + 1000));
     }
 }
@@ -41,18 +43,18 @@ fn each_kind_of_server_is_spoken_to_as_it_can_be() {
 #[test]
 fn the_experimental_meta_commands_are_left_alone() {
     for (version, dialect) in [
-        ("1.6.9", Dialect::Classic),
-        ("1.6.0-beta2", Dialect::Classic),
-        ("1.6.10", Dialect::Meta),
-        ("1.7.0", Dialect::Meta),
-        ("2.0", Dialect::Meta),
+        ("1.6.9", Protocol::Classic),
+        ("1.6.0-beta2", Protocol::Classic),
+        ("1.6.10", Protocol::Meta),
+        ("1.7.0", Protocol::Meta),
+        ("2.0", Protocol::Meta),
     ] {
         let mut world = World::new(Kind::MetaWithoutE);
         world.server.version = Some(version);
         world.connect(0).expect("a server");
         let capabilities = world.view(0).capabilities;
-        assert_eq!(capabilities.dialect, dialect, "{version}");
-        assert!(!capabilities.explicit_cas || dialect == Dialect::Meta);
+        assert_eq!(capabilities.protocol, dialect, "{version}");
+        assert!(!capabilities.explicit_cas || dialect == Protocol::Meta);
     }
 }
 
@@ -63,7 +65,7 @@ fn a_dialect_can_be_chosen() {
     let mut handshake = Handshake::new(
         &namespace,
         longest(),
-        Some(Dialect::Classic),
+        Some(Protocol::Classic),
         nonce(7 << 40),
     );
     let view = loop {
@@ -76,7 +78,7 @@ fn a_dialect_can_be_chosen() {
             break view.expect("a server");
         }
     };
-    assert_eq!(view.capabilities.dialect, Dialect::Classic);
+    assert_eq!(view.capabilities.protocol, Protocol::Classic);
     assert!(!view.capabilities.explicit_cas);
 }
 
@@ -175,7 +177,7 @@ fn a_slow_founding_does_not_make_the_memory_older() {
             match connected {
                 Ok(()) => {}
                 // A second to and fro is too slow to build on.
-                Err(Some(Failure::Refused(_))) => assert!(trip > 500),
+                Err(Some(ServerError::Rejected(_))) => assert!(trip > 500),
                 Err(other) => panic!("{kind:?}, {trip} ms: {other:?}"),
             }
         }
@@ -273,7 +275,7 @@ fn a_server_without_cas_is_refused() {
         fresh.server.cas_enabled = false;
         old.server.found(old.now, &key, EPOCH - 300);
         for mut world in [old, fresh] {
-            assert_eq!(world.connect(0), Err(Some(Failure::NoCas)), "{kind:?}");
+            assert_eq!(world.connect(0), Err(Some(ServerError::NoCas)), "{kind:?}");
         }
     }
 }
@@ -289,7 +291,7 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
         ] {
             for mut world in [World::new(kind), World::fresh(kind)] {
                 world.server.stats = stats;
-                let refused = Err(Some(Failure::NoStats));
+                let refused = Err(Some(ServerError::NoStats));
                 assert_eq!(world.connect(0), refused, "{kind:?} {stats:?}");
             }
         }
@@ -299,7 +301,7 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
             let expected = if clock_set {
                 Ok(())
             } else {
-                Err(Some(Failure::ClockNotSet))
+                Err(Some(ServerError::ClockNotSet))
             };
             assert_eq!(world.connect(0).map(|_| ()), expected, "{kind:?} {line}");
         }
@@ -310,7 +312,7 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
         ] {
             for mut world in [World::new(kind), World::fresh(kind)] {
                 world.server.stats = Stats::With(line);
-                assert_eq!(world.connect(0), Err(Some(Failure::Proxy)), "{kind:?}");
+                assert_eq!(world.connect(0), Err(Some(ServerError::Proxy)), "{kind:?}");
             }
         }
         // The counters are only about how far the memory reaches back.
@@ -336,7 +338,7 @@ fn a_foreign_item_under_the_sentinel_key_is_refused() {
             let mut world = World::new(kind);
             let key = Names::new("L").sentinel();
             world.server.set(world.now, key.as_bytes(), value, 0);
-            let refused = Err(Some(Failure::ForeignItem));
+            let refused = Err(Some(ServerError::ForeignItem));
             assert_eq!(world.connect(0), refused, "{kind:?}");
             assert_eq!(sentinel(&mut world).expect("untouched").0.as_bytes(), value);
         }
@@ -351,10 +353,10 @@ fn a_server_with_no_connection_to_spare_is_understood() {
     handshake.prepare(Client::new(0).now(secs(1.0)), &mut flight);
     // That line is all there is before the end of the connection.
     let mut replies = Replies::new(b"ERROR Too many open connections\r\n");
-    let sent = Moment::from_nanos(SECOND);
+    let sent = Instant::from_nanos(SECOND);
     let over = handshake.interpret(&mut replies, sent, sent);
     let failure = over.expect("well formed").expect("over").err();
-    assert_eq!(failure, Some(Failure::TooManyConnections));
+    assert_eq!(failure, Some(ServerError::TooManyConnections));
 }
 
 #[test]
@@ -362,7 +364,7 @@ fn a_server_without_memory_is_refused_where_it_has_no_sentinel() {
     for kind in Kind::ALL {
         let mut world = World::fresh(kind);
         world.server.memory_full = true;
-        let refused = Err(Some(Failure::OutOfMemory));
+        let refused = Err(Some(ServerError::OutOfMemory));
         assert_eq!(world.connect(0), refused, "{kind:?}");
         let mut world = World::new(kind);
         world.server.memory_full = true;

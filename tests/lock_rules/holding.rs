@@ -3,9 +3,10 @@
 use super::driver::{End, Fate, Names, OTHER, World, lease, longest, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Failure, Grant, HolderRecord, Identity, Inspect, Inspected, Lease, LockParts,
-    LossReason, ReadClock, Release, Released, Renew, Renewed, Request,
+use memlatch::proto::{
+    AcquireRequest, Grant, HolderRecord, Inspect, InspectOutcome, Lease, LockTicket, LossReason,
+    RecordAcquire, Release, ReleaseStatus, Renew, RenewOutcome, SampleClock, ServerError,
+    SessionId,
 };
 use memlatch::wire::TimeLeft;
 
@@ -37,12 +38,12 @@ fn what_states_a_lease_states_no_less_than_its_holder_counts_on() {
             let asked = Duration::from_micros(micros);
             let lease = Lease::new(asked).expect("in range");
             let grant = world.hold(0, &names, lease);
-            let counted = grant.valid_until.since(grant.sent);
+            let counted = grant.valid_until.since(grant.sent_at);
             assert!(counted >= asked, "{kind:?}: {counted:?} of {asked:?}");
             let value = world.record(&names).expect("a record");
             let stated = HolderRecord::parse(value.as_bytes()).expect("ours").lease;
-            let parts = LockParts::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
-            let handed: LockParts = parts.to_string().parse().expect("ours");
+            let parts = LockTicket::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
+            let handed: LockTicket = parts.to_string().parse().expect("ours");
             let handed = handed.lease();
             assert!(stated >= counted && handed >= counted, "{kind:?} {asked:?}");
         }
@@ -89,7 +90,7 @@ fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
         // The new CAS unique must be the one that is reported.
         assert_ne!(item.cas, grant.cas);
         let (client, until) = (&world.clients[0], sent + secs(10.0));
-        let renewed = Renewed::Yes {
+        let renewed = RenewOutcome::Renewed {
             cas: item.cas,
             expiry,
             sent: client.moment(sent),
@@ -107,7 +108,7 @@ fn the_lease_of_a_renewal_counts_from_before_it_was_sent() {
         let slow = Duration::from_millis(1200);
         world.fates.push_back(Fate::Slow(slow, slow));
         let run = world.run(&mut renew(&names, &grant, grant.cas));
-        let Renewed::Yes { valid_until, .. } = run.outcome() else {
+        let RenewOutcome::Renewed { valid_until, .. } = run.outcome() else {
             panic!("{kind:?}: lost");
         };
         assert!(valid_until <= world.clients[0].moment(sent + secs(10.0)));
@@ -127,7 +128,7 @@ fn a_renewal_whose_answer_was_lost_does_not_lose_the_lock() {
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert_eq!(run.flights.len(), 2, "{kind:?}: {:?}", run.flights);
         let sent = run.flights.last().expect("flights").sent;
-        let Renewed::Yes {
+        let RenewOutcome::Renewed {
             cas, valid_until, ..
         } = run.outcome()
         else {
@@ -166,7 +167,7 @@ fn a_renewal_finds_out_that_another_has_the_lock() {
         assert_eq!(run.flights.len(), 1);
         assert_eq!(
             run.outcome(),
-            Renewed::Lost(LossReason::TakenOver),
+            RenewOutcome::Lost(LossReason::TakenOver),
             "{kind:?}"
         );
         let after = world.server.item(world.now, names.lock().as_bytes());
@@ -187,7 +188,7 @@ fn a_renewal_finds_out_that_the_record_has_vanished() {
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert_eq!(
             run.outcome(),
-            Renewed::Lost(LossReason::Vanished),
+            RenewOutcome::Lost(LossReason::Missing),
             "{kind:?}"
         );
         assert_eq!(
@@ -206,14 +207,17 @@ fn nothing_is_sent_to_another_run_of_the_server() {
         world.other_holds(&names, 20);
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert!(run.flights.is_empty(), "{kind:?}: {run:?}");
-        assert_eq!(run.outcome(), Renewed::Lost(LossReason::ServerRestarted));
+        assert_eq!(
+            run.outcome(),
+            RenewOutcome::Lost(LossReason::ServerRestarted)
+        );
 
         let mut op = release(&world, &names, &grant, grant.cas);
         let run = world.run(&mut op);
         assert!(run.flights.is_empty(), "{kind:?}: {run:?}");
         assert_eq!(
             run.outcome(),
-            Released::AlreadyLost(LossReason::ServerRestarted)
+            ReleaseStatus::AlreadyLost(LossReason::ServerRestarted)
         );
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
     }
@@ -229,7 +233,10 @@ fn a_restart_between_two_flights_of_a_renewal_or_a_release_is_noticed() {
         world.before_flight(1, FakeServer::restart);
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert_eq!(run.flights.len(), 1, "{kind:?}");
-        assert_eq!(run.outcome(), Renewed::Lost(LossReason::ServerRestarted));
+        assert_eq!(
+            run.outcome(),
+            RenewOutcome::Lost(LossReason::ServerRestarted)
+        );
 
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Mute);
@@ -240,7 +247,7 @@ fn a_restart_between_two_flights_of_a_renewal_or_a_release_is_noticed() {
         assert_eq!(run.flights.len(), 2, "{kind:?}");
         assert_eq!(
             run.outcome(),
-            Released::AlreadyLost(LossReason::ServerRestarted)
+            ReleaseStatus::AlreadyLost(LossReason::ServerRestarted)
         );
     }
 }
@@ -253,9 +260,12 @@ fn a_renewal_that_the_server_has_no_memory_for_is_no_loss() {
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         match kind {
             // It stores the record anew.
-            Kind::Classic => assert_eq!(run.outcome(), Renewed::Failed(Failure::OutOfMemory)),
+            Kind::Classic => assert_eq!(
+                run.outcome(),
+                RenewOutcome::Failed(ServerError::OutOfMemory)
+            ),
             // It needs no memory.
-            _ => assert!(matches!(run.outcome(), Renewed::Yes { .. })),
+            _ => assert!(matches!(run.outcome(), RenewOutcome::Renewed { .. })),
         }
         assert!(
             world.record(&names).is_some(),
@@ -270,7 +280,10 @@ fn a_renewal_does_not_mind_a_sentinel_that_is_gone() {
         let (mut world, names, grant) = held(kind);
         world.server.evict(names.sentinel().as_bytes());
         let run = world.run(&mut renew(&names, &grant, grant.cas));
-        assert!(matches!(run.outcome(), Renewed::Yes { .. }), "{kind:?}");
+        assert!(
+            matches!(run.outcome(), RenewOutcome::Renewed { .. }),
+            "{kind:?}"
+        );
     }
 }
 
@@ -287,7 +300,7 @@ fn a_release_is_one_flight_that_looks_as_the_design_says() {
         };
         assert_eq!(run.flights.len(), 1);
         assert_eq!(run.flights[0].bytes, expected, "{kind:?}");
-        assert_eq!(run.outcome(), Released::Yes);
+        assert_eq!(run.outcome(), ReleaseStatus::Released);
         assert_eq!(world.record(&names), None, "{kind:?}");
         // And at once somebody else can have it.
         world.hold(1, &names, lease(1000));
@@ -302,7 +315,7 @@ fn a_release_whose_answer_was_lost_looks_and_says_yes() {
             world.fates.push_back(fate.clone());
             let mut op = release(&world, &names, &grant, grant.cas);
             let run = world.run(&mut op);
-            assert_eq!(run.outcome(), Released::Yes, "{kind:?} {fate:?}");
+            assert_eq!(run.outcome(), ReleaseStatus::Released, "{kind:?} {fate:?}");
             assert_eq!(world.record(&names), None, "{kind:?} {fate:?}");
         }
         // While it was in doubt, another came: that is no loss, and his record is his.
@@ -315,7 +328,11 @@ fn a_release_whose_answer_was_lost_looks_and_says_yes() {
             assert_eq!(reply, b"STORED\r\n");
         });
         let mut op = release(&world, &names, &grant, grant.cas);
-        assert_eq!(world.run(&mut op).outcome(), Released::Yes, "{kind:?}");
+        assert_eq!(
+            world.run(&mut op).outcome(),
+            ReleaseStatus::Released,
+            "{kind:?}"
+        );
         assert_eq!(world.record(&names).as_deref(), Some("other"));
     }
 }
@@ -353,7 +370,7 @@ fn a_release_finds_the_record_that_an_unanswered_renewal_has_changed() {
         let run = world.run(&mut op);
         // Refused, a look, and the release proper.
         assert_eq!(run.flights.len(), 3, "{kind:?}: {:?}", run.flights);
-        assert_eq!(run.outcome(), Released::Yes);
+        assert_eq!(run.outcome(), ReleaseStatus::Released);
         assert_eq!(world.record(&names), None, "{kind:?}");
     }
 }
@@ -371,7 +388,7 @@ fn a_release_leaves_the_record_of_another_alone() {
         let run = world.run(&mut op);
         assert_eq!(
             run.outcome(),
-            Released::AlreadyLost(LossReason::TakenOver),
+            ReleaseStatus::AlreadyLost(LossReason::TakenOver),
             "{kind:?}"
         );
         let after = world.server.item(world.now, names.lock().as_bytes());
@@ -384,7 +401,7 @@ fn a_release_leaves_the_record_of_another_alone() {
         let run = world.run(&mut op);
         assert_eq!(
             run.outcome(),
-            Released::AlreadyLost(LossReason::Vanished),
+            ReleaseStatus::AlreadyLost(LossReason::Missing),
             "{kind:?}"
         );
     }
@@ -396,7 +413,7 @@ fn a_release_that_runs_late_does_not_hit_the_next_holder() {
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Late(Duration::from_secs(2)));
         let mut op = release(&world, &names, &grant, grant.cas);
-        assert_eq!(world.run(&mut op).outcome(), Released::Yes);
+        assert_eq!(world.run(&mut op).outcome(), ReleaseStatus::Released);
         let next = world.hold(1, &names, lease(10_000));
         // The fake panics when a client changes what another has stored.
         world.wait(Duration::from_secs(3));
@@ -418,10 +435,13 @@ fn a_release_without_memory_says_so_where_it_needs_some() {
         let run = world.run(&mut op);
         match kind {
             Kind::Classic => {
-                assert_eq!(run.outcome(), Released::Failed(Failure::OutOfMemory));
+                assert_eq!(
+                    run.outcome(),
+                    ReleaseStatus::Failed(ServerError::OutOfMemory)
+                );
                 assert!(world.record(&names).is_some());
             }
-            _ => assert_eq!(run.outcome(), Released::Yes),
+            _ => assert_eq!(run.outcome(), ReleaseStatus::Released),
         }
     }
 }
@@ -432,10 +452,12 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         let run = world.run(&mut Inspect::new(&names.keys));
-        assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+        assert_eq!(run.outcome(), InspectOutcome::Free, "{kind:?}");
 
         let request = names.request(lease(10_000));
-        let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
+        let grant = world
+            .run(&mut RecordAcquire::new(request, nonce(1)))
+            .granted();
         let before = world
             .server
             .item(world.now, names.lock().as_bytes())
@@ -450,11 +472,11 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
         assert_eq!(run.flights[0].bytes, expected, "{kind:?}");
         let left = grant.expiry - world.server.second(world.now);
         let left = u32::try_from(left).expect("small");
-        let expected = Inspected::Held {
+        let expected = InspectOutcome::Held {
             holder: HolderRecord::parse(grant.record().expect("a record").as_bytes()),
             value: grant.record().expect("a record").as_bytes().into(),
             cas: grant.cas,
-            identity: Identity::of_nonce(nonce(1)),
+            identity: SessionId::from_nonce(nonce(1)),
             left: (kind != Kind::Classic).then_some(TimeLeft::Seconds(left)),
             last_token: grant.token,
             second: Some(EPOCH + 1000),
@@ -468,7 +490,7 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
 
         world.server.set(world.now, lock.as_bytes(), b"hello", 0);
         world.server.set(world.now, fence.as_bytes(), b"world", 0);
-        let Inspected::Held {
+        let InspectOutcome::Held {
             holder,
             last_token,
             left,
@@ -493,7 +515,7 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
         for _ in 0..5 {
             world.wait(Duration::from_millis(300));
             let read = world
-                .run(&mut ReadClock::new(&names.namespace, longest()))
+                .run(&mut SampleClock::new(&names.namespace, longest()))
                 .outcome();
             assert_eq!(read, Ok(()), "{kind:?}");
         }
@@ -501,8 +523,8 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
         assert!(clock.is_steady(), "{kind:?}: it has ticked under our eyes");
         let now = world.clients[0].moment(world.now);
         let second = EPOCH + world.now / SECOND;
-        assert!(clock.second_at_least(now) <= Some(second));
-        assert!(clock.second_at_least(now) >= Some(second - 1));
+        assert!(clock.seconds_lower_bound(now) <= Some(second));
+        assert!(clock.seconds_lower_bound(now) >= Some(second - 1));
         for (_, line) in &world.server.log {
             let harmless = ["mg ", "gets ", "stats"];
             assert!(
@@ -514,7 +536,7 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
         // Without a sentinel there may be nothing to read, and nothing is made.
         world.server.evict(names.sentinel().as_bytes());
         let read = world
-            .run(&mut ReadClock::new(&names.namespace, longest()))
+            .run(&mut SampleClock::new(&names.namespace, longest()))
             .outcome();
         assert_eq!(read, Ok(()), "{kind:?}");
         assert!(
@@ -531,27 +553,32 @@ fn a_lock_is_held_from_renewal_to_renewal_by_the_servers_clock_as_well() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
-        let request = Request {
+        let request = AcquireRequest {
             fencing: false,
             ..names.request(lease(1000))
         };
-        let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
+        let grant = world
+            .run(&mut RecordAcquire::new(request, nonce(1)))
+            .granted();
         let mut cas = grant.cas;
         for _ in 0..60 {
             world.wait(Duration::from_millis(333));
             let mut op = Renew::new(&names.namespace, &names.keys, &grant, lease(1000), cas);
-            let Renewed::Yes { cas: next, .. } = world.run(&mut op).outcome() else {
+            let RenewOutcome::Renewed { cas: next, .. } = world.run(&mut op).outcome() else {
                 panic!("{kind:?}: lost");
             };
             cas = next;
-            let run = world.run_as(1, &mut Acquire::new(names.request(lease(1000)), nonce(2)));
+            let run = world.run_as(
+                1,
+                &mut RecordAcquire::new(names.request(lease(1000)), nonce(2)),
+            );
             assert!(
-                matches!(run.outcome(), memlatch::lock::Acquired::Refused(_)),
+                matches!(run.outcome(), memlatch::proto::AcquireOutcome::Contended(_)),
                 "{kind:?}"
             );
         }
         let mut op = release(&world, &names, &grant, cas);
-        assert_eq!(world.run(&mut op).outcome(), Released::Yes);
+        assert_eq!(world.run(&mut op).outcome(), ReleaseStatus::Released);
     }
 }
 
@@ -576,7 +603,7 @@ fn a_stall_that_is_found_out_in_a_renewal_shortens_it() {
             // Sent during the stall, and carried out behind it.
             let slow = Duration::from_millis(100);
             world.fates.push_back(Fate::Slow(slow, slow));
-            let Renewed::Yes { valid_until, .. } = world.run(&mut op).outcome() else {
+            let RenewOutcome::Renewed { valid_until, .. } = world.run(&mut op).outcome() else {
                 panic!("{kind:?}: lost");
             };
             assert!(world.view(0).clock.is_steady(), "the tick was seen");

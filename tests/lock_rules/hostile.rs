@@ -3,8 +3,9 @@
 use super::dice::Dice;
 use super::driver::{End, Fate, Names, World, lease, longest, nonce, whole};
 use super::server::{EPOCH, Kind, SECOND, secs};
-use memlatch::lock::{
-    Acquire, Acquired, Handshake, Inspect, Moment, Patience, ReadClock, Release, Renew, Request,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Handshake, Inspect, Instant, RecordAcquire, Release, Renew,
+    SampleClock, WaitPolicy,
 };
 use memlatch::wire::{Flight, Replies};
 
@@ -31,11 +32,11 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
                 });
             }
             let began = world.now;
-            let request = Request {
-                patience: Patience::Until(world.clients[0].moment(began + secs(20.0))),
+            let request = AcquireRequest {
+                wait: WaitPolicy::Until(world.clients[0].moment(began + secs(20.0))),
                 ..names.request(lease(3000))
             };
-            let mut acquire = Acquire::new(request, nonce(1));
+            let mut acquire = RecordAcquire::new(request, nonce(1));
             let run = world.run(&mut acquire);
             assert!(
                 run.flights.len() < 500,
@@ -45,7 +46,7 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
             assert!(world.now < began + secs(25.0), "{kind:?} {seed}");
             let give_up = world.clients[0].moment(world.now + SECOND);
             let spoilt = dice.next();
-            if let End::Done(Acquired::Granted(grant)) = run.end {
+            if let End::Done(AcquireOutcome::Granted(grant)) = run.end {
                 grants += 1;
                 world
                     .fates
@@ -61,16 +62,16 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
                     .fates
                     .extend([Fate::Spoilt(spoilt), Fate::Spoilt(!spoilt)]);
                 world.run(&mut Release::new(&names.keys, &grant, grant.cas, give_up));
-            } else if let Some(leftover) = acquire.leftover() {
+            } else if let Some(leftover) = acquire.orphan() {
                 world
                     .fates
                     .extend([Fate::Spoilt(spoilt), Fate::Spoilt(!spoilt)]);
-                world.run(&mut Release::of_leftover(&names.keys, &leftover, give_up));
+                world.run(&mut Release::for_orphan(&names.keys, &leftover, give_up));
             }
             world.fates.push_back(Fate::Spoilt(spoilt));
             world.run(&mut Inspect::new(&names.keys));
             world.fates.push_back(Fate::Spoilt(spoilt));
-            world.run(&mut ReadClock::new(&names.namespace, longest()));
+            world.run(&mut SampleClock::new(&names.namespace, longest()));
         }
     }
     assert!(
@@ -88,11 +89,11 @@ fn greeted_by(time: &str, uptime: &str) {
         let stats = format!("STAT pid 1\r\nSTAT uptime {uptime}\r\nSTAT time {time}\r\n");
         let counters = "STAT cmd_flush 0\r\nSTAT evictions 0\r\nSTAT slabs_moved 0\r\nEND\r\n";
         let mut handshake = Handshake::new(&names.namespace, longest(), None, nonce(7 << 40));
-        let moment = |number| Moment::from_nanos(number * SECOND);
+        let moment = |number| Instant::from_nanos(number * SECOND);
         for number in 0..5 {
             let mut flight = Flight::new();
-            let now = memlatch::lock::Now {
-                moment: moment(number),
+            let now = memlatch::proto::Now {
+                monotonic: moment(number),
                 unix_seconds: 0,
             };
             handshake.prepare(now, &mut flight);
@@ -152,10 +153,16 @@ fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
                 .server
                 .set(world.now, key.as_bytes(), value.as_bytes(), expiry);
             world.server.evictions = 1;
-            let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(
+                names.request(lease(10_000)),
+                nonce(1),
+            ));
             let outcome = run.outcome();
             // A birth in the future is no proof of an old memory.
-            let refused = matches!(outcome, Acquired::YoungMemory { .. } | Acquired::Failed(_));
+            let refused = matches!(
+                outcome,
+                AcquireOutcome::RestartGuard { .. } | AcquireOutcome::Failed(_)
+            );
             assert!(refused, "{kind:?} {born}: {outcome:?}");
             assert_eq!(world.record(&names), None, "{kind:?} {born}: taken back");
         }
@@ -176,7 +183,10 @@ fn a_record_that_has_grown_causes_no_panic() {
             let value = [&item.value[..], b" and more"].concat();
             server.set(at, key.as_bytes(), &value, 2_145_916_800);
         });
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         // It bears our nonce, so it is ours.
         run.granted();
     }
@@ -194,7 +204,10 @@ fn an_answer_to_another_question_is_an_interruption_and_no_outcome() {
             _ => "MN\r\nMN\r\nMN\r\nMN\r\n",
         };
         world.fates.push_back(Fate::Instead(other.into()));
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(1),
+        ));
         assert_eq!(
             run.flights.len(),
             2,

@@ -3,22 +3,22 @@
 use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
 use super::server::{EPOCH, Kind, SECOND, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Acquisition, Failure, Grant, Inspect, Inspected, LeanToken, LossReason,
-    Patience, Proof, Release, Released, Renew, Renewed, Request,
+use memlatch::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, CasOwner, Grant, Inspect, InspectOutcome, LossReason,
+    OwnerId, RecordAcquire, Release, ReleaseStatus, Renew, RenewOutcome, ServerError, WaitPolicy,
 };
 
-fn request(names: &Names) -> Request<'_> {
-    Request {
+fn request(names: &Names) -> AcquireRequest<'_> {
+    AcquireRequest {
         fencing: false,
-        memory: None,
-        lean: true,
+        min_memory: None,
+        without_record: true,
         ..names.request(lease(10_000))
     }
 }
 
-fn acquire(names: &Names, number: u64) -> Acquisition<'_> {
-    Acquisition::new(request(names), nonce(number))
+fn acquire(names: &Names, number: u64) -> Acquire<'_> {
+    Acquire::new(request(names), nonce(number))
 }
 
 fn held(kind: Kind) -> (World, Names, Grant) {
@@ -28,18 +28,18 @@ fn held(kind: Kind) -> (World, Names, Grant) {
     (world, names, grant)
 }
 
-fn renew(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<Renewed> {
+fn renew(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<RenewOutcome> {
     let mut renew = Renew::new(&names.namespace, &names.keys, grant, lease(10_000), cas);
     world.run(&mut renew)
 }
 
-fn release(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<Released> {
+fn release(world: &mut World, names: &Names, grant: &Grant, cas: u64) -> Run<ReleaseStatus> {
     let give_up = world.clients[0].moment(world.now + SECOND);
     world.run(&mut Release::new(&names.keys, grant, cas, give_up))
 }
 
-fn token(number: u64) -> LeanToken {
-    LeanToken::new(nonce(number))
+fn token(number: u64) -> CasOwner {
+    CasOwner::new(nonce(number))
 }
 
 fn cas_of(world: &mut World, names: &Names) -> Option<u64> {
@@ -64,7 +64,7 @@ fn each_step_is_one_flight_that_looks_as_the_design_says() {
     let (cas, expiry) = (grant.cas, EPOCH + 1000 + 13);
     assert_eq!(cas >> 63, 1, "no server's own");
     assert_eq!(bytes, [format!("mg {lock} N{expiry} E{cas} t c\r\n")]);
-    assert_eq!(grant.proof, Proof::Token(token(1)));
+    assert_eq!(grant.owner_id, OwnerId::Cas(token(1)));
     assert_eq!((grant.token, grant.record().is_none()), (None, true));
     assert_eq!(
         grant.valid_until,
@@ -82,12 +82,12 @@ fn each_step_is_one_flight_that_looks_as_the_design_says() {
         format!("md {lock} C{cas} E{next} I T{expiry}\r\nmg {lock} t c v\r\n")
     );
     assert!(
-        matches!(run.outcome(), Renewed::Yes { cas, expiry: until, .. } if (cas, until) == (next, expiry))
+        matches!(run.outcome(), RenewOutcome::Renewed { cas, expiry: until, .. } if (cas, until) == (next, expiry))
     );
 
     let run = release(&mut world, &names, &grant, next);
     assert_eq!(run.flights[0].bytes, format!("md {lock} C{next}\r\n"));
-    assert_eq!(run.outcome(), Released::Yes);
+    assert_eq!(run.outcome(), ReleaseStatus::Released);
     assert_eq!(cas_of(&mut world, &names), None);
 }
 
@@ -102,7 +102,7 @@ fn servers_that_cannot_do_it_get_a_record() {
         let cas = grant.cas;
         assert_eq!(
             release(&mut world, &names, &grant, cas).outcome(),
-            Released::Yes
+            ReleaseStatus::Released
         );
     }
 }
@@ -110,24 +110,28 @@ fn servers_that_cannot_do_it_get_a_record() {
 #[test]
 fn with_and_without_a_record_they_keep_each_other_out() {
     let (mut world, names, grant) = held(Kind::Meta);
-    let ordinary = Request {
-        memory: None,
+    let ordinary = AcquireRequest {
+        min_memory: None,
         ..names.request(lease(10_000))
     };
-    let run = world.run_as(1, &mut Acquire::new(ordinary, nonce(7)));
-    assert!(matches!(run.outcome(), Acquired::Refused(refusal) if refusal.holder.is_none()));
+    let run = world.run_as(1, &mut RecordAcquire::new(ordinary, nonce(7)));
+    assert!(
+        matches!(run.outcome(), AcquireOutcome::Contended(refusal) if refusal.holder.is_none())
+    );
     let seen = world.run_as(1, &mut Inspect::new(&names.keys)).outcome();
     assert!(
-        matches!(seen, Inspected::Held { holder: None, cas, .. } if cas == grant.cas),
+        matches!(seen, InspectOutcome::Held { holder: None, cas, .. } if cas == grant.cas),
         "{seen:?}"
     );
     let run = world.run_as(1, &mut acquire(&names, 8));
-    assert!(matches!(run.outcome(), Acquired::Refused(_)));
+    assert!(matches!(run.outcome(), AcquireOutcome::Contended(_)));
     release(&mut world, &names, &grant, grant.cas);
 
     world.other_holds(&names, 20);
     let run = world.run(&mut acquire(&names, 2));
-    assert!(matches!(run.outcome(), Acquired::Refused(refusal) if refusal.left.is_some()));
+    assert!(
+        matches!(run.outcome(), AcquireOutcome::Contended(refusal) if refusal.free_in.is_some())
+    );
     assert_eq!(world.record(&names).as_deref(), Some(OTHER));
 }
 
@@ -141,7 +145,7 @@ fn a_lost_answer_is_asked_for_again_and_counts_from_the_first_time() {
     let run = world.run(&mut acquire(&names, 1));
     assert_eq!(run.flights.len(), 2);
     assert_eq!(run.flights[0].bytes, run.flights[1].bytes);
-    assert_eq!(run.granted().sent, world.clients[0].moment(first));
+    assert_eq!(run.granted().sent_at, world.clients[0].moment(first));
 }
 
 #[test]
@@ -158,15 +162,13 @@ fn what_an_earlier_attempt_left_is_taken_back() {
     let lock = names.lock().into_bytes();
     let gone = world.now + secs(0.85);
     world.at(gone, move |server, _| server.evict(&lock));
-    let patient = Request {
-        patience: Patience::Until(world.clients[0].moment(world.now + secs(5.0))),
+    let patient = AcquireRequest {
+        wait: WaitPolicy::Until(world.clients[0].moment(world.now + secs(5.0))),
         ..request(&names)
     };
-    let grant = world
-        .run(&mut Acquisition::new(patient, nonce(1)))
-        .granted();
+    let grant = world.run(&mut Acquire::new(patient, nonce(1))).granted();
     assert_eq!(cas_of(&mut world, &names), Some(grant.cas));
-    assert!(token(1).is_of(grant.cas));
+    assert!(token(1).matches(grant.cas));
     let item = world.server.item(world.now, names.lock().as_bytes());
     assert_eq!(item.expect("stands").expiry, Some(grant.expiry));
 }
@@ -180,15 +182,15 @@ fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
     world
         .fates
         .push_back(Fate::Slow(Duration::from_millis(1), late));
-    let short = Request {
+    let short = AcquireRequest {
         lease: lease(2000),
         ..request(&names)
     };
-    let mut acquire = Acquisition::new(short, nonce(1));
+    let mut acquire = Acquire::new(short, nonce(1));
     let run = world.run(&mut acquire);
     assert!(matches!(run.end, End::GaveUp { unknown: false }), "{run:?}");
     assert_eq!(cas_of(&mut world, &names), None);
-    assert!(acquire.leftover().is_none());
+    assert!(acquire.orphan().is_none());
 }
 
 #[test]
@@ -202,10 +204,10 @@ fn what_is_left_over_can_be_taken_back() {
     assert!(matches!(run.end, End::GaveUp { unknown: true }), "{run:?}");
     world.fates.clear();
     assert!(cas_of(&mut world, &names).is_some());
-    let leftover = acquire.leftover().expect("it was sent");
+    let leftover = acquire.orphan().expect("it was sent");
     let give_up = world.clients[0].moment(world.now + SECOND);
-    let mut release = Release::of_leftover(&names.keys, &leftover, give_up);
-    assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+    let mut release = Release::for_orphan(&names.keys, &leftover, give_up);
+    assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
     assert_eq!(cas_of(&mut world, &names), None);
 }
 
@@ -218,23 +220,27 @@ fn a_renewal_whose_answer_was_lost_is_not_a_loss() {
     // The item has the next one by now.
     assert_eq!(cas_of(&mut world, &names), Some(grant.cas + 1));
     let renewed = renew(&mut world, &names, &grant, grant.cas).outcome();
-    assert!(matches!(renewed, Renewed::Yes { cas, .. } if cas == grant.cas + 2));
+    assert!(matches!(renewed, RenewOutcome::Renewed { cas, .. } if cas == grant.cas + 2));
     let released = release(&mut world, &names, &grant, grant.cas + 1).outcome();
-    assert_eq!(released, Released::Yes, "also with one that is out of date");
+    assert_eq!(
+        released,
+        ReleaseStatus::Released,
+        "also with one that is out of date"
+    );
 }
 
 #[test]
 fn a_loss_is_told_with_its_reason() {
-    for (evict, reason) in [(true, LossReason::Vanished), (false, LossReason::TakenOver)] {
+    for (evict, reason) in [(true, LossReason::Missing), (false, LossReason::TakenOver)] {
         let (mut world, names, grant) = held(Kind::Meta);
         world.server.evict(names.lock().as_bytes());
         if !evict {
             world.run_as(1, &mut acquire(&names, 8)).granted();
         }
         let renewed = renew(&mut world, &names, &grant, grant.cas).outcome();
-        assert_eq!(renewed, Renewed::Lost(reason));
+        assert_eq!(renewed, RenewOutcome::Lost(reason));
         let released = release(&mut world, &names, &grant, grant.cas).outcome();
-        assert_eq!(released, Released::AlreadyLost(reason));
+        assert_eq!(released, ReleaseStatus::AlreadyLost(reason));
     }
 }
 
@@ -245,7 +251,7 @@ fn a_server_without_memory_is_named() {
     world.connect(0).expect("a server");
     world.server.memory_full = true;
     let run = world.run(&mut acquire(&names, 1));
-    assert_eq!(run.failed(), Failure::OutOfMemory);
+    assert_eq!(run.failed(), ServerError::OutOfMemory);
 }
 
 #[test]
@@ -257,8 +263,8 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
     let lock = names.lock().into_bytes();
     let gone = world.now + secs(400.0);
     world.at(gone, move |server, _| server.evict(&lock));
-    let patient = Request {
-        patience: Patience::Forever,
+    let patient = AcquireRequest {
+        wait: WaitPolicy::Forever,
         ..request(&names)
     };
     // More looks than there are tokens; the answer to one is lost.
@@ -266,7 +272,7 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
         .fates
         .extend(core::iter::repeat_n(Fate::Answered, 100));
     world.fates.push_back(Fate::Mute);
-    let run = world.run(&mut Acquisition::new(patient, nonce(1)));
+    let run = world.run(&mut Acquire::new(patient, nonce(1)));
     let tokens: Vec<_> = run
         .flights
         .iter()
@@ -285,8 +291,8 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
     assert!(after.iter().all(|token| *token == before[0] + 1));
     let sent = run.flights.last().expect("one").sent;
     let grant = run.granted();
-    assert!(first.is_of(grant.cas) && grant.cas == after[0]);
-    assert_eq!(grant.sent, world.clients[0].moment(sent));
+    assert!(first.matches(grant.cas) && grant.cas == after[0]);
+    assert_eq!(grant.sent_at, world.clients[0].moment(sent));
 }
 
 /// A renewal that the network holds back while the lock is renewed again and again.
@@ -305,7 +311,8 @@ fn a_renewal_that_is_thousands_of_renewals_late_changes_nothing() {
     let mut cas = grant.cas;
     for _ in 0..RENEWALS {
         world.wait(Duration::from_secs(3));
-        let Renewed::Yes { cas: next, .. } = renew(&mut world, &names, &grant, cas).outcome()
+        let RenewOutcome::Renewed { cas: next, .. } =
+            renew(&mut world, &names, &grant, cas).outcome()
         else {
             panic!("lost");
         };

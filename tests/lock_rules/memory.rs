@@ -4,7 +4,10 @@
 use super::driver::{Names, World, lease, nonce, whole};
 use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, birth, secs};
 use core::time::Duration;
-use memlatch::lock::{Acquire, Acquired, Failure, Operation, Patience, Pause, Request, Step};
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Action, Operation, RecordAcquire, ServerError, SleepReason,
+    WaitPolicy,
+};
 use memlatch::wire::Flight;
 
 /// Ways to forget, each with a name for messages.
@@ -42,16 +45,18 @@ fn who_has_lost_the_memory_of_others_waits_for_their_leases_to_end() {
                 let mut world = World::new(kind);
                 connect_without_counters(&mut world);
                 forget(&mut world.server, world.now, &names);
-                let request = Request {
-                    patience: Patience::Forever,
-                    memory: Some(lease(length)),
+                let request = AcquireRequest {
+                    wait: WaitPolicy::Forever,
+                    min_memory: Some(lease(length)),
                     ..names.request(lease(100))
                 };
                 let lost = world.now;
-                let run = world.run(&mut Acquire::new(request, nonce(1)));
+                let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
                 let context = format!("{kind:?}, {how}, {length} ms");
                 assert!(
-                    run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory),
+                    run.pauses
+                        .iter()
+                        .all(|(_, why)| *why == SleepReason::RestartGuard),
                     "{context}"
                 );
                 run.granted();
@@ -90,11 +95,13 @@ fn nobody_is_kept_out_by_a_record_while_its_owner_waits_for_memory() {
                 );
             });
         }
-        let request = Request {
-            patience: Patience::Forever,
+        let request = AcquireRequest {
+            wait: WaitPolicy::Forever,
             ..names.request(lease(10_000))
         };
-        world.run(&mut Acquire::new(request, nonce(1))).granted();
+        world
+            .run(&mut RecordAcquire::new(request, nonce(1)))
+            .granted();
         assert!(world.now > secs(1010.25));
     }
 }
@@ -108,10 +115,10 @@ fn a_server_that_forgets_in_the_middle_of_a_flight_grants_nothing() {
             let names = Names::new("L");
             let mut world = World::new(kind);
             world.connect(0).expect("a server");
-            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+            let mut acquire = RecordAcquire::new(names.request(lease(1000)), nonce(1));
             let now = world.clients[0].now(world.now);
             let mut flight = Flight::new();
-            let prepared = acquire.prepare(world.view(0), now, &mut flight);
+            let prepared = acquire.poll_transmit(world.view(0), now, &mut flight);
             prepared.expect("something to send");
 
             let text = core::str::from_utf8(flight.bytes()).expect("plain");
@@ -132,10 +139,10 @@ fn a_server_that_forgets_in_the_middle_of_a_flight_grants_nothing() {
             }
             let mut view = world.view(0).clone();
             let replies = &mut whole(&flight, &reply);
-            let step = acquire.interpret(&mut view, replies, now.moment, now.moment);
+            let step = acquire.handle_replies(&mut view, replies, now.monotonic, now.monotonic);
             // Somebody may have held it before.
             assert!(
-                !matches!(step, Ok(Step::Done(Acquired::Granted(_)))),
+                !matches!(step, Ok(Action::Done(AcquireOutcome::Granted(_)))),
                 "{kind:?}: forgot in front of {}",
                 requests[number]
             );
@@ -169,24 +176,27 @@ fn who_cannot_wait_for_memory_is_told_at_once_and_leaves_nothing() {
                 connect_without_counters(&mut world);
                 forget(&mut world.server, world.now, &names);
                 let began = world.now;
-                let request = Request {
-                    patience: patience.map_or(Patience::Once, |length| {
-                        Patience::Until(world.clients[0].moment(began + length))
+                let request = AcquireRequest {
+                    wait: patience.map_or(WaitPolicy::Try, |length| {
+                        WaitPolicy::Until(world.clients[0].moment(began + length))
                     }),
                     ..names.request(lease(10_000))
                 };
-                let mut acquire = Acquire::new(request, nonce(1));
+                let mut acquire = RecordAcquire::new(request, nonce(1));
                 let run = world.run(&mut acquire);
                 let context = format!("{kind:?}, {how}, {patience:?}: {run:?}");
                 assert!(run.pauses.is_empty(), "{context}");
                 assert!(world.now < began + secs(0.1), "{context}");
-                let Acquired::YoungMemory { lacking } = run.outcome() else {
+                let AcquireOutcome::RestartGuard {
+                    retry_after: lacking,
+                } = run.outcome()
+                else {
                     panic!("{context}");
                 };
                 let bounds = Duration::from_secs(10)..Duration::from_secs(15);
                 assert!(bounds.contains(&lacking), "{context}");
                 assert_eq!(world.record(&names), None, "{context}");
-                assert!(acquire.leftover().is_none(), "{context}");
+                assert!(acquire.orphan().is_none(), "{context}");
             }
         }
     }
@@ -200,11 +210,11 @@ fn who_does_not_ask_for_memory_is_granted_at_once() {
             let mut world = World::new(kind);
             world.connect(0).expect("a server");
             forget(&mut world.server, world.now, &names);
-            let request = Request {
-                memory: None,
+            let request = AcquireRequest {
+                min_memory: None,
                 ..names.request(lease(10_000))
             };
-            let run = world.run(&mut Acquire::new(request, nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
             // On a server that may have forgotten its counter, a token above all earlier ones.
             assert!(run.flights.len() <= 3, "{kind:?}, {how}");
             assert!(run.pauses.is_empty(), "{kind:?}, {how}");
@@ -222,12 +232,16 @@ fn a_young_sentinel_of_somebody_else_counts_as_well() {
         world.server.found(world.now, &names.sentinel(), second - 3);
         // And something was forgotten once.
         world.server.evictions = 1;
-        let request = Request {
-            patience: Patience::Forever,
+        let request = AcquireRequest {
+            wait: WaitPolicy::Forever,
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
-        assert!(run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
+        assert!(
+            run.pauses
+                .iter()
+                .all(|(_, why)| *why == SleepReason::RestartGuard)
+        );
         run.granted();
         // ceil(1.01 × 10) = 11 seconds after its birth.
         // Where it may have been stored later than the server's second says, two more.
@@ -253,11 +267,11 @@ fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
         // Something was forgotten once, so that it is not set back to the server's start.
         world.server.evictions = 1;
         let began = world.server.second(world.now);
-        let request = Request {
-            patience: Patience::Forever,
+        let request = AcquireRequest {
+            wait: WaitPolicy::Forever,
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         run.granted();
         let born = born(&mut world, &names).expect("a number");
         assert!(born > began, "{kind:?}");
@@ -272,12 +286,15 @@ fn the_longest_lease_counts_and_not_the_one_asked_for() {
         let mut world = World::new(Kind::Meta);
         world.connect(0).expect("a server");
         world.server.flush(world.now);
-        let request = Request {
-            memory: Some(lease(longest)),
+        let request = AcquireRequest {
+            min_memory: Some(lease(longest)),
             ..names.request(lease(asked))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
-        let Acquired::YoungMemory { lacking } = run.outcome() else {
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
+        let AcquireOutcome::RestartGuard {
+            retry_after: lacking,
+        } = run.outcome()
+        else {
             panic!("granted");
         };
         assert!(lacking >= Duration::from_secs(20));
@@ -291,8 +308,14 @@ fn a_sentinel_that_is_evicted_does_not_break_the_lock_that_stands() {
         let mut world = World::new(kind);
         world.other_holds(&names, 60);
         world.server.evict(names.sentinel().as_bytes());
-        let run = world.run(&mut Acquire::new(names.request(lease(1000)), nonce(1)));
-        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(1000)),
+            nonce(1),
+        ));
+        assert!(
+            matches!(run.outcome(), AcquireOutcome::Contended(_)),
+            "{kind:?}"
+        );
         assert!(world.record(&names).is_some());
     }
 }
@@ -308,11 +331,11 @@ fn a_foreign_value_under_the_sentinel_key_is_no_memory() {
             world
                 .server
                 .set(world.now, key.as_bytes(), value.as_bytes(), 0);
-            let mut acquire = Acquire::new(names.request(lease(1000)), nonce(1));
+            let mut acquire = RecordAcquire::new(names.request(lease(1000)), nonce(1));
             let run = world.run(&mut acquire);
-            assert_eq!(run.failed(), Failure::ForeignItem, "{kind:?} {value:?}");
+            assert_eq!(run.failed(), ServerError::ForeignItem, "{kind:?} {value:?}");
             assert_eq!(world.record(&names), None, "taken back");
-            assert!(acquire.leftover().is_none());
+            assert!(acquire.orphan().is_none());
         }
     }
 }
@@ -328,16 +351,16 @@ fn a_holder_who_was_forgotten_is_not_followed_before_its_deadline() {
                     let names = Names::new("L");
                     let mut world = World::new(kind);
                     world.connect(0).expect("a server");
-                    let mut first = Acquire::new(names.request(lease(length)), nonce(1));
+                    let mut first = RecordAcquire::new(names.request(lease(length)), nonce(1));
                     let holder = world.run_as(1, &mut first).granted();
                     let believed = world.clients[1].true_time(holder.valid_until);
                     world.wait(Duration::from_millis(length * part / 1000));
                     forget(&mut world.server, world.now, &names);
-                    let request = Request {
-                        patience: Patience::Forever,
+                    let request = AcquireRequest {
+                        wait: WaitPolicy::Forever,
                         ..names.request(lease(length))
                     };
-                    let mut second = Acquire::new(request, nonce(2));
+                    let mut second = RecordAcquire::new(request, nonce(2));
                     world.run(&mut second).granted();
                     let context = format!("{kind:?}, {how}, {length} ms, {part} ‰");
                     assert!(world.now >= believed, "{context}: two believers");
@@ -362,12 +385,15 @@ fn the_record_of_a_young_server_is_taken_back_by_its_cas_unique_only() {
             let request = format!("add {key} 0 {} 5\r\nother\r\n", EPOCH + 2000);
             assert_eq!(server.handle(at, NOBODY, request.as_bytes()), b"STORED\r\n");
         });
-        let request = Request {
-            patience: Patience::Until(world.clients[0].moment(world.now + secs(20.0))),
+        let request = AcquireRequest {
+            wait: WaitPolicy::Until(world.clients[0].moment(world.now + secs(20.0))),
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
-        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
+        assert!(
+            matches!(run.outcome(), AcquireOutcome::Contended(_)),
+            "{kind:?}"
+        );
         assert_eq!(world.record(&names).as_deref(), Some("other"));
     }
 }
@@ -387,12 +413,15 @@ fn the_undoing_does_not_follow_to_another_run_of_the_server() {
             assert_eq!(server.handle(at, NOBODY, request.as_bytes()), b"STORED\r\n");
             server.log.clear();
         });
-        let request = Request {
-            patience: Patience::Until(world.clients[0].moment(world.now + secs(5.0))),
+        let request = AcquireRequest {
+            wait: WaitPolicy::Until(world.clients[0].moment(world.now + secs(5.0))),
             ..names.request(lease(10_000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
-        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
+        assert!(
+            matches!(run.outcome(), AcquireOutcome::Contended(_)),
+            "{kind:?}"
+        );
         for (_, line) in &world.server.log {
             let compares = line.contains(" C") || line.starts_with("cas ");
             let on_lock = line.contains(&names.lock());
@@ -422,11 +451,13 @@ fn a_waiter_outlives_any_number_of_flushes() {
                 }
             });
         }
-        let request = Request {
-            patience: Patience::Forever,
+        let request = AcquireRequest {
+            wait: WaitPolicy::Forever,
             ..names.request(lease(1000))
         };
-        world.run(&mut Acquire::new(request, nonce(1))).granted();
+        world
+            .run(&mut RecordAcquire::new(request, nonce(1)))
+            .granted();
         assert!(world.now > secs(1120.0), "{kind:?}: {}", world.now);
     }
 }

@@ -3,9 +3,9 @@
 use super::driver::{End, Fate, Names, OTHER, World, lease, nonce};
 use super::server::{EPOCH, Kind, SECOND, Time, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Acquisition, Failure, Grant, HolderRecord, LossReason, Moment, Patience,
-    Release, Released, Renew, Request,
+use memlatch::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Grant, HolderRecord, Instant, LossReason,
+    RecordAcquire, Release, ReleaseStatus, Renew, ServerError, WaitPolicy,
 };
 
 /// When a name that is acquired at the beginning may be had by others.
@@ -20,14 +20,14 @@ fn held(kind: Kind) -> (World, Names, Grant) {
     (world, names, grant)
 }
 
-fn at(world: &World, time: Time) -> Moment {
+fn at(world: &World, time: Time) -> Instant {
     world.clients[0].moment(time)
 }
 
 /// A release behind which the name stays taken until then.
 fn release<'a>(world: &World, names: &'a Names, grant: &'a Grant, until: Time) -> Release<'a> {
     let give_up = at(world, world.now + 5 * SECOND);
-    Release::new(&names.keys, grant, grant.cas, give_up).keeping(grant, at(world, until))
+    Release::new(&names.keys, grant, grant.cas, give_up).retaining_until(grant, at(world, until))
 }
 
 fn record(world: &mut World, names: &Names) -> HolderRecord {
@@ -50,7 +50,7 @@ fn the_record_is_replaced_by_one_that_says_for_how_much_longer() {
         let expected = format!("cas {lock} 0 {expiry} {} {cas}\r\n{left}\r\n", left.len());
         assert_eq!(run.flights.len(), 1, "{kind:?}");
         assert_eq!(run.flights[0].bytes, expected, "{kind:?}");
-        assert_eq!(run.outcome(), Released::Yes);
+        assert_eq!(run.outcome(), ReleaseStatus::Released);
         assert_eq!(world.record(&names), Some(left), "{kind:?}");
         let item = world.server.item(world.now, lock.as_bytes());
         assert_eq!(item.expect("it stands").expiry, Some(expiry));
@@ -69,13 +69,13 @@ fn nobody_has_the_name_before_and_everybody_can_soon_after() {
             let until = world.now + secs(7.3);
             world.wait(Duration::from_millis(1500));
             let run = world.run(&mut release(&world, &names, &grant, until));
-            assert_eq!(run.outcome(), Released::Yes);
+            assert_eq!(run.outcome(), ReleaseStatus::Released);
             let patience = world.clients[1].moment(world.now + 60 * SECOND);
-            let request = Request {
-                patience: Patience::Until(patience),
+            let request = AcquireRequest {
+                wait: WaitPolicy::Until(patience),
                 ..names.request(lease(2000))
             };
-            let next = world.run_as(1, &mut Acquire::new(request, nonce(7)));
+            let next = world.run_as(1, &mut RecordAcquire::new(request, nonce(7)));
             assert!(next.granted().token > grant.token, "{kind:?}");
             assert!(world.now >= until, "{kind:?} {phase} {ppm}: too early");
             assert!(
@@ -94,7 +94,7 @@ fn a_release_that_comes_late_enough_is_an_ordinary_one() {
         let until = world.now;
         let run = world.run(&mut release(&world, &names, &grant, until));
         assert!(!run.flights[0].bytes.contains("m1 "), "{:?}", run.flights);
-        assert_eq!(run.outcome(), Released::Yes);
+        assert_eq!(run.outcome(), ReleaseStatus::Released);
         assert_eq!(world.record(&names), None, "{kind:?}");
     }
 }
@@ -112,7 +112,7 @@ fn a_lost_answer_does_not_shorten_it() {
             let until = world.now + STAYS;
             world.fates.push_back(fate.clone());
             let run = world.run(&mut release(&world, &names, &grant, until));
-            assert_eq!(run.outcome(), Released::Yes, "{kind:?} {fate:?}");
+            assert_eq!(run.outcome(), ReleaseStatus::Released, "{kind:?} {fate:?}");
             // What was still on its way finds another CAS unique.
             world.wait(Duration::from_secs(3));
             let left = record(&mut world, &names).lease;
@@ -161,7 +161,7 @@ fn an_unanswered_renewal_is_in_nobodys_way() {
             world.run(&mut renew);
         }
         let run = world.run(&mut release(&world, &names, &grant, until));
-        assert_eq!(run.outcome(), Released::Yes, "{kind:?}");
+        assert_eq!(run.outcome(), ReleaseStatus::Released, "{kind:?}");
         world.wait(Duration::from_secs(3));
         assert!(record(&mut world, &names).lease > Duration::from_secs(25));
     }
@@ -174,13 +174,13 @@ fn what_is_not_ours_any_more_is_left_alone() {
         let until = world.now + STAYS;
         world.server.evict(names.lock().as_bytes());
         let lost = world.run(&mut release(&world, &names, &grant, until));
-        let vanished = Released::AlreadyLost(LossReason::Vanished);
+        let vanished = ReleaseStatus::AlreadyLost(LossReason::Missing);
         assert_eq!(lost.outcome(), vanished, "{kind:?}");
         assert_eq!(world.record(&names), None, "{kind:?}");
 
         world.other_holds(&names, 20);
         let lost = world.run(&mut release(&world, &names, &grant, until));
-        let taken = Released::AlreadyLost(LossReason::TakenOver);
+        let taken = ReleaseStatus::AlreadyLost(LossReason::TakenOver);
         assert_eq!(lost.outcome(), taken, "{kind:?}");
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
 
@@ -188,7 +188,7 @@ fn what_is_not_ours_any_more_is_left_alone() {
         world.other_holds(&names, 20);
         let run = world.run(&mut release(&world, &names, &grant, until));
         assert!(run.flights.is_empty(), "{kind:?}: {run:?}");
-        let restarted = Released::AlreadyLost(LossReason::ServerRestarted);
+        let restarted = ReleaseStatus::AlreadyLost(LossReason::ServerRestarted);
         assert_eq!(run.outcome(), restarted);
     }
 }
@@ -200,7 +200,7 @@ fn a_server_without_memory_says_so_and_the_lease_runs_out() {
         let until = world.now + STAYS;
         world.server.memory_full = true;
         let run = world.run(&mut release(&world, &names, &grant, until));
-        let full = Released::Failed(Failure::OutOfMemory);
+        let full = ReleaseStatus::Failed(ServerError::OutOfMemory);
         assert_eq!(run.outcome(), full, "{kind:?}");
         assert_eq!(record(&mut world, &names).lease, Duration::from_secs(10));
     }
@@ -210,19 +210,17 @@ fn a_server_without_memory_says_so_and_the_lease_runs_out() {
 fn a_lock_without_a_record_is_released_at_once() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
-    let request = Request {
+    let request = AcquireRequest {
         fencing: false,
-        memory: None,
-        lean: true,
+        min_memory: None,
+        without_record: true,
         ..names.request(lease(10_000))
     };
-    let grant = world
-        .run(&mut Acquisition::new(request, nonce(1)))
-        .granted();
+    let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
     let until = world.now + STAYS;
     let run = world.run(&mut release(&world, &names, &grant, until));
-    assert_eq!(run.outcome(), Released::Yes);
-    let mut next = Acquire::new(names.request(lease(1000)), nonce(2));
+    assert_eq!(run.outcome(), ReleaseStatus::Released);
+    let mut next = RecordAcquire::new(names.request(lease(1000)), nonce(2));
     let next = world.run_as(1, &mut next).outcome();
-    assert!(matches!(next, Acquired::Granted(_)), "{next:?}");
+    assert!(matches!(next, AcquireOutcome::Granted(_)), "{next:?}");
 }

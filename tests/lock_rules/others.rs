@@ -4,13 +4,13 @@ use super::dice::Dice;
 use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquisition, AwaitFree, Break, Breaking, Failure, Grant, HolderRecord, Identity, Inspect,
-    InspectAll, Inspected, Patience, Pause, Renew, Request,
+use memlatch::proto::{
+    Acquire, AcquireRequest, AwaitFree, BreakLock, BreakStatus, Grant, HolderRecord, Inspect,
+    InspectOutcome, InspectPage, Renew, ServerError, SessionId, SleepReason, WaitPolicy,
 };
 
 /// A lock held by client 0 for ten seconds, half a second ago, and what client 1 sees of it.
-fn seen(kind: Kind) -> (World, Names, Grant, Identity) {
+fn seen(kind: Kind) -> (World, Names, Grant, SessionId) {
     let names = Names::new("L");
     let mut world = World::new(kind);
     let grant = world.hold(0, &names, lease(10_000));
@@ -22,16 +22,16 @@ fn seen(kind: Kind) -> (World, Names, Grant, Identity) {
 }
 
 #[track_caller]
-fn look(world: &mut World, names: &Names) -> Identity {
+fn look(world: &mut World, names: &Names) -> SessionId {
     match world.run_as(1, &mut Inspect::new(&names.keys)).outcome() {
-        Inspected::Held { identity, .. } => identity,
+        InspectOutcome::Held { identity, .. } => identity,
         other => panic!("not held: {other:?}"),
     }
 }
 
-fn break_it(world: &mut World, names: &Names, identity: Identity) -> Run<Breaking> {
+fn break_it(world: &mut World, names: &Names, identity: SessionId) -> Run<BreakStatus> {
     let give_up = world.clients[1].moment(world.now + SECOND);
-    world.run_as(1, &mut Break::new(&names.keys, identity, give_up))
+    world.run_as(1, &mut BreakLock::new(&names.keys, identity, give_up))
 }
 
 /// Puts this where the lock is, under another CAS unique.
@@ -47,10 +47,10 @@ fn record(grant: &Grant) -> String {
 }
 
 #[track_caller]
-fn assert_changed(breaking: Breaking) {
+fn assert_changed(breaking: BreakStatus) {
     match breaking {
-        Breaking::Changed(now) => match *now {
-            Inspected::Held { holder, .. } => {
+        BreakStatus::Changed(now) => match *now {
+            InspectOutcome::Held { holder, .. } => {
                 assert_eq!(holder, HolderRecord::parse(OTHER.as_bytes()));
             }
             other => panic!("{other:?}"),
@@ -77,11 +77,11 @@ fn a_lock_is_broken_in_two_flights() {
             ],
         };
         assert_eq!(flights, expected, "{kind:?}");
-        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(run.outcome(), BreakStatus::Broken, "{kind:?}");
         assert_eq!(world.record(&names), None, "{kind:?}");
         let again = break_it(&mut world, &names, identity);
         assert_eq!(again.flights.len(), 1, "{kind:?}");
-        assert_eq!(again.outcome(), Breaking::Free, "{kind:?}");
+        assert_eq!(again.outcome(), BreakStatus::Free, "{kind:?}");
     }
 }
 
@@ -102,7 +102,7 @@ fn a_renewal_does_not_save_a_lock() {
         world.before_flight(1, put(&names, &record(&grant)));
         let run = break_it(&mut world, &names, identity);
         assert_eq!(run.flights.len(), 4, "{kind:?}: {:?}", run.flights);
-        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(run.outcome(), BreakStatus::Broken, "{kind:?}");
         assert_eq!(world.record(&names), None, "{kind:?}");
     }
 }
@@ -116,7 +116,7 @@ fn a_holder_that_always_renews_at_the_wrong_moment_is_not_chased_for_ever() {
         }
         let run = break_it(&mut world, &names, identity);
         assert!(run.flights.len() <= 20, "{kind:?}: {}", run.flights.len());
-        assert_eq!(run.outcome(), Breaking::Failed(Failure::ForgottenAtOnce));
+        assert_eq!(run.outcome(), BreakStatus::Failed(ServerError::DropsItems));
         assert!(world.record(&names).is_some(), "{kind:?}");
     }
 }
@@ -137,7 +137,7 @@ fn a_lock_that_has_changed_hands_is_left_alone() {
         let key = names.lock();
         world.before_flight(1, move |server, _| server.delete(key.as_bytes()));
         let run = break_it(&mut world, &names, identity);
-        assert_eq!(run.outcome(), Breaking::Free, "{kind:?}");
+        assert_eq!(run.outcome(), BreakStatus::Free, "{kind:?}");
     }
 }
 
@@ -174,7 +174,7 @@ fn lost_answers_are_made_good_by_another_look() {
         let (mut world, names, _, identity) = seen(kind);
         world.fates.push_back(Fate::Mute);
         let run = break_it(&mut world, &names, identity);
-        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(run.outcome(), BreakStatus::Broken, "{kind:?}");
         // That to the deletion; and again with another holder since.
         for other in [None, Some(OTHER)] {
             let (mut world, names, _, identity) = seen(kind);
@@ -185,10 +185,10 @@ fn lost_answers_are_made_good_by_another_look() {
             let run = break_it(&mut world, &names, identity);
             assert_eq!(run.flights.len(), 3, "{kind:?}: {:?}", run.flights);
             assert!(
-                matches!(run.pauses[..], [(_, Pause::Unreachable)]),
+                matches!(run.pauses[..], [(_, SleepReason::Unreachable)]),
                 "{kind:?}"
             );
-            assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+            assert_eq!(run.outcome(), BreakStatus::Broken, "{kind:?}");
             assert_eq!(world.record(&names).as_deref(), other, "{kind:?}");
         }
     }
@@ -217,14 +217,14 @@ fn a_lock_without_a_record_is_told_from_the_next_one() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     let acquire = |world: &mut World, number| {
-        let request = Request {
+        let request = AcquireRequest {
             fencing: false,
-            memory: None,
-            lean: true,
+            min_memory: None,
+            without_record: true,
             ..names.request(lease(10_000))
         };
         world
-            .run(&mut Acquisition::new(request, nonce(number)))
+            .run(&mut Acquire::new(request, nonce(number)))
             .granted()
     };
     world.server.condemned = vec![Vec::new()];
@@ -239,10 +239,10 @@ fn a_lock_without_a_record_is_told_from_the_next_one() {
     );
     world.run(&mut renew).outcome();
     let run = break_it(&mut world, &names, identity);
-    assert_eq!(run.outcome(), Breaking::Broken);
+    assert_eq!(run.outcome(), BreakStatus::Broken);
     acquire(&mut world, 2);
     let run = break_it(&mut world, &names, identity);
-    assert!(matches!(run.outcome(), Breaking::Changed(_)));
+    assert!(matches!(run.outcome(), BreakStatus::Changed(_)));
     assert_ne!(look(&mut world, &names), identity);
 }
 
@@ -258,14 +258,14 @@ fn an_item_that_is_no_record_is_told_by_its_cas_unique() {
         let now = world.now;
         put(&names, "hello")(&mut world.server, now);
         let run = break_it(&mut world, &names, identity);
-        assert!(matches!(run.outcome(), Breaking::Changed(_)), "{kind:?}");
+        assert!(matches!(run.outcome(), BreakStatus::Changed(_)), "{kind:?}");
         let identity = look(&mut world, &names);
         let run = break_it(&mut world, &names, identity);
-        assert_eq!(run.outcome(), Breaking::Broken, "{kind:?}");
+        assert_eq!(run.outcome(), BreakStatus::Broken, "{kind:?}");
     }
 }
 
-fn wait_for(world: &mut World, names: &Names, patience: Patience) -> Run<Inspected> {
+fn wait_for(world: &mut World, names: &Names, patience: WaitPolicy) -> Run<InspectOutcome> {
     let tolerance = Duration::from_secs(5);
     let mut wait = AwaitFree::new(&names.keys, patience, tolerance, nonce(5));
     world.run_as(1, &mut wait)
@@ -276,10 +276,10 @@ fn a_free_lock_is_not_waited_for() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
-        for patience in [Patience::Once, Patience::Forever] {
+        for patience in [WaitPolicy::Try, WaitPolicy::Forever] {
             let run = wait_for(&mut world, &names, patience);
             assert_eq!((run.flights.len(), run.pauses.len()), (1, 0), "{kind:?}");
-            assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+            assert_eq!(run.outcome(), InspectOutcome::Free, "{kind:?}");
         }
     }
 }
@@ -299,12 +299,14 @@ fn a_wait_ends_soon_after_the_lock_is_free_and_takes_nothing() {
             world.at(began + secs(after), move |server, _| {
                 server.delete(key.as_bytes());
             });
-            let run = wait_for(&mut world, &names, Patience::Forever);
+            let run = wait_for(&mut world, &names, WaitPolicy::Forever);
             assert!(
-                run.pauses.iter().all(|(_, why)| *why == Pause::Held),
+                run.pauses
+                    .iter()
+                    .all(|(_, why)| *why == SleepReason::Contended),
                 "{kind:?}"
             );
-            assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+            assert_eq!(run.outcome(), InspectOutcome::Free, "{kind:?}");
             let late = world.now - began - secs(after);
             assert!(late < secs(0.7), "{kind:?}: {late} ns after {after} s");
             assert_eq!(world.record(&names), None, "{kind:?}");
@@ -319,17 +321,20 @@ fn wait_ends_when_the_record_of_a_dead_holder_is_gone() {
     for kind in Kind::ALL {
         let (mut world, names, _, _) = seen(kind);
         let began = world.now;
-        let run = wait_for(&mut world, &names, Patience::Forever);
-        assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+        let run = wait_for(&mut world, &names, WaitPolicy::Forever);
+        assert_eq!(run.outcome(), InspectOutcome::Free, "{kind:?}");
         let took = world.now - began;
         assert!(took >= secs(10.0) && took < secs(16.3), "{kind:?}: {took}");
         assert_eq!(world.record(&names), None, "{kind:?}");
         // Who holds it can take its time where nobody knows for how long.
         let now = world.now;
         put(&names, "hello")(&mut world.server, now);
-        let until = Patience::Until(world.clients[1].moment(now + secs(60.0)));
+        let until = WaitPolicy::Until(world.clients[1].moment(now + secs(60.0)));
         let run = wait_for(&mut world, &names, until);
-        assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+        assert!(
+            matches!(run.outcome(), InspectOutcome::Held { .. }),
+            "{kind:?}"
+        );
     }
 }
 
@@ -339,16 +344,22 @@ fn a_wait_ends_with_its_callers_patience() {
         for (patience, flights) in [(0.0, 1), (0.5, 200)] {
             let (mut world, names, ..) = seen(kind);
             let end = world.now + secs(patience);
-            let until = Patience::Until(world.clients[1].moment(end));
+            let until = WaitPolicy::Until(world.clients[1].moment(end));
             let run = wait_for(&mut world, &names, until);
             assert!(run.flights.len() <= flights, "{kind:?}");
             assert!(world.now >= end && world.now < end + secs(0.1), "{kind:?}");
-            assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+            assert!(
+                matches!(run.outcome(), InspectOutcome::Held { .. }),
+                "{kind:?}"
+            );
         }
         let (mut world, names, ..) = seen(kind);
-        let run = wait_for(&mut world, &names, Patience::Once);
+        let run = wait_for(&mut world, &names, WaitPolicy::Try);
         assert_eq!(run.flights.len(), 1, "{kind:?}");
-        assert!(matches!(run.outcome(), Inspected::Held { .. }), "{kind:?}");
+        assert!(
+            matches!(run.outcome(), InspectOutcome::Held { .. }),
+            "{kind:?}"
+        );
     }
 }
 
@@ -364,13 +375,13 @@ fn a_wait_goes_on_behind_a_silence_and_not_for_ever() {
         world
             .fates
             .extend([Fate::Answered, Fate::Mute, Fate::Unsent]);
-        let run = wait_for(&mut world, &names, Patience::Forever);
-        assert_eq!(run.outcome(), Inspected::Free, "{kind:?}");
+        let run = wait_for(&mut world, &names, WaitPolicy::Forever);
+        assert_eq!(run.outcome(), InspectOutcome::Free, "{kind:?}");
 
         let (mut world, names, ..) = seen(kind);
         let began = world.now;
         world.usual = Fate::Unsent;
-        let run = wait_for(&mut world, &names, Patience::Forever);
+        let run = wait_for(&mut world, &names, WaitPolicy::Forever);
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
             "{kind:?}"
@@ -385,26 +396,26 @@ fn several_locks_are_looked_at_in_one_flight() {
         let (mut world, names, grant, identity) = seen(kind);
         let other = Names::new("M");
         let all = [names.keys.clone(), other.keys.clone(), names.keys.clone()];
-        let run = world.run_as(1, &mut InspectAll::new(&all));
+        let run = world.run_as(1, &mut InspectPage::new(&all));
         assert_eq!(run.flights.len(), 1, "{kind:?}");
         let seen = run.outcome();
         for (place, seen) in seen.iter().enumerate() {
             match seen {
-                Inspected::Free => assert_eq!(place, 1, "{kind:?}"),
-                Inspected::Held {
+                InspectOutcome::Free => assert_eq!(place, 1, "{kind:?}"),
+                InspectOutcome::Held {
                     identity: found,
                     cas,
                     ..
                 } => assert_eq!((*found, *cas), (identity, grant.cas), "{kind:?}"),
-                Inspected::Failed(failure) => panic!("{kind:?}: {failure}"),
+                InspectOutcome::Failed(failure) => panic!("{kind:?}: {failure}"),
             }
         }
         assert_eq!(seen.len(), 3);
-        let none = world.run_as(1, &mut InspectAll::new(&[]));
+        let none = world.run_as(1, &mut InspectPage::new(&[]));
         assert_eq!(none.flights.len(), 0);
         assert_eq!(none.outcome(), []);
         world.usual = Fate::Unsent;
-        let run = world.run_as(1, &mut InspectAll::new(&all));
+        let run = world.run_as(1, &mut InspectPage::new(&all));
         assert!(
             matches!(run.end, End::GaveUp { unknown: false }),
             "{kind:?}"
@@ -431,14 +442,14 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
             };
             spoil(&mut world);
             let began = world.now;
-            let until = Patience::Until(world.clients[1].moment(began + secs(3.0)));
+            let until = WaitPolicy::Until(world.clients[1].moment(began + secs(3.0)));
             let run = wait_for(&mut world, &names, until);
             assert!(run.flights.len() < 500, "{kind:?} {seed}");
             assert!(world.now < began + secs(5.0), "{kind:?} {seed}");
             world.fates.clear();
             spoil(&mut world);
             let some = [names.keys.clone(), names.keys.clone()];
-            let run = world.run_as(1, &mut InspectAll::new(&some));
+            let run = world.run_as(1, &mut InspectPage::new(&some));
             assert_eq!(run.flights.len(), 1, "{kind:?} {seed}");
             world.fates.clear();
             spoil(&mut world);
@@ -446,7 +457,7 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
             let run = break_it(&mut world, &names, identity);
             assert!(run.flights.len() < 50, "{kind:?} {seed}");
             assert!(world.now < began + secs(3.0), "{kind:?} {seed}");
-            broken += usize::from(matches!(run.end, End::Done(Breaking::Broken)));
+            broken += usize::from(matches!(run.end, End::Done(BreakStatus::Broken)));
         }
     }
     assert!(broken > 100, "most of it was never reached: {broken}");

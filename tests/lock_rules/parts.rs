@@ -3,10 +3,10 @@
 use super::driver::{Fate, Names, World, lease, nonce};
 use super::server::{Kind, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquisition, Grant, Incarnation, Instance, LeanToken, Lease, LockParts, LossReason, MAX_LEASE,
-    Moment, NameError, Namespace, Nonce, Origin, Owner, PartsError, Proof, Release, Released,
-    Renew, Renewed, Request,
+use memlatch::proto::{
+    Acquire, AcquireRequest, CasOwner, Grant, GrantKind, InstanceWord, Instant, Lease, LockTicket,
+    LossReason, MAX_LEASE, NameError, Namespace, Nonce, Owner, OwnerId, Release, ReleaseStatus,
+    Renew, RenewOutcome, ServerInstance, TicketError,
 };
 use proptest::prelude::*;
 
@@ -21,9 +21,9 @@ fn held(kind: Kind) -> (World, Names, Grant) {
 }
 
 /// The parts, by way of their text.
-fn parts(names: &Names, grant: &Grant) -> LockParts {
-    let parts = LockParts::new(&names.namespace, "L", grant, grant.cas, grant.expiry);
-    let read: LockParts = parts.to_string().parse().expect("its own text");
+fn parts(names: &Names, grant: &Grant) -> LockTicket {
+    let parts = LockTicket::new(&names.namespace, "L", grant, grant.cas, grant.expiry);
+    let read: LockTicket = parts.to_string().parse().expect("its own text");
     assert_eq!(read, parts);
     assert_eq!(read.keys(), Ok(names.keys.clone()));
     read
@@ -35,30 +35,30 @@ fn a_loss_stands_in_the_text() {
     let reasons = [
         LossReason::Expired,
         LossReason::TakenOver,
-        LossReason::Vanished,
+        LossReason::Missing,
         LossReason::ServerRestarted,
         LossReason::Unreachable,
         LossReason::Released,
         LossReason::Forked,
     ];
     for reason in reasons {
-        let parts = LockParts::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
+        let parts = LockTicket::new(&names.namespace, "L", &grant, grant.cas, grant.expiry);
         assert_eq!(parts.lost(), None);
         let parts = parts.lost_before(Some(reason));
         let text = parts.to_string();
         assert_eq!(text.split(' ').nth(4), Some(reason.as_str()));
-        let read: LockParts = text.parse().expect("its own text");
+        let read: LockTicket = text.parse().expect("its own text");
         assert_eq!((read.lost(), &read), (Some(reason), &parts));
     }
 }
 
-fn take(world: &mut World, names: &Names, grant: &Grant) -> Renewed {
+fn take(world: &mut World, names: &Names, grant: &Grant) -> RenewOutcome {
     let mut renew = Renew::new(&names.namespace, &names.keys, grant, grant.lease, grant.cas);
     world.run_as(1, &mut renew).outcome()
 }
 
 /// What another client makes of the parts.
-fn taken(world: &mut World, names: &Names, parts: &LockParts) -> Renewed {
+fn taken(world: &mut World, names: &Names, parts: &LockTicket) -> RenewOutcome {
     let now = world.clients[1].moment(world.now);
     let grant = parts.grant(now);
     assert_eq!(grant.valid_until, now, "nobody believes in it yet");
@@ -69,24 +69,24 @@ fn taken(world: &mut World, names: &Names, parts: &LockParts) -> Renewed {
 fn they_are_one_line_that_a_person_can_read() {
     let names = Names::new("a b");
     let grant = Grant {
-        incarnation: Incarnation {
+        instance: ServerInstance {
             pid: 4711,
             started: 1_795_330_000,
-            instance: Instance::from_bits(0xfe),
+            word: InstanceWord::from_bits(0xfe),
         },
-        proof: Proof::Nonce(Nonce::from_random([0x0f; 16])),
+        owner_id: OwnerId::Nonce(Nonce::from_random([0x0f; 16])),
         owner: Owner::new("db-7", 77, "nightly import"),
         lease: lease(10_000),
-        since: 1_795_337_329,
+        acquired_at: 1_795_337_329,
         cas: 5,
         token: Some(123),
         expiry: 1_795_337_342,
-        sent: Moment::from_nanos(0),
-        echoes: false,
-        valid_until: Moment::from_nanos(0),
-        origin: Origin::Free,
+        sent_at: Instant::from_nanos(0),
+        may_be_replayed: false,
+        valid_until: Instant::from_nanos(0),
+        kind: GrantKind::Free,
     };
-    let parts = LockParts::new(&names.namespace, "a b", &grant, 9, 1_795_337_345);
+    let parts = LockTicket::new(&names.namespace, "a b", &grant, 9, 1_795_337_345);
     let line = "p1 memlatch: a%20b 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 9 4711 1795330000 00000000000000fe 10000 123 \
                 1795337329 1795337345 77 db-7 nightly%20import";
     assert_eq!(parts.to_string(), line);
@@ -99,14 +99,14 @@ fn they_are_one_line_that_a_person_can_read() {
     let shown = format!("{parts:?} {parts:#?}");
     assert!(shown.contains("a b") && !shown.contains("0f0f"), "{shown}");
 
-    let token = LeanToken::new(nonce(1));
+    let token = CasOwner::new(nonce(1));
     let lean = Grant {
-        proof: Proof::Token(token),
+        owner_id: OwnerId::Cas(token),
         token: None,
         ..grant
     };
     let cas = first(token);
-    let parts = LockParts::new(&names.namespace, "a b", &lean, cas + 3, 1_795_337_345);
+    let parts = LockTicket::new(&names.namespace, "a b", &lean, cas + 3, 1_795_337_345);
     let line = parts.to_string();
     assert!(
         line.contains(&format!(" t{cas:016x} {} ", cas + 3)),
@@ -116,9 +116,9 @@ fn they_are_one_line_that_a_person_can_read() {
 }
 
 /// The first CAS unique of a token.
-fn first(token: LeanToken) -> u64 {
+fn first(token: CasOwner) -> u64 {
     let first = u64::from_str_radix(&format!("{token:x}"), 16).expect("a number");
-    assert!(token.is_of(first));
+    assert!(token.matches(first));
     first
 }
 
@@ -140,7 +140,7 @@ fn another_client_takes_the_lock_over_with_one_renewal() {
             grant.cas,
         ));
         let sent = world.now;
-        let Renewed::Yes {
+        let RenewOutcome::Renewed {
             cas, valid_until, ..
         } = taken(&mut world, &names, &parts)
         else {
@@ -155,7 +155,7 @@ fn another_client_takes_the_lock_over_with_one_renewal() {
         let grant = parts.grant(now);
         let mut release = Release::new(&names.keys, &grant, cas, now.after(grant.lease.duration()));
         let released = world.run_as(1, &mut release).outcome();
-        assert_eq!(released, Released::Yes, "{kind:?}");
+        assert_eq!(released, ReleaseStatus::Released, "{kind:?}");
         assert_eq!(world.record(&names), None);
     }
 }
@@ -165,21 +165,25 @@ fn a_lock_without_a_record_goes_the_same_way() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.server.guards_owners = false;
-    let request = Request {
+    let request = AcquireRequest {
         fencing: false,
-        memory: None,
-        lean: true,
+        min_memory: None,
+        without_record: true,
         ..names.request(lease(10_000))
     };
-    let grant = world
-        .run(&mut Acquisition::new(request, nonce(1)))
-        .granted();
+    let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
     let parts = parts(&names, &grant);
     let renewed = taken(&mut world, &names, &parts);
-    assert!(matches!(renewed, Renewed::Yes { .. }), "{renewed:?}");
+    assert!(
+        matches!(renewed, RenewOutcome::Renewed { .. }),
+        "{renewed:?}"
+    );
     // The parts are of before, and the CAS unique is another now.
     let renewed = taken(&mut world, &names, &parts);
-    assert!(matches!(renewed, Renewed::Yes { .. }), "{renewed:?}");
+    assert!(
+        matches!(renewed, RenewOutcome::Renewed { .. }),
+        "{renewed:?}"
+    );
 }
 
 #[test]
@@ -189,19 +193,23 @@ fn what_is_not_ours_any_more_is_not_taken_over() {
         let parts = parts(&names, &grant);
         world.server.evict(names.lock().as_bytes());
         let lost = taken(&mut world, &names, &parts);
-        assert_eq!(lost, Renewed::Lost(LossReason::Vanished), "{kind:?}");
+        assert_eq!(lost, RenewOutcome::Lost(LossReason::Missing), "{kind:?}");
         assert_eq!(world.record(&names), None);
 
         world.other_holds(&names, 20);
         let lost = taken(&mut world, &names, &parts);
-        assert_eq!(lost, Renewed::Lost(LossReason::TakenOver), "{kind:?}");
+        assert_eq!(lost, RenewOutcome::Lost(LossReason::TakenOver), "{kind:?}");
 
         world.server.restart(world.now);
         world.other_holds(&names, 20);
         world.connect(1).expect("a server");
         world.server.log.clear();
         let lost = taken(&mut world, &names, &parts);
-        assert_eq!(lost, Renewed::Lost(LossReason::ServerRestarted), "{kind:?}");
+        assert_eq!(
+            lost,
+            RenewOutcome::Lost(LossReason::ServerRestarted),
+            "{kind:?}"
+        );
         assert_eq!(world.server.log, [], "nothing goes to another run");
     }
 }
@@ -214,20 +222,23 @@ fn what_is_wrong_with_a_text_is_named() {
     let with = |index: usize, word: &str| {
         let mut words = words.clone();
         words[index] = word;
-        words.join(" ").parse::<LockParts>().expect_err(word)
+        words.join(" ").parse::<LockTicket>().expect_err(word)
     };
-    let parse = |text: &str| text.parse::<LockParts>().expect_err(text);
+    let parse = |text: &str| text.parse::<LockTicket>().expect_err(text);
     for text in ["", "p", "m1 x", "p2 x", "P1 x", "\np1 x", " p1 x"] {
-        assert_eq!(parse(text), PartsError::Layout, "{text}");
+        assert_eq!(parse(text), TicketError::Layout, "{text}");
     }
-    assert_eq!(parse("p1"), PartsError::WordCount { count: 1 });
+    assert_eq!(parse("p1"), TicketError::WordCount { count: 1 });
     let count = 16;
-    assert_eq!(parse(&format!("{line} x")), PartsError::WordCount { count });
-    assert_eq!(parse(&format!("{line} ")), PartsError::WordCount { count });
+    assert_eq!(
+        parse(&format!("{line} x")),
+        TicketError::WordCount { count }
+    );
+    assert_eq!(parse(&format!("{line} ")), TicketError::WordCount { count });
     let doubled = line.replacen(' ', "  ", 1);
-    assert_eq!(parse(&doubled), PartsError::WordCount { count });
+    assert_eq!(parse(&doubled), TicketError::WordCount { count });
     let wrong = |index: usize, word: &str| match with(index, word) {
-        PartsError::Word { number, expected } => (number, expected),
+        TicketError::Word { number, expected } => (number, expected),
         other => panic!("{index} {word}: {other:?}"),
     };
     for (index, word, number) in [
@@ -260,15 +271,15 @@ fn what_is_wrong_with_a_text_is_named() {
     ] {
         assert_eq!(wrong(index, word).0, number, "word {index}: {word}");
     }
-    assert_eq!(with(2, "-"), PartsError::Name(NameError::Empty));
+    assert_eq!(with(2, "-"), TicketError::Name(NameError::Empty));
     let control = NameError::ControlByte { byte: 10, at: 1 };
-    assert_eq!(with(2, "a%0Ab"), PartsError::Name(control));
+    assert_eq!(with(2, "a%0Ab"), TicketError::Name(control));
     let long = "x".repeat(1025);
     let too_long = NameError::TooLong { length: 1025 };
-    assert_eq!(with(2, &long), PartsError::Name(too_long));
-    assert!(matches!(with(1, "a%20b"), PartsError::Name(_)));
-    assert!(matches!(with(8, "99"), PartsError::Lease(_)));
-    assert!(matches!(with(8, "99999999999999"), PartsError::Lease(_)));
+    assert_eq!(with(2, &long), TicketError::Name(too_long));
+    assert!(matches!(with(1, "a%20b"), TicketError::Name(_)));
+    assert!(matches!(with(8, "99"), TicketError::Lease(_)));
+    assert!(matches!(with(8, "99999999999999"), TicketError::Lease(_)));
     for error in [
         with(2, "-"),
         with(3, "secret"),
@@ -296,7 +307,7 @@ prop_compose! {
         lean in any::<bool>(),
         pid in any::<u64>(),
         started in any::<u64>(),
-        instance in any::<u64>().prop_map(Instance::from_bits),
+        instance in any::<u64>().prop_map(InstanceWord::from_bits),
         millis in 2000..=u64::try_from(MAX_LEASE.as_millis()).expect("30 days"),
         below in 0..1_000_000_u32,
         since in any::<u64>(),
@@ -305,21 +316,21 @@ prop_compose! {
         expiry in 0..=i32::MAX.unsigned_abs(),
     ) -> Grant {
         let nonce = Nonce::from_random(seed);
-        let lean = lean.then(|| LeanToken::new(nonce));
+        let lean = lean.then(|| CasOwner::new(nonce));
         let length = Duration::from_millis(millis - 1) + Duration::from_nanos(below.into());
         Grant {
-            incarnation: Incarnation { pid, started, instance },
-            proof: lean.map_or(Proof::Nonce(nonce), Proof::Token),
+            instance: ServerInstance { pid, started, word: instance },
+            owner_id: lean.map_or(OwnerId::Nonce(nonce), OwnerId::Cas),
             owner,
             lease: Lease::new(length.max(Duration::from_secs(2))).expect("in range"),
-            since,
+            acquired_at: since,
             cas: lean.map_or(cas, |token| first(token) + (cas & 0xf_ffff)),
             token,
             expiry: expiry.into(),
-            sent: Moment::from_nanos(0),
-            echoes: false,
-            valid_until: Moment::from_nanos(0),
-            origin: Origin::Free,
+            sent_at: Instant::from_nanos(0),
+            may_be_replayed: false,
+            valid_until: Instant::from_nanos(0),
+            kind: GrantKind::Free,
         }
     }
 }
@@ -336,20 +347,20 @@ proptest! {
         name in name(),
     ) {
         let namespace = Namespace::new(&prefix).expect("visible");
-        let parts = LockParts::new(&namespace, &name, &grant, grant.cas, grant.expiry);
+        let parts = LockTicket::new(&namespace, &name, &grant, grant.cas, grant.expiry);
         let line = parts.to_string();
         prop_assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-        let read = line.parse::<LockParts>().expect("its own text");
+        let read = line.parse::<LockTicket>().expect("its own text");
         prop_assert_eq!(&read, &parts);
         prop_assert_eq!((read.name(), read.prefix()), (&*name, &*prefix));
         prop_assert_eq!(read.keys(), namespace.keys(name.as_bytes()));
-        let again = read.grant(grant.sent);
+        let again = read.grant(grant.sent_at);
         let left = grant.lease.duration() - again.lease.duration();
         prop_assert!(left < Duration::from_millis(1));
-        prop_assert_eq!(again.proof, grant.proof);
+        prop_assert_eq!(again.owner_id, grant.owner_id);
         prop_assert_eq!((again.owner, again.token), (grant.owner, grant.token));
-        prop_assert_eq!((again.incarnation, again.cas), (grant.incarnation, grant.cas));
-        prop_assert_eq!((again.since, again.expiry), (grant.since, grant.expiry));
+        prop_assert_eq!((again.instance, again.cas), (grant.instance, grant.cas));
+        prop_assert_eq!((again.acquired_at, again.expiry), (grant.acquired_at, grant.expiry));
     }
 
     /// Whatever is read is what would have been written: there is one text for each lock.
@@ -359,7 +370,7 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4),
     ) {
         let namespace = Namespace::new("p:").expect("visible");
-        let parts = LockParts::new(&namespace, "a b", &grant, grant.cas, grant.expiry);
+        let parts = LockTicket::new(&namespace, "a b", &grant, grant.cas, grant.expiry);
         let mut line = parts.to_string().into_bytes();
         for (index, byte, how) in changes {
             let at = index.index(line.len());
@@ -371,15 +382,15 @@ proptest! {
             }
         }
         let line = String::from_utf8_lossy(&line);
-        if let Ok(read) = line.parse::<LockParts>() {
+        if let Ok(read) = line.parse::<LockTicket>() {
             prop_assert_eq!(read.to_string(), line);
         }
     }
 
     #[test]
     fn garbage_is_an_error(text in ".{0,200}", words in "(p1)?( [!-~]{0,40}){0,15}") {
-        prop_assert!(text.parse::<LockParts>().is_err());
-        if let Ok(read) = words.parse::<LockParts>() {
+        prop_assert!(text.parse::<LockTicket>().is_err());
+        if let Ok(read) = words.parse::<LockTicket>() {
             prop_assert_eq!(read.to_string(), words);
         }
     }

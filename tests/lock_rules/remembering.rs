@@ -3,14 +3,14 @@
 use super::driver::{End, Fate, Names, World, lease, longest, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, birth, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, LossReason, Memory, Patience, Pause, ReadClock, Release, Released, Renew,
-    Renewed, Request, Verified, Verify,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, LossReason, Memory, RecordAcquire, Release, ReleaseStatus,
+    Renew, RenewOutcome, SampleClock, SleepReason, Verify, VerifyOutcome, WaitPolicy,
 };
 
-fn patient(names: &Names, millis: u64) -> Request<'_> {
-    Request {
-        patience: Patience::Forever,
+fn patient(names: &Names, millis: u64) -> AcquireRequest<'_> {
+    AcquireRequest {
+        wait: WaitPolicy::Forever,
         ..names.request(lease(millis))
     }
 }
@@ -18,21 +18,27 @@ fn patient(names: &Names, millis: u64) -> Request<'_> {
 /// Who asks once is granted the lock without a pause.
 #[track_caller]
 fn granted_at_once(world: &mut World, names: &Names) {
-    let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
+    let run = world.run(&mut RecordAcquire::new(
+        names.request(lease(10_000)),
+        nonce(1),
+    ));
     assert!(run.pauses.is_empty(), "{:?}", run.pauses);
     let grant = run.granted();
     let give_up = world.clients[0].moment(world.now + SECOND);
     let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
-    assert_eq!(world.run(&mut release).outcome(), Released::Yes);
+    assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
 }
 
 /// Who asks once is told to wait for the longest lease.
 #[track_caller]
 fn is_left_alone(world: &mut World, names: &Names) {
-    let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(2)));
+    let run = world.run(&mut RecordAcquire::new(
+        names.request(lease(10_000)),
+        nonce(2),
+    ));
     let outcome = run.outcome();
     assert!(
-        matches!(outcome, Acquired::YoungMemory { lacking } if lacking > Duration::from_secs(9)),
+        matches!(outcome, AcquireOutcome::RestartGuard { retry_after } if retry_after > Duration::from_secs(9)),
         "{outcome:?}"
     );
 }
@@ -73,7 +79,10 @@ fn counters_are_read_until_they_cover_the_new_sentinel() {
         granted_at_once(&mut world, &names);
         world.wait(Duration::from_secs(5));
         granted_at_once(&mut world, &names);
-        let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(3)));
+        let run = world.run(&mut RecordAcquire::new(
+            names.request(lease(10_000)),
+            nonce(3),
+        ));
         assert_eq!(run.flights.len(), 1);
         let asked = run.flights[0].bytes.contains("stats settings");
         assert!(!asked, "{kind:?}: {}", run.flights[0].bytes);
@@ -115,8 +124,11 @@ fn counters_that_show_a_loss_are_no_evidence() {
             world.wait(Duration::from_secs(1000));
             lose(&mut world.server, world.now);
             world.wait(Duration::from_secs(1));
-            let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(1)));
-            let young = matches!(run.end, End::Done(Acquired::YoungMemory { .. }));
+            let run = world.run(&mut RecordAcquire::new(
+                names.request(lease(10_000)),
+                nonce(1),
+            ));
+            let young = matches!(run.end, End::Done(AcquireOutcome::RestartGuard { .. }));
             assert!(young, "{kind:?}, {what}: {:?}", run.end);
         }
     }
@@ -141,7 +153,7 @@ fn sentinel_that_outlives_a_flush_shows_nothing() {
         assert_eq!(world.record(&names), None, "{trial}");
         is_left_alone(&mut world, &names);
         let next = world
-            .run(&mut Acquire::new(patient(&names, 10_000), nonce(3)))
+            .run(&mut RecordAcquire::new(patient(&names, 10_000), nonce(3)))
             .granted();
         assert!(world.now >= believed, "{trial}: two at once");
         assert!(next.token > holder.token, "{trial}");
@@ -163,8 +175,11 @@ fn sentinel_that_others_bump_costs_one_wait() {
         let flushed = world.now;
         loop {
             world.server.read(world.now, names.sentinel().as_bytes());
-            let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(2)));
-            if matches!(run.end, End::Done(Acquired::Granted(_))) {
+            let run = world.run(&mut RecordAcquire::new(
+                names.request(lease(10_000)),
+                nonce(2),
+            ));
+            if matches!(run.end, End::Done(AcquireOutcome::Granted(_))) {
                 break;
             }
             assert!(world.now < flushed + 20 * SECOND, "{kind:?}: no grant");
@@ -186,8 +201,12 @@ fn classic_client_goes_by_the_flush_horizon() {
     // Saved by a plain read in the same second.
     world.server.found(world.now, &names.sentinel(), EPOCH);
     is_left_alone(&mut world, &names);
-    let run = world.run(&mut Acquire::new(patient(&names, 10_000), nonce(3)));
-    assert!(run.pauses.iter().all(|(_, why)| *why == Pause::YoungMemory));
+    let run = world.run(&mut RecordAcquire::new(patient(&names, 10_000), nonce(3)));
+    assert!(
+        run.pauses
+            .iter()
+            .all(|(_, why)| *why == SleepReason::RestartGuard)
+    );
     run.granted();
 }
 
@@ -197,18 +216,18 @@ fn sentinel_of_another_run_is_founded_anew() {
         let names = Names::new("L");
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
-        let before = world.view(0).incarnation;
+        let before = world.view(0).instance;
         // A warm restart: items stay, the process id does not.
         world.server.pid += 1;
         world.server.generation += 1;
         world.server.memory_file = true;
         is_left_alone(&mut world, &names);
-        let now = world.view(0).incarnation;
-        assert_ne!(before.instance, now.instance, "{kind:?}");
+        let now = world.view(0).instance;
+        assert_ne!(before.word, now.word, "{kind:?}");
         let item = world.server.item(world.now, names.sentinel().as_bytes());
         let value = item.expect("founded").value.clone();
         let text = String::from_utf8(value).expect("text");
-        let run = format!(" {} {} {} -", now.instance, now.pid, now.started);
+        let run = format!(" {} {} {} -", now.word, now.pid, now.started);
         assert!(text.ends_with(&run), "{kind:?}: {text}");
     }
 }
@@ -242,17 +261,20 @@ fn twin_of_the_server_gets_nothing_of_the_old_one() {
                 0 => {
                     let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
                     let released = world.run(&mut release).outcome();
-                    assert!(matches!(released, Released::AlreadyLost(_)), "{released:?}");
+                    assert!(
+                        matches!(released, ReleaseStatus::AlreadyLost(_)),
+                        "{released:?}"
+                    );
                 }
                 1 => {
                     let (space, keys) = (&names.namespace, &names.keys);
                     let mut renew = Renew::new(space, keys, &grant, lease(10_000), grant.cas);
                     let renewed = world.run(&mut renew).outcome();
-                    assert!(matches!(renewed, Renewed::Lost(_)), "{renewed:?}");
+                    assert!(matches!(renewed, RenewOutcome::Lost(_)), "{renewed:?}");
                 }
                 _ => {
                     let verified = world.run(&mut Verify::new(&names.keys, &grant)).outcome();
-                    let lost = Verified::Lost(LossReason::TakenOver);
+                    let lost = VerifyOutcome::Lost(LossReason::TakenOver);
                     assert_eq!(verified, lost, "{kind:?}");
                 }
             }
@@ -280,17 +302,24 @@ fn lock_outlives_a_new_instance_word() {
                 let mut renew = Renew::new(space, keys, &grant, lease(10_000), grant.cas);
                 let run = world.run(&mut renew);
                 assert_eq!(run.flights.len(), 2, "a look goes first");
-                let Renewed::Yes { cas, .. } = run.outcome() else {
+                let RenewOutcome::Renewed { cas, .. } = run.outcome() else {
                     panic!("{kind:?}: lost");
                 };
-                assert!(world.view(0).is_run(grant.incarnation), "{kind:?}");
+                assert!(world.view(0).is_instance(grant.instance), "{kind:?}");
                 let run = world.run(&mut Renew::new(space, keys, &grant, lease(10_000), cas));
                 assert_eq!(run.flights.len(), 1, "once");
-                assert!(matches!(run.outcome(), Renewed::Yes { .. }), "{kind:?}");
+                assert!(
+                    matches!(run.outcome(), RenewOutcome::Renewed { .. }),
+                    "{kind:?}"
+                );
             }
             let give_up = world.clients[0].moment(world.now + SECOND);
             let mut release = Release::new(keys, &grant, grant.cas, give_up);
-            assert_eq!(world.run(&mut release).outcome(), Released::Yes, "{kind:?}");
+            assert_eq!(
+                world.run(&mut release).outcome(),
+                ReleaseStatus::Released,
+                "{kind:?}"
+            );
             assert_eq!(world.record(&names), None, "{kind:?}");
         }
     }
@@ -306,12 +335,12 @@ fn who_waits_outlasts_the_second_of_a_delayed_flush() {
             world.connect(0).expect("a server");
             world.server.flush_later(world.now, 2);
             world.advance(secs(1001.0) + part * SECOND / 4);
-            let request = Request {
-                memory: None,
-                patience: Patience::Until(world.clients[0].moment(world.now + secs(8.0))),
+            let request = AcquireRequest {
+                min_memory: None,
+                wait: WaitPolicy::Until(world.clients[0].moment(world.now + secs(8.0))),
                 ..names.request(lease(1000))
             };
-            let run = world.run(&mut Acquire::new(request, nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
             assert!(run.flights.len() < 100, "{kind:?}: {}", run.flights.len());
             run.granted();
         }
@@ -326,9 +355,9 @@ fn longest_lease_of_others_is_learnt_and_kept() {
         world.connect(0).expect("a server");
         assert_eq!(world.view(0).memory.longest_lease(), Some(longest()));
         // Another client raises it.
-        let mut read = ReadClock::new(&names.namespace, lease(60_000));
+        let mut read = SampleClock::new(&names.namespace, lease(60_000));
         assert_eq!(world.run_as(1, &mut read).outcome(), Ok(()));
-        let mut read = ReadClock::new(&names.namespace, longest());
+        let mut read = SampleClock::new(&names.namespace, longest());
         assert_eq!(world.run(&mut read).outcome(), Ok(()));
         assert_eq!(world.view(0).memory.longest_lease(), Some(lease(60_000)));
         // The restarted server has forgotten it, the client has not.
@@ -338,11 +367,11 @@ fn longest_lease_of_others_is_learnt_and_kept() {
         assert_eq!(world.view(0).memory.longest_lease(), Some(lease(60_000)));
         // And who needs it puts it back.
         let key = names.namespace.longest().as_bytes().to_vec();
-        let mut read = ReadClock::new(&names.namespace, lease(60_000));
+        let mut read = SampleClock::new(&names.namespace, lease(60_000));
         assert_eq!(world.run_as(1, &mut read).outcome(), Ok(()));
         let item = world.server.item(world.now, &key).expect("put back");
         assert_eq!(item.value, b"60000", "{kind:?}");
-        let mut read = ReadClock::new(&names.namespace, lease(1000));
+        let mut read = SampleClock::new(&names.namespace, lease(1000));
         assert_eq!(world.run(&mut read).outcome(), Ok(()));
         let item = world.server.item(world.now, &key).expect("still there");
         assert_eq!(item.value, b"60000", "not lowered: {kind:?}");
@@ -354,14 +383,14 @@ fn longest_lease_is_rounded_up_and_raised_once() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
-        let odd = memlatch::lock::Lease::new(Duration::from_micros(2_000_001)).expect("in range");
+        let odd = memlatch::proto::Lease::new(Duration::from_micros(2_000_001)).expect("in range");
         world.fates.push_back(Fate::Answered);
-        let mut read = ReadClock::new(&names.namespace, odd);
+        let mut read = SampleClock::new(&names.namespace, odd);
         assert_eq!(world.run(&mut read).outcome(), Ok(()));
         let key = names.namespace.longest().as_bytes().to_vec();
         let item = world.server.item(world.now, &key).expect("raised");
         assert_eq!(item.value, b"2001", "{kind:?}");
-        let run = world.run(&mut ReadClock::new(&names.namespace, odd));
+        let run = world.run(&mut SampleClock::new(&names.namespace, odd));
         assert_eq!(run.flights.len(), 1, "{kind:?}");
     }
 }
@@ -384,10 +413,19 @@ fn classic_client_that_slept_over_a_flush_is_told_to_wait() {
     world.server.flush(world.now);
     world.wait(Duration::from_secs(2));
     // Another client founds the sentinel anew.
-    let run = world.run_as(1, &mut Acquire::new(names.request(lease(10_000)), nonce(4)));
-    assert!(matches!(run.end, End::Done(Acquired::YoungMemory { .. })));
-    let run = world.run(&mut Acquire::new(names.request(lease(10_000)), nonce(5)));
-    let young = matches!(run.end, End::Done(Acquired::YoungMemory { .. }));
+    let run = world.run_as(
+        1,
+        &mut RecordAcquire::new(names.request(lease(10_000)), nonce(4)),
+    );
+    assert!(matches!(
+        run.end,
+        End::Done(AcquireOutcome::RestartGuard { .. })
+    ));
+    let run = world.run(&mut RecordAcquire::new(
+        names.request(lease(10_000)),
+        nonce(5),
+    ));
+    let young = matches!(run.end, End::Done(AcquireOutcome::RestartGuard { .. }));
     assert!(young, "{:?}", run.end);
 }
 
@@ -400,7 +438,7 @@ fn flush_that_was_to_come_spoils_the_counters() {
         world.server.flush_later(world.now, 60);
         world.connect(0).expect("a server");
         world.wait(Duration::from_secs(50));
-        let run = world.run(&mut ReadClock::new(&names.namespace, longest()));
+        let run = world.run(&mut SampleClock::new(&names.namespace, longest()));
         assert_eq!(run.outcome(), Ok(()));
         world.wait(Duration::from_secs(11));
         is_left_alone(&mut world, &names);

@@ -3,14 +3,14 @@
 use super::driver::{Fate, Names, World, lease, nonce};
 use super::server::{Kind, SECOND, Time, nanos, secs};
 use core::time::Duration;
-use memlatch::lock::{
-    Acquire, Acquired, Grant, LossReason, Moment, Patience, Pause, Release, Released, Renew,
-    Renewed, Request,
+use memlatch::proto::{
+    AcquireOutcome, AcquireRequest, Grant, Instant, LossReason, RecordAcquire, Release,
+    ReleaseStatus, Renew, RenewOutcome, SleepReason, WaitPolicy,
 };
 
-fn patient<'a>(names: &'a Names, millis: u64) -> Request<'a> {
-    Request {
-        patience: Patience::Forever,
+fn patient<'a>(names: &'a Names, millis: u64) -> AcquireRequest<'a> {
+    AcquireRequest {
+        wait: WaitPolicy::Forever,
         ..names.request(lease(millis))
     }
 }
@@ -34,7 +34,7 @@ fn a_dead_holder_is_followed_after_one_lease_and_a_little() {
             let (mut world, dead) = abandoned(kind, &names, millis);
             let began = world.now;
             let believed = world.clients[1].true_time(dead.valid_until);
-            let run = world.run(&mut Acquire::new(patient(&names, millis), nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(patient(&names, millis), nonce(1)));
             let taken = world.now;
             let over = format!("cas {} 0 ", names.lock());
             let last = run.flights.last().expect("flights").bytes.clone();
@@ -56,7 +56,7 @@ fn a_dead_holder_is_followed_after_one_lease_and_a_little() {
             );
             assert!(grant.token > dead.token, "{kind:?}");
             assert_eq!(
-                grant.sent,
+                grant.sent_at,
                 world.clients[0].moment(taken - 2 * nanos(world.trip))
             );
             assert_eq!(world.server.takeovers, 1);
@@ -76,7 +76,7 @@ fn clocks_one_in_a_hundred_off_do_not_make_it_too_early() {
                 world.trip = Duration::from_nanos(1);
                 let dead = world.hold(1, &names, lease(millis));
                 let believed = world.clients[1].true_time(dead.valid_until);
-                let run = world.run(&mut Acquire::new(patient(&names, millis), nonce(1)));
+                let run = world.run(&mut RecordAcquire::new(patient(&names, millis), nonce(1)));
                 run.granted();
                 assert!(
                     world.now >= believed,
@@ -112,17 +112,20 @@ fn a_holder_that_renews_is_left_alone_and_looked_at_seldom() {
             });
         }
         let end = world.clients[0].moment(world.now + 60 * SECOND);
-        let request = Request {
-            patience: Patience::Until(end),
+        let request = AcquireRequest {
+            wait: WaitPolicy::Until(end),
             ..names.request(lease(3000))
         };
-        let run = world.run(&mut Acquire::new(request, nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(request, nonce(1)));
         let looks = run.flights.len();
         assert!(
             (120..330).contains(&looks),
             "{kind:?}: {looks} looks in a minute"
         );
-        assert!(matches!(run.outcome(), Acquired::Refused(_)), "{kind:?}");
+        assert!(
+            matches!(run.outcome(), AcquireOutcome::Contended(_)),
+            "{kind:?}"
+        );
         assert_eq!(world.server.takeovers, 0);
         drop(grant);
     }
@@ -133,20 +136,20 @@ fn what_the_late_holder_does_afterwards_does_not_touch_the_new_one() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let (mut world, dead) = abandoned(kind, &names, 1000);
-        let run = world.run(&mut Acquire::new(patient(&names, 1000), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(patient(&names, 1000), nonce(1)));
         let grant = run.granted();
         let record = world.record(&names);
         let late = world
             .run_as(1, &mut renew(&names, &dead, dead.cas))
             .outcome();
-        assert_eq!(late, Renewed::Lost(LossReason::TakenOver));
+        assert_eq!(late, RenewOutcome::Lost(LossReason::TakenOver));
         let give_up = world.clients[1].moment(world.now + SECOND);
         let mut release = Release::new(&names.keys, &dead, dead.cas, give_up);
         let late = world.run_as(1, &mut release).outcome();
-        assert_eq!(late, Released::AlreadyLost(LossReason::TakenOver));
+        assert_eq!(late, ReleaseStatus::AlreadyLost(LossReason::TakenOver));
         assert_eq!(world.record(&names), record);
         let kept = world.run(&mut renew(&names, &grant, grant.cas)).outcome();
-        assert!(matches!(kept, Renewed::Yes { .. }), "{kept:?}");
+        assert!(matches!(kept, RenewOutcome::Renewed { .. }), "{kept:?}");
     }
 }
 
@@ -156,7 +159,7 @@ fn a_takeover_whose_answer_is_lost_is_recognised() {
         for fate in [Fate::Mute, Fate::Lost, Fate::Unsent] {
             let names = Names::new("L");
             let (mut world, dead) = abandoned(kind, &names, 1000);
-            let mut acquire = Acquire::new(patient(&names, 1000), nonce(1));
+            let mut acquire = RecordAcquire::new(patient(&names, 1000), nonce(1));
             // Everything is answered up to the takeover.
             let probe = world_until_takeover(kind, &names);
             world
@@ -179,7 +182,7 @@ fn a_takeover_whose_answer_is_lost_is_recognised() {
                 _ => cas[0],
             };
             assert_eq!(
-                grant.sent,
+                grant.sent_at,
                 world.clients[0].moment(counted),
                 "{kind:?} {fate:?}"
             );
@@ -191,7 +194,7 @@ fn a_takeover_whose_answer_is_lost_is_recognised() {
 /// How many flights there are before the takeover of [`abandoned`].
 fn world_until_takeover(kind: Kind, names: &Names) -> usize {
     let (mut world, _) = abandoned(kind, names, 1000);
-    let run = world.run(&mut Acquire::new(patient(names, 1000), nonce(1)));
+    let run = world.run(&mut RecordAcquire::new(patient(names, 1000), nonce(1)));
     run.flights.len() - 1
 }
 
@@ -224,7 +227,7 @@ fn a_watch_does_not_outlive_the_server() {
             }
         });
         let restarted = world.now + secs(1.9);
-        let run = world.run(&mut Acquire::new(patient(&names, 2000), nonce(1)));
+        let run = world.run(&mut RecordAcquire::new(patient(&names, 2000), nonce(1)));
         run.granted();
         assert!(
             world.now >= restarted + secs(2.02),
@@ -245,7 +248,7 @@ fn what_states_no_lease_is_waited_for_until_the_server_drops_it() {
                 .server
                 .set(world.now, lock.as_bytes(), value.as_bytes(), expiry);
             let began = world.now;
-            let run = world.run(&mut Acquire::new(patient(&names, 1000), nonce(1)));
+            let run = world.run(&mut RecordAcquire::new(patient(&names, 1000), nonce(1)));
             run.granted();
             assert!(world.now - began > secs(8.0), "{kind:?} {value:?}");
             assert_eq!(world.server.takeovers, 0);
@@ -259,7 +262,7 @@ fn a_server_without_memory_is_asked_again_at_a_pace() {
     let (mut world, _) = abandoned(Kind::Meta, &names, 1000);
     world.at(world.now + secs(0.5), |server, _| server.memory_full = true);
     let began = world.now;
-    let run = world.run(&mut Acquire::new(patient(&names, 1000), nonce(1)));
+    let run = world.run(&mut RecordAcquire::new(patient(&names, 1000), nonce(1)));
     let flights = run.flights.len();
     // The record runs out, and then there is no room for another.
     assert!(world.now - began > secs(3.0));
@@ -269,8 +272,8 @@ fn a_server_without_memory_is_asked_again_at_a_pace() {
 
 // ---- handing on ----
 
-fn heir<'a>(names: &'a Names, number: u64) -> Acquire<'a> {
-    Acquire::new(patient(names, 5000), nonce(number))
+fn heir<'a>(names: &'a Names, number: u64) -> RecordAcquire<'a> {
+    RecordAcquire::new(patient(names, 5000), nonce(number))
 }
 
 #[test]
@@ -280,21 +283,23 @@ fn a_lock_is_handed_on_in_one_flight() {
         let mut world = World::new(kind);
         let grant = world.hold_fenced(0, &names, lease(5000));
         let mut acquire = heir(&names, 1);
-        acquire.inherit(&grant, grant.cas);
+        acquire.accept_handoff(&grant, grant.cas);
         let run = world.run(&mut acquire);
         assert_eq!(run.flights.len(), 1, "{kind:?}: {:?}", run.flights);
         assert!(run.pauses.is_empty());
         let sent = run.flights[0].sent;
         let next = run.granted();
-        assert_eq!(acquire.take_settled(), Some(Ok(())));
-        assert_eq!(acquire.take_settled(), None);
-        assert!(next.token > grant.token && next.proof != grant.proof && next.cas != grant.cas);
-        assert_eq!(next.sent, world.clients[0].moment(sent));
+        assert_eq!(acquire.take_handoff_result(), Some(Ok(())));
+        assert_eq!(acquire.take_handoff_result(), None);
+        assert!(
+            next.token > grant.token && next.owner_id != grant.owner_id && next.cas != grant.cas
+        );
+        assert_eq!(next.sent_at, world.clients[0].moment(sent));
         // The one before has nothing left to release.
-        let give_up = Moment::from_nanos(u64::MAX);
+        let give_up = Instant::from_nanos(u64::MAX);
         let mut release = Release::new(&names.keys, &grant, grant.cas, give_up);
         let late = world.run(&mut release).outcome();
-        assert_eq!(late, Released::AlreadyLost(LossReason::TakenOver));
+        assert_eq!(late, ReleaseStatus::AlreadyLost(LossReason::TakenOver));
     }
 }
 
@@ -305,13 +310,13 @@ fn a_lock_that_was_renewed_meanwhile_is_handed_on_all_the_same() {
         let mut world = World::new(kind);
         let grant = world.hold(0, &names, lease(5000));
         let renewed = world.run(&mut renew(&names, &grant, grant.cas)).outcome();
-        assert!(matches!(renewed, Renewed::Yes { .. }));
+        assert!(matches!(renewed, RenewOutcome::Renewed { .. }));
         let mut acquire = heir(&names, 1);
-        acquire.inherit(&grant, grant.cas);
+        acquire.accept_handoff(&grant, grant.cas);
         let run = world.run(&mut acquire);
         assert_eq!(run.flights.len(), 2, "{kind:?}");
         run.granted();
-        assert_eq!(acquire.take_settled(), Some(Ok(())));
+        assert_eq!(acquire.take_handoff_result(), Some(Ok(())));
     }
 }
 
@@ -323,12 +328,12 @@ fn who_hands_on_what_was_lost_is_told() {
         let grant = world.hold(0, &names, lease(5000));
         world.server.evict(names.keys.lock().as_bytes());
         let mut acquire = heir(&names, 1);
-        acquire.inherit(&grant, grant.cas);
+        acquire.accept_handoff(&grant, grant.cas);
         let run = world.run(&mut acquire);
         run.granted();
         assert_eq!(
-            acquire.take_settled(),
-            Some(Err(LossReason::Vanished)),
+            acquire.take_handoff_result(),
+            Some(Err(LossReason::Missing)),
             "{kind:?}"
         );
 
@@ -337,12 +342,16 @@ fn who_hands_on_what_was_lost_is_told() {
         world.server.evict(names.keys.lock().as_bytes());
         world.other_holds(&names, 3);
         let mut acquire = heir(&names, 2);
-        acquire.inherit(&grant, grant.cas);
+        acquire.accept_handoff(&grant, grant.cas);
         let run = world.run_as(1, &mut acquire);
-        assert!(run.pauses.iter().all(|(_, why)| *why == Pause::Held));
+        assert!(
+            run.pauses
+                .iter()
+                .all(|(_, why)| *why == SleepReason::Contended)
+        );
         run.granted();
         assert_eq!(
-            acquire.take_settled(),
+            acquire.take_handoff_result(),
             Some(Err(LossReason::TakenOver)),
             "{kind:?}"
         );
@@ -351,10 +360,10 @@ fn who_hands_on_what_was_lost_is_told() {
         let grant = world.hold(0, &names, lease(1000));
         world.server.restart(world.now);
         let mut acquire = heir(&names, 3);
-        acquire.inherit(&grant, grant.cas);
+        acquire.accept_handoff(&grant, grant.cas);
         world.run(&mut acquire).granted();
         assert_eq!(
-            acquire.take_settled(),
+            acquire.take_handoff_result(),
             Some(Err(LossReason::ServerRestarted)),
             "{kind:?}"
         );
@@ -369,10 +378,14 @@ fn a_handover_whose_answer_is_lost_is_recognised_and_told_once() {
             let mut world = World::new(kind);
             let grant = world.hold(0, &names, lease(5000));
             let mut acquire = heir(&names, 1);
-            acquire.inherit(&grant, grant.cas);
+            acquire.accept_handoff(&grant, grant.cas);
             world.fates.push_back(fate.clone());
             world.run(&mut acquire).granted();
-            assert_eq!(acquire.take_settled(), Some(Ok(())), "{kind:?} {fate:?}");
+            assert_eq!(
+                acquire.take_handoff_result(),
+                Some(Ok(())),
+                "{kind:?} {fate:?}"
+            );
         }
     }
 }

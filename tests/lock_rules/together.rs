@@ -3,7 +3,9 @@
 use super::driver::{End, Fate, Names, World, lease};
 use super::server::{Kind, secs};
 use core::time::Duration;
-use memlatch::lock::{Grant, LossReason, Pause, Release, Released, Together, Verified, Verify};
+use memlatch::proto::{
+    Batch, Grant, LossReason, Release, ReleaseStatus, SleepReason, Verify, VerifyOutcome,
+};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -20,12 +22,10 @@ fn held(kind: Kind) -> (World, Vec<(Names, Grant)>) {
     (world, locks)
 }
 
-fn releases<'a>(world: &World, locks: &'a [(Names, Grant)]) -> Together<Release<'a>> {
+fn releases<'a>(world: &World, locks: &'a [(Names, Grant)]) -> Batch<Release<'a>> {
     let give_up = world.clients[0].moment(world.now + secs(5.0));
     let releases = locks.iter();
-    Together::new(
-        releases.map(|(names, grant)| Release::new(&names.keys, grant, grant.cas, give_up)),
-    )
+    Batch::new(releases.map(|(names, grant)| Release::new(&names.keys, grant, grant.cas, give_up)))
 }
 
 fn is_there(world: &mut World, names: &Names) -> bool {
@@ -45,7 +45,7 @@ fn all_travel_in_one_flight_in_their_order() {
         let places: Vec<_> = places.map(|place| place.expect("is in it")).collect();
         assert!(places.is_sorted(), "{kind:?}: {bytes}");
         run.outcome();
-        assert_eq!(together.outcomes(), vec![Some(Released::Yes); 3]);
+        assert_eq!(together.outcomes(), vec![Some(ReleaseStatus::Released); 3]);
         assert!(locks.iter().all(|(names, _)| !is_there(&mut world, names)));
     }
 }
@@ -70,9 +70,9 @@ fn what_one_comes_to_does_not_depend_on_the_others() {
         }
         run.outcome();
         let expected = [
-            Some(Released::AlreadyLost(LossReason::Vanished)),
-            Some(Released::AlreadyLost(LossReason::TakenOver)),
-            Some(Released::Yes),
+            Some(ReleaseStatus::AlreadyLost(LossReason::Missing)),
+            Some(ReleaseStatus::AlreadyLost(LossReason::TakenOver)),
+            Some(ReleaseStatus::Released),
         ];
         assert_eq!(together.outcomes(), expected, "{kind:?}");
         assert!(is_there(&mut world, b));
@@ -88,9 +88,9 @@ fn they_are_tried_again_together() {
             let mut together = releases(&world, &locks);
             let run = world.run(&mut together);
             let pauses: Vec<_> = run.pauses.iter().map(|(_, why)| *why).collect();
-            assert_eq!(pauses, [Pause::Unreachable], "{kind:?}, {fate:?}");
+            assert_eq!(pauses, [SleepReason::Unreachable], "{kind:?}, {fate:?}");
             run.outcome();
-            assert_eq!(together.outcomes(), vec![Some(Released::Yes); 3]);
+            assert_eq!(together.outcomes(), vec![Some(ReleaseStatus::Released); 3]);
             assert!(locks.iter().all(|(names, _)| !is_there(&mut world, names)));
         }
     }
@@ -115,7 +115,11 @@ fn silence_gives_up_what_has_no_answer() {
         let mut together = releases(&world, &locks);
         let run = world.run(&mut together);
         assert!(matches!(run.end, End::GaveUp { .. }), "{kind:?}");
-        let expected = [Some(Released::Yes), None, Some(Released::Yes)];
+        let expected = [
+            Some(ReleaseStatus::Released),
+            None,
+            Some(ReleaseStatus::Released),
+        ];
         assert_eq!(together.outcomes(), expected, "{kind:?}");
     }
 }
@@ -127,12 +131,11 @@ fn nothing_is_sent_to_another_run_of_the_server() {
         world.server.restart(world.now);
         world.clients[0].connection = None;
         let looks = locks.iter();
-        let mut together =
-            Together::new(looks.map(|(names, grant)| Verify::new(&names.keys, grant)));
+        let mut together = Batch::new(looks.map(|(names, grant)| Verify::new(&names.keys, grant)));
         let run = world.run(&mut together);
         assert!(run.flights.is_empty(), "{kind:?}: {:?}", run.flights);
         run.outcome();
-        let lost = Verified::Lost(LossReason::ServerRestarted);
+        let lost = VerifyOutcome::Lost(LossReason::ServerRestarted);
         assert_eq!(together.outcomes(), vec![Some(lost); 3], "{kind:?}");
     }
 }
@@ -140,7 +143,7 @@ fn nothing_is_sent_to_another_run_of_the_server() {
 #[test]
 fn of_nothing_nothing_is_sent() {
     let mut world = World::new(Kind::Meta);
-    let mut together = Together::<Verify<'_>>::new([]);
+    let mut together = Batch::<Verify<'_>>::new([]);
     let run = world.run(&mut together);
     assert!(run.flights.is_empty(), "{:?}", run.flights);
     run.outcome();

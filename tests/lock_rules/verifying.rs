@@ -3,7 +3,7 @@
 use super::driver::{End, Fate, Names, World, lease, nonce};
 use super::server::{FakeServer, Kind};
 use core::time::Duration;
-use memlatch::lock::{Acquisition, Grant, LossReason, Renew, Request, Verified, Verify};
+use memlatch::proto::{Acquire, AcquireRequest, Grant, LossReason, Renew, Verify, VerifyOutcome};
 
 fn held(kind: Kind) -> (World, Names, Grant) {
     let names = Names::new("L");
@@ -13,7 +13,7 @@ fn held(kind: Kind) -> (World, Names, Grant) {
     (world, names, grant)
 }
 
-fn verify(world: &mut World, names: &Names, grant: &Grant) -> Verified {
+fn verify(world: &mut World, names: &Names, grant: &Grant) -> VerifyOutcome {
     let run = world.run(&mut Verify::new(&names.keys, grant));
     assert!(run.flights.len() <= 1, "{:?}", run.flights);
     run.outcome()
@@ -31,7 +31,7 @@ fn it_is_one_look_that_changes_nothing() {
             _ => format!("mg {lock} t c v\r\n"),
         };
         assert_eq!(run.flights[0].bytes, expected, "{kind:?}");
-        assert_eq!(run.outcome(), Verified::Yes, "{kind:?}");
+        assert_eq!(run.outcome(), VerifyOutcome::Held, "{kind:?}");
         let after = world.server.item(world.now, lock.as_bytes());
         let facts = |item: &super::server::Item| (item.cas, item.expiry, item.value.clone());
         assert_eq!(after.map(facts), before.as_ref().map(facts));
@@ -52,7 +52,7 @@ fn it_is_ours_whatever_became_of_its_cas_unique() {
                 grant.cas,
             );
             world.run(&mut renew);
-            assert_eq!(verify(&mut world, &names, &grant), Verified::Yes);
+            assert_eq!(verify(&mut world, &names, &grant), VerifyOutcome::Held);
         }
     }
 }
@@ -63,18 +63,18 @@ fn losses_are_told_apart() {
         let (mut world, names, grant) = held(kind);
         world.server.evict(names.lock().as_bytes());
         let lost = verify(&mut world, &names, &grant);
-        assert_eq!(lost, Verified::Lost(LossReason::Vanished), "{kind:?}");
+        assert_eq!(lost, VerifyOutcome::Lost(LossReason::Missing), "{kind:?}");
 
         world.other_holds(&names, 20);
         let lost = verify(&mut world, &names, &grant);
-        assert_eq!(lost, Verified::Lost(LossReason::TakenOver), "{kind:?}");
+        assert_eq!(lost, VerifyOutcome::Lost(LossReason::TakenOver), "{kind:?}");
 
         FakeServer::restart(&mut world.server, world.now);
         world.other_holds(&names, 20);
         let run = world.run(&mut Verify::new(&names.keys, &grant));
         assert!(run.flights.is_empty(), "{kind:?}: {run:?}");
         let lost = run.outcome();
-        assert_eq!(lost, Verified::Lost(LossReason::ServerRestarted));
+        assert_eq!(lost, VerifyOutcome::Lost(LossReason::ServerRestarted));
     }
 }
 
@@ -93,7 +93,7 @@ fn no_answer_says_nothing() {
                 panic!("{kind:?} {fate:?}: {run:?}");
             };
             assert_eq!(unknown, expected, "{kind:?} {fate:?}");
-            assert_eq!(verify(&mut world, &names, &grant), Verified::Yes);
+            assert_eq!(verify(&mut world, &names, &grant), VerifyOutcome::Held);
         }
     }
 }
@@ -102,16 +102,14 @@ fn no_answer_says_nothing() {
 fn a_lock_without_a_record_is_known_by_its_token() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
-    let request = Request {
+    let request = AcquireRequest {
         fencing: false,
-        memory: None,
-        lean: true,
+        min_memory: None,
+        without_record: true,
         ..names.request(lease(10_000))
     };
-    let grant = world
-        .run(&mut Acquisition::new(request, nonce(1)))
-        .granted();
-    assert_eq!(verify(&mut world, &names, &grant), Verified::Yes);
+    let grant = world.run(&mut Acquire::new(request, nonce(1))).granted();
+    assert_eq!(verify(&mut world, &names, &grant), VerifyOutcome::Held);
     let mut renew = Renew::new(
         &names.namespace,
         &names.keys,
@@ -120,9 +118,9 @@ fn a_lock_without_a_record_is_known_by_its_token() {
         grant.cas,
     );
     world.run(&mut renew);
-    assert_eq!(verify(&mut world, &names, &grant), Verified::Yes);
+    assert_eq!(verify(&mut world, &names, &grant), VerifyOutcome::Held);
     world.server.evict(names.lock().as_bytes());
     world.hold(1, &names, lease(10_000));
     let lost = verify(&mut world, &names, &grant);
-    assert_eq!(lost, Verified::Lost(LossReason::TakenOver));
+    assert_eq!(lost, VerifyOutcome::Lost(LossReason::TakenOver));
 }

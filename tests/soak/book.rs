@@ -287,7 +287,7 @@ fn check_loss(book: &Book, name: &str, what: &str, reason: LossReason, early: bo
         LossReason::ServerRestarted => true,
         // A better reading of the server's clock may shorten what is believed.
         LossReason::Expired | LossReason::Unreachable => true,
-        LossReason::TakenOver | LossReason::Vanished => !early,
+        LossReason::TakenOver | LossReason::Missing => !early,
         _ => false,
     };
     if !natural {

@@ -7,7 +7,7 @@
 )]
 
 use core::time::Duration;
-use memlatch::{Builder, Dialect, LockError, LossReason, ReleaseOutcome, Stats, blocking};
+use memlatch::{Builder, LockError, LossReason, Protocol, ReleaseOutcome, Stats, blocking};
 use std::sync::LazyLock;
 use tokio::runtime::Runtime;
 
@@ -33,7 +33,7 @@ pub struct Settings {
     pub guard: Option<Duration>,
     pub operation_timeout: Duration,
     pub prefix: Option<String>,
-    pub dialect: Option<Dialect>,
+    pub dialect: Option<Protocol>,
 }
 
 impl Settings {

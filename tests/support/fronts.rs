@@ -14,7 +14,7 @@ use memlatch::{Builder, ErrorKind, LockError, ReleaseOutcome};
 #[derive(Clone, Default)]
 pub struct Options {
     pub auth: Option<(String, String)>,
-    pub dialect: Option<memlatch::Dialect>,
+    pub dialect: Option<memlatch::Protocol>,
     #[cfg(feature = "tls")]
     pub ca_file: Option<std::path::PathBuf>,
     #[cfg(feature = "tls")]

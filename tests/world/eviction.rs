@@ -100,7 +100,7 @@ fn a_lost_record_is_told_and_the_next_token_is_higher() {
             let (guard, _) = granted.expect("it is free");
             let reason = held.lost();
             assert!(
-                matches!(reason, LossReason::TakenOver | LossReason::Vanished),
+                matches!(reason, LossReason::TakenOver | LossReason::Missing),
                 "{pair}: {reason}"
             );
             let outcome = held.release().expect("the server is there");

@@ -10,7 +10,7 @@ use super::{number, on_each_version, say, seed};
 use core::iter::repeat;
 use core::ops::AddAssign;
 use core::time::Duration;
-use memlatch::{Dialect, ReleaseOutcome};
+use memlatch::{Protocol, ReleaseOutcome};
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::Instant;
@@ -133,7 +133,7 @@ fn flush_one(binary: &Binary, number_of_server: u64, foreign: Foreign, flushes: 
         };
         let seen = on_each(&mut pairs, contend, guards.into_iter().zip(looks));
         for (pair, tally) in pairs.iter().zip(seen) {
-            tallies[usize::from(pair.dialect == Some(Dialect::Classic))] += tally;
+            tallies[usize::from(pair.dialect == Some(Protocol::Classic))] += tally;
         }
     }
     tallies

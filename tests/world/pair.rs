@@ -5,7 +5,7 @@ use super::either::{Client, Front, Guard, LONG, Settings};
 use super::memcached::RealServer;
 use core::fmt;
 use core::time::Duration;
-use memlatch::{Dialect, ErrorKind};
+use memlatch::{ErrorKind, Protocol};
 use std::panic::resume_unwind;
 use std::thread::{self, sleep};
 use std::time::Instant;
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(25);
 /// A holder and a contender.
 pub(crate) struct Pair {
     pub(crate) prefix: String,
-    pub(crate) dialect: Option<Dialect>,
+    pub(crate) dialect: Option<Protocol>,
     pub(crate) front: Front,
     pub(crate) holder: Client,
     pub(crate) contender: Client,
@@ -56,7 +56,7 @@ impl Pair {
     /// One pair for each dialect and front. The longest lease is `lease`.
     pub(crate) fn all(server: &RealServer, lease: Duration, guarded: bool) -> Vec<Self> {
         let mut pairs = Vec::new();
-        for dialect in [None, Some(Dialect::Classic)] {
+        for dialect in [None, Some(Protocol::Classic)] {
             for front in super::either::FRONTS {
                 let mut settings = Settings::new(server.url());
                 settings.prefix = Some(format!("w{}:", pairs.len()));

@@ -3,7 +3,7 @@
 use super::either::{Client, FRONTS, Settings};
 use super::memcached::{self, PROCESS_ID_1, can_have_process_id_1};
 use core::time::Duration;
-use memlatch::{Dialect, ReleaseOutcome};
+use memlatch::{Protocol, ReleaseOutcome};
 use std::env;
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ fn in_process(wrapper: &[&str], function: &str) {
 
 fn clients() -> Vec<Client> {
     let mut clients = Vec::new();
-    for dialect in [None, Some(Dialect::Classic)] {
+    for dialect in [None, Some(Protocol::Classic)] {
         for front in FRONTS {
             let url = env::var(URL).expect("run by another test");
             let mut settings = Settings::new(url);

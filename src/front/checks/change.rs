@@ -3,14 +3,18 @@
 use super::super::diagnosis::{Check, Terms, Verdict};
 use super::memory::keeps_locks;
 use super::{count, found, untold};
-use crate::lock::{GeneralStats, Survey};
+use crate::proto::{GeneralStats, ServerReport};
 use std::format;
 use std::string::String;
 use std::vec::Vec;
 
 const ID: &str = "change";
 
-pub(in super::super) fn change(before: &Survey, after: &Survey, terms: &Terms) -> Check {
+pub(in super::super) fn change(
+    before: &ServerReport,
+    after: &ServerReport,
+    terms: &Terms,
+) -> Check {
     let (Some(old), Some(new)) = (&before.general, &after.general) else {
         return untold(ID, "its counters");
     };
@@ -110,7 +114,7 @@ mod tests {
     use Verdict::{Fine, Note, Unsafe, Warning};
 
     /// Two seconds later, with something else said.
-    fn later(mut survey: Survey, differ: impl FnOnce(&mut GeneralStats)) -> Check {
+    fn later(mut survey: ServerReport, differ: impl FnOnce(&mut GeneralStats)) -> Check {
         let before = super::super::tests::survey();
         let general = survey.general.as_mut().expect("told");
         general.time = general.time.map(|time| time + 2);

@@ -2,7 +2,7 @@
 
 use super::super::diagnosis::{Check, Terms, Verdict, Way};
 use super::{found, untold};
-use crate::lock::Survey;
+use crate::proto::ServerReport;
 
 pub(super) fn encryption(terms: &Terms) -> Check {
     const ID: &str = "encryption";
@@ -39,12 +39,12 @@ pub(super) fn encryption(terms: &Terms) -> Check {
 
 /// Whether the server listens for this machine alone, and if not, whether it asks who is there.
 /// `None` when it does not say.
-fn is_guarded(survey: &Survey) -> Option<bool> {
+fn is_guarded(survey: &ServerReport) -> Option<bool> {
     let settings = survey.settings.as_ref()?;
     Some(settings.local_only? || settings.auth_enabled?)
 }
 
-pub(super) fn authentication(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn authentication(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "authentication";
     let settings = survey.settings.as_ref();
     let wanted = settings.and_then(|settings| settings.auth_enabled);
@@ -77,7 +77,7 @@ pub(super) fn authentication(survey: &Survey, terms: &Terms) -> Check {
     }
 }
 
-pub(super) fn shutdown_command(survey: &Survey) -> Check {
+pub(super) fn shutdown_command(survey: &ServerReport) -> Check {
     const ID: &str = "shutdown-command";
     let settings = survey.settings.as_ref();
     match settings.and_then(|settings| settings.shutdown_command) {
@@ -98,7 +98,7 @@ pub(super) fn shutdown_command(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn key_dump(survey: &Survey) -> Check {
+pub(super) fn key_dump(survey: &ServerReport) -> Check {
     const ID: &str = "key-dump";
     let settings = survey.settings.as_ref();
     if settings.and_then(|settings| settings.lru_crawler) == Some(false) {

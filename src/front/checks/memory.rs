@@ -2,7 +2,7 @@
 
 use super::super::diagnosis::{Check, Terms, Verdict};
 use super::{count, found, untold};
-use crate::lock::{LARGEST_ITEM, SettingStats, Survey};
+use crate::proto::{LARGEST_ITEM, ServerReport, SettingStats};
 use std::format;
 use std::string::String;
 
@@ -32,19 +32,19 @@ fn is_exempt(settings: &SettingStats, terms: &Terms) -> bool {
 }
 
 /// Whether locks stay when memory is short.
-pub(super) fn keeps_locks(survey: &Survey, terms: &Terms) -> bool {
+pub(super) fn keeps_locks(survey: &ServerReport, terms: &Terms) -> bool {
     let settings = survey.settings.as_ref();
     settings.is_some_and(|settings| settings.evictions == Some(false) || is_exempt(settings, terms))
 }
 
 /// How many items were dropped, by whichever counter says more: `stats reset` does not reach both.
-fn evicted(survey: &Survey) -> Option<u64> {
+fn evicted(survey: &ServerReport) -> Option<u64> {
     let general = survey.general.as_ref().and_then(|stats| stats.evictions);
     let items = survey.items.as_ref().map(|items| items.evicted);
     general.max(items)
 }
 
-pub(super) fn eviction(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn eviction(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "eviction";
     let Some(settings) = survey.settings.as_ref().filter(|s| s.evictions.is_some()) else {
         return match evicted(survey) {
@@ -117,7 +117,7 @@ pub(super) fn eviction(survey: &Survey, terms: &Terms) -> Check {
 }
 
 /// Items were dropped, and locks are not exempt.
-fn dropped(survey: &Survey, evicted: u64, why: &str, terms: &Terms) -> Check {
+fn dropped(survey: &ServerReport, evicted: u64, why: &str, terms: &Terms) -> Check {
     const ID: &str = "eviction";
     let evictions = count(evicted, "eviction");
     let items = survey.items.as_ref();
@@ -149,7 +149,7 @@ fn dropped(survey: &Survey, evicted: u64, why: &str, terms: &Terms) -> Check {
     }
 }
 
-pub(super) fn out_of_memory(survey: &Survey) -> Check {
+pub(super) fn out_of_memory(survey: &ServerReport) -> Check {
     const ID: &str = "out-of-memory";
     let Some(general) = &survey.general else {
         return untold(ID, "whether it ran out of memory");
@@ -196,7 +196,7 @@ pub(super) fn out_of_memory(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn page_moves(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn page_moves(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "page-moves";
     const ADVICE: &str =
         "start the server with -o no_slab_automove, and leave `slabs reassign` alone";
@@ -252,7 +252,7 @@ pub(super) fn page_moves(survey: &Survey, terms: &Terms) -> Check {
     }
 }
 
-pub(super) fn item_size(survey: &Survey) -> Check {
+pub(super) fn item_size(survey: &ServerReport) -> Check {
     const ID: &str = "item-size";
     let most = survey.settings.as_ref().and_then(|s| s.item_size_max);
     match most {
@@ -273,7 +273,7 @@ pub(super) fn item_size(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn extstore(survey: &Survey) -> Check {
+pub(super) fn extstore(survey: &ServerReport) -> Check {
     const ID: &str = "extstore";
     let Some(general) = &survey.general else {
         return untold(ID, "whether items may lie on a disk");
@@ -318,7 +318,7 @@ mod tests {
     use Verdict::{Fine, Note, Unsafe, Warning};
 
     /// Nothing is exempt, and this many items were dropped, the last one unused for so long.
-    fn evicting(number: u64, age: Option<u64>) -> Survey {
+    fn evicting(number: u64, age: Option<u64>) -> ServerReport {
         let mut survey = with_settings(|settings| settings.temp_lru = Some(false));
         survey.general.as_mut().expect("told").evictions = Some(number);
         let items = survey.items.as_mut().expect("told");
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn locks_that_may_be_evicted_are_in_danger() {
-        let eviction = |survey: &Survey| eviction(survey, &terms());
+        let eviction = |survey: &ServerReport| eviction(survey, &terms());
         expect(
             &eviction(&survey()),
             Fine,
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_longer_lease_needs_a_higher_limit() {
         let mut longer = terms();
-        longer.longest = crate::lock::Lease::new(core::time::Duration::from_secs(99)).expect("ok");
+        longer.longest = crate::proto::Lease::new(core::time::Duration::from_secs(99)).expect("ok");
         let check = eviction(&survey(), &longer);
         expect(&check, Warning, "not 110 s");
     }
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn moved_pages_matter_where_locks_are_not_kept() {
-        let page_moves = |survey: &Survey| page_moves(survey, &terms());
+        let page_moves = |survey: &ServerReport| page_moves(survey, &terms());
         expect(&page_moves(&survey()), Fine, "no page");
         let mut moved = with_general(|stats| stats.slabs_moved = Some(2));
         expect(&page_moves(&moved), Note, "2 pages moved");

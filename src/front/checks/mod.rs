@@ -8,7 +8,7 @@ mod remembering;
 mod service;
 
 use super::diagnosis::{Check, Peer, Terms, Verdict};
-use crate::lock::Survey;
+use crate::proto::ServerReport;
 pub(super) use change::change;
 use core::time::Duration;
 use std::format;
@@ -16,7 +16,7 @@ use std::string::String;
 use std::vec::Vec;
 
 /// All checks, in an order for reading: what makes locks unsafe first.
-pub(super) fn all(survey: &Survey, peers: &[Peer], terms: &Terms) -> Vec<Check> {
+pub(super) fn all(survey: &ServerReport, peers: &[Peer], terms: &Terms) -> Vec<Check> {
     Vec::from([
         service::version(survey),
         service::proxy(survey),
@@ -90,8 +90,8 @@ fn count(number: u64, one: &str) -> String {
 mod tests {
     use super::super::diagnosis::Way;
     use super::*;
-    use crate::lock::{GeneralStats, ItemStats, Lease, SettingStats, Surveyed, Surveyor};
-    use crate::lock::{Moment, Namespace};
+    use crate::proto::{GeneralStats, ItemStats, Lease, ProbeStep, ServerProbe, SettingStats};
+    use crate::proto::{Instant, Namespace};
     use crate::wire::Replies;
     use std::collections::BTreeSet;
 
@@ -120,14 +120,14 @@ mod tests {
          STAT items:1:outofmemory 0\r\nEND\r\n",
     ];
 
-    pub(super) fn survey() -> Survey {
+    pub(super) fn survey() -> ServerReport {
         let namespace = Namespace::new("p:").expect("a plain prefix");
-        let mut surveyor = Surveyor::new(&namespace, None);
-        let at = Moment::from_nanos(0);
+        let mut surveyor = ServerProbe::new(&namespace, None);
+        let at = Instant::from_nanos(0);
         for answer in ANSWERS {
             let mut replies = Replies::new(answer.as_bytes());
             let surveyed = surveyor.interpret(&mut replies, at, at.after(MILLI));
-            if let Surveyed::Whole(survey) = surveyed.expect("sound answers") {
+            if let ProbeStep::Done(survey) = surveyed.expect("sound answers") {
                 return *survey;
             }
         }
@@ -150,19 +150,19 @@ mod tests {
     }
 
     /// The survey with something else said.
-    pub(super) fn with_general(change: impl FnOnce(&mut GeneralStats)) -> Survey {
+    pub(super) fn with_general(change: impl FnOnce(&mut GeneralStats)) -> ServerReport {
         let mut survey = survey();
         change(survey.general.as_mut().expect("told"));
         survey
     }
 
-    pub(super) fn with_settings(change: impl FnOnce(&mut SettingStats)) -> Survey {
+    pub(super) fn with_settings(change: impl FnOnce(&mut SettingStats)) -> ServerReport {
         let mut survey = survey();
         change(survey.settings.as_mut().expect("told"));
         survey
     }
 
-    pub(super) fn with_items(change: impl FnOnce(&mut ItemStats)) -> Survey {
+    pub(super) fn with_items(change: impl FnOnce(&mut ItemStats)) -> ServerReport {
         let mut survey = survey();
         change(survey.items.as_mut().expect("told"));
         survey

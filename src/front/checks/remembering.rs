@@ -2,12 +2,12 @@
 
 use super::super::diagnosis::{Check, Terms, Verdict};
 use super::{count, found, length, untold};
-use crate::lock::{Flushed, Sentinel, SentinelState, Survey};
+use crate::proto::{FlushTime, Sentinel, SentinelState, ServerReport};
 use core::time::Duration;
 use std::format;
 use std::string::String;
 
-pub(super) fn flush(survey: &Survey) -> Check {
+pub(super) fn flush(survey: &ServerReport) -> Check {
     const ID: &str = "flush";
     const ADVICE: &str = "find out who says `flush_all`; started with -F, the server refuses it";
     let settings = survey.settings.as_ref();
@@ -15,10 +15,10 @@ pub(super) fn flush(survey: &Survey) -> Check {
     let uptime = survey.general.as_ref().and_then(|stats| stats.uptime);
     let when = settings
         .zip(uptime)
-        .and_then(|(settings, uptime)| settings.flushed(uptime));
+        .and_then(|(settings, uptime)| settings.flush_time(uptime));
     let refused = settings.and_then(|settings| settings.flush_enabled) == Some(false);
     match (when, flushes) {
-        (Some(Flushed::In(left)), _) => found(
+        (Some(FlushTime::In(left)), _) => found(
             ID,
             Verdict::Unsafe,
             format!("the cache will be emptied in {left} s (`flush_all` with a delay)"),
@@ -28,7 +28,7 @@ pub(super) fn flush(survey: &Survey) -> Check {
         (None, None) => untold(ID, "whether somebody emptied the cache"),
         (when, flushes) => {
             let ago = match when {
-                Some(Flushed::Ago(seconds)) => {
+                Some(FlushTime::Ago(seconds)) => {
                     format!(
                         ", the last time {} ago",
                         length(Duration::from_secs(seconds))
@@ -69,7 +69,7 @@ pub(super) fn flush(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn restart(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "restart";
     let (Some(sentinel), Some(general)) = (survey.sentinel, &survey.general) else {
         return untold(ID, "how long it has remembered everything");
@@ -87,7 +87,7 @@ pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
             .advise("choose another prefix");
         }
         Sentinel::Present { record, .. } if record.state == SentinelState::Ready => {
-            let born = record.birth;
+            let born = record.created_at;
             let age = general.time.unwrap_or(born).saturating_sub(born);
             format!("{running}, and nothing forgotten for {age} s")
         }
@@ -136,7 +136,7 @@ pub(super) fn restart(survey: &Survey, terms: &Terms) -> Check {
     }
 }
 
-pub(super) fn memory_file(survey: &Survey) -> Check {
+pub(super) fn memory_file(survey: &ServerReport) -> Check {
     const ID: &str = "memory-file";
     match survey.settings.as_ref().and_then(|s| s.memory_file) {
         None => untold(ID, "whether items outlive a restart"),
@@ -162,7 +162,7 @@ pub(super) fn memory_file(survey: &Survey) -> Check {
 mod tests {
     use super::super::tests::{expect, survey, terms, with_general, with_settings};
     use super::*;
-    use crate::lock::SentinelRecord;
+    use crate::proto::SentinelRecord;
     use Verdict::{Fine, Note, Unsafe, Warning};
 
     fn sentinel(state: SentinelState, birth: u64) -> Sentinel {
@@ -171,7 +171,7 @@ mod tests {
         Sentinel::Present {
             record: SentinelRecord {
                 state,
-                birth,
+                created_at: birth,
                 ..record
             },
             second: None,

@@ -2,7 +2,7 @@
 
 use super::super::diagnosis::{Check, Identity, Peer, Terms, Verdict};
 use super::{count, found, length, untold};
-use crate::lock::{GeneralStats, Sentinel, Survey};
+use crate::proto::{GeneralStats, Sentinel, ServerReport};
 use core::time::Duration;
 use std::borrow::ToOwned;
 use std::format;
@@ -32,7 +32,7 @@ const RELEASES: [((u64, u64, u64), &str); 3] = [
     ),
 ];
 
-pub(super) fn version(survey: &Survey) -> Check {
+pub(super) fn version(survey: &ServerReport) -> Check {
     const ID: &str = "version";
     let seen = format!("memcached {}", survey.version);
     let password = survey.settings.as_ref().and_then(|s| s.auth_enabled);
@@ -71,7 +71,7 @@ pub(super) fn version(survey: &Survey) -> Check {
     found(ID, Verdict::Note, seen, lacks.join("; "))
 }
 
-pub(super) fn proxy(survey: &Survey) -> Check {
+pub(super) fn proxy(survey: &ServerReport) -> Check {
     const ID: &str = "proxy";
     const ADVICE: &str = "set the address of the memcached server itself";
     let settings = survey.settings.as_ref();
@@ -111,7 +111,7 @@ pub(super) fn proxy(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn instances(survey: &Survey, peers: &[Peer]) -> Check {
+pub(super) fn instances(survey: &ServerReport, peers: &[Peer]) -> Check {
     const ID: &str = "instances";
     let place = |peer: &Peer| match peer.address {
         Some(address) => address.to_string(),
@@ -171,7 +171,7 @@ pub(super) fn instances(survey: &Survey, peers: &[Peer]) -> Check {
     )
 }
 
-pub(super) fn cas(survey: &Survey) -> Check {
+pub(super) fn cas(survey: &ServerReport) -> Check {
     const ID: &str = "cas";
     let set = survey.settings.as_ref().and_then(|s| s.cas_enabled);
     // What an item shows counts for more than what a setting says.
@@ -196,7 +196,7 @@ pub(super) fn cas(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn connections(survey: &Survey) -> Check {
+pub(super) fn connections(survey: &ServerReport) -> Check {
     const ID: &str = "connections";
     const ADVICE: &str = "allow more connections (-c), or let clients keep fewer";
     const REFUSED: &str = "a client that finds no connection cannot renew, and loses its locks";
@@ -251,7 +251,7 @@ pub(super) fn connections(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn idle_timeout(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn idle_timeout(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "idle-timeout";
     match survey.settings.as_ref().and_then(|s| s.idle_timeout) {
         None => untold(ID, "whether it closes connections that are not used"),
@@ -283,7 +283,7 @@ pub(super) fn idle_timeout(survey: &Survey, terms: &Terms) -> Check {
     }
 }
 
-pub(super) fn threads(survey: &Survey) -> Check {
+pub(super) fn threads(survey: &ServerReport) -> Check {
     const ID: &str = "threads";
     match survey.general.as_ref().and_then(|stats| stats.threads) {
         None => untold(ID, "how many threads serve connections"),
@@ -302,7 +302,7 @@ pub(super) fn threads(survey: &Survey) -> Check {
     }
 }
 
-pub(super) fn round_trip(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn round_trip(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "round-trip";
     let (shortest, limit) = (survey.round_trip, terms.operation_timeout);
     let seen = format!("the fastest of a few answers took {shortest:.1?}");
@@ -319,7 +319,7 @@ pub(super) fn round_trip(survey: &Survey, terms: &Terms) -> Check {
     found(ID, Verdict::Fine, seen, meaning)
 }
 
-pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
+pub(super) fn clock(survey: &ServerReport, terms: &Terms) -> Check {
     const ID: &str = "clock";
     let general = survey.general.as_ref();
     let Some(time) = general.and_then(|stats| stats.time) else {
@@ -346,7 +346,7 @@ pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
         "behind"
     };
     let second = match survey.sentinel {
-        Some(Sentinel::Present { record, .. }) if record.birth > time => {
+        Some(Sentinel::Present { record, .. }) if record.created_at > time => {
             "; and the sentinel was born later than the server's clock says it is"
         }
         _ => "",
@@ -364,7 +364,7 @@ pub(super) fn clock(survey: &Survey, terms: &Terms) -> Check {
 mod tests {
     use super::super::tests::{NOW, expect, survey, terms, with_general, with_settings};
     use super::*;
-    use crate::lock::Instance;
+    use crate::proto::InstanceWord;
     use Verdict::{Fine, Note, Unsafe, Warning};
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         };
         let other = with(|identity| identity.run.0 += 1);
         // Process 1 in two containers, which were started in the same second.
-        let twin = with(|identity| identity.instance = Some(Instance::from_bits(1)));
+        let twin = with(|identity| identity.instance = Some(InstanceWord::from_bits(1)));
         let spread = [peer(1, twin), peer(1, own), peer(1, twin), peer(1, own)];
         expect(
             &instances(&survey(), &spread),

@@ -1,0 +1,95 @@
+//! What every lock operation is made of: flights, and what their replies mean.
+
+use super::server_state::ServerState;
+use super::time::{Instant, Now};
+use crate::wire::{DecodeError, Flight, Replies};
+
+mod sealed {
+    /// Operations are rules of this crate; nobody adds one from outside.
+    #[expect(unnameable_types, reason = "that is what sealing is")]
+    pub trait Sealed {}
+}
+pub(super) use sealed::Sealed;
+
+/// One thing to be done at a server, as a machine without sockets and clocks.
+///
+/// Whoever drives it sends what [`prepare`](Self::prepare) wrote, hands the replies to
+/// [`interpret`](Self::interpret) or tells [`interrupted`](Self::interrupted) that there are none,
+/// and goes on as the [`Action`] says that it gets for that.
+pub trait Operation: Sealed {
+    /// What comes of it.
+    type Outcome;
+
+    /// Writes the requests of the next flight.
+    ///
+    /// # Errors
+    /// The outcome, when nothing is to be sent any more, such as to another incarnation of the
+    /// server than the lock came from.
+    fn poll_transmit(
+        &mut self,
+        server: &ServerState,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), Self::Outcome>;
+
+    /// Takes in the replies to the flight, which was sent and answered at these instants.
+    ///
+    /// # Errors
+    /// A reply that cannot belong to its request. The connection must be closed, and the driver
+    /// goes on with [`FlightError::NoReply`].
+    fn handle_replies(
+        &mut self,
+        server: &mut ServerState,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Action<Self::Outcome>, DecodeError>;
+
+    /// Takes in that the flight was not sent, or sent and not answered.
+    fn handle_failure(&mut self, how: FlightError, now: Now) -> Action<Self::Outcome>;
+}
+
+/// What the driver of an operation does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Action<T> {
+    /// Prepare a flight and send it.
+    Transmit,
+    /// Wait until this instant, then send.
+    Sleep {
+        /// When to go on.
+        until: Instant,
+        /// What is waited for.
+        why: SleepReason,
+    },
+    /// The operation is over.
+    Done(T),
+    /// The operation is over because the server did not answer; the driver knows the cause.
+    Fail {
+        /// Whether something was sent whose fate is unknown.
+        unknown: bool,
+    },
+}
+
+/// What an operation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SleepReason {
+    /// The holder.
+    Contended,
+    /// The server to have remembered everything for as long as the longest lease.
+    RestartGuard,
+    /// The server to be reachable again.
+    Unreachable,
+    /// A request that was sent on a connection now closed, and may be carried out late.
+    LateRequest,
+}
+
+/// Why a flight has no replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlightError {
+    /// Not a byte of it left.
+    NotSent,
+    /// It was sent, at least in part: what became of it is unknown.
+    NoReply,
+}

@@ -1,0 +1,191 @@
+//! Which run of a server it is, and what that server can do.
+
+use super::memory::Memory;
+use super::sentinel::{InstanceWord, LastSentinel};
+use super::server_clock::ServerClock;
+use core::fmt;
+
+/// One run of a server process, from its start to its end.
+///
+/// CAS uniques start anew with each, so one that was granted by another incarnation may belong to
+/// somebody else's record. Nothing that names a CAS unique goes to any other than the one it came
+/// from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServerInstance {
+    /// The server's process id.
+    pub pid: u64,
+    /// The second at which it started, in its own time base (`time - uptime` of `stats`).
+    pub started: u64,
+    /// The instance word of its sentinel. In a container every server has the process id 1, and a
+    /// machine without a clock of its own starts it in the same second each time.
+    pub word: InstanceWord,
+}
+
+impl ServerInstance {
+    /// Whether process id and start are the same: the same run, unless the two only look alike.
+    #[must_use]
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
+
+impl fmt::Display for ServerInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "pid {} started at {}, instance {}",
+            self.pid, self.started, self.word
+        )
+    }
+}
+
+/// Which of memcached's text protocols the lock speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// `mg`, `md` and `ma`, stable since memcached 1.6.10.
+    Meta,
+    /// `add`, `gets`, `cas` and `incr`, on any server.
+    Classic,
+}
+
+/// What a server can do, as found out by asking it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The protocol to speak.
+    pub protocol: Protocol,
+    /// Whether a request may name the CAS unique that an item gets (flag `E`, memcached 1.6.27 and
+    /// later).
+    pub explicit_cas: bool,
+}
+
+/// How many instance words of one run are kept besides the present one. Another one comes with
+/// each sentinel that was evicted and founded anew by a client that had not seen it.
+const MAX_ALIASES: usize = 3;
+
+/// What one client knows of one server.
+#[derive(Debug, Clone)]
+pub struct ServerState {
+    /// The run of the server that this is about.
+    pub instance: ServerInstance,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What is known of its clock.
+    pub clock: ServerClock,
+    /// What is known of its memory.
+    pub memory: Memory,
+    /// The value of the sentinel that was read last.
+    pub(super) sentinel: LastSentinel,
+    /// Other instance words of the same run, the latest first.
+    pub(super) aliases: [Option<InstanceWord>; MAX_ALIASES],
+}
+
+impl ServerState {
+    /// What is known of a server of which nothing but this is known.
+    #[must_use]
+    pub const fn new(
+        incarnation: ServerInstance,
+        capabilities: Capabilities,
+        clock: ServerClock,
+    ) -> Self {
+        Self {
+            instance: incarnation,
+            capabilities,
+            clock,
+            memory: Memory::new(),
+            sentinel: LastSentinel::new(),
+            aliases: [None; MAX_ALIASES],
+        }
+    }
+
+    /// Whether this is the run of the server that it is about, by the present name or an earlier
+    /// one.
+    #[must_use]
+    pub fn is_instance(&self, run: ServerInstance) -> bool {
+        #[cfg(seeded_bugs)]
+        if crate::seeded::Bug::TwinIsTheSame.planted() {
+            return self.instance.is_same_process(&run);
+        }
+        self.instance == run
+            || (self.instance.is_same_process(&run) && self.aliases.contains(&Some(run.word)))
+    }
+
+    /// The run has this instance word now: it was read on a connection to it.
+    pub(super) fn rename(&mut self, instance: InstanceWord) {
+        if self.instance.word == instance {
+            return;
+        }
+        let before = core::mem::replace(&mut self.instance.word, instance);
+        self.knows_as(before);
+    }
+
+    /// The run had this instance word before.
+    pub(super) fn knows_as(&mut self, instance: InstanceWord) {
+        if !self.aliases.contains(&Some(instance)) {
+            self.aliases.rotate_right(1);
+            self.aliases[0] = Some(instance);
+        }
+    }
+
+    /// Takes in what a handshake on another connection found. Returns whether the server is
+    /// another incarnation than before, so that all that was known of it is void.
+    pub fn update(&mut self, fresh: Self) -> bool {
+        if !self.is_instance(fresh.instance) {
+            let longest = self.memory.longest_lease();
+            *self = fresh;
+            // Locks from before a restart are what the longest lease is waited for.
+            self.memory.longest_lease_seen(longest);
+            return true;
+        }
+        self.rename(fresh.instance.word);
+        self.clock.absorb(&fresh.clock);
+        self.memory.absorb(&fresh.memory);
+        self.capabilities = fresh.capabilities;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(pid: u64, instance: u64) -> ServerState {
+        let incarnation = ServerInstance {
+            pid,
+            started: 1000,
+            word: InstanceWord::from_bits(instance),
+        };
+        let capabilities = Capabilities {
+            protocol: Protocol::Meta,
+            explicit_cas: true,
+        };
+        ServerState::new(incarnation, capabilities, ServerClock::new())
+    }
+
+    #[test]
+    fn run_is_known_by_earlier_instance_words() {
+        let mut server = view(1, 7);
+        let first = server.instance;
+        for word in 8..11 {
+            server.rename(InstanceWord::from_bits(word));
+            assert!(server.is_instance(first) && server.is_instance(server.instance));
+        }
+        assert!(
+            !server.update(view(1, 8)),
+            "an earlier name of the same run"
+        );
+        server.rename(InstanceWord::from_bits(20));
+        server.rename(InstanceWord::from_bits(21));
+        assert!(!server.is_instance(first), "only so many are kept");
+    }
+
+    #[test]
+    fn other_instance_word_or_process_is_another_run() {
+        for other in [view(1, 8), view(2, 7)] {
+            let mut server = view(1, 7);
+            let before = server.instance;
+            assert!(server.update(other));
+            assert!(!server.is_instance(before));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Which holding of a lock it is that somebody has seen.
+
+use super::owner_id::{CasOwner, OwnerId};
+use super::record::{Nonce, nonce_of};
+use super::server_state::ServerInstance;
+
+/// One holding of a lock, from its acquisition to its end, as others can tell it from the next.
+///
+/// A renewal does not change it: the record keeps its nonce, and a lock without a record the
+/// random bits of its CAS unique. An item that is none of ours has nothing but its CAS unique,
+/// which is of one run of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(SessionKind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum SessionKind {
+    Known(OwnerId),
+    Foreign {
+        cas: u64,
+        incarnation: ServerInstance,
+    },
+}
+
+impl SessionId {
+    /// That of an item with this value and this CAS unique, on this run of the server.
+    #[must_use]
+    pub(super) fn of(value: &[u8], cas: u64, incarnation: ServerInstance) -> Self {
+        let proof = match (nonce_of(value), CasOwner::from_cas(cas)) {
+            (Some(nonce), _) => Some(OwnerId::Nonce(nonce)),
+            (None, Some(token)) if value.is_empty() => Some(OwnerId::Cas(token)),
+            (None, _) => None,
+        };
+        Self(match proof {
+            Some(proof) => SessionKind::Known(proof),
+            None => SessionKind::Foreign { cas, incarnation },
+        })
+    }
+
+    /// That of a record with this nonce.
+    #[must_use]
+    pub const fn from_nonce(nonce: Nonce) -> Self {
+        Self(SessionKind::Known(OwnerId::Nonce(nonce)))
+    }
+
+    /// That of a lock that is shown by this proof.
+    #[must_use]
+    pub const fn from_owner_id(proof: OwnerId) -> Self {
+        Self(SessionKind::Known(proof))
+    }
+
+    /// Whether an item belongs to this holding.
+    #[must_use]
+    pub(super) fn matches(&self, value: &[u8], cas: u64, incarnation: ServerInstance) -> bool {
+        match self.0 {
+            SessionKind::Known(proof) => {
+                proof.matches(value, cas) && (!proof.is_cas() || value.is_empty())
+            }
+            SessionKind::Foreign {
+                cas: seen,
+                incarnation: then,
+            } => cas == seen && incarnation == then && nonce_of(value).is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::InstanceWord;
+
+    const RUN: ServerInstance = ServerInstance {
+        pid: 7,
+        started: 1000,
+        word: InstanceWord::from_bits(1),
+    };
+    const LATER: ServerInstance = ServerInstance {
+        pid: 7,
+        started: 1000,
+        word: InstanceWord::from_bits(2),
+    };
+    const RECORD: &[u8] = b"m1 0123456789abcdef0011223344556677 10000 5 4711 h -";
+    const OTHER: &[u8] = b"m1 0123456789abcdef0011223344556678 10000 5 4711 h -";
+
+    #[test]
+    fn a_record_is_told_by_its_nonce_whatever_its_cas_unique() {
+        let seen = SessionId::of(RECORD, 5, RUN);
+        assert!(seen.matches(RECORD, 6, RUN) && seen.matches(RECORD, 5, LATER));
+        assert!(!seen.matches(OTHER, 5, RUN) && !seen.matches(b"", 5, RUN));
+        let nonce = nonce_of(RECORD).expect("a record");
+        assert_eq!(SessionId::from_nonce(nonce), seen);
+    }
+
+    #[test]
+    fn a_lock_without_a_record_is_told_by_the_bits_that_stay() {
+        let token = |number: u128| CasOwner::new(Nonce::from_random(number.to_be_bytes()));
+        let (token, other) = (token(7), token(8));
+        let seen = SessionId::of(b"", token.first(), RUN);
+        assert!(seen.matches(b"", token.after(token.first()), RUN));
+        assert!(!seen.matches(b"", other.first(), RUN));
+        // Not even where somebody else's value has such a CAS unique.
+        assert!(!seen.matches(b"x", token.first(), RUN));
+    }
+
+    #[test]
+    fn what_is_none_of_ours_is_told_by_the_cas_unique_on_the_same_run_of_the_server() {
+        for value in [&b"x"[..], b""] {
+            let seen = SessionId::of(value, 5, RUN);
+            assert!(seen.matches(value, 5, RUN));
+            assert!(!seen.matches(value, 6, RUN) && !seen.matches(value, 5, LATER));
+            assert!(!seen.matches(RECORD, 5, RUN));
+        }
+    }
+}
