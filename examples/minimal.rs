@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 fn lock_and_release(server: String) -> Result<ReleaseOutcome, LockError> {
     let client = Client::connect(server)?;
-    let lock = client.lock("examples/minimal").lean();
+    let lock = client.lock("examples/minimal").without_record();
     let guard = lock.acquire()?;
     guard.release()
 }

@@ -53,13 +53,13 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "tokio")]
+mod async_api;
 #[cfg(feature = "blocking")]
 #[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
 pub mod blocking;
-#[cfg(feature = "tokio")]
-mod client;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-mod front;
+mod engine;
 #[cfg(feature = "__fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -77,11 +77,12 @@ pub mod wire;
 
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub use client::{Client, Lock, LockGuard, LockSet, LockSetGuard};
+pub use async_api::{Client, Lock, LockGuard, MultiLock, MultiLockGuard};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-pub use front::{
-    BreakOutcome, Builder, Check, DEFAULT_LEASE, Diagnosis, ErrorKind, Holder, ListedLock, Listing,
-    LockError, Losses, MAX_LISTED, ReleaseOutcome, SetOutcome, Stats, Times, Verdict,
+pub use engine::{
+    BreakOutcome, Check, ClientBuilder, ClientStats, DEFAULT_LEASE, Diagnosis, DurationStats,
+    ErrorKind, Holder, LockEntry, LockError, LockList, LossCounts, MAX_LISTED, MultiReleaseOutcome,
+    ReleaseOutcome, Severity,
 };
 #[doc(inline)]
 pub use proto::{LockTicket, LossReason, Protocol, TemporaryLru, TicketError, fencing};

@@ -8,7 +8,7 @@ use core::future::{Future, poll_fn};
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Builder, Client, ErrorKind, LossReason, Protocol, ReleaseOutcome};
+use memlatch::{Client, ClientBuilder, ErrorKind, LossReason, Protocol, ReleaseOutcome};
 use std::time::Instant;
 
 /// Every kind of server and dialect that a lock must work on, each on a server of its own.
@@ -22,7 +22,7 @@ fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Protocol>)> {
 }
 
 /// A client without the restart guard, which is a subject of its own.
-fn builder(site: &(RealServer, Option<Protocol>)) -> Builder<Client> {
+fn builder(site: &(RealServer, Option<Protocol>)) -> ClientBuilder<Client> {
     let builder = Client::builder()
         .server(site.0.url())
         .restart_guard(false)
@@ -64,7 +64,10 @@ async fn a_lock_is_held_by_one_and_free_after_its_release() {
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(holder.label, "first");
         assert_eq!(holder.lease, seconds(10));
-        assert_eq!(holder.last_token.is_some(), guard.fencing_token().is_some());
+        assert_eq!(
+            holder.last_fencing_token.is_some(),
+            guard.fencing_token().is_some()
+        );
 
         let first = guard.fencing_token().expect("fencing is on");
         let outcome = guard.release().await.expect("answered");
@@ -345,7 +348,7 @@ async fn an_unanswered_acquisition_is_unknown_and_taken_back() {
 async fn after_a_flush_the_longest_lease_is_waited_out() {
     for site in &sites(&[]) {
         let guarded = || builder(site).restart_guard(true).max_lease(seconds(3));
-        let short = |builder: Builder<Client>| builder.default_lease(millis(500));
+        let short = |builder: ClientBuilder<Client>| builder.default_lease(millis(500));
         let one = short(guarded()).build().await.expect("the server is there");
         let two = short(guarded()).build().await.expect("the server is there");
         // The server itself is fresh.
@@ -366,12 +369,15 @@ async fn after_a_flush_the_longest_lease_is_waited_out() {
         let believed_until = Instant::now() + guard.remaining();
         // Nothing but the local deadline tells this holder.
         let error = two.lock("a").try_acquire().await.expect_err("too young");
-        assert_eq!(error.kind(), ErrorKind::YoungMemory, "{error}");
+        assert_eq!(error.kind(), ErrorKind::RestartGuard, "{error}");
         let wait = error.retry_after().expect("known");
         assert!(wait > seconds(2) && wait < seconds(9), "{wait:?}");
         assert!(error.to_string().contains("recently"), "{error}");
         let error = two.lock("a").acquire_timeout(millis(500)).await;
-        assert_eq!(error.expect_err("too young").kind(), ErrorKind::YoungMemory);
+        assert_eq!(
+            error.expect_err("too young").kind(),
+            ErrorKind::RestartGuard
+        );
         let second = two.lock("a").acquire().await.expect("granted in the end");
         assert!(Instant::now() >= believed_until, "two believed at once");
         drop((guard, second));
@@ -406,7 +412,7 @@ async fn after_a_restart_the_longest_lease_is_waited_out() {
         let believed_until = Instant::now() + guard.remaining();
         let two = guarded.build().await.expect("the server is there");
         let error = two.lock("a").try_acquire().await.expect_err("too young");
-        assert_eq!(error.kind(), ErrorKind::YoungMemory, "{error}");
+        assert_eq!(error.kind(), ErrorKind::RestartGuard, "{error}");
         let second = two.lock("a").acquire().await.expect("granted in the end");
         assert!(Instant::now() >= believed_until, "two believed at once");
         assert_eq!(guard.lost().await, LossReason::ServerRestarted);
@@ -501,7 +507,7 @@ async fn a_server_without_cas_is_refused() {
             one.lock("a").try_acquire().await.map(|_| ())
         };
         let error = refused.await.expect_err("no CAS");
-        assert_eq!(error.kind(), ErrorKind::Unsuitable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
         assert!(error.to_string().contains("-C"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use core::time::Duration;
 use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
 use memcached::{RealServer, Surroundings, faketime};
 use memlatch::server::Server;
-use memlatch::{ErrorKind, Protocol, Verdict, blocking};
+use memlatch::{ErrorKind, Protocol, Severity, blocking};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -174,11 +174,16 @@ fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
             let mut options = Options::auth(USER, PASSWORD);
             options.dialect = dialect;
             let parts = ["January 1970", "set the clock"];
-            both_fail(&server.url(), &options, ErrorKind::Unsuitable, &parts);
+            both_fail(
+                &server.url(),
+                &options,
+                ErrorKind::UnsupportedServer,
+                &parts,
+            );
             let builder = options.apply(blocking::Client::builder().server(server.url()));
             let diagnosis = builder.diagnose().expect("it answers");
             let clock = diagnosis.check("clock").expect("a check");
-            assert_eq!(clock.verdict, Verdict::Unsafe, "{clock:?}");
+            assert_eq!(clock.severity, Severity::Unsafe, "{clock:?}");
             let keys = b"get memlatch:probe memlatch:sentinel\r\n";
             assert_eq!(server.command(keys), b"END\r\n", "{server}");
         }

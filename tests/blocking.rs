@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use memcached::{Binary, RealServer};
 use memlatch::blocking::{Client, Lock, LockGuard};
-use memlatch::{Builder, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome};
+use memlatch::{ClientBuilder, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
@@ -40,7 +40,7 @@ fn with_each(test: impl Fn(&Binary) + Sync) {
     });
 }
 
-fn builder(server: &RealServer) -> Builder<Client> {
+fn builder(server: &RealServer) -> ClientBuilder<Client> {
     Client::builder()
         .server(server.url())
         .restart_guard(false)
@@ -86,7 +86,7 @@ fn handles_can_be_shared_between_threads() {
     shared::<Client>();
     shared::<Lock>();
     shared::<LockGuard>();
-    shared::<Builder<Client>>();
+    shared::<ClientBuilder<Client>>();
     shared::<LockError>();
     #[cfg(feature = "tokio")]
     {
@@ -141,7 +141,7 @@ fn two_clients_share_a_lock() {
             assert_eq!((&*holder.label, holder.pid), ("a", std::process::id()));
             assert_eq!(holder.lease, Duration::from_secs(10));
             assert_eq!(holder.expires_in.is_some(), dialect.is_none());
-            assert!(holder.last_token >= first.fencing_token());
+            assert!(holder.last_fencing_token >= first.fencing_token());
 
             let token = first.fencing_token().expect("fencing is on");
             let released = first.release().expect("an answer");
@@ -423,7 +423,7 @@ fn after_a_flush_nobody_is_let_in_for_the_longest_lease() {
         server.flush_all();
         let error = fails(
             b.lock("guarded").try_acquire().map(|_| ()),
-            ErrorKind::YoungMemory,
+            ErrorKind::RestartGuard,
             "only recently",
         );
         assert!(error.retry_after().is_some_and(|after| after >= SECOND));
@@ -702,7 +702,7 @@ fn servers_without_cas_are_refused() {
         let server = binary.start(&["-C"]);
         fails(
             builder(&server).build(),
-            ErrorKind::Unsuitable,
+            ErrorKind::UnsupportedServer,
             "without CAS",
         );
     });

@@ -10,7 +10,7 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, LockGuard, Protocol, ReleaseOutcome};
+use memlatch::{Client, ClientBuilder, LockGuard, Protocol, ReleaseOutcome};
 use peer::{LIMIT, Peer};
 use tokio::task::JoinSet;
 
@@ -66,7 +66,7 @@ impl Slow {
     }
 }
 
-fn builder(peer: &Peer, dialect: Protocol) -> Builder<Client> {
+fn builder(peer: &Peer, dialect: Protocol) -> ClientBuilder<Client> {
     let builder = Client::builder()
         .server(peer.url())
         .restart_guard(false)
@@ -287,16 +287,16 @@ async fn handover(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
     let (client, guard) = held(&peer, dialect).await;
-    let parts = guard.into_parts();
+    let parts = guard.detach();
     slow.begin(&peer);
-    let taken = dropped_at(polls, slow, LockGuard::from_parts(&client, &parts)).await;
+    let taken = dropped_at(polls, slow, LockGuard::attach(&client, &parts)).await;
     Slow::end(&peer);
     let over = taken.is_some();
     let parts = match taken {
-        Some(taken) => taken.expect("ours").into_parts(),
+        Some(taken) => taken.expect("ours").detach(),
         None => parts,
     };
-    let guard = LockGuard::from_parts(&client, &parts).await;
+    let guard = LockGuard::attach(&client, &parts).await;
     let released = guard.expect("ours").release().await.expect("answered");
     assert_eq!(released, ReleaseOutcome::Released, "{what}");
     check_free(&peer, &client, &what).await;

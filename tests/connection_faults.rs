@@ -10,7 +10,7 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, ErrorKind, Holder, LockError, LockGuard};
+use memlatch::{Client, ClientBuilder, ErrorKind, Holder, LockError, LockGuard};
 use peer::{LIMIT, Peer, until};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -22,7 +22,7 @@ const MANY: usize = 2000;
 type Asking = Pin<Box<dyn Future<Output = Result<Option<Holder>, LockError>> + Send>>;
 type Trying = Pin<Box<dyn Future<Output = Result<Option<LockGuard>, LockError>> + Send>>;
 
-fn builder(peer: &Peer) -> Builder<Client> {
+fn builder(peer: &Peer) -> ClientBuilder<Client> {
     let builder = Client::builder()
         .server(peer.url())
         .restart_guard(false)

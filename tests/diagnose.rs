@@ -16,7 +16,7 @@ mod strangers;
 
 use core::time::Duration;
 use memlatch::blocking;
-use memlatch::{Builder, Check, Client, Diagnosis, ErrorKind, LockError, Verdict};
+use memlatch::{Check, Client, ClientBuilder, Diagnosis, ErrorKind, LockError, Severity};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -40,8 +40,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// connections have changed.
 fn try_both(
     url: &str,
-    asynchronous: impl Fn(Builder<Client>) -> Builder<Client>,
-    blocking: impl Fn(Builder<blocking::Client>) -> Builder<blocking::Client>,
+    asynchronous: impl Fn(ClientBuilder<Client>) -> ClientBuilder<Client>,
+    blocking: impl Fn(ClientBuilder<blocking::Client>) -> ClientBuilder<blocking::Client>,
 ) -> Result<Diagnosis, LockError> {
     let one = block_on(asynchronous(Client::builder().server(url)).diagnose());
     let two = blocking(blocking::Client::builder().server(url)).diagnose();
@@ -49,7 +49,7 @@ fn try_both(
         (Ok(one), Ok(two)) => {
             let said = |diagnosis: &Diagnosis| -> Vec<_> {
                 let checks = diagnosis.checks.iter();
-                checks.map(|check| (check.id, check.verdict)).collect()
+                checks.map(|check| (check.id, check.severity)).collect()
             };
             assert_eq!(said(one), said(two));
             assert_eq!((&one.server, &one.version), (&two.server, &two.version));
@@ -65,19 +65,19 @@ fn both(url: &str) -> Diagnosis {
 }
 
 #[track_caller]
-fn expect<'a>(diagnosis: &'a Diagnosis, id: &str, verdict: Verdict, part: &str) -> &'a Check {
+fn expect<'a>(diagnosis: &'a Diagnosis, id: &str, verdict: Severity, part: &str) -> &'a Check {
     let check = diagnosis.check(id).expect("a check of that name");
-    assert_eq!(check.verdict, verdict, "{}: {check:?}", diagnosis.version);
-    let told = format!("{} {} {:?}", check.seen, check.meaning, check.advice);
+    assert_eq!(check.severity, verdict, "{}: {check:?}", diagnosis.version);
+    let told = format!("{} {} {:?}", check.observed, check.meaning, check.advice);
     assert!(told.contains(part), "`{part}` is missing: {check:?}");
     check
 }
 
 /// All that is not fine.
-fn trouble(diagnosis: &Diagnosis) -> Vec<(&'static str, Verdict)> {
+fn trouble(diagnosis: &Diagnosis) -> Vec<(&'static str, Severity)> {
     let checks = diagnosis.checks.iter();
-    let trouble = checks.filter(|check| check.verdict > Verdict::Note);
-    trouble.map(|check| (check.id, check.verdict)).collect()
+    let trouble = checks.filter(|check| check.severity > Severity::Note);
+    trouble.map(|check| (check.id, check.severity)).collect()
 }
 
 /// Until something is so.
@@ -97,21 +97,24 @@ fn a_server_as_it_comes_may_evict_locks_and_is_fine_otherwise() {
         assert_eq!(diagnosis.server, server.url());
         assert_eq!(diagnosis.version, server.version());
         assert_eq!(diagnosis.longest_lease, Duration::from_secs(10));
-        assert_eq!(trouble(&diagnosis), [("eviction", Verdict::Warning)]);
-        assert_eq!(diagnosis.verdict(), Verdict::Warning);
+        assert_eq!(trouble(&diagnosis), [("eviction", Severity::Warning)]);
+        assert_eq!(diagnosis.severity(), Severity::Warning);
         let advice = format!("-o temporary_ttl={}", diagnosis.temporary_ttl);
-        expect(&diagnosis, "eviction", Verdict::Warning, &advice);
+        expect(&diagnosis, "eviction", Severity::Warning, &advice);
         // It was started just now, and has no sentinel: nothing was stored.
         let restart = diagnosis.check("restart").expect("a check");
         assert!(
-            restart.seen.contains("without a sentinel yet"),
+            restart.observed.contains("without a sentinel yet"),
             "{restart:?}"
         );
         let keys = server.command(b"get memlatch:sentinel memlatch:probe\r\n");
         assert_eq!(keys, b"END\r\n");
         // Each told something: no check had to go by what a real server does not say.
         for check in &diagnosis.checks {
-            assert!(!check.seen.contains("does not tell"), "{server}: {check:?}");
+            assert!(
+                !check.observed.contains("does not tell"),
+                "{server}: {check:?}"
+            );
         }
     }
 }
@@ -123,10 +126,10 @@ fn a_server_started_as_advised_is_good_for_locks() {
         let diagnosis = both(&advised.url());
         assert_eq!(diagnosis.temporary_ttl, 21);
         assert_eq!(trouble(&diagnosis), []);
-        expect(&diagnosis, "eviction", Verdict::Fine, "up to 21 s");
+        expect(&diagnosis, "eviction", Severity::Fine, "up to 21 s");
 
         let low = binary.start(&["-o", "temporary_ttl=20"]);
-        expect(&both(&low.url()), "eviction", Verdict::Warning, "not 21 s");
+        expect(&both(&low.url()), "eviction", Severity::Warning, "not 21 s");
         let never = binary.start(&["-M"]);
         assert_eq!(trouble(&both(&never.url())), []);
     }
@@ -136,34 +139,34 @@ fn a_server_started_as_advised_is_good_for_locks() {
 fn what_a_server_was_started_with_is_seen() {
     for binary in memcached::required() {
         for (arguments, id, verdict, part) in [
-            (&["-C"][..], "cas", Verdict::Unsafe, "-C"),
-            (&["-A"], "shutdown-command", Verdict::Warning, "-A"),
-            (&["-X"], "key-dump", Verdict::Fine, "-X"),
-            (&["-F"], "flush", Verdict::Fine, "-F"),
-            (&["-t", "1"], "threads", Verdict::Note, "1 thread"),
-            (&["-I", "2m"], "item-size", Verdict::Fine, "2097152 bytes"),
+            (&["-C"][..], "cas", Severity::Unsafe, "-C"),
+            (&["-A"], "shutdown-command", Severity::Warning, "-A"),
+            (&["-X"], "key-dump", Severity::Fine, "-X"),
+            (&["-F"], "flush", Severity::Fine, "-F"),
+            (&["-t", "1"], "threads", Severity::Note, "1 thread"),
+            (&["-I", "2m"], "item-size", Severity::Fine, "2097152 bytes"),
             (
                 &["-o", "idle_timeout=2"],
                 "idle-timeout",
-                Verdict::Note,
+                Severity::Note,
                 "2 s",
             ),
             (
                 &["-o", "idle_timeout=60"],
                 "idle-timeout",
-                Verdict::Fine,
+                Severity::Fine,
                 "60 s",
             ),
             (
                 &["-o", "no_maxconns_fast"],
                 "connections",
-                Verdict::Note,
+                Severity::Note,
                 "left waiting",
             ),
             (
                 &["-o", "slab_automove=2"],
                 "page-moves",
-                Verdict::Warning,
+                Severity::Warning,
                 "is 2",
             ),
         ] {
@@ -178,8 +181,8 @@ fn a_server_without_cas_has_no_clients_and_a_diagnosis() {
     for binary in memcached::required() {
         let server = binary.start(&["-C"]);
         let refused = blocking::Client::connect(server.url()).expect_err("no CAS");
-        assert_eq!(refused.kind(), ErrorKind::Unsuitable);
-        assert_eq!(both(&server.url()).verdict(), Verdict::Unsafe);
+        assert_eq!(refused.kind(), ErrorKind::UnsupportedServer);
+        assert_eq!(both(&server.url()).severity(), Severity::Unsafe);
     }
 }
 
@@ -189,11 +192,11 @@ fn an_emptied_cache_is_seen_and_one_that_is_about_to_be() {
         let server = binary.start(ADVISED);
         server.flush_all();
         let diagnosis = both(&server.url());
-        expect(&diagnosis, "flush", Verdict::Warning, "emptied 1 time");
-        assert_eq!(diagnosis.verdict(), Verdict::Warning);
+        expect(&diagnosis, "flush", Severity::Warning, "emptied 1 time");
+        assert_eq!(diagnosis.severity(), Severity::Warning);
         assert_eq!(server.command(b"flush_all 100\r\n"), b"OK\r\n");
         let diagnosis = both(&server.url());
-        expect(&diagnosis, "flush", Verdict::Unsafe, "will be emptied in");
+        expect(&diagnosis, "flush", Severity::Unsafe, "will be emptied in");
     }
 }
 
@@ -210,7 +213,7 @@ fn connections_that_run_out_are_seen() {
             let seen = blocking::Client::builder().server(server.url()).diagnose();
             let check = seen.expect("room for one more");
             let check = check.check("connections").expect("a check");
-            check.verdict == Verdict::Warning && check.seen.ends_with(" left")
+            check.severity == Severity::Warning && check.observed.ends_with(" left")
         });
         until("it has no connection to spare", || {
             let mut stream = TcpStream::connect(server.address()).expect("a listener");
@@ -237,7 +240,7 @@ fn connections_that_run_out_are_seen() {
             seen.is_some()
         });
         let diagnosis = seen.expect("seen");
-        expect(&diagnosis, "connections", Verdict::Warning, "refused");
+        expect(&diagnosis, "connections", Severity::Warning, "refused");
     }
 }
 
@@ -254,9 +257,12 @@ fn a_client_with_locks_can_be_asked_and_they_stay() {
                 let diagnosis = diagnosis.expect("the server answers");
                 // The sentinel is there by now, and this client does without its guard.
                 let restart = diagnosis.check("restart").expect("a check");
-                assert!(restart.verdict >= Verdict::Note, "{restart:?}");
-                assert!(restart.seen.contains("guard is off"), "{restart:?}");
-                assert!(!restart.seen.contains("without a sentinel"), "{restart:?}");
+                assert!(restart.severity >= Severity::Note, "{restart:?}");
+                assert!(restart.observed.contains("guard is off"), "{restart:?}");
+                assert!(
+                    !restart.observed.contains("without a sentinel"),
+                    "{restart:?}"
+                );
             }
             assert!(asked.2.expect("answered").is_some() && guard.is_valid());
             let released = guard.release().await.expect("answered");
@@ -291,7 +297,7 @@ fn who_does_not_know_the_password_learns_nothing() {
         expect(
             &diagnosis,
             "authentication",
-            Verdict::Fine,
+            Severity::Fine,
             "wants a password",
         );
         assert_eq!(trouble(&diagnosis), []);
@@ -317,17 +323,17 @@ fn the_embedded_server_can_be_asked_too() {
     expect(
         &diagnosis,
         "eviction",
-        Verdict::Warning,
+        Severity::Warning,
         "nothing is exempt",
     );
-    expect(&diagnosis, "cas", Verdict::Fine, "CAS");
+    expect(&diagnosis, "cas", Severity::Fine, "CAS");
     let builder = blocking::Client::builder().server(&url);
     let client = builder.restart_guard(false).build().expect("a server");
     let enabled = client.enable_temporary_lru().expect("the server answers");
     assert!(matches!(enabled, TemporaryLru::Enabled { seconds: 21, .. }));
-    expect(&both(&url), "eviction", Verdict::Fine, "up to 21 s");
+    expect(&both(&url), "eviction", Severity::Fine, "up to 21 s");
     server.flush_all();
-    expect(&both(&url), "flush", Verdict::Warning, "emptied");
+    expect(&both(&url), "flush", Severity::Warning, "emptied");
 
     let address = server.socket_addr().expect("a port");
     let mut stream = TcpStream::connect(address).expect("a server");
@@ -335,5 +341,5 @@ fn the_embedded_server_can_be_asked_too() {
     let mut line = String::new();
     let read = BufReader::new(&stream).read_line(&mut line);
     assert!(read.is_ok() && line == "OK\r\n", "{line}");
-    expect(&both(&url), "flush", Verdict::Unsafe, "will be emptied in");
+    expect(&both(&url), "flush", Severity::Unsafe, "will be emptied in");
 }

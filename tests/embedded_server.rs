@@ -291,7 +291,7 @@ fn first_lock_is_granted_at_once_and_not_after_a_restart() {
         .lock("b")
         .try_acquire()
         .expect_err("a young server");
-    assert_eq!(refused.kind(), ErrorKind::YoungMemory);
+    assert_eq!(refused.kind(), ErrorKind::RestartGuard);
 }
 
 #[test]

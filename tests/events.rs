@@ -419,7 +419,7 @@ impl Story {
         let guard = lock.acquire().expect("free");
         drop(server);
         guard.release().expect_err("no server");
-        until("given up", || client.stats().unreleased == 1);
+        until("given up", || client.stats().release_failures == 1);
         let later = ["false", "true"].map(str::to_owned).into();
         until("told", || self.values("release_failed", "later") == later);
     }

@@ -9,14 +9,14 @@ use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Builder, Client, ErrorKind, ReleaseOutcome, blocking};
+use memlatch::{Client, ClientBuilder, ErrorKind, ReleaseOutcome, blocking};
 use std::thread;
 use std::time::Instant;
 
 /// More than anything here takes on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
 
-fn settings<F>(server: &RealServer, builder: Builder<F>) -> Builder<F> {
+fn settings<F>(server: &RealServer, builder: ClientBuilder<F>) -> ClientBuilder<F> {
     builder
         .server(server.url())
         .restart_guard(false)
@@ -116,10 +116,10 @@ async fn a_server_without_cas_is_refused_at_once() {
         let began = Instant::now();
         let builder = settings(&server, Client::builder()).wait_for_server(LONG * 60);
         let error = builder.build().await.expect_err("no CAS");
-        assert_eq!(error.kind(), ErrorKind::Unsuitable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
         let builder = settings(&server, blocking::Client::builder()).wait_for_server(LONG * 60);
         let error = builder.build().expect_err("no CAS");
-        assert_eq!(error.kind(), ErrorKind::Unsuitable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
         assert!(began.elapsed() < LONG);
     }
 }

@@ -40,12 +40,18 @@ fn item(server: &RealServer, name: &str) -> String {
 fn it_is_held_kept_and_released() {
     with_each(|server, lean| {
         let (one, two) = (client(server), client(server));
-        let lock = one.lock("a").lean().lease(LEASE);
+        let lock = one.lock("a").without_record().lease(LEASE);
         // A fresh server does not make it wait, though the restart guard is on.
         let guard = lock.acquire().expect("nobody has it");
         assert_eq!(guard.fencing_token(), None);
         assert_eq!(item(server, "a").starts_with("VA 0 "), lean);
-        assert!(two.lock("a").lean().try_acquire().expect("told").is_none());
+        assert!(
+            two.lock("a")
+                .without_record()
+                .try_acquire()
+                .expect("told")
+                .is_none()
+        );
         let refused = two.lock("a").acquire_timeout(LEASE / 10);
         let refused = refused.expect_err("it is held, or the server too young");
         assert!(!refused.is_unavailable(), "{refused}");
@@ -56,7 +62,7 @@ fn it_is_held_kept_and_released() {
         assert!(guard.is_valid());
         assert_eq!(guard.release().expect("told"), ReleaseOutcome::Released);
         assert_eq!(item(server, "a"), "EN\r\n");
-        let guard = two.lock("a").lean().lease(LEASE).try_acquire();
+        let guard = two.lock("a").without_record().lease(LEASE).try_acquire();
         drop(guard.expect("told").expect("free"));
         assert_eq!(item(server, "a"), "EN\r\n");
     });
@@ -66,7 +72,7 @@ fn it_is_held_kept_and_released() {
 fn its_loss_is_told() {
     with_each(|server, _| {
         let one = client(server);
-        let lock = one.lock("a").lean().lease(LEASE);
+        let lock = one.lock("a").without_record().lease(LEASE);
         let guard = lock.acquire().expect("nobody has it");
         server.flush_all();
         assert_eq!(guard.lost(), LossReason::Missing);
@@ -80,11 +86,11 @@ fn its_loss_is_told() {
 fn a_shutdown_gives_it_back() {
     with_each(|server, _| {
         let (one, two) = (client(server), client(server));
-        let guard = one.lock("a").lean().lease(LEASE).acquire();
+        let guard = one.lock("a").without_record().lease(LEASE).acquire();
         let (renewed, guard) = (one, guard.expect("nobody has it"));
         assert!(renewed.shutdown(LEASE), "given back");
         drop(guard);
-        let guard = two.lock("a").lean().lease(LEASE).try_acquire();
+        let guard = two.lock("a").without_record().lease(LEASE).try_acquire();
         let released = guard.expect("told").expect("free").release();
         assert_eq!(released.expect("told"), ReleaseOutcome::Released);
     });
@@ -93,7 +99,7 @@ fn a_shutdown_gives_it_back() {
 #[test]
 fn a_lease_that_is_too_short_is_refused_in_words() {
     with_each(|server, _| {
-        let lock = client(server).lock("a").lean();
+        let lock = client(server).lock("a").without_record();
         let short = lock.lease(LEASE - Duration::from_millis(1)).try_acquire();
         let error = short.expect_err("too short");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -114,7 +120,11 @@ async fn of_many_one_at_a_time_with_and_without() {
             tasks.spawn(async move {
                 use core::sync::atomic::Ordering;
                 let lock = client.lock("crowd").lease(LEASE);
-                let lock = if number % 2 == 0 { lock.lean() } else { lock };
+                let lock = if number % 2 == 0 {
+                    lock.without_record()
+                } else {
+                    lock
+                };
                 for _ in 0..10 {
                     let guard = lock.acquire().await.expect("told");
                     assert_eq!(busy.fetch_add(1, Ordering::SeqCst), 0, "alone");

@@ -22,7 +22,7 @@ mod threads;
 use core::fmt::Debug;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Builder, ErrorKind, LockError, Protocol};
+use memlatch::{ClientBuilder, ErrorKind, LockError, Protocol};
 
 /// Far longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ impl Site {
     }
 
     /// Settings without the restart guard, which is a subject of its own.
-    fn settings<F>(&self, builder: Builder<F>) -> Builder<F> {
+    fn settings<F>(&self, builder: ClientBuilder<F>) -> ClientBuilder<F> {
         let builder = builder
             .server(self.server.url())
             .restart_guard(false)

@@ -11,7 +11,7 @@ mod peer;
 
 use core::time::Duration;
 use memlatch::{
-    Builder, Client, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome, blocking,
+    Client, ClientBuilder, ErrorKind, LockError, LossReason, Protocol, ReleaseOutcome, blocking,
 };
 use peer::{LIMIT, Peer, until};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ fn orders() -> Vec<(Protocol, Vec<Event>, End)> {
     orders
 }
 
-fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Protocol) -> Builder<F> {
+fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> ClientBuilder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
@@ -183,7 +183,7 @@ async fn in_this_order((dialect, events, end): (Protocol, Vec<Event>, End)) {
         End::Released => check_release(&what, &told, guard.release().await),
         End::Quiet => guard.release_quietly(),
         End::Dropped => drop(guard),
-        End::HandedOver => drop(guard.into_parts()),
+        End::HandedOver => drop(guard.detach()),
     }
     let before = before.unwrap_or_else(|| renewals(&peer));
     tokio::time::sleep(LEASE * 2).await;
@@ -242,7 +242,7 @@ fn in_this_order_blocking((dialect, events, end): (Protocol, Vec<Event>, End)) {
         End::Released => check_release(&what, &told, guard.release()),
         End::Quiet => guard.release_quietly(),
         End::Dropped => drop(guard),
-        End::HandedOver => drop(guard.into_parts()),
+        End::HandedOver => drop(guard.detach()),
     }
     let before = before.unwrap_or_else(|| renewals(&peer));
     thread::sleep(LEASE * 2);

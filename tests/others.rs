@@ -14,7 +14,7 @@ use fronts::block_on;
 use memcached::RealServer;
 use memlatch::server::Server;
 use memlatch::{
-    BreakOutcome, Client, ErrorKind, Holder, Listing, LockError, LossReason, MAX_LISTED,
+    BreakOutcome, Client, ErrorKind, Holder, LockError, LockList, LossReason, MAX_LISTED,
     ReleaseOutcome, blocking,
 };
 use std::io::{Read, Write};
@@ -57,16 +57,16 @@ impl Both {
     }
 
     /// The list, which both fronts must agree on.
-    fn list(&self, start: &str) -> Listing {
+    fn list(&self, start: &str) -> LockList {
         let listing = self.blocking.list(start).expect("a list");
         let other = self.with_async(async |client| client.list(start).await.expect("a list"));
-        let names = |listing: &Listing| -> Vec<String> {
+        let names = |listing: &LockList| -> Vec<String> {
             listing.locks.iter().map(|lock| lock.name.clone()).collect()
         };
         assert_eq!(names(&listing), names(&other), "{}", self.what);
         assert_eq!(listing.is_complete, other.is_complete, "{}", self.what);
         for (one, other) in listing.locks.iter().zip(&other.locks) {
-            assert!(one.holder.is_same_holding(&other.holder), "{}", self.what);
+            assert!(one.holder.is_same_session(&other.holder), "{}", self.what);
         }
         listing
     }
@@ -144,7 +144,7 @@ fn all_held_locks_are_listed_and_nothing_else() {
                 guard.expect("free")
             })
             .collect();
-        let lean = both.blocking.lock("lean").lean().try_acquire();
+        let lean = both.blocking.lock("lean").without_record().try_acquire();
         let lean = lean.expect("an answer").expect("free");
 
         let listing = both.list("");
@@ -166,12 +166,12 @@ fn all_held_locks_are_listed_and_nothing_else() {
             let holder = &lock.holder;
             assert_eq!(holder.label, "the test", "{what}: {lock:?}");
             assert_eq!(holder.pid, std::process::id(), "{what}: {lock:?}");
-            assert!(holder.last_token.is_some(), "{what}: {lock:?}");
+            assert!(holder.last_fencing_token.is_some(), "{what}: {lock:?}");
             assert!(holder.expires_in.is_some(), "{what}: {lock:?}");
             if !lock.is_hashed {
                 let looked = both.blocking.holder(&lock.name).expect("an answer");
                 let looked = looked.expect("it is held");
-                assert!(looked.is_same_holding(holder), "{what}: {lock:?}");
+                assert!(looked.is_same_session(holder), "{what}: {lock:?}");
             }
         }
         let names = |start| -> Vec<String> {
@@ -216,7 +216,11 @@ fn of_very_many_locks_the_first_are_listed_and_that_is_told() {
 }
 
 fn assert_unlisted(error: &LockError, server: &RealServer, says: &str) {
-    assert_eq!(error.kind(), ErrorKind::Unlisted, "{server}: {error}");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::DumpUnavailable,
+        "{server}: {error}"
+    );
     assert!(error.to_string().contains(says), "{server}: {error}");
     assert_eq!(error.server(), Some(&*server.url()), "{server}");
 }
@@ -237,7 +241,7 @@ fn servers_that_do_not_list_their_items_are_told_apart() {
     let server = Server::builder().dump_enabled(false).start();
     let server = server.expect("an embedded server");
     let both = Both::new(&server.address().to_string(), "embedded");
-    assert_eq!(both.list_fails().kind(), ErrorKind::Unlisted);
+    assert_eq!(both.list_fails().kind(), ErrorKind::DumpUnavailable);
 }
 
 /// Somebody else has asked for a dump and takes some time for it. The server has one at a time.
@@ -308,7 +312,7 @@ fn a_lock_that_hangs_is_broken_and_its_holder_learns_of_it() {
             let BreakOutcome::Changed { holder } = break_it(&seen) else {
                 panic!("{what}: the lock of another was broken");
             };
-            assert!(!holder.is_same_holding(&seen), "{what}");
+            assert!(!holder.is_same_session(&seen), "{what}");
             let reason = hanging
                 .lost_timeout(LIMIT)
                 .expect("its holder learns of it");
@@ -333,7 +337,7 @@ fn a_lock_that_hangs_is_broken_and_its_holder_learns_of_it() {
 fn locks_without_a_record_and_items_of_strangers_are_broken_as_well() {
     everywhere(|both| {
         let what = &both.what;
-        let lock = both.blocking.lock("lean").lean();
+        let lock = both.blocking.lock("lean").without_record();
         let first = lock.try_acquire().expect("an answer").expect("free");
         let seen = both.blocking.holder("lean").expect("an answer");
         let seen = seen.expect("it is held");
@@ -458,7 +462,7 @@ fn who_waits_for_the_end_of_a_lock_is_told_and_does_not_get_it() {
                 .with_async(async |client| client.wait_until_free("x", Some(limit)).await)
                 .expect("an answer")
                 .expect("it is held");
-            assert!(held.is_same_holding(&holder), "{what}");
+            assert!(held.is_same_session(&holder), "{what}");
         }
         // Freed while others wait, with and without a limit.
         thread::scope(|scope| {

@@ -57,7 +57,7 @@ fn a_blocking_pair() {
     let client = blocking(&server);
     for (fencing, lean) in WAYS {
         let lock = client.lock("pair").label("a name").fencing(fencing);
-        let lock = if lean { lock.lean() } else { lock };
+        let lock = if lean { lock.without_record() } else { lock };
         assert_eq!(
             count(|| {
                 let guard = lock.acquire().expect("nobody has it");
@@ -135,7 +135,7 @@ fn an_async_pair() {
     };
     for (fencing, lean) in WAYS {
         let lock = client.lock("pair").label("a name").fencing(fencing);
-        let lock = if lean { lock.lean() } else { lock };
+        let lock = if lean { lock.without_record() } else { lock };
         let pair = || {
             let lock = lock.clone();
             let pair = async move {

@@ -34,7 +34,7 @@ async fn the_lock_is_free_at_once_for_who_comes_next() {
         let client = client(&server).await;
         for lean in [false, true] {
             let lock = client.lock("a").lease(LONG);
-            let lock = if lean { lock.lean() } else { lock };
+            let lock = if lean { lock.without_record() } else { lock };
             for _ in 0..100 {
                 // The release goes out ahead of the attempt.
                 let guard = lock.try_acquire().await.expect("told");
@@ -176,7 +176,7 @@ mod in_the_blocking_front {
                 let client = client_with(&server, dialect);
                 for lean in [false, true] {
                     let lock = client.lock("a").lease(LEASE);
-                    let lock = if lean { lock.lean() } else { lock };
+                    let lock = if lean { lock.without_record() } else { lock };
                     let mut held = 0;
                     for _ in 0..100 {
                         match lock.try_acquire().expect("told") {

@@ -12,7 +12,7 @@ use core::time::Duration;
 use either::{Client, FRONTS, Front, Guard, LONG, Settings, block_on, until};
 use memcached::RealServer;
 use memlatch::server::Server;
-use memlatch::{ErrorKind, LossReason, ReleaseOutcome, Stats, Times};
+use memlatch::{ClientStats, DurationStats, ErrorKind, LossReason, ReleaseOutcome};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -116,18 +116,18 @@ fn everywhere(test: impl Fn(&mut Site, Front)) {
 }
 
 /// All that moves on its own account. How many connections there are is a subject of its own.
-fn numbers(stats: &Stats) -> [(&'static str, i64); 25] {
+fn numbers(stats: &ClientStats) -> [(&'static str, i64); 25] {
     let numbers = [
         ("acquired", stats.acquired),
         ("acquired_after_wait", stats.acquired_after_wait),
-        ("handed_on", stats.handed_on),
-        ("taken_over", stats.taken_over),
-        ("taken_up", stats.taken_up),
-        ("refused", stats.refused),
+        ("handed_on", stats.handoffs),
+        ("taken_over", stats.takeovers),
+        ("taken_up", stats.attached),
+        ("refused", stats.contended),
         ("timed_out", stats.timed_out),
         ("unknown", stats.unknown),
         ("failed", stats.failed),
-        ("abandoned", stats.abandoned),
+        ("abandoned", stats.cancelled),
         ("released", stats.released),
         ("released_quietly", stats.released_quietly),
         ("quiet_failures", stats.quiet_failures),
@@ -136,13 +136,13 @@ fn numbers(stats: &Stats) -> [(&'static str, i64); 25] {
         ("vanished", stats.lost.of(LossReason::Missing)),
         ("restarted", stats.lost.of(LossReason::ServerRestarted)),
         ("unreachable", stats.lost.of(LossReason::Unreachable)),
-        ("unreleased", stats.unreleased),
-        ("taken_apart", stats.taken_apart),
+        ("unreleased", stats.release_failures),
+        ("taken_apart", stats.detached),
         ("renewals", stats.renewals),
         ("held", stats.held),
         ("waiting", stats.waiting),
-        ("waits", stats.waits.count()),
-        ("holds", stats.holds.count()),
+        ("waits", stats.wait_time.count()),
+        ("holds", stats.hold_time.count()),
     ];
     numbers.map(|(name, number)| (name, i64::try_from(number).expect("a small number")))
 }
@@ -150,7 +150,7 @@ fn numbers(stats: &Stats) -> [(&'static str, i64); 25] {
 /// What is counted from now on.
 struct Change {
     client: Client,
-    before: Stats,
+    before: ClientStats,
 }
 
 impl Change {
@@ -184,13 +184,13 @@ impl Change {
         let all = numbers(&self.before).map(|(name, _)| name);
         assert!(expected.iter().all(|(name, _)| all.contains(name)));
         let stats = self.client.stats();
-        let ended = stats.released + stats.lost.total() + stats.unreleased + stats.taken_apart;
+        let ended = stats.released + stats.lost.total() + stats.release_failures + stats.detached;
         assert_eq!(
-            stats.acquired + stats.taken_up,
+            stats.acquired + stats.attached,
             ended + stats.held,
             "{stats}"
         );
-        assert_eq!(stats.holds.count(), ended, "{stats}");
+        assert_eq!(stats.hold_time.count(), ended, "{stats}");
     }
 
     /// The same, soon.
@@ -233,10 +233,10 @@ fn a_lock_is_acquired_and_given_back() {
         let change = Change::of(&client);
         let stats = client.stats();
         assert!(
-            quietly <= 1 && stats.acquired == 3 && stats.holds.count() == 3,
+            quietly <= 1 && stats.acquired == 3 && stats.hold_time.count() == 3,
             "{stats}"
         );
-        assert!(stats.holds.max <= stats.holds.total, "{stats}");
+        assert!(stats.hold_time.max <= stats.hold_time.total, "{stats}");
         let text = stats.to_string();
         assert!(text.contains("acquired 3 (0 after a wait"), "{text}");
         assert!(!text.contains('\n'), "{text}");
@@ -298,7 +298,7 @@ fn who_comes_too_late_is_refused_or_waits_in_vain() {
         let error = client.lock("taken").acquire_timeout(limit);
         assert!(error.is_err_and(|error| error.is_timeout()));
         change.assert(&[("refused", 1), ("timed_out", 1), ("waits", 1)]);
-        let waits = client.stats().waits;
+        let waits = client.stats().wait_time;
         assert!(waits.max >= limit && waits.total == waits.max, "{waits:?}");
         assert_eq!(waits.mean(), Some(waits.max));
         drop(guard);
@@ -480,12 +480,12 @@ fn a_server_that_is_gone() {
         drop(server);
         let error = guard.release().expect_err("no server");
         assert!(error.is_unavailable() || error.is_unknown(), "{error}");
-        until("given up", || client.stats().unreleased == 1);
+        until("given up", || client.stats().release_failures == 1);
         let error = client.lock("other").try_acquire().err().expect("no server");
         assert!(error.is_unavailable(), "{error}");
         let stats = client.stats();
         assert_eq!(
-            (stats.failed, stats.unreleased, stats.held),
+            (stats.failed, stats.release_failures, stats.held),
             (1, 1, 0),
             "{stats}"
         );
@@ -548,12 +548,12 @@ fn a_shutdown_gives_everything_back() {
 
 #[test]
 fn the_bounds_of_the_buckets() {
-    assert_eq!(Times::bound(0), Some(Duration::from_micros(64)));
-    assert_eq!(Times::bound(1), Some(Duration::from_micros(128)));
-    let last = Times::default().buckets.len() - 1;
+    assert_eq!(DurationStats::bound(0), Some(Duration::from_micros(64)));
+    assert_eq!(DurationStats::bound(1), Some(Duration::from_micros(128)));
+    let last = DurationStats::default().buckets.len() - 1;
     assert_eq!(
-        Times::bound(last - 1),
+        DurationStats::bound(last - 1),
         Some(Duration::from_micros(64 << 22))
     );
-    assert_eq!(Times::bound(last), None);
+    assert_eq!(DurationStats::bound(last), None);
 }

@@ -97,9 +97,9 @@ fn a_server_can_be_looked_at_encrypted() {
             let diagnosis = diagnosis.expect("a server with TLS");
             assert_eq!(diagnosis.version, server.version());
             let check = diagnosis.check("encryption").expect("a check");
-            assert_eq!((check.verdict.as_str(), &*check.seen), ("fine", "TLS"));
+            assert_eq!((check.severity.as_str(), &*check.observed), ("fine", "TLS"));
             let check = diagnosis.check("eviction").expect("a check");
-            assert_eq!(check.verdict.as_str(), "fine", "{check:?}");
+            assert_eq!(check.severity.as_str(), "fine", "{check:?}");
         }
         // It must not be spoken to in the clear.
         let plain = format!("memcached://{}", server.address());

@@ -1,40 +1,43 @@
 //! Acquiring a lock: when it is somebody's turn to ask, and what comes of it.
 
-use super::drive::Bound;
 use super::guard::LockGuard;
-use super::signal::Signal;
-use super::{Core, HeldLock, Link};
-use crate::front::{Asked, Cause, Leave, LockError, News, Place, Seat, Standing, clock};
+use super::notify::ThreadNotify;
+use super::transport::Timeout;
+use super::{ClientInner, HeldLock, Link};
+use crate::engine::{
+    Cause, Departure, LockError, NodeConnection, Notifier, Turn, ValidatedOptions, WaiterHandle,
+    clock,
+};
 use crate::net::pool::Pool;
 use crate::proto::{
     AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
 };
 use std::sync::Arc;
 
-type Connections = Pool<Seat<Link>>;
-type Acquiring<'a, W> = crate::front::Acquiring<'a, Connections, HeldLock, W>;
+type Connections = Pool<NodeConnection<Link>>;
+type Acquiring<'a, W> = crate::engine::PendingAcquire<'a, Connections, HeldLock, W>;
 
-impl News for Signal {
-    fn tell(&self) {
-        self.give();
+impl Notifier for ThreadNotify {
+    fn notify(&self) {
+        self.notify();
     }
 }
 
 /// A place in the line of those who wait in this process, if one was needed. Dropping it gives it
 /// back.
-pub(super) struct Waiting<'a> {
-    core: &'a Core,
+pub(super) struct QueueGuard<'a> {
+    core: &'a ClientInner,
     keys: &'a LockKeys,
     /// Whether the lock can be handed on to who waits.
     inherits: bool,
-    place: Option<Place<Signal>>,
+    place: Option<WaiterHandle<ThreadNotify>>,
     /// It is of no use to wait any longer when one of these is lost.
     beside: &'a [LockGuard],
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> QueueGuard<'a> {
     pub(super) const fn new(
-        core: &'a Core,
+        core: &'a ClientInner,
         keys: &'a LockKeys,
         inherits: bool,
         beside: &'a [LockGuard],
@@ -50,7 +53,7 @@ impl<'a> Waiting<'a> {
 
     fn join(&mut self) {
         if self.place.is_none() {
-            let (queues, registry) = (&self.core.queues, &self.core.site.registry);
+            let (queues, registry) = (&self.core.queues, &self.core.node.scheduler);
             let holder = || registry.find(self.keys);
             self.place = Some(queues.join(self.keys, self.inherits, holder));
         }
@@ -58,32 +61,32 @@ impl<'a> Waiting<'a> {
 
     /// Gives the place back with the lock in hand.
     pub(super) fn won(mut self, lock: &Arc<HeldLock>) {
-        self.leave(Leave::Holding(Arc::clone(lock), clock::moment()));
+        self.leave(Departure::Acquired(Arc::clone(lock), clock::monotonic()));
     }
 
-    fn leave(&mut self, how: Leave<HeldLock>) {
+    fn leave(&mut self, how: Departure<HeldLock>) {
         if let Some(place) = self.place.take() {
             if let Some(unwanted) = self.core.queues.leave(self.keys, place, how) {
-                self.core.site.release_legacy(unwanted);
-                self.core.wake.give();
+                self.core.node.release_handoff(unwanted);
+                self.core.wake.notify();
             }
         }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
-        self.leave(Leave::GivingUp);
+        self.leave(Departure::Cancelled);
     }
 }
 
-impl Core {
+impl ClientInner {
     /// Runs an acquisition to its end, from `now` on.
     pub(super) fn acquire<W: Fn()>(
         &self,
-        asked: &Asked<'_, Connections, HeldLock>,
+        asked: &ValidatedOptions<'_, Connections, HeldLock>,
         acquiring: &mut Acquiring<'_, W>,
-        waiting: &mut Waiting<'_>,
+        waiting: &mut QueueGuard<'_>,
         patience: WaitPolicy,
         mut now: Now,
     ) -> Result<AcquireOutcome, LockError> {
@@ -92,36 +95,36 @@ impl Core {
             free_in: None,
         });
         let (mut bound, ends) = match patience {
-            WaitPolicy::Until(end) => (Bound::Patience(end), Some(end)),
-            WaitPolicy::Try | WaitPolicy::Forever => (Bound::Open, None),
+            WaitPolicy::Until(end) => (Timeout::Wait(end), Some(end)),
+            WaitPolicy::Try | WaitPolicy::Forever => (Timeout::Unlimited, None),
         };
-        if self.queues.has_line(asked.keys) {
+        if self.queues.has_waiters(asked.keys) {
             if patience == WaitPolicy::Try {
                 return Ok(nobody);
             }
             // Who is counted among those who wait has its place.
             waiting.join();
-            acquiring.account.waits_for_holder(None);
+            acquiring.recorder.waits_for_holder(None);
         }
         let mut pause = None;
         let mut failure = None;
         loop {
             if pause.is_some() || waiting.place.is_some() {
                 let turn = self.turn(waiting, acquiring, pause, ends)?;
-                if turn == Turn::Pointless {
+                if turn == WaitOutcome::Aborted {
                     return Ok(nobody);
                 }
-                if turn == Turn::TooLate && !acquiring.acquire.probe_only() {
+                if turn == WaitOutcome::TimedOut && !acquiring.acquire.probe_only() {
                     return Ok(nobody);
                 }
                 now = clock::now();
                 bound.resume(now.monotonic);
             }
             let step = self.step(&mut acquiring.acquire, now, bound, &mut failure);
-            if let Some(lock) = acquiring.settle() {
+            if let Some(lock) = acquiring.finish() {
                 // Who handed it on waits for this.
-                lock.changed.give();
-                self.done.give();
+                lock.changed.notify();
+                self.done.notify();
             }
             match step {
                 Ok(Action::Transmit) => {
@@ -129,27 +132,27 @@ impl Core {
                     now = clock::now();
                 }
                 Ok(Action::Sleep { until, why }) => {
-                    self.site.note_pause(why, until.since(clock::moment()));
+                    self.node.note_pause(why, until.since(clock::monotonic()));
                     if why == SleepReason::Contended {
                         waiting.join();
                         let free_by = acquiring.acquire.free_by();
-                        acquiring.account.waits_for_holder(free_by);
+                        acquiring.recorder.waits_for_holder(free_by);
                     }
-                    acquiring.account.waits();
+                    acquiring.recorder.waits();
                     pause = Some(until);
                 }
                 Ok(Action::Done(acquired)) => {
                     if matches!(acquired, AcquireOutcome::Failed(_)) {
-                        waiting.leave(Leave::Failed);
+                        waiting.leave(Departure::Failed);
                     }
                     return Ok(acquired);
                 }
                 Ok(Action::Fail { unknown }) => {
-                    waiting.leave(Leave::Failed);
-                    return Err(self.site.given_up(unknown, failure));
+                    waiting.leave(Departure::Failed);
+                    return Err(self.node.given_up(unknown, failure));
                 }
                 Err(error) => {
-                    waiting.leave(Leave::Failed);
+                    waiting.leave(Departure::Failed);
                     return Err(error);
                 }
             }
@@ -160,56 +163,56 @@ impl Core {
     /// shutdown ends the wait.
     fn turn<W: Fn()>(
         &self,
-        waiting: &Waiting<'_>,
+        waiting: &QueueGuard<'_>,
         acquiring: &mut Acquiring<'_, W>,
         mut pause: Option<Instant>,
         ends: Option<Instant>,
-    ) -> Result<Turn, LockError> {
+    ) -> Result<WaitOutcome, LockError> {
         // A shutdown tells everybody in a line; who is in none hears of it by the signal for that.
         let news = match &waiting.place {
-            Some(place) => &*place.news,
+            Some(place) => &*place.notifier,
             None => &self.closing,
         };
-        let mut seen = news.seen();
+        let mut seen = news.generation();
         loop {
-            if self.site.registry.is_closed() {
+            if self.node.scheduler.is_closed() {
                 return Err(LockError::new(Cause::Closed));
             }
-            let now = clock::moment();
+            let now = clock::monotonic();
             let beside = waiting.beside.iter();
             // Looked at once in a second at least, which is how long a signal lets wait.
             if beside
                 .map(LockGuard::held)
-                .any(|held| held.over(now).is_some())
+                .any(|held| held.loss(now).is_some())
             {
-                return Ok(Turn::Pointless);
+                return Ok(WaitOutcome::Aborted);
             }
             let standing = match &waiting.place {
-                Some(place) => self.queues.standing(waiting.keys, place, now),
-                None => Standing::Contend(now),
+                Some(place) => self.queues.turn(waiting.keys, place, now),
+                None => Turn::Contend(now),
             };
             let until = match standing {
-                Standing::Inherit(lock) => {
-                    acquiring.inherit(lock);
-                    return Ok(Turn::Mine);
+                Turn::Handoff(lock) => {
+                    acquiring.accept_handoff(lock);
+                    return Ok(WaitOutcome::Ready);
                 }
-                Standing::Contend(from) => {
+                Turn::Contend(from) => {
                     let from = pause.map_or(from, |pause| pause.max(from));
                     if from <= now {
-                        return Ok(Turn::Mine);
+                        return Ok(WaitOutcome::Ready);
                     }
                     from
                 }
-                Standing::Wait(_) if ends.is_some_and(|ends| ends <= now) => {
-                    return Ok(Turn::TooLate);
+                Turn::Wait(_) if ends.is_some_and(|ends| ends <= now) => {
+                    return Ok(WaitOutcome::TimedOut);
                 }
-                Standing::Wait(until) => {
+                Turn::Wait(until) => {
                     let never = Instant::from_nanos(u64::MAX);
                     until.unwrap_or(never).min(ends.unwrap_or(never))
                 }
             };
             news.wait(seen, until);
-            let told = news.seen();
+            let told = news.generation();
             if told != seen {
                 // What was waited for may have come about.
                 pause = None;
@@ -221,10 +224,10 @@ impl Core {
 
 /// Whether it is somebody's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Mine,
+enum WaitOutcome {
+    Ready,
     /// His patience ended before.
-    TooLate,
+    TimedOut,
     /// What was to be held besides is lost.
-    Pointless,
+    Aborted,
 }

@@ -1,10 +1,10 @@
 //! Connecting, and what a client does besides handing out locks.
 
-use super::drive::{self, Bound};
-use super::signal::Signal;
-use super::{Client, Core, Lock, Shared};
-use crate::front::{
-    Builder, Clear, ConnectionCount, Holder, LockError, Queues, Site, Stats, clock,
+use super::notify::ThreadNotify;
+use super::transport::{self, Timeout};
+use super::{Client, ClientHandle, ClientInner, Lock};
+use crate::engine::{
+    Clear, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError, Node, WaitQueues, clock,
 };
 use crate::net::pool::Pool;
 use crate::proto::Inspect;
@@ -24,7 +24,7 @@ impl Client {
         Self::builder().server(address).build()
     }
 
-    /// Makes a client without connecting, see [`Builder::build_lazy`].
+    /// Makes a client without connecting, see [`ClientBuilder::build_lazy`].
     ///
     /// # Errors
     /// The address cannot be used.
@@ -34,8 +34,8 @@ impl Client {
 
     /// Starts to describe a client.
     #[must_use]
-    pub fn builder() -> Builder<Self> {
-        Builder::new()
+    pub fn builder() -> ClientBuilder<Self> {
+        ClientBuilder::new()
     }
 
     /// The lock of this name: a cheap handle. Nothing is sent, and a name that cannot be used is
@@ -58,14 +58,14 @@ impl Client {
         let name = name.as_ref();
         let about = |error: LockError| error.about(name);
         let core = self.core();
-        let keys = core.site.keys(name)?;
+        let keys = core.node.keys(name)?;
         let inspected = core.drive(
             &mut Inspect::new(&keys),
             clock::now(),
-            Bound::Open,
-            drive::sleep,
+            Timeout::Unlimited,
+            transport::sleep,
         );
-        core.site
+        core.node
             .inspected(inspected.map_err(about)?)
             .map_err(about)
     }
@@ -80,25 +80,25 @@ impl Client {
     /// before.
     pub fn shutdown(&self, limit: Duration) -> bool {
         let core = self.core();
-        let until = clock::moment().after(limit);
-        for lock in core.site.registry.close() {
-            lock.changed.give();
+        let until = clock::monotonic().after(limit);
+        for lock in core.node.scheduler.close() {
+            lock.changed.notify();
         }
-        core.closing.give();
-        core.queues.tell_all();
-        core.wake.give();
+        core.closing.notify();
+        core.queues.notify_all();
+        core.wake.notify();
         core.settle_quiet(until);
         let drained = loop {
-            let seen = core.done.seen();
-            if core.site.registry.is_drained() {
+            let seen = core.done.generation();
+            if core.node.scheduler.is_idle() {
                 break true;
             }
-            if clock::moment() >= until {
+            if clock::monotonic() >= until {
                 break false;
             }
             core.done.wait(seen, until);
         };
-        core.site.connections.clear();
+        core.node.connections.clear();
         drained
     }
 
@@ -106,7 +106,7 @@ impl Client {
     /// as is known by now. Each is followed by a release that is waited for, in the background.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
-        self.core().site.chronicle.quiet_failures()
+        self.core().node.telemetry.quiet_failures()
     }
 
     /// How often what has happened to this client since it was built, and what is the case now.
@@ -114,25 +114,28 @@ impl Client {
     ///
     /// All handles of one client, and their locks, count together.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.core().site.stats()
+    pub fn stats(&self) -> ClientStats {
+        self.core().node.stats()
     }
 
     /// The address of the server.
     #[must_use]
     pub fn server(&self) -> String {
-        self.core().site.settings.address.to_string()
+        self.core().node.config.address.to_string()
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<ClientInner> {
         &self.shared.core
     }
 }
 
 /// How many idle connections are kept.
-pub(super) const COUNT: ConnectionCount = ConnectionCount { usual: 4, most: 64 };
+pub(super) const COUNT: ConnectionLimits = ConnectionLimits {
+    default: 4,
+    max: 64,
+};
 
-impl Builder<Client> {
+impl ClientBuilder<Client> {
     /// Connects to the server.
     ///
     /// # Errors
@@ -142,12 +145,12 @@ impl Builder<Client> {
     pub fn build(self) -> Result<Client, LockError> {
         let client = self.build_lazy()?;
         let core = client.core();
-        let until = core.site.tries_until();
-        let bound = until.map_or(Bound::Open, Bound::Patience);
+        let until = core.node.tries_until();
+        let bound = until.map_or(Timeout::Unlimited, Timeout::Wait);
         loop {
             match core.open(bound) {
                 Ok(checkout) => break drop(checkout),
-                Err(why) => thread::sleep(core.site.pause_before_retry(why, until)?),
+                Err(why) => thread::sleep(core.node.pause_before_retry(why, until)?),
             }
         }
         Ok(client)
@@ -167,15 +170,15 @@ impl Builder<Client> {
     pub fn build_lazy(self) -> Result<Client, LockError> {
         let settings = self.validate(COUNT)?;
         let connections = Pool::new(settings.connections);
-        let core = Arc::new(Core {
-            site: Site::new(settings, connections)?,
-            queues: Queues::new(),
-            wake: Signal::default(),
-            done: Signal::default(),
-            closing: Signal::default(),
+        let core = Arc::new(ClientInner {
+            node: Node::new(settings, connections)?,
+            queues: WaitQueues::new(),
+            wake: ThreadNotify::default(),
+            done: ThreadNotify::default(),
+            closing: ThreadNotify::default(),
         });
         Ok(Client {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClientHandle {
                 core,
                 kept: Mutex::new(false),
             }),

@@ -1,10 +1,10 @@
 //! Whether a server is a good place for locks, and making it a better one.
 
 use super::connect::COUNT;
-use super::drive::{Bound, sleep};
+use super::transport::{Timeout, sleep};
 use super::{Client, Link};
-use crate::front::{Builder, Cause, Diagnosis, LockError, Peer, Settings, Unconnected};
-use crate::front::{clock, surveyed, to_compare};
+use crate::engine::{Cause, ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
+use crate::engine::{clock, surveyed, to_compare};
 use crate::net::{NetCause, NetError};
 use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
 use core::net::SocketAddr;
@@ -18,17 +18,17 @@ impl Client {
     /// password) on a connection of its own, and makes a few more connections to see whether all lead
     /// to the same server.
     /// Nothing is stored, and no lock is looked at. What is found goes by this client's settings,
-    /// above all its [`max_lease`](Builder::max_lease).
+    /// above all its [`max_lease`](ClientBuilder::max_lease).
     ///
     /// # Errors
     /// The server cannot be reached, does not answer, or does not let this client in. That it
     /// refuses to tell something is no error.
     pub fn diagnose(&self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.core().site.settings)
+        diagnose(&self.core().node.config)
     }
 
     /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
+    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
     /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
     ///
     /// A higher limit that the server has already stays as it is. Whether it took the new one is
@@ -41,13 +41,13 @@ impl Client {
     /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
     pub fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
         let core = self.core();
-        let operation = &mut EnableTemporaryLru::new(core.site.longest_lease());
-        core.drive(operation, clock::now(), Bound::Open, sleep)?
-            .map_err(|failure| core.site.error(Cause::Server(failure)))
+        let operation = &mut EnableTemporaryLru::new(core.node.longest_lease());
+        core.drive(operation, clock::now(), Timeout::Unlimited, sleep)?
+            .map_err(|failure| core.node.error(Cause::Server(failure)))
     }
 }
 
-impl Builder<Client> {
+impl ClientBuilder<Client> {
     /// Looks at the server as [`Client::diagnose`] does, where a client may not be had: on a server
     /// without CAS, behind a proxy, under a prefix that somebody else uses.
     ///
@@ -58,22 +58,22 @@ impl Builder<Client> {
     }
 }
 
-fn diagnose(settings: &Settings) -> Result<Diagnosis, LockError> {
+fn diagnose(settings: &Config) -> Result<Diagnosis, LockError> {
     let (survey, peers) = survey_all(settings).map_err(|why| why.at(&settings.address))?;
     let now = clock::now().unix_seconds;
     Ok(Diagnosis::new(settings, survey, &peers, now))
 }
 
 /// The survey, and which servers some more connections lead to.
-fn survey_all(settings: &Settings) -> Result<(ServerReport, Vec<Peer>), Unconnected> {
-    let found = Link::resolve(&settings.address, &settings.dialing);
-    let found = found.map_err(Unconnected::Net)?;
-    let (survey, _connection) = survey(settings, &found, settings.surveyor())?;
+fn survey_all(settings: &Config) -> Result<(ServerReport, Vec<Peer>), ConnectError> {
+    let found = Link::resolve(&settings.address, &settings.connect_options);
+    let found = found.map_err(ConnectError::Net)?;
+    let (survey, _connection) = survey(settings, &found, settings.probe())?;
     // All of them are open at the same time: who spreads connections does so evenly.
     let mut open = Vec::new();
     let mut peers = Vec::new();
     for place in to_compare(&found) {
-        let peer = self::survey(settings, place, settings.surveyor().briefly());
+        let peer = self::survey(settings, place, settings.probe().briefly());
         let survey = peer.as_ref().ok().map(|(survey, _)| survey);
         peers.push(Peer::new(place.first().copied(), survey));
         open.push(peer);
@@ -82,20 +82,20 @@ fn survey_all(settings: &Settings) -> Result<(ServerReport, Vec<Peer>), Unconnec
 }
 
 fn survey(
-    settings: &Settings,
+    settings: &Config,
     found: &[SocketAddr],
     mut surveyor: ServerProbe<'_>,
-) -> Result<(ServerReport, Link), Unconnected> {
+) -> Result<(ServerReport, Link), ConnectError> {
     let limit = settings.connect_timeout;
-    let dialled = Link::dial(&settings.address, found, &settings.dialing, limit);
-    let mut connection = dialled.map_err(Unconnected::Net)?;
+    let dialled = Link::dial(&settings.address, found, &settings.connect_options, limit);
+    let mut connection = dialled.map_err(ConnectError::Net)?;
     loop {
-        let began = clock::moment();
-        let elapsed = || clock::moment().since(began);
+        let began = clock::monotonic();
+        let elapsed = || clock::monotonic().since(began);
         surveyor.prepare(connection.next_flight());
         let answer = match connection.exchange(settings.operation_timeout, elapsed) {
             Ok(mut replies) => surveyor
-                .interpret(&mut replies, began, clock::moment())
+                .interpret(&mut replies, began, clock::monotonic())
                 .map_err(|error| NetError::sent(NetCause::unexpected(error))),
             Err(error) => Err(error),
         };

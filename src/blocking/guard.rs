@@ -1,8 +1,10 @@
 //! A lock that is held.
 
-use super::drive::{Bound, sleep};
-use super::{Core, HeldLock, Shared};
-use crate::front::{End, HandedOn, Held, Job, LockError, ReleaseOutcome, clock};
+use super::transport::{Timeout, sleep};
+use super::{ClientHandle, ClientInner, HeldLock};
+use crate::engine::{
+    CleanupJob, HandoffState, HoldEnd, LockError, LockState, ReleaseOutcome, clock,
+};
 use crate::proto::{Instant, LossReason, Now};
 use core::fmt;
 use core::time::Duration;
@@ -42,7 +44,7 @@ pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// ```
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ClientHandle>,
     pub(super) lock: Arc<HeldLock>,
     pub(super) index: usize,
     /// The release has been taken care of.
@@ -60,7 +62,7 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    pub(super) fn new(shared: Arc<Shared>, lock: Arc<HeldLock>, index: usize) -> Self {
+    pub(super) fn new(shared: Arc<ClientHandle>, lock: Arc<HeldLock>, index: usize) -> Self {
         Self {
             shared,
             lock,
@@ -69,7 +71,7 @@ impl LockGuard {
         }
     }
 
-    pub(super) fn held(&self) -> &Held {
+    pub(super) fn held(&self) -> &LockState {
         &self.lock.held
     }
 
@@ -99,7 +101,7 @@ impl LockGuard {
     /// How long the lock is certain without another renewal; nothing once it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.lock.held.remaining(clock::moment())
+        self.lock.held.remaining(clock::monotonic())
     }
 
     /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
@@ -114,7 +116,7 @@ impl LockGuard {
     /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
     /// [`Lost`](crate::ErrorKind::Lost).
     pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
-        self.lock.held.ensure(wanted, clock::moment())
+        self.lock.held.ensure(wanted, clock::monotonic())
     }
 
     /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
@@ -136,14 +138,14 @@ impl LockGuard {
     /// As [`lost`](Self::lost), for at most `limit`: `None` if the lock is still held then.
     #[must_use]
     pub fn lost_timeout(&self, limit: Duration) -> Option<LossReason> {
-        self.lost_until(clock::moment().after(limit))
+        self.lost_until(clock::monotonic().after(limit))
     }
 
     fn lost_until(&self, until: Instant) -> Option<LossReason> {
         loop {
-            let seen = self.lock.changed.seen();
-            let now = clock::moment();
-            let over = self.lock.held.over(now);
+            let seen = self.lock.changed.generation();
+            let now = clock::monotonic();
+            let over = self.lock.held.loss(now);
             if over.is_some() || now >= until {
                 return over;
             }
@@ -196,7 +198,7 @@ impl LockGuard {
 
     /// Whether the lock is still held, as an error that says why not.
     pub(super) fn check_held(&self) -> Result<(), LockError> {
-        self.lock.held.check_held(clock::moment())
+        self.lock.held.check_held(clock::monotonic())
     }
 
     /// Gives the lock back and says what truly happened.
@@ -212,20 +214,20 @@ impl LockGuard {
         self.spent = true;
         let core = &self.shared.core;
         if let Some(reason) = over {
-            core.freed(&self.lock);
+            core.notify_free(&self.lock);
             return Ok(ReleaseOutcome::AlreadyLost { reason });
         }
-        let limit = RELEASE_LIMIT.max(core.site.settings.operation_timeout);
+        let limit = RELEASE_LIMIT.max(core.node.config.operation_timeout);
         let give_up = release_until(valid_until, now.monotonic).min(now.monotonic.after(limit));
-        if core.hand_on(&self.lock, now.monotonic) {
+        if core.hand_off(&self.lock, now.monotonic) {
             return core.handed_on(&self.lock, give_up);
         }
         let outcome = core.release(&self.lock, now, give_up);
         if let Err(error) = &outcome {
             let later = may_succeed_later(error);
-            self.lock.held.tell_unreleased(error, later);
+            self.lock.held.emit_release_failed(error, later);
             if later {
-                core.leave_release(&self.lock);
+                core.schedule_release(&self.lock);
             }
         }
         outcome
@@ -251,17 +253,17 @@ impl LockGuard {
         let (over, _) = self.end(now.monotonic);
         let core = &self.shared.core;
         if over.is_some() {
-            core.freed(&self.lock);
+            core.notify_free(&self.lock);
             return;
         }
-        if core.hand_on(&self.lock, now.monotonic) {
+        if core.hand_off(&self.lock, now.monotonic) {
             return;
         }
         if core.release_quietly(&self.lock, now) {
-            self.lock.held.tell(End::ReleasedQuietly);
-            core.freed(&self.lock);
+            self.lock.held.tell(HoldEnd::ReleasedQuietly);
+            core.notify_free(&self.lock);
         } else {
-            core.leave_release(&self.lock);
+            core.schedule_release(&self.lock);
         }
     }
 
@@ -270,11 +272,11 @@ impl LockGuard {
     pub(super) fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
         let over = self.lock.held.give_up(now);
         let core = &self.shared.core;
-        let (kept, owed) = core.site.unkeep(self.index, &self.lock);
+        let (kept, owed) = core.node.unschedule(self.index, &self.lock);
         if owed {
-            core.wake.give();
+            core.wake.notify();
         }
-        self.lock.changed.give();
+        self.lock.changed.notify();
         (over, kept)
     }
 }
@@ -282,15 +284,15 @@ impl LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if !self.spent {
-            self.give_back();
+            self.release_on_drop();
         }
-        self.shared.core.site.registry.vacate(self.index);
+        self.shared.core.node.scheduler.free_slot(self.index);
     }
 }
 
 impl LockGuard {
     /// What a guard that is dropped leaves to be done.
-    fn give_back(&self) {
+    fn release_on_drop(&self) {
         // From here on no renewal is begun; one that is under way is waited for by the release.
         let now = clock::now();
         let (over, kept) = self.end(now.monotonic);
@@ -302,18 +304,18 @@ impl LockGuard {
         };
         let core = &self.shared.core;
         if !ours {
-            core.freed(&self.lock);
+            core.notify_free(&self.lock);
             return;
         }
-        if over.is_none() && core.hand_on(&self.lock, now.monotonic) {
+        if over.is_none() && core.hand_off(&self.lock, now.monotonic) {
             return;
         }
-        let deadline = now.monotonic.after(core.site.settings.operation_timeout);
+        let deadline = now.monotonic.after(core.node.config.operation_timeout);
         if let Err(error) = core.release(&self.lock, now, deadline) {
             let later = may_succeed_later(&error);
-            self.lock.held.tell_unreleased(&error, later);
+            self.lock.held.emit_release_failed(&error, later);
             if later {
-                core.leave_release(&self.lock);
+                core.schedule_release(&self.lock);
             }
         }
     }
@@ -330,18 +332,18 @@ pub(super) fn release_until(valid_until: Instant, now: Instant) -> Instant {
     valid_until.max(now.after(Duration::from_millis(100)))
 }
 
-impl Core {
+impl ClientInner {
     /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
     /// this returns `false`, it is to be released.
-    pub(super) fn hand_on(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
-        let registry = &self.site.registry;
-        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_be_handed_on(now) {
+    pub(super) fn hand_off(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
+        let registry = &self.node.scheduler;
+        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_hand_off(now) {
             return false;
         }
-        registry.hands_on();
-        let handed_on = self.queues.hand_on(&lock.held.keys, lock, now);
+        registry.begin_handoff();
+        let handed_on = self.queues.hand_off(&lock.held.keys, lock, now);
         if !handed_on {
-            registry.settled();
+            registry.end_handoff();
         }
         handed_on
     }
@@ -353,12 +355,12 @@ impl Core {
         give_up: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
         loop {
-            let seen = lock.changed.seen();
-            match lock.held.handed_on() {
-                HandedOn::Settled(outcome) => return Ok(outcome),
-                HandedOn::Open | HandedOn::Unclear if clock::moment() < give_up => {}
-                HandedOn::Open | HandedOn::Unclear | HandedOn::Failed => {
-                    return Err(self.site.given_up(true, None).about(&lock.held.name));
+            let seen = lock.changed.generation();
+            match lock.held.begin_handoff() {
+                HandoffState::Resolved(outcome) => return Ok(outcome),
+                HandoffState::Pending | HandoffState::Unknown if clock::monotonic() < give_up => {}
+                HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {
+                    return Err(self.node.given_up(true, None).about(&lock.held.name));
                 }
             }
             lock.changed.wait(seen, give_up);
@@ -366,8 +368,8 @@ impl Core {
     }
 
     /// Nobody in this process holds this lock any more: who waits for it may ask the server.
-    pub(super) fn freed(&self, lock: &HeldLock) {
-        self.queues.freed(&lock.held.keys);
+    pub(super) fn notify_free(&self, lock: &HeldLock) {
+        self.queues.notify_free(&lock.held.keys);
     }
 
     /// Removes the record of a lock that was ended, by `deadline` or not at all.
@@ -380,19 +382,19 @@ impl Core {
         let held = &lock.held;
         let about = |error: LockError| error.about(&held.name);
         let Some(cas) = self.settled_cas(lock, &mut now, deadline) else {
-            return Err(about(self.site.given_up(false, None)));
+            return Err(about(self.node.given_up(false, None)));
         };
-        let span = self.site.chronicle.release_span(&held.name);
+        let span = self.node.telemetry.release_span(&held.name);
         let _entered = span.enter();
-        let mut release = held.releasing(cas, deadline);
-        let released = self.drive(&mut release, now, Bound::Deadline(deadline), sleep);
-        self.freed(lock);
+        let mut release = held.release_operation(cas, deadline);
+        let released = self.drive(&mut release, now, Timeout::Deadline(deadline), sleep);
+        self.notify_free(lock);
         let released = released.map_err(about)?;
-        if self.site.await_echo(held) {
-            self.wake.give();
+        if self.node.schedule_orphan_check(held) {
+            self.wake.notify();
         }
-        let outcome = self.site.released(released).map_err(about)?;
-        held.tell_released(outcome);
+        let outcome = self.node.released(released).map_err(about)?;
+        held.emit_released(outcome);
         Ok(outcome)
     }
 
@@ -405,7 +407,7 @@ impl Core {
         deadline: Instant,
     ) -> Option<u64> {
         loop {
-            let seen = lock.changed.seen();
+            let seen = lock.changed.generation();
             {
                 let state = lock.held.state();
                 if !state.renewing {
@@ -421,8 +423,10 @@ impl Core {
     }
 
     /// Leaves the release to the keeper, which goes on trying.
-    pub(super) fn leave_release(&self, lock: &Arc<HeldLock>) {
-        self.site.registry.push(Job::Release(Arc::clone(lock)));
-        self.wake.give();
+    pub(super) fn schedule_release(&self, lock: &Arc<HeldLock>) {
+        self.node
+            .scheduler
+            .push(CleanupJob::Release(Arc::clone(lock)));
+        self.wake.notify();
     }
 }

@@ -1,9 +1,9 @@
 //! What can be asked of a lock while it is held.
 
-use super::drive::{Bound, sleep};
-use super::signal::Signal;
+use super::notify::ThreadNotify;
+use super::transport::{Timeout, sleep};
 use super::{Client, HeldLock, LockGuard};
-use crate::front::{Cause, End, Holder, Kept, LockError, clock};
+use crate::engine::{Cause, HoldEnd, Holder, LockError, Scheduled, clock};
 use crate::proto::{Instant, LockTicket, Renew, Verify, VerifyOutcome};
 use core::time::Duration;
 use std::string::String;
@@ -22,13 +22,13 @@ impl LockGuard {
     /// go along. Of a lock that was lost before they are worth nothing, also where its record
     /// still stands: they say so, and `attach` refuses them.
     #[must_use = "without them, the lock can only run out"]
-    pub fn into_parts(mut self) -> LockTicket {
+    pub fn detach(mut self) -> LockTicket {
         self.spent = true;
-        let (lost, _) = self.end(clock::moment());
-        self.lock.held.tell(End::TakenApart);
+        let (lost, _) = self.end(clock::monotonic());
+        self.lock.held.tell(HoldEnd::Detached);
         let core = &self.shared.core;
-        core.freed(&self.lock);
-        self.lock.held.parts(&core.site.settings.namespace, lost)
+        core.notify_free(&self.lock);
+        self.lock.held.parts(&core.node.config.namespace, lost)
     }
 
     /// Makes a guard of the parts of a lock, which this client keeps from then on.
@@ -42,29 +42,29 @@ impl LockGuard {
     /// restarted, or this client is connected to another server, which looks the same. Or the server
     /// does not answer within the operation timeout: then the lock is left as it is, and
     /// this may be called again before its lease ends.
-    pub fn from_parts(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
+    pub fn attach(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
         let core = client.core();
-        let keys = core.site.check_parts(parts)?;
+        let keys = core.node.check_parts(parts)?;
         client.shared.keep()?;
         let now = clock::now();
         let grant = parts.grant(now.monotonic);
-        let namespace = &core.site.settings.namespace;
+        let namespace = &core.node.config.namespace;
         let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
-        let driven = core.drive(&mut renew, now, Bound::Open, sleep);
+        let driven = core.drive(&mut renew, now, Timeout::Unlimited, sleep);
         let renewed = driven.map_err(|error| error.about(parts.name()))?;
         let held = core
-            .site
-            .take_over(parts, keys.clone(), grant.clone(), renewed)?;
+            .node
+            .attach(parts, keys.clone(), grant.clone(), renewed)?;
         let lock = HeldLock {
-            changed: Signal::default(),
+            changed: ThreadNotify::default(),
             held,
         };
         let due = lock.held.due(lock.held.grant.sent_at);
-        match core.site.registry.insert(lock, due) {
-            Ok(Kept { lock, index, wake }) => {
-                core.site.chronicle.taken_up(&lock.held);
+        match core.node.scheduler.insert(lock, due) {
+            Ok(Scheduled { lock, index, wake }) => {
+                core.node.telemetry.attached(&lock.held);
                 if wake {
-                    core.wake.give();
+                    core.wake.notify();
                 }
                 Ok(Self::new(Arc::clone(&client.shared), lock, index))
             }
@@ -88,12 +88,12 @@ impl LockGuard {
     /// Who holds the lock, as others see it ([`Client::holder`](super::Client::holder)) for as long as
     /// it is held: what its own record says. Asks nobody.
     ///
-    /// The [`last_token`](crate::Holder::last_token) is the guard's own. A lock
+    /// The [`last_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
     /// [without a record](super::Lock::without_record) says nothing about its holder.
     #[must_use]
     pub fn holder(&self) -> Holder {
         let core = &self.shared.core;
-        core.site.holder_of(&self.lock.held, clock::moment())
+        core.node.holder_of(&self.lock.held, clock::monotonic())
     }
 
     /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
@@ -104,11 +104,11 @@ impl LockGuard {
     /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
     /// more, so a useful margin is less than half of that. It returns at once where less remains
     /// already. Otherwise it does not return for as long as all is well: call it in a thread that has
-    /// nothing else to do, or use [`danger_timeout`](Self::danger_timeout).
+    /// nothing else to do, or use [`expiring_timeout`](Self::expiring_timeout).
     #[must_use]
-    pub fn danger(&self, margin: Duration) -> Duration {
+    pub fn expiring(&self, margin: Duration) -> Duration {
         loop {
-            if let Some(remaining) = self.danger_until(margin, Instant::from_nanos(u64::MAX)) {
+            if let Some(remaining) = self.expiring_until(margin, Instant::from_nanos(u64::MAX)) {
                 return remaining;
             }
         }
@@ -116,15 +116,15 @@ impl LockGuard {
 
     /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
     #[must_use]
-    pub fn danger_timeout(&self, margin: Duration, limit: Duration) -> Option<Duration> {
-        self.danger_until(margin, clock::moment().after(limit))
+    pub fn expiring_timeout(&self, margin: Duration, limit: Duration) -> Option<Duration> {
+        self.expiring_until(margin, clock::monotonic().after(limit))
     }
 
-    fn danger_until(&self, margin: Duration, until: Instant) -> Option<Duration> {
+    fn expiring_until(&self, margin: Duration, until: Instant) -> Option<Duration> {
         let held = &self.lock.held;
         loop {
-            let seen = self.lock.changed.seen();
-            let now = clock::moment();
+            let seen = self.lock.changed.generation();
+            let now = clock::monotonic();
             let remaining = held.remaining(now);
             if remaining <= margin {
                 return Some(remaining);
@@ -158,13 +158,13 @@ impl LockGuard {
     /// [`renewed`](Self::renewed) wants to know.
     pub(super) fn ask_for_renewal(&self) -> Result<Option<u64>, LockError> {
         let held = &self.lock.held;
-        held.check_held(clock::moment())?;
+        held.check_held(clock::monotonic())?;
         if held.is_final() {
             return Ok(None);
         }
         let core = &self.shared.core;
-        let before = core.site.ask_for_renewal(self.index, &self.lock);
-        core.wake.give();
+        let before = core.node.request_renewal(self.index, &self.lock);
+        core.wake.notify();
         Ok(Some(before))
     }
 
@@ -172,12 +172,12 @@ impl LockGuard {
     pub(super) fn renewed(&self, asked: Option<u64>) -> Result<Duration, LockError> {
         let held = &self.lock.held;
         let Some(before) = asked else {
-            return Ok(held.remaining(clock::moment()));
+            return Ok(held.remaining(clock::monotonic()));
         };
         loop {
-            let seen = self.lock.changed.seen();
-            let now = clock::moment();
-            let site = &self.shared.core.site;
+            let seen = self.lock.changed.generation();
+            let now = clock::monotonic();
+            let site = &self.shared.core.node;
             if let Some(result) = site.renewed_since(held, before, now) {
                 return result;
             }
@@ -204,7 +204,7 @@ impl LockGuard {
         held.check_held(now.monotonic)?;
         let core = &self.shared.core;
         let mut verify = Verify::new(&held.keys, &held.grant);
-        let driven = core.drive(&mut verify, now, Bound::Open, sleep);
+        let driven = core.drive(&mut verify, now, Timeout::Unlimited, sleep);
         self.verified(driven.map_err(|error| error.about(&held.name))?)
     }
 
@@ -212,11 +212,11 @@ impl LockGuard {
     pub(super) fn verified(&self, verified: VerifyOutcome) -> Result<(), LockError> {
         let core = &self.shared.core;
         let result = core
-            .site
-            .verified(&self.lock.held, verified, clock::moment());
+            .node
+            .verified(&self.lock.held, verified, clock::monotonic());
         if result.is_err() {
-            core.freed(&self.lock);
-            self.lock.changed.give();
+            core.notify_free(&self.lock);
+            self.lock.changed.notify();
         }
         result
     }

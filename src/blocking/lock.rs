@@ -1,10 +1,10 @@
 //! The lock of one name, not held.
 
-use super::acquire::Waiting;
+use super::acquire::QueueGuard;
 use super::guard::LockGuard;
-use super::signal::Signal;
-use super::{Core, HeldLock, Shared};
-use crate::front::{Cause, Holder, Job, Kept, LockError, Wish, clock};
+use super::notify::ThreadNotify;
+use super::{ClientHandle, ClientInner, HeldLock};
+use crate::engine::{Cause, CleanupJob, Holder, LockError, LockOptions, Scheduled, clock};
 use crate::proto::{Grant, Lease, LockKeys, LossReason, Now, WaitPolicy};
 use core::fmt;
 use core::time::Duration;
@@ -54,25 +54,28 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Lock {
-    shared: Arc<Shared>,
-    pub(super) wish: Wish,
+    shared: Arc<ClientHandle>,
+    pub(super) options: LockOptions,
 }
 
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock")
-            .field("name", &self.wish.name)
-            .field("lease", &self.wish.lease)
-            .field("fencing", &self.wish.fencing)
-            .field("lean", &self.wish.lean)
+            .field("name", &self.options.name)
+            .field("lease", &self.options.lease)
+            .field("fencing", &self.options.fencing)
+            .field("lean", &self.options.without_record)
             .finish_non_exhaustive()
     }
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Self {
-        let wish = Wish::new(name, &shared.core.site.settings.namespace);
-        Self { shared, wish }
+    pub(super) fn new(shared: Arc<ClientHandle>, name: &str) -> Self {
+        let wish = LockOptions::new(name, &shared.core.node.config.namespace);
+        Self {
+            shared,
+            options: wish,
+        }
     }
 
     /// How long the lock outlives a holder that dies (default: the client's, 10 s unless told
@@ -84,7 +87,7 @@ impl Lock {
     /// memcached counts whole seconds.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.wish.lease = Some(lease);
+        self.options.lease = Some(lease);
         self
     }
 
@@ -99,7 +102,7 @@ impl Lock {
     /// It may be shorter than the lease. 0 is refused by whatever would acquire.
     #[must_use]
     pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.wish.max_hold = Some(limit);
+        self.options.max_hold = Some(limit);
         self
     }
 
@@ -119,7 +122,7 @@ impl Lock {
     /// none (`-M`).
     #[must_use]
     pub fn min_hold(mut self, length: Duration) -> Self {
-        self.wish.min_hold = Some(length);
+        self.options.min_hold = Some(length);
         self
     }
 
@@ -127,8 +130,8 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        let settings = &self.shared.core.site.settings;
-        self.wish.owner = Some(settings.owner_labelled(&label.into()));
+        let settings = &self.shared.core.node.config;
+        self.options.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
 
@@ -136,7 +139,7 @@ impl Lock {
     /// trip, a line each way.
     #[must_use]
     pub fn fencing(mut self, on: bool) -> Self {
-        self.wish.fencing = on;
+        self.options.fencing = on;
         self
     }
 
@@ -157,15 +160,15 @@ impl Lock {
     /// The lease must be at least 2 s. Servers before memcached 1.6.27 cannot do it; there the lock
     /// is held with a record, everything else being the same.
     #[must_use]
-    pub fn lean(mut self) -> Self {
-        self.wish.lean = true;
+    pub fn without_record(mut self) -> Self {
+        self.options.without_record = true;
         self
     }
 
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.wish.name
+        &self.options.name
     }
 
     /// Acquires the lock, waiting for as long as others hold it. A
@@ -182,7 +185,7 @@ impl Lock {
         match self.run(WaitPolicy::Forever, now, &[])? {
             Ok(guard) => Ok(guard),
             // Does not happen: who waits for ever is never refused.
-            Err(holder) => Err(self.core().site.timeout(self.name(), now.monotonic, holder)),
+            Err(holder) => Err(self.core().node.timeout(self.name(), now.monotonic, holder)),
         }
     }
 
@@ -195,14 +198,14 @@ impl Lock {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
-    /// recently ([`ErrorKind::YoungMemory`](crate::ErrorKind::YoungMemory)).
+    /// recently ([`ErrorKind::RestartGuard`](crate::ErrorKind::RestartGuard)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
         Ok(self.run(WaitPolicy::Try, clock::now(), &[])?.ok())
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
     /// the server answers, it ends within `limit` and one
-    /// [operation timeout](crate::Builder::operation_timeout), and the time to look up a
+    /// [operation timeout](crate::ClientBuilder::operation_timeout), and the time to look up a
     /// host name.
     ///
     /// # Errors
@@ -212,7 +215,7 @@ impl Lock {
         let now = clock::now();
         match self.run(WaitPolicy::Until(now.monotonic.after(limit)), now, &[])? {
             Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().site.timeout(self.name(), now.monotonic, holder)),
+            Err(holder) => Err(self.core().node.timeout(self.name(), now.monotonic, holder)),
         }
     }
 
@@ -225,11 +228,11 @@ impl Lock {
         beside: &[LockGuard],
     ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
         let core = self.core();
-        let asked = self.wish.check(&core.site)?;
+        let asked = self.options.validate(&core.node)?;
         self.shared.keep()?;
-        let mut waiting = Waiting::new(core, asked.keys, asked.inherits(), beside);
-        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.give());
-        let span = core.site.chronicle.acquire_span(self.name());
+        let mut waiting = QueueGuard::new(core, asked.keys, asked.accepts_handoff(), beside);
+        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.notify());
+        let span = core.node.telemetry.acquire_span(self.name());
         let _entered = span.enter();
         let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
         let acquired = acquired.map_err(|error| error.about(self.name()));
@@ -242,7 +245,7 @@ impl Lock {
         };
         let guard = result.as_ref().map(|guard| guard.as_ref().ok());
         let held = guard.map(|guard| guard.map(|guard| &guard.lock.held));
-        acquiring.account.ended(held);
+        acquiring.recorder.ended(held);
         result
     }
 
@@ -251,20 +254,20 @@ impl Lock {
         keys: LockKeys,
         lease: Lease,
         grant: Grant,
-        waiting: Waiting<'_>,
+        waiting: QueueGuard<'_>,
     ) -> Result<LockGuard, LockError> {
         let core = self.core();
-        let held = self.wish.hold(keys, lease, grant, &core.site.chronicle);
+        let held = self.options.hold(keys, lease, grant, &core.node.telemetry);
         let due = held.due(held.grant.sent_at);
         let lock = HeldLock {
             held,
-            changed: Signal::default(),
+            changed: ThreadNotify::default(),
         };
-        match core.site.registry.insert(lock, due) {
-            Ok(Kept { lock, index, wake }) => {
+        match core.node.scheduler.insert(lock, due) {
+            Ok(Scheduled { lock, index, wake }) => {
                 waiting.won(&lock);
                 if wake {
-                    core.wake.give();
+                    core.wake.notify();
                 }
                 Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
             }
@@ -272,15 +275,17 @@ impl Lock {
                 // Shut down while the answer was on its way.
                 lock.held.end(LossReason::Released);
                 // Nobody has had it.
-                let _ = lock.held.untold();
-                core.site.registry.push(Job::Release(Arc::new(lock)));
-                core.wake.give();
+                let _ = lock.held.take_unreported();
+                core.node
+                    .scheduler
+                    .push(CleanupJob::Release(Arc::new(lock)));
+                core.wake.notify();
                 Err(LockError::new(Cause::Closed).about(self.name()))
             }
         }
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<ClientInner> {
         &self.shared.core
     }
 }

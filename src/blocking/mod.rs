@@ -20,45 +20,45 @@
 //! ```
 
 mod acquire;
+mod admin;
 mod connect;
 mod diagnose;
-mod drive;
 mod guard;
 mod holding;
-mod keeper;
 mod lock;
-mod others;
-mod quiet;
-mod set;
-mod set_guard;
+mod multi_lock;
+mod multi_lock_guard;
+mod notify;
+mod quiet_release;
+mod renewer;
 #[cfg(all(test, feature = "server"))]
 mod several;
-mod signal;
+mod transport;
 
 pub use guard::LockGuard;
 pub use lock::Lock;
-pub use set::LockSet;
-pub use set_guard::LockSetGuard;
+pub use multi_lock::MultiLock;
+pub use multi_lock_guard::MultiLockGuard;
 
-use crate::front::{Cause, Held, LockError, Queues, Seat, SettingError, Site};
+use crate::engine::{Cause, ConfigError, LockError, LockState, Node, NodeConnection, WaitQueues};
 use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use core::fmt;
-use quiet::QuietRelease;
-use signal::Signal;
+use notify::ThreadNotify;
+use quiet_release::QuietRelease;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// A lock that is held, and who is to be told when it is over.
 #[derive(Debug)]
 struct HeldLock {
-    held: Held,
+    held: LockState,
     /// Something about it has changed.
-    changed: Signal,
+    changed: ThreadNotify,
 }
 
-impl AsRef<Held> for HeldLock {
-    fn as_ref(&self) -> &Held {
+impl AsRef<LockState> for HeldLock {
+    fn as_ref(&self) -> &LockState {
         &self.held
     }
 }
@@ -68,27 +68,27 @@ type Link = Connection<QuietRelease>;
 
 /// What the client, its guards and its keeper share.
 #[derive(Debug)]
-struct Core {
-    site: Site<Pool<Seat<Link>>, HeldLock>,
+struct ClientInner {
+    node: Node<Pool<NodeConnection<Link>>, HeldLock>,
     /// Those who wait for the same lock in this process.
-    queues: Queues<HeldLock, Signal>,
+    queues: WaitQueues<HeldLock, ThreadNotify>,
     /// The keeper has something to do.
-    wake: Signal,
+    wake: ThreadNotify,
     /// The keeper has done something.
-    done: Signal,
+    done: ThreadNotify,
     /// The client was shut down.
-    closing: Signal,
+    closing: ThreadNotify,
 }
 
 /// The handle whose last drop lets the keeper end.
 #[derive(Debug)]
-struct Shared {
-    core: Arc<Core>,
+struct ClientHandle {
+    core: Arc<ClientInner>,
     /// Whether the keeper has been started.
     kept: Mutex<bool>,
 }
 
-impl Shared {
+impl ClientHandle {
     /// Sees to it that there is a keeper. Not before the first lock that needs one: a program that
     /// takes none has no thread for it, and where it cannot take any, no code either.
     fn keep(&self) -> Result<(), LockError> {
@@ -97,18 +97,18 @@ impl Shared {
             let core = Arc::clone(&self.core);
             thread::Builder::new()
                 .name("memlatch-keeper".into())
-                .spawn(move || keeper::run(&core))
-                .map_err(|error| LockError::new(Cause::Setting(SettingError::Thread(error))))?;
+                .spawn(move || renewer::run(&core))
+                .map_err(|error| LockError::new(Cause::Setting(ConfigError::Thread(error))))?;
             *kept = true;
         }
         Ok(())
     }
 }
 
-impl Drop for Shared {
+impl Drop for ClientHandle {
     fn drop(&mut self) {
-        self.core.site.registry.abandon();
-        self.core.wake.give();
+        self.core.node.scheduler.detach_client();
+        self.core.wake.notify();
     }
 }
 
@@ -139,13 +139,13 @@ impl Drop for Shared {
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientHandle>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.core().site.settings.address)
+            .field("server", &self.core().node.config.address)
             .finish_non_exhaustive()
     }
 }

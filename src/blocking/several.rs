@@ -1,7 +1,7 @@
 //! Names that lead to several addresses.
 
 use super::Client;
-use crate::front::{Builder, ErrorKind, Verdict};
+use crate::engine::{ClientBuilder, ErrorKind, Severity};
 use crate::net::dial::Names;
 use crate::net::dial::tests::HalfDead;
 use crate::server::Server;
@@ -29,7 +29,7 @@ fn set(names: &Names, addresses: &[SocketAddr]) {
     *names.lock().expect("no panics with it") = addresses.to_vec();
 }
 
-fn builder(names: &Names) -> Builder<Client> {
+fn builder(names: &Names) -> ClientBuilder<Client> {
     let builder = Client::builder().server("pool:11211").names(names);
     builder
         .restart_guard(false)
@@ -43,14 +43,14 @@ fn a_name_of_two_servers_is_refused() {
     for both in [[a, b], [b, a]] {
         let names = names(&both);
         let error = builder(&names).build().expect_err("two servers");
-        assert_eq!(error.kind(), ErrorKind::Unsuitable);
+        assert_eq!(error.kind(), ErrorKind::UnsupportedServer);
         let text = error.to_string();
         for part in [&a.to_string(), &b.to_string(), "different servers"] {
             assert!(text.contains(part), "{text}");
         }
         let diagnosis = builder(&names).diagnose().expect("they answer");
         let check = diagnosis.check("instances").expect("a check");
-        assert_eq!(check.verdict, Verdict::Unsafe, "{check:?}");
+        assert_eq!(check.severity, Severity::Unsafe, "{check:?}");
     }
 }
 
@@ -65,7 +65,7 @@ fn a_server_with_two_addresses_is_one_server() {
     let _ = guard.release().expect("answered");
     let diagnosis = client.diagnose().expect("it answers");
     let check = diagnosis.check("instances").expect("a check");
-    assert_eq!(check.verdict, Verdict::Fine, "{check:?}");
+    assert_eq!(check.severity, Severity::Fine, "{check:?}");
 }
 
 /// A live server beside an address that swallows everything is found within the time for
@@ -93,7 +93,7 @@ fn a_name_that_moves_while_its_server_lives_is_refused() {
         .lock("a")
         .try_acquire()
         .expect_err("it is another server");
-    assert_eq!(error.kind(), ErrorKind::Unsuitable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
     assert!(error.to_string().contains("led before"), "{error}");
     // It has moved for good.
     drop(one);

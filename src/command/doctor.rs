@@ -8,7 +8,7 @@ use super::output::{self, Paint};
 use super::{server, shown, text};
 use core::fmt::Write;
 use core::time::Duration;
-use memlatch::{Builder, Check, Client, Diagnosis, TemporaryLru, Verdict};
+use memlatch::{Check, Client, ClientBuilder, Diagnosis, Severity, TemporaryLru};
 use serde_json::{Value, json};
 
 /// Check whether a server is a good place for locks
@@ -89,16 +89,16 @@ pub(super) async fn doctor(global: &Global, options: &Doctor) -> Result<u8, Fail
         readable(&diagnosis, fixed.as_ref(), style)
     };
     output::print(&shown)?;
-    Ok(match diagnosis.verdict() {
-        Verdict::Fine | Verdict::Note => code::SUCCESS,
-        Verdict::Warning => code::FAILED,
+    Ok(match diagnosis.severity() {
+        Severity::Fine | Severity::Note => code::SUCCESS,
+        Severity::Warning => code::FAILED,
         _ => code::UNSAFE,
     })
 }
 
-async fn fix(builder: Builder<Client>, diagnosis: &Diagnosis) -> Fix {
+async fn fix(builder: ClientBuilder<Client>, diagnosis: &Diagnosis) -> Fix {
     let eviction = diagnosis.check("eviction");
-    if eviction.is_some_and(|check| check.verdict == Verdict::Fine) {
+    if eviction.is_some_and(|check| check.severity == Severity::Fine) {
         return Fix::NotNeeded;
     }
     let enabled = match builder.build().await {
@@ -138,8 +138,8 @@ fn readable(diagnosis: &Diagnosis, fix: Option<&Fix>, style: Style) -> String {
     let (mut described, fine): (Vec<&Check>, Vec<&Check>) = diagnosis
         .checks
         .iter()
-        .partition(|check| style.explain || check.verdict != Verdict::Fine);
-    described.sort_by_key(|check| core::cmp::Reverse(check.verdict));
+        .partition(|check| style.explain || check.severity != Severity::Fine);
+    described.sort_by_key(|check| core::cmp::Reverse(check.severity));
     for check in described {
         describe(&mut text, check, style);
     }
@@ -181,11 +181,11 @@ fn told(fix: &Fix) -> String {
 
 fn describe(text: &mut String, check: &Check, style: Style) {
     // The server's words may come from anybody.
-    let seen = output::one_line(&check.seen);
-    let word = format!("{:<INDENT$}", check.verdict);
-    let word = match check.verdict {
-        Verdict::Fine => style.paint.good(&word),
-        Verdict::Note => style.paint.bold(&word),
+    let seen = output::one_line(&check.observed);
+    let word = format!("{:<INDENT$}", check.severity);
+    let word = match check.severity {
+        Severity::Fine => style.paint.good(&word),
+        Severity::Note => style.paint.bold(&word),
         _ => style.paint.bad(&word),
     };
     if INDENT + IDS + text::width(&seen) <= style.columns {
@@ -218,13 +218,13 @@ fn summary(diagnosis: &Diagnosis) -> String {
     let server = output::one_line(&diagnosis.server);
     let count = |verdict| {
         let checks = diagnosis.checks.iter();
-        checks.filter(|check| check.verdict == verdict).count()
+        checks.filter(|check| check.severity == verdict).count()
     };
     let mut parts = Vec::new();
     for (verdict, one, many) in [
-        (Verdict::Unsafe, "danger", "dangers"),
-        (Verdict::Warning, "warning", "warnings"),
-        (Verdict::Note, "note", "notes"),
+        (Severity::Unsafe, "danger", "dangers"),
+        (Severity::Warning, "warning", "warnings"),
+        (Severity::Note, "note", "notes"),
     ] {
         match count(verdict) {
             0 => {}
@@ -236,9 +236,9 @@ fn summary(diagnosis: &Diagnosis) -> String {
         0 => String::new(),
         _ => format!(" ({})", parts.join(", ")),
     };
-    let judgement = match diagnosis.verdict() {
-        Verdict::Fine | Verdict::Note => "fine for locks",
-        Verdict::Warning => "good for locks, with warnings",
+    let judgement = match diagnosis.severity() {
+        Severity::Fine | Severity::Note => "fine for locks",
+        Severity::Warning => "good for locks, with warnings",
         _ => "not safe for locks",
     };
     let version = output::one_line(&diagnosis.version);
@@ -250,8 +250,8 @@ fn object(diagnosis: &Diagnosis, fix: Option<&Fix>) -> Value {
     let check = |check: &Check| {
         json!({
             "id": check.id,
-            "verdict": check.verdict.as_str(),
-            "seen": check.seen,
+            "verdict": check.severity.as_str(),
+            "seen": check.observed,
             "meaning": check.meaning,
             "advice": check.advice,
         })
@@ -268,7 +268,7 @@ fn object(diagnosis: &Diagnosis, fix: Option<&Fix>) -> Value {
     json!({
         "server": diagnosis.server,
         "version": diagnosis.version,
-        "verdict": diagnosis.verdict().as_str(),
+        "verdict": diagnosis.severity().as_str(),
         "longest_lease_seconds": diagnosis.longest_lease.as_secs_f64(),
         "temporary_ttl_needed": diagnosis.temporary_ttl,
         "fix": fix,

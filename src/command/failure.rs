@@ -76,7 +76,7 @@ impl From<LockError> for Failure {
                 code::UNAVAILABLE,
                 format!("{text}; --auth-file names a file with them"),
             ),
-            ErrorKind::YoungMemory => {
+            ErrorKind::RestartGuard => {
                 // In whole seconds, and one for the time until then.
                 let wait = error.retry_after().unwrap_or_default().as_secs() + 2;
                 Self::new(

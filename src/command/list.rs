@@ -4,7 +4,7 @@ use super::args::{Global, OUTPUT};
 use super::failure::{Failure, code};
 use super::output::{self, Glyphs, Paint, Voice};
 use super::{server, shown, table, text};
-use memlatch::{ListedLock, Listing, MAX_LISTED};
+use memlatch::{LockEntry, LockList, MAX_LISTED};
 
 /// List the locks that are held
 ///
@@ -57,7 +57,7 @@ pub(super) async fn list(global: &Global, options: List, voice: Voice) -> Result
 }
 
 /// Says so where there are more locks than those listed.
-pub(super) fn note_missing(listing: &Listing, voice: Voice) {
+pub(super) fn note_missing(listing: &LockList, voice: Voice) {
     if !listing.is_complete {
         voice.note(&format!(
             "there are more than {MAX_LISTED} locks; these are the first of them"
@@ -65,13 +65,13 @@ pub(super) fn note_missing(listing: &Listing, voice: Voice) {
     }
 }
 
-fn line(lock: &ListedLock, address: &str) -> String {
+fn line(lock: &LockEntry, address: &str) -> String {
     shown::line(fields(lock, address))
 }
 
 /// What `status` tells, and whether the name is one.
 pub(super) fn fields(
-    lock: &ListedLock,
+    lock: &LockEntry,
     address: &str,
 ) -> serde_json::Map<String, serde_json::Value> {
     let mut fields = shown::object(&lock.name, Some(&lock.holder), address);
@@ -80,7 +80,7 @@ pub(super) fn fields(
 }
 
 /// The name, or what stands for it.
-pub(super) fn name(lock: &ListedLock) -> String {
+pub(super) fn name(lock: &LockEntry) -> String {
     let name = output::one_line(&lock.name);
     match lock.is_hashed {
         true => format!("{name} (hashed)"),
@@ -88,7 +88,7 @@ pub(super) fn name(lock: &ListedLock) -> String {
     }
 }
 
-fn table(listing: &Listing) -> String {
+fn table(listing: &LockList) -> String {
     if listing.locks.is_empty() {
         return String::new();
     }

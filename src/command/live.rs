@@ -11,7 +11,7 @@ use super::{duration, server, shown, table, utc};
 use core::fmt::Write;
 use core::future::poll_fn;
 use core::time::Duration;
-use memlatch::{Client, ListedLock, Listing, LockError};
+use memlatch::{Client, LockEntry, LockError, LockList};
 use nix::sys::signal::{Signal, raise};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -176,7 +176,7 @@ enum View {
 }
 
 impl View {
-    fn show(&mut self, listing: &Listing) -> Result<(), Failure> {
+    fn show(&mut self, listing: &LockList) -> Result<(), Failure> {
         match self {
             Self::Table(table) => table.draw(&table.rows(listing)),
             Self::Lines(lines) => lines.tell(listing),
@@ -231,7 +231,7 @@ impl Table {
         }
     }
 
-    fn rows(&self, listing: &Listing) -> Vec<String> {
+    fn rows(&self, listing: &LockList) -> Vec<String> {
         if listing.locks.is_empty() {
             return vec![self.paint.faint("no locks")];
         }
@@ -296,7 +296,7 @@ struct Lines {
     server: String,
     json: bool,
     /// What was there in the last round, if there was one.
-    known: Option<BTreeMap<String, ListedLock>>,
+    known: Option<BTreeMap<String, LockEntry>>,
 }
 
 impl Lines {
@@ -308,7 +308,7 @@ impl Lines {
         }
     }
 
-    fn tell(&mut self, listing: &Listing) -> Result<(), Failure> {
+    fn tell(&mut self, listing: &LockList) -> Result<(), Failure> {
         let now = unix_now();
         let mut text = String::new();
         let mut current = BTreeMap::new();
@@ -318,7 +318,7 @@ impl Lines {
             let event = match known.remove(&lock.name) {
                 None if is_first => Some("held"),
                 None => Some("acquired"),
-                Some(before) if before.holder.is_same_holding(&lock.holder) => None,
+                Some(before) if before.holder.is_same_session(&lock.holder) => None,
                 Some(_) => Some("changed"),
             };
             if let Some(event) = event {
@@ -339,7 +339,7 @@ impl Lines {
         }
     }
 
-    fn put(&self, event: &str, lock: &ListedLock, now: u64, text: &mut String) {
+    fn put(&self, event: &str, lock: &LockEntry, now: u64, text: &mut String) {
         if self.json {
             let mut fields = list::fields(lock, &self.server);
             fields.insert("event".to_owned(), event.into());

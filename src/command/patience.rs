@@ -5,7 +5,7 @@ use super::failure::{Failure, code};
 use super::output::Voice;
 use super::{server, startup};
 use core::time::Duration;
-use memlatch::{Builder, Client, Lock, LockError, LockGuard};
+use memlatch::{Client, ClientBuilder, Lock, LockError, LockGuard};
 use std::time::Instant;
 use tokio::time::{sleep, timeout};
 
@@ -59,7 +59,7 @@ impl Patience {
     pub(super) async fn connect(
         &mut self,
         global: &Global,
-        adjust: impl Fn(Builder<Client>) -> Builder<Client>,
+        adjust: impl Fn(ClientBuilder<Client>) -> ClientBuilder<Client>,
     ) -> Result<Client, Failure> {
         loop {
             let building = adjust(server::builder(global)?).build();

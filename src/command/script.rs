@@ -209,10 +209,10 @@ async fn held(
     };
     let remaining = guard.remaining();
     let server = client.server();
-    let parts = guard.into_parts();
+    let parts = guard.detach();
     if let Err(failure) = tell(&parts, remaining, &server, options.json) {
         // What nobody was told of is of no use to anybody.
-        if let Ok(guard) = LockGuard::from_parts(client, &parts).await {
+        if let Ok(guard) = LockGuard::attach(client, &parts).await {
             drop(guard);
         }
         return Err(failure);
@@ -237,7 +237,7 @@ async fn renewed(global: &Global, options: &Renew) -> Result<(), Failure> {
     let (client, guard) = taken_up(global, &parts).await??;
     let remaining = guard.remaining();
     let server = client.server();
-    let parts = guard.into_parts();
+    let parts = guard.detach();
     let told = tell(&parts, remaining, &server, options.json);
     client.shutdown(WAY_OUT).await;
     told
@@ -293,7 +293,7 @@ async fn taken_up(
         .prefix(parts.prefix())
         .max_lease(longest);
     let client = builder.build().await?;
-    match LockGuard::from_parts(&client, parts).await {
+    match LockGuard::attach(&client, parts).await {
         Ok(guard) => Ok(Ok((client, guard))),
         Err(error) if error.kind() == ErrorKind::Lost => {
             Ok(Err(Failure::new(code::LOST, error.to_string())))

@@ -3,7 +3,7 @@
 use super::args::{CONNECTION, Global};
 use super::failure::Failure;
 use super::files;
-use memlatch::Builder;
+use memlatch::ClientBuilder;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -82,7 +82,7 @@ impl Secrets {
     }
 
     #[cfg(feature = "tls")]
-    fn tls<F>(&self, mut builder: Builder<F>) -> Result<Builder<F>, Failure> {
+    fn tls<F>(&self, mut builder: ClientBuilder<F>) -> Result<ClientBuilder<F>, Failure> {
         if let Some(file) = given(self.tls_ca.as_ref()) {
             builder = builder.tls_ca_file(file);
         }
@@ -96,7 +96,7 @@ impl Secrets {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls<F>(&self, builder: Builder<F>) -> Result<Builder<F>, Failure> {
+    fn tls<F>(&self, builder: ClientBuilder<F>) -> Result<ClientBuilder<F>, Failure> {
         let certificate = self.certificate()?.is_some();
         if certificate || self.name().is_some() || given(self.tls_ca.as_ref()).is_some() {
             return Err(Failure::usage(
@@ -109,7 +109,10 @@ impl Secrets {
 }
 
 /// Tells a client what the options say.
-pub(super) fn apply<F>(global: &Global, mut builder: Builder<F>) -> Result<Builder<F>, Failure> {
+pub(super) fn apply<F>(
+    global: &Global,
+    mut builder: ClientBuilder<F>,
+) -> Result<ClientBuilder<F>, Failure> {
     if let Some(path) = given(global.secrets.auth_file.as_ref()) {
         let (user, password) = account(path)?;
         builder = builder.auth(user, password);

@@ -5,10 +5,10 @@ use super::failure::Failure;
 use super::{leases, secrets};
 use memlatch::net::Address;
 use memlatch::proto::{LockKeys, Namespace};
-use memlatch::{Builder, Client, DEFAULT_LEASE};
+use memlatch::{Client, ClientBuilder, DEFAULT_LEASE};
 
 /// A client as the options describe it.
-pub(super) fn builder(global: &Global) -> Result<Builder<Client>, Failure> {
+pub(super) fn builder(global: &Global) -> Result<ClientBuilder<Client>, Failure> {
     let longest = leases::longest_or_default(global)?;
     let builder = Client::builder()
         .default_lease(longest.min(DEFAULT_LEASE))

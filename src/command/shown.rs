@@ -37,8 +37,8 @@ pub(super) fn readable(
 /// What is known of a holding, a line each with the indent of what does not fit in.
 fn facts(holder: &Holder, keys: &LockKeys, lines: &mut Vec<(usize, String)>) {
     let mut line = |title: &str, value: &str| lines.push((14, format!("  {title:<12}{value}")));
-    if holder.since_unix > 0 {
-        let since = utc::text(holder.since_unix);
+    if holder.acquired_at_unix > 0 {
+        let since = utc::text(holder.acquired_at_unix);
         let ago = seconds(holder.held_for);
         line("since", &format!("{since} ({ago} ago)"));
     }
@@ -53,7 +53,7 @@ fn facts(holder: &Holder, keys: &LockKeys, lines: &mut Vec<(usize, String)>) {
         };
         line("free in", &format!("{left} at most, unless renewed{kept}"));
     }
-    if let Some(token) = holder.last_token {
+    if let Some(token) = holder.last_fencing_token {
         line("last token", &token.to_string());
     }
     line("key", &String::from_utf8_lossy(keys.lock().as_bytes()));
@@ -68,11 +68,11 @@ pub(super) fn object(name: &str, holder: Option<&Holder>, server: &str) -> Map<S
         "host": text(|holder| &holder.host),
         "pid": holder.map(|holder| holder.pid).filter(|pid| *pid != 0),
         "label": text(|holder| &holder.label),
-        "since_unix": holder.and_then(|holder| exact(holder.since_unix)),
+        "since_unix": holder.and_then(|holder| exact(holder.acquired_at_unix)),
         "held_for_seconds": holder.and_then(|holder| exact(holder.held_for.as_secs())),
         "lease_seconds": holder.map(|holder| holder.lease.as_secs_f64()),
         "expires_in_seconds": holder.and_then(|holder| holder.expires_in).map(|left| left.as_secs()),
-        "last_token": holder.and_then(|holder| holder.last_token).map(word),
+        "last_token": holder.and_then(|holder| holder.last_fencing_token).map(word),
         "server": server,
     });
     match value {
@@ -155,7 +155,7 @@ pub(super) fn held_for(holder: &Holder) -> String {
 /// The last token of a lock, where there is one.
 pub(super) fn token(holder: &Holder) -> String {
     holder
-        .last_token
+        .last_fencing_token
         .map_or_else(|| "-".to_owned(), |token| token.to_string())
 }
 

@@ -3,7 +3,7 @@
 use super::output::Glyphs;
 use super::text::{Cut, fitted, padded, width};
 use super::{list, shown};
-use memlatch::{Holder, ListedLock};
+use memlatch::{Holder, LockEntry};
 
 /// Width of the bar that shows what is left of a lease.
 const BAR: usize = 12;
@@ -41,7 +41,7 @@ impl Column {
         }
     }
 
-    fn cell(self, lock: &ListedLock, glyphs: Glyphs) -> String {
+    fn cell(self, lock: &LockEntry, glyphs: Glyphs) -> String {
         let holder = &lock.holder;
         match self {
             Self::Held => shown::held_for(holder),
@@ -87,7 +87,7 @@ fn bar(holder: &Holder, glyphs: Glyphs) -> String {
 /// Where there is no room, columns are left out: the bar, the token, the process id, for how long it is
 /// held, the holder, in this order.
 pub(super) fn lines(
-    locks: &[ListedLock],
+    locks: &[LockEntry],
     with_bar: bool,
     columns: Option<usize>,
     glyphs: Glyphs,

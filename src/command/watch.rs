@@ -69,7 +69,7 @@ pub(super) struct Watch<'a> {
     stop_asked: Option<Instant>,
 }
 
-/// Settings of a [`Watch`].
+/// Settings of a [`TimeoutWatch`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) lease: Duration,

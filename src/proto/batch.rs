@@ -97,7 +97,7 @@ impl<O: Operation> Batch<O> {
 impl<O: Operation> Sealed for Batch<O> {}
 
 impl<O: Operation> Operation for Batch<O> {
-    /// Told by [`Batch::outcomes`].
+    /// Told by [`RenewalBatch::outcomes`].
     type Outcome = ();
 
     fn poll_transmit(

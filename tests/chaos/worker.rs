@@ -9,7 +9,8 @@ use super::plan::{self, Post};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use memlatch::{
-    Client, ErrorKind, Lock, LockError, LockGuard, LockSet, LockSetGuard, Protocol, ReleaseOutcome,
+    Client, ErrorKind, Lock, LockError, LockGuard, MultiLock, MultiLockGuard, Protocol,
+    ReleaseOutcome,
 };
 use std::io::Read;
 use std::sync::Arc;
@@ -104,7 +105,7 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
                 Ok(client) => return Some(client),
                 Err(error) if error.is_unavailable() || error.is_unknown() => {}
                 // In the second of a delayed flush.
-                Err(error) if error.kind() == ErrorKind::Unsuitable => {}
+                Err(error) if error.kind() == ErrorKind::UnsupportedServer => {}
                 Err(error) => panic!("{error}"),
             },
             _ = left.wait_for(|left| *left) => return None,
@@ -236,8 +237,8 @@ impl Holding {
     /// the lock runs out by itself then.
     async fn hand_on(mut self, client: &Client) -> Option<Self> {
         self.apart = Some(deadline(|| self.guard().remaining()));
-        let parts = self.guard.take()?.into_parts();
-        let made = timeout(HAND_ON, LockGuard::from_parts(client, &parts)).await;
+        let parts = self.guard.take()?.detach();
+        let made = timeout(HAND_ON, LockGuard::attach(client, &parts)).await;
         self.guard = Some(made.ok()?.ok()?);
         self.apart = None;
         self.look();
@@ -288,14 +289,14 @@ impl Drop for Holding {
 /// What is asked for: one lock, or several together.
 enum Wanted {
     One(Lock),
-    All(LockSet),
+    All(MultiLock),
 }
 
 impl Wanted {
     async fn try_acquire(&self) -> Result<Option<Vec<LockGuard>>, LockError> {
         Ok(match self {
             Self::One(lock) => lock.try_acquire().await?.map(|guard| vec![guard]),
-            Self::All(set) => set.try_acquire().await?.map(LockSetGuard::into_guards),
+            Self::All(set) => set.try_acquire().await?.map(MultiLockGuard::into_guards),
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::{LIMIT, block_on, both, expect, memcached};
 use core::fmt::Write as _;
 use core::time::Duration;
-use memlatch::{Client, Protocol, TemporaryLru, Verdict, blocking};
+use memlatch::{Client, Protocol, Severity, TemporaryLru, blocking};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::LazyLock;
@@ -15,23 +15,23 @@ fn what_happens_between_two_looks_is_told() {
         let first = both(&server.url());
         assert!(first.check("change").is_none());
         let second = both(&server.url()).since(&first);
-        expect(&second, "change", Verdict::Fine, "nothing");
+        expect(&second, "change", Severity::Fine, "nothing");
         assert_eq!(second.checks.len(), first.checks.len() + 1);
         server.flush_all();
         let third = both(&server.url()).since(&second);
-        expect(&third, "change", Verdict::Unsafe, "1 `flush_all`");
+        expect(&third, "change", Severity::Unsafe, "1 `flush_all`");
         flood(&server);
         let fourth = both(&server.url()).since(&third);
         expect(
             &fourth,
             "change",
-            Verdict::Warning,
+            Severity::Warning,
             "refused for want of memory",
         );
-        expect(&fourth, "out-of-memory", Verdict::Warning, "refused");
+        expect(&fourth, "out-of-memory", Severity::Warning, "refused");
         server.restart();
         let fifth = both(&server.url()).since(&fourth);
-        expect(&fifth, "change", Verdict::Unsafe, "restarted");
+        expect(&fifth, "change", Severity::Unsafe, "restarted");
         // One check of it, however often.
         let again = fifth.clone().since(&fifth);
         assert_eq!(again.checks.len(), fifth.checks.len());
@@ -105,7 +105,12 @@ fn locks_outlive_a_flood_where_the_doctor_was_heard() {
             let server = binary.start(&["-m", "2"]);
             assert_eq!(left_after_flood(&server, dialect, |_| ()), 0, "{server}");
             let diagnosis = both(&server.url());
-            expect(&diagnosis, "eviction", Verdict::Unsafe, "nothing is exempt");
+            expect(
+                &diagnosis,
+                "eviction",
+                Severity::Unsafe,
+                "nothing is exempt",
+            );
 
             // While the server runs.
             let server = binary.start(&["-m", "2"]);
@@ -120,9 +125,9 @@ fn locks_outlive_a_flood_where_the_doctor_was_heard() {
             });
             assert_eq!(left, 20, "{server}");
             let diagnosis = both(&server.url());
-            expect(&diagnosis, "eviction", Verdict::Note, "among the others");
+            expect(&diagnosis, "eviction", Severity::Note, "among the others");
             // The sentinel is not exempt, so that nothing would be granted for a while.
-            expect(&diagnosis, "restart", Verdict::Note, "is granted in");
+            expect(&diagnosis, "restart", Severity::Note, "is granted in");
 
             // From its start.
             let server = binary.start(&["-m", "2", "-o", "temporary_ttl=21"]);
@@ -183,7 +188,7 @@ fn a_limit_is_raised_and_never_lowered() {
             assert_eq!(enable(&short).await, "Already { seconds: 110 }");
             let diagnosis = long.diagnose().await.expect("the server answers");
             assert_eq!(diagnosis.temporary_ttl, 110);
-            expect(&diagnosis, "eviction", Verdict::Fine, "up to 110 s");
+            expect(&diagnosis, "eviction", Severity::Fine, "up to 110 s");
         });
     }
 }

@@ -3,7 +3,7 @@
 use crate::fronts::{Options, both_fail};
 use crate::{ADVISED, balancer, both, expect, memcached, trouble, try_both};
 use core::time::Duration;
-use memlatch::{ErrorKind, Protocol, Verdict};
+use memlatch::{ErrorKind, Protocol, Severity};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -29,14 +29,14 @@ fn a_proxy_is_told_from_the_server_behind_it() {
         let options = format!("proxy_config=routelib,proxy_arg={}", file.display());
         let proxy = binary.start(&["-o", &options]);
         let diagnosis = both(&proxy.url());
-        expect(&diagnosis, "proxy", Verdict::Unsafe, "a proxy answers");
+        expect(&diagnosis, "proxy", Severity::Unsafe, "a proxy answers");
         for dialect in [None, Some(Protocol::Classic)] {
             let options = Options {
                 dialect,
                 ..Options::default()
             };
             let parts = ["a proxy answers", "set the address"];
-            both_fail(&proxy.url(), &options, ErrorKind::Unsuitable, &parts);
+            both_fail(&proxy.url(), &options, ErrorKind::UnsupportedServer, &parts);
         }
         // Nothing was founded there.
         let sentinel = server.command(b"mg memlatch:sentinel v\r\n");
@@ -56,13 +56,13 @@ fn what_spreads_connections_over_servers_is_seen() {
         expect(
             &diagnosis,
             "instances",
-            Verdict::Unsafe,
+            Severity::Unsafe,
             "different servers",
         );
         // One server behind the same is one server.
         let alone = balancer::spread(vec![servers[0].address()]);
         let diagnosis = both(&format!("memcached://{alone}"));
-        expect(&diagnosis, "instances", Verdict::Fine, "same server");
+        expect(&diagnosis, "instances", Severity::Fine, "same server");
         assert_eq!(trouble(&diagnosis), []);
     }
 }
@@ -86,7 +86,7 @@ fn twins_behind_one_address_are_told_apart() {
         expect(
             &diagnosis,
             "instances",
-            Verdict::Unsafe,
+            Severity::Unsafe,
             "different servers",
         );
         for server in &servers {
@@ -95,8 +95,8 @@ fn twins_behind_one_address_are_told_apart() {
         }
         let addresses = servers.iter().map(memcached::RealServer::address).collect();
         let diagnosis = both(&format!("memcached://{}", balancer::spread(addresses)));
-        let check = expect(&diagnosis, "instances", Verdict::Unsafe, ", instance ");
-        let runs = check.seen.matches("pid 1 started at").count();
+        let check = expect(&diagnosis, "instances", Severity::Unsafe, ", instance ");
+        let runs = check.observed.matches("pid 1 started at").count();
         assert_eq!(runs, 2, "{server}: {check:?}", server = servers[0]);
     }
 }
@@ -135,7 +135,12 @@ fn what_hangs_up_on_questions_is_told_apart_from_a_server() {
     let [version, mg, md, gets] = GREETING;
     let nothing: &[_] = Box::leak(Box::new([version, mg, md, gets]));
     let diagnosis = both(&peer(nothing));
-    expect(&diagnosis, "proxy", Verdict::Unsafe, "pid, uptime and time");
+    expect(
+        &diagnosis,
+        "proxy",
+        Severity::Unsafe,
+        "pid, uptime and time",
+    );
 
     let stats = ("stats", STATS);
     let settings = ("stats s", "ERROR\r\n");
@@ -143,15 +148,15 @@ fn what_hangs_up_on_questions_is_told_apart_from_a_server() {
     // The first that fits is taken.
     let refusing: &[_] = Box::leak(Box::new([version, mg, md, gets, settings, items, stats]));
     let diagnosis = both(&peer(refusing));
-    expect(&diagnosis, "proxy", Verdict::Warning, "stats settings");
+    expect(&diagnosis, "proxy", Severity::Warning, "stats settings");
     let told = diagnosis.check("eviction").expect("a check");
-    assert!(told.seen.contains("does not tell"), "{told:?}");
+    assert!(told.observed.contains("does not tell"), "{told:?}");
 
     // Answers of something else.
     let strange = ("stats s", "STORED\r\n");
     let strange: &[_] = Box::leak(Box::new([version, mg, md, gets, strange, stats]));
     let diagnosis = both(&peer(strange));
-    expect(&diagnosis, "proxy", Verdict::Warning, "stats settings");
+    expect(&diagnosis, "proxy", Severity::Warning, "stats settings");
 
     let hang_up: &[_] = Box::leak(Box::new([version, mg]));
     let refused = try_both(&peer(hang_up), |builder| builder, |builder| builder);
@@ -173,8 +178,8 @@ fn answers_without_an_end_are_cut_off() {
         ("stats", STATS),
     ]));
     let diagnosis = both(&peer(answers));
-    expect(&diagnosis, "cas", Verdict::Fine, "CAS");
-    expect(&diagnosis, "proxy", Verdict::Fine, "memcached");
+    expect(&diagnosis, "cas", Severity::Fine, "CAS");
+    expect(&diagnosis, "proxy", Severity::Fine, "memcached");
 }
 
 #[test]

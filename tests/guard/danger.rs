@@ -84,13 +84,13 @@ async fn the_end_is_near_before_it_is_there() {
             let guard = one.lock(&name).lease(lease).acquire().await.expect("free");
             // All is well.
             let margin = seconds(1);
-            let danger = guard.danger(margin);
+            let danger = guard.expiring(margin);
             let well = tokio::time::timeout(millis(300), danger).await;
             assert!(well.is_err());
-            assert!(guard.danger(lease).await > Duration::ZERO, "at once");
+            assert!(guard.expiring(lease).await > Duration::ZERO, "at once");
 
             site.server.stop_signal();
-            let remaining = guard.danger(margin).await;
+            let remaining = guard.expiring(margin).await;
             assert!(remaining <= margin);
             assert_eq!(guard.is_valid(), !guard.remaining().is_zero());
             site.server.continue_signal();
@@ -106,7 +106,7 @@ async fn the_end_is_near_before_it_is_there() {
             site.server.stop_signal();
             assert_eq!(guard.lost().await, LossReason::Unreachable);
             site.server.continue_signal();
-            assert_eq!(guard.danger(Duration::ZERO).await, Duration::ZERO);
+            assert_eq!(guard.expiring(Duration::ZERO).await, Duration::ZERO);
             assert_eq!(warned(&name), 2);
         });
     }
@@ -123,11 +123,11 @@ fn the_end_is_near_before_it_is_there_in_the_blocking_front() {
         let guard = one.lock(&name).lease(lease).acquire().expect("free");
         // All is well.
         let margin = seconds(1);
-        assert_eq!(guard.danger_timeout(margin, millis(300)), None);
-        assert!(guard.danger(lease) > Duration::ZERO, "at once");
+        assert_eq!(guard.expiring_timeout(margin, millis(300)), None);
+        assert!(guard.expiring(lease) > Duration::ZERO, "at once");
 
         site.server.stop_signal();
-        let remaining = guard.danger(margin);
+        let remaining = guard.expiring(margin);
         assert!(remaining <= margin);
         site.server.continue_signal();
         while let Err(error) = guard.renew() {
@@ -140,11 +140,11 @@ fn the_end_is_near_before_it_is_there_in_the_blocking_front() {
         assert_eq!(warned(&name), 1);
 
         site.server.stop_signal();
-        let danger = guard.danger_timeout(margin, super::LONG);
+        let danger = guard.expiring_timeout(margin, super::LONG);
         assert!(danger.expect("in time") <= margin);
         assert_eq!(guard.lost(), LossReason::Unreachable);
         site.server.continue_signal();
-        assert_eq!(guard.danger(Duration::ZERO), Duration::ZERO);
+        assert_eq!(guard.expiring(Duration::ZERO), Duration::ZERO);
         assert_eq!(warned(&name), 2);
     };
     std::thread::scope(|scope| {
@@ -163,8 +163,8 @@ async fn a_guard_knows_what_others_see_of_it() {
         assert_eq!((&*guard.label(), guard.lease()), ("nightly import", LEASE));
         let own = guard.holder();
         let mut seen = one.holder("a").await.expect("answered").expect("held");
-        assert_eq!((own.pid, own.cas), (seen.pid, seen.cas));
-        assert_eq!(own.last_token, guard.fencing_token());
+        assert_eq!((own.pid, own.cas_unique), (seen.pid, seen.cas_unique));
+        assert_eq!(own.last_fencing_token, guard.fencing_token());
         // The second may have changed between the two.
         let left = own.expires_in.expect("known");
         let others = seen.expires_in.unwrap_or(left);
@@ -182,7 +182,7 @@ async fn a_guard_knows_what_others_see_of_it() {
         assert_eq!(guard.holder().label, "nightly import");
         drop(guard);
 
-        let guard = one.lock("a").lean().label("x").acquire().await;
+        let guard = one.lock("a").without_record().label("x").acquire().await;
         let guard = guard.expect("free");
         let seen = one.holder("a").await.expect("answered").expect("held");
         assert_eq!(guard.holder().host, seen.host);
@@ -194,6 +194,6 @@ async fn a_guard_knows_what_others_see_of_it() {
         let seen = two.holder("b").expect("answered").expect("held");
         let own = guard.holder();
         assert_eq!((own.label, own.host), (seen.label, seen.host));
-        assert_eq!(own.since_unix, seen.since_unix);
+        assert_eq!(own.acquired_at_unix, seen.acquired_at_unix);
     }
 }

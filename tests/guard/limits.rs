@@ -23,7 +23,7 @@ async fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free() {
     let limit = millis(700);
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
-        for lock in [one.lock("a"), one.lock("a").lean()] {
+        for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
             let guard = lock.acquire().await.expect("free");
@@ -47,7 +47,7 @@ fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free_in_the_blocking_front()
     let limit = millis(700);
     for site in &Site::all() {
         let (one, two) = (blocking_client(site), blocking_client(site));
-        for lock in [one.lock("a"), one.lock("a").lean()] {
+        for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
             let guard = lock.acquire().expect("free");
@@ -264,9 +264,9 @@ async fn shortest_holds_that_cannot_be_had_are_refused() {
     let one = client(&site).await;
     let two = blocking_client(&site);
     let input = ErrorKind::InvalidInput;
-    let lock = one.lock("a").lean().min_hold(STAYS);
+    let lock = one.lock("a").without_record().min_hold(STAYS);
     fails(lock.acquire().await, input, "lean");
-    let lock = two.lock("a").lean().min_hold(STAYS);
+    let lock = two.lock("a").without_record().min_hold(STAYS);
     fails(lock.acquire(), input, "lean");
     let long = seconds(31 * 86_400);
     let lock = one.lock("a").min_hold(long);

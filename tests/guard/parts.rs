@@ -22,14 +22,14 @@ fn sent(parts: &LockTicket) -> LockTicket {
 }
 
 async fn taken(client: &Client, parts: &LockTicket) -> Result<LockGuard, LockError> {
-    LockGuard::from_parts(client, &sent(parts)).await
+    LockGuard::attach(client, &sent(parts)).await
 }
 
 fn taken_blocking(
     client: &blocking::Client,
     parts: &LockTicket,
 ) -> Result<blocking::LockGuard, LockError> {
-    blocking::LockGuard::from_parts(client, &sent(parts))
+    blocking::LockGuard::attach(client, &sent(parts))
 }
 
 #[tokio::test]
@@ -37,10 +37,10 @@ async fn a_lock_goes_from_hand_to_hand_and_stays_held() {
     for site in &Site::all() {
         let (one, two, other) = (client(site).await, client(site).await, client(site).await);
         let (three, four) = (blocking_client(site), blocking_client(site));
-        for lock in [one.lock("a").label("first"), one.lock("a").lean()] {
+        for lock in [one.lock("a").label("first"), one.lock("a").without_record()] {
             let guard = lock.lease(LONG).acquire().await.expect("free");
             let (token, holder) = (guard.fencing_token(), guard.holder());
-            let parts = guard.into_parts();
+            let parts = guard.detach();
             assert_eq!((parts.name(), parts.fencing_token()), ("a", token));
 
             let guard = taken(&two, &parts).await.expect("ours");
@@ -50,12 +50,12 @@ async fn a_lock_goes_from_hand_to_hand_and_stays_held() {
             guard.verify().await.expect("ours");
             guard.renew().await.expect("ours");
 
-            let guard = taken_blocking(&three, &guard.into_parts()).expect("ours");
+            let guard = taken_blocking(&three, &guard.detach()).expect("ours");
             guard.renew().expect("ours");
-            let guard = taken_blocking(&four, &guard.into_parts()).expect("ours");
+            let guard = taken_blocking(&four, &guard.detach()).expect("ours");
             guard.verify().expect("ours");
             assert_eq!(guard.fencing_token(), token);
-            assert_eq!(guard.holder().since_unix, holder.since_unix);
+            assert_eq!(guard.holder().acquired_at_unix, holder.acquired_at_unix);
             assert_eq!(guard.label(), holder.label);
             assert!(
                 other
@@ -66,7 +66,7 @@ async fn a_lock_goes_from_hand_to_hand_and_stays_held() {
                     .is_none()
             );
 
-            let guard = taken(&one, &guard.into_parts()).await.expect("ours");
+            let guard = taken(&one, &guard.detach()).await.expect("ours");
             let outcome = guard.release().await.expect("answered");
             assert_eq!(outcome, ReleaseOutcome::Released);
             let next = other.lock("a").try_acquire().await.expect("answered");
@@ -86,12 +86,12 @@ async fn who_took_it_over_keeps_it() {
         let one = client(site).await;
         let guard = one.lock("a").lease(lease).acquire().await.expect("free");
         let two = client(site).await;
-        let guard = taken(&two, &guard.into_parts()).await.expect("ours");
+        let guard = taken(&two, &guard.detach()).await.expect("ours");
         assert!(one.shutdown(LONG).await, "nothing of it is left there");
         let three = blocking_client(site);
         let lock = three.lock("b").lease(lease);
         let other = lock.acquire().expect("free");
-        let other = taken_blocking(&three, &other.into_parts()).expect("ours");
+        let other = taken_blocking(&three, &other.detach()).expect("ours");
         held.push((guard, other));
     }
     let began = Instant::now();
@@ -120,9 +120,9 @@ async fn parts_that_nobody_takes_up_run_out() {
     for site in &sites {
         let (one, three) = (client(site).await, blocking_client(site));
         let guard = one.lock("a").lease(seconds(2)).acquire().await;
-        let parts = guard.expect("free").into_parts();
+        let parts = guard.expect("free").detach();
         let guard = three.lock("b").lease(seconds(2)).acquire();
-        let other = guard.expect("free").into_parts();
+        let other = guard.expect("free").detach();
         let two = client(site).await;
         assert!(
             two.lock("a")
@@ -154,7 +154,7 @@ async fn what_is_not_ours_any_more_is_told_with_its_reason() {
         let (one, three) = (client(&site).await, blocking_client(&site));
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let key = guard.key().to_vec();
-        let parts = guard.into_parts();
+        let parts = guard.detach();
         site.overtake(&key);
         let reason = LossReason::TakenOver;
         lost(&taken(&one, &parts).await.expect_err("lost"), reason);
@@ -190,7 +190,7 @@ async fn parts_of_a_lost_guard_are_not_taken_up() {
         let limited = lock.acquire().await.expect("free");
         site.server.stop_signal();
         let reasons = [guard.lost().await, other.lost(), limited.lost().await];
-        let all = [guard.into_parts(), other.into_parts(), limited.into_parts()];
+        let all = [guard.detach(), other.detach(), limited.detach()];
         site.server.continue_signal();
         assert_eq!(reasons[0], LossReason::Unreachable);
         for (parts, reason) in all.iter().zip(reasons) {
@@ -208,7 +208,7 @@ async fn parts_of_a_client_that_was_shut_down_are_not_taken_up() {
     let one = client(&site).await;
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
     assert!(one.shutdown(LONG).await);
-    let parts = guard.into_parts();
+    let parts = guard.detach();
     let two = client(&site).await;
     let reason = LossReason::Released;
     lost(&taken(&two, &parts).await.expect_err("released"), reason);
@@ -218,7 +218,7 @@ async fn parts_of_a_client_that_was_shut_down_are_not_taken_up() {
 async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
     for site in &Site::all() {
         let hasty = |builder| async move {
-            let builder: memlatch::Builder<Client> = builder;
+            let builder: memlatch::ClientBuilder<Client> = builder;
             builder.operation_timeout(millis(300)).build().await
         };
         let one = hasty(site.settings(Client::builder())).await;
@@ -227,7 +227,7 @@ async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
         let three = builder.operation_timeout(millis(300)).build();
         let three = three.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-        let parts = guard.into_parts();
+        let parts = guard.detach();
         site.server.stop_signal();
         for error in [
             taken(&one, &parts).await.map(|_| ()).expect_err("silence"),
@@ -239,7 +239,7 @@ async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
         }
         site.server.continue_signal();
         let guard = taken_blocking(&three, &parts).expect("still ours");
-        let guard = taken(&one, &guard.into_parts()).await.expect("ours");
+        let guard = taken(&one, &guard.detach()).await.expect("ours");
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
     }
@@ -250,7 +250,7 @@ async fn clients_that_cannot_hold_it_say_so() {
     let site = Site::all().pop().expect("a server");
     let (one, three) = (client(&site).await, blocking_client(&site));
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-    let parts = guard.into_parts();
+    let parts = guard.detach();
     let builder = site.settings(Client::builder());
     let other = builder.prefix("other:").build().await;
     let other = other.expect("the server is there");

@@ -5,7 +5,7 @@ use super::{LONG, Site, millis, seconds};
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
-use memlatch::{Builder, Client, Protocol, SetOutcome, blocking};
+use memlatch::{Client, ClientBuilder, MultiReleaseOutcome, Protocol, blocking};
 use std::thread;
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Beyond the last poll of everything that is answered.
 const MOST_POLLS: usize = 400;
 
-fn settings<F>(builder: Builder<F>, peer: &Peer, dialect: Protocol) -> Builder<F> {
+fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> ClientBuilder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
@@ -68,7 +68,7 @@ async fn all_releases_are_on_their_way_before_the_first_is_answered() {
         assert_eq!(released(&peer), ["c", "b", "a"]);
         peer.answer(true);
         let outcome = releasing.await.expect("no panic").expect("answered");
-        assert_eq!(outcome, SetOutcome::Released);
+        assert_eq!(outcome, MultiReleaseOutcome::Released);
         assert_eq!(peer.accepted(), 1);
 
         let guard = client.lock_all(NAMES).lease(LONG).acquire().await;
@@ -96,7 +96,7 @@ async fn threads_release_all_in_one_flight() {
                     drop(guard);
                 } else {
                     let outcome = guard.release().expect("answered");
-                    assert_eq!(outcome, SetOutcome::Released);
+                    assert_eq!(outcome, MultiReleaseOutcome::Released);
                 }
             });
             let all = 3 * (round + 1);
@@ -170,7 +170,7 @@ async fn locks_that_were_acquired_apart_are_renewed_together() {
             }
             assert!(guard.is_valid());
             let outcome = guard.release().await.expect("answered");
-            assert_eq!(outcome, SetOutcome::Released);
+            assert_eq!(outcome, MultiReleaseOutcome::Released);
         }
     }
 }
@@ -196,7 +196,10 @@ async fn threads_renew_together_what_was_acquired_apart() {
                 until("a common renewal", || are_even(remaining)).await;
             }
             assert!(guard.is_valid());
-            assert_eq!(guard.release().expect("answered"), SetOutcome::Released);
+            assert_eq!(
+                guard.release().expect("answered"),
+                MultiReleaseOutcome::Released
+            );
         }
     }
 }
@@ -259,7 +262,7 @@ async fn a_release_is_finished_wherever_it_is_dropped() {
             assert!(client.shutdown(LIMIT).await, "{dialect:?}, poll {polls}");
             assert!(left(&peer).is_empty(), "{dialect:?}, poll {polls}");
             if let Some(outcome) = outcome {
-                assert_eq!(outcome.expect("answered"), SetOutcome::Released);
+                assert_eq!(outcome.expect("answered"), MultiReleaseOutcome::Released);
             }
             if over {
                 break;

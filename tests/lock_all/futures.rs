@@ -2,7 +2,9 @@
 
 use super::{LONG, Site, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
-use memlatch::{Client, ErrorKind, LockError, LockSet, LossReason, ReleaseOutcome, SetOutcome};
+use memlatch::{
+    Client, ErrorKind, LockError, LossReason, MultiLock, MultiReleaseOutcome, ReleaseOutcome,
+};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -38,7 +40,7 @@ async fn all_are_held_and_all_are_free_after_the_release() {
         guard.verify().await.expect("ours");
         assert!(guard.renew().await.expect("ours") > LONG / 2);
         let outcome = guard.release().await.expect("answered");
-        assert_eq!(outcome, SetOutcome::Released);
+        assert_eq!(outcome, MultiReleaseOutcome::Released);
         site.all_are_free(&["a", "b", "c"]);
 
         let bare = one.lock_all(["a", "b"]).fencing(false);
@@ -66,12 +68,12 @@ async fn what_cannot_be_taken_together_is_refused_before_anything_is_sent() {
         }
         let short = one.lock_all(["a", "b"]).lease(millis(1)).acquire().await;
         fails(short, ErrorKind::InvalidInput, &["lock `a`", "too short"]);
-        let most: Vec<_> = (0..LockSet::MAX_NAMES).map(|n| n.to_string()).collect();
+        let most: Vec<_> = (0..MultiLock::MAX_NAMES).map(|n| n.to_string()).collect();
         let guard = one.lock_all(&most).acquire().await.expect("free");
         assert_eq!(guard.guards().len(), 64);
         guard.verify().await.expect("ours");
         let outcome = guard.release().await.expect("answered");
-        assert_eq!(outcome, SetOutcome::Released);
+        assert_eq!(outcome, MultiReleaseOutcome::Released);
         assert!(most.iter().all(|name| !site.is_held(name)));
     }
 }
@@ -108,7 +110,7 @@ async fn one_that_is_held_refuses_all() {
         let guard = waited.expect("in time").expect("no panic").expect("free");
         assert_eq!(
             guard.release().await.expect("answered"),
-            SetOutcome::Released
+            MultiReleaseOutcome::Released
         );
     }
 }
@@ -144,7 +146,7 @@ async fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
                         }
                         assert_eq!(
                             guard.release().await.expect("answered"),
-                            SetOutcome::Released
+                            MultiReleaseOutcome::Released
                         );
                     }
                 });
@@ -170,10 +172,10 @@ async fn the_loss_of_one_is_told_with_its_name() {
         fails(guard.ensure(millis(0)), ErrorKind::Lost, &["lock `b`"]);
         fails(guard.verify().await, ErrorKind::Lost, &["lock `b`"]);
         fails(guard.renew().await, ErrorKind::Lost, &["lock `b`"]);
-        assert_eq!(guard.danger(millis(1)).await, ("b", millis(0)));
+        assert_eq!(guard.expiring(millis(1)).await, ("b", millis(0)));
         let lost = vec![("b".to_owned(), LossReason::Missing)];
         let outcome = guard.release().await.expect("answered");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         site.all_are_free(&["a", "b", "c"]);
     }
 }
@@ -187,7 +189,7 @@ async fn a_loss_that_only_the_release_finds_is_told() {
         site.delete("c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().await.expect("answered");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().await.expect("free");
         site.delete("a");
         fails(
@@ -216,7 +218,7 @@ async fn a_restart_of_the_server_ends_all() {
         let reason = LossReason::ServerRestarted;
         let lost = ["a", "b", "c"].map(|name| (name.to_owned(), reason)).into();
         let outcome = guard.release().await.expect("known without asking");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         drop(set.acquire_timeout(LONG).await.expect("free"));
     }
 }
@@ -235,7 +237,7 @@ async fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
         while tokens.len() < 3 {
             assert!(began.elapsed() < LONG, "{tokens:?}");
             let holder = two.holder("a").await.expect("answered");
-            if let Some(token) = holder.and_then(|holder| holder.last_token) {
+            if let Some(token) = holder.and_then(|holder| holder.last_fencing_token) {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
@@ -251,7 +253,7 @@ async fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
         assert_eq!(guard.fencing_token("a"), tokens.last().copied());
         assert_eq!(
             guard.release().await.expect("answered"),
-            SetOutcome::Released
+            MultiReleaseOutcome::Released
         );
     }
 }
@@ -309,7 +311,7 @@ async fn the_end_is_warned_of_with_the_name_of_the_nearest() {
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().await.expect("free");
         site.server.stop_signal();
-        let (name, remaining) = guard.danger(millis(400)).await;
+        let (name, remaining) = guard.expiring(millis(400)).await;
         assert!(guard.get(name).is_some() && remaining <= millis(400));
         let (name, reason) = guard.lost().await;
         site.server.continue_signal();

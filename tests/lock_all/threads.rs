@@ -2,8 +2,8 @@
 
 use super::{LONG, Site, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
-use memlatch::blocking::{Client, LockSet};
-use memlatch::{ErrorKind, LockError, LossReason, ReleaseOutcome, SetOutcome};
+use memlatch::blocking::{Client, MultiLock};
+use memlatch::{ErrorKind, LockError, LossReason, MultiReleaseOutcome, ReleaseOutcome};
 use std::thread;
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ fn all_are_held_and_all_are_free_after_the_release() {
         guard.verify().expect("ours");
         assert!(guard.renew().expect("ours") > LONG / 2);
         let outcome = guard.release().expect("answered");
-        assert_eq!(outcome, SetOutcome::Released);
+        assert_eq!(outcome, MultiReleaseOutcome::Released);
         site.all_are_free(&["a", "b", "c"]);
 
         let bare = one.lock_all(["a", "b"]).fencing(false);
@@ -66,12 +66,12 @@ fn what_cannot_be_taken_together_is_refused_before_anything_is_sent() {
         }
         let short = one.lock_all(["a", "b"]).lease(millis(1)).acquire();
         fails(short, ErrorKind::InvalidInput, &["lock `a`", "too short"]);
-        let most: Vec<_> = (0..LockSet::MAX_NAMES).map(|n| n.to_string()).collect();
+        let most: Vec<_> = (0..MultiLock::MAX_NAMES).map(|n| n.to_string()).collect();
         let guard = one.lock_all(&most).acquire().expect("free");
         assert_eq!(guard.guards().len(), 64);
         guard.verify().expect("ours");
         let outcome = guard.release().expect("answered");
-        assert_eq!(outcome, SetOutcome::Released);
+        assert_eq!(outcome, MultiReleaseOutcome::Released);
         assert!(most.iter().all(|name| !site.is_held(name)));
     }
 }
@@ -105,7 +105,10 @@ fn one_that_is_held_refuses_all() {
         let outcome = kept.release().expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
         let guard = waiter.join().expect("no panic").expect("free");
-        assert_eq!(guard.release().expect("answered"), SetOutcome::Released);
+        assert_eq!(
+            guard.release().expect("answered"),
+            MultiReleaseOutcome::Released
+        );
     }
 }
 
@@ -140,7 +143,7 @@ fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
                                 place.store(false, Ordering::SeqCst);
                             }
                             let outcome = guard.release().expect("answered");
-                            assert_eq!(outcome, SetOutcome::Released);
+                            assert_eq!(outcome, MultiReleaseOutcome::Released);
                         }
                     });
                 }
@@ -164,10 +167,10 @@ fn the_loss_of_one_is_told_with_its_name() {
         fails(guard.ensure(millis(0)), ErrorKind::Lost, &["lock `b`"]);
         fails(guard.verify(), ErrorKind::Lost, &["lock `b`"]);
         fails(guard.renew(), ErrorKind::Lost, &["lock `b`"]);
-        assert_eq!(guard.danger(millis(1)), ("b", millis(0)));
+        assert_eq!(guard.expiring(millis(1)), ("b", millis(0)));
         let lost = vec![("b".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         site.all_are_free(&["a", "b", "c"]);
     }
 }
@@ -181,7 +184,7 @@ fn a_loss_that_only_the_release_finds_is_told() {
         site.delete("c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().expect("free");
         site.delete("a");
         fails(guard.verify(), ErrorKind::Lost, &["lock `a`", "forgotten"]);
@@ -206,7 +209,7 @@ fn a_restart_of_the_server_ends_all() {
         let reason = LossReason::ServerRestarted;
         let lost = ["a", "b", "c"].map(|name| (name.to_owned(), reason)).into();
         let outcome = guard.release().expect("known without asking");
-        assert_eq!(outcome, SetOutcome::AlreadyLost { lost });
+        assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         drop(set.acquire_timeout(LONG).expect("free"));
     }
 }
@@ -225,7 +228,7 @@ fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
         while tokens.len() < 3 {
             assert!(began.elapsed() < LONG, "{tokens:?}");
             let holder = two.holder("a").expect("answered");
-            if let Some(token) = holder.and_then(|holder| holder.last_token) {
+            if let Some(token) = holder.and_then(|holder| holder.last_fencing_token) {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
@@ -239,7 +242,10 @@ fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
         let guard = waiter.join().expect("no panic").expect("free");
         guard.verify().expect("all of them");
         assert_eq!(guard.fencing_token("a"), tokens.last().copied());
-        assert_eq!(guard.release().expect("answered"), SetOutcome::Released);
+        assert_eq!(
+            guard.release().expect("answered"),
+            MultiReleaseOutcome::Released
+        );
     }
 }
 
@@ -291,7 +297,7 @@ fn the_end_is_warned_of_with_the_name_of_the_nearest() {
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().expect("free");
         site.server.stop_signal();
-        let (name, remaining) = guard.danger(millis(400));
+        let (name, remaining) = guard.expiring(millis(400));
         assert!(guard.get(name).is_some() && remaining <= millis(400));
         let (name, reason) = guard.lost();
         site.server.continue_signal();

@@ -176,7 +176,7 @@ impl Book {
         self.count(format!("error {kind:?}"));
         match kind {
             ErrorKind::Timeout
-            | ErrorKind::YoungMemory
+            | ErrorKind::RestartGuard
             | ErrorKind::Unavailable
             | ErrorKind::Unknown => {}
             _ => self.violation(&format!("{}: {error}", self.pages[page].name)),

@@ -7,7 +7,9 @@
 )]
 
 use core::time::Duration;
-use memlatch::{Builder, LockError, LossReason, Protocol, ReleaseOutcome, Stats, blocking};
+use memlatch::{
+    ClientBuilder, ClientStats, LockError, LossReason, Protocol, ReleaseOutcome, blocking,
+};
 use std::sync::LazyLock;
 use tokio::runtime::Runtime;
 
@@ -49,7 +51,7 @@ impl Settings {
         }
     }
 
-    fn apply<F>(&self, builder: Builder<F>) -> Builder<F> {
+    fn apply<F>(&self, builder: ClientBuilder<F>) -> ClientBuilder<F> {
         let mut builder = builder
             .server(&self.url)
             .label(self.label)
@@ -130,7 +132,7 @@ impl Client {
         }
     }
 
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> ClientStats {
         match self {
             Self::Async(client) => client.stats(),
             Self::Blocking(client) => client.stats(),
@@ -229,12 +231,12 @@ impl Guard {
     pub fn hand_to(self, client: &Client) -> Self {
         match (self, client) {
             (Self::Async(guard), Client::Async(client)) => {
-                let parts = guard.into_parts();
-                let guard = RUNTIME.block_on(memlatch::LockGuard::from_parts(client, &parts));
+                let parts = guard.detach();
+                let guard = RUNTIME.block_on(memlatch::LockGuard::attach(client, &parts));
                 Self::Async(guard.expect("it is still held"))
             }
             (Self::Blocking(guard), Client::Blocking(client)) => {
-                let guard = blocking::LockGuard::from_parts(client, &guard.into_parts());
+                let guard = blocking::LockGuard::attach(client, &guard.detach());
                 Self::Blocking(guard.expect("it is still held"))
             }
             _ => panic!("another front"),

@@ -8,7 +8,7 @@
 
 use core::fmt::{Debug, Write as _};
 use core::time::Duration;
-use memlatch::{Builder, ErrorKind, LockError, ReleaseOutcome};
+use memlatch::{ClientBuilder, ErrorKind, LockError, ReleaseOutcome};
 
 /// What both fronts are told besides the address.
 #[derive(Clone, Default)]
@@ -32,7 +32,7 @@ impl Options {
         }
     }
 
-    pub fn apply<F>(&self, mut builder: Builder<F>) -> Builder<F> {
+    pub fn apply<F>(&self, mut builder: ClientBuilder<F>) -> ClientBuilder<F> {
         builder = builder.restart_guard(false);
         if let Some((user, password)) = &self.auth {
             builder = builder.auth(user, password);

@@ -98,7 +98,7 @@ impl Pair {
             match Client::new(self.front, &self.settings) {
                 Ok(client) => return client,
                 // In the second of a delayed flush.
-                Err(error) if error.kind() == ErrorKind::Unsuitable => {}
+                Err(error) if error.kind() == ErrorKind::UnsupportedServer => {}
                 Err(error) => panic!("{self}: {error}"),
             }
             assert!(began.elapsed() < LONG, "{self}: no client");
@@ -134,9 +134,9 @@ impl Pair {
     pub(crate) fn attempt(&self, client: &Client, name: &str) -> Option<Guard> {
         match client.lock(name).lease(self.lease).try_acquire() {
             Ok(guard) => guard,
-            Err(error) if error.kind() == ErrorKind::YoungMemory => None,
+            Err(error) if error.kind() == ErrorKind::RestartGuard => None,
             // In the second of a delayed flush the server forgets what it has just stored.
-            Err(error) if error.kind() == ErrorKind::Unsuitable => None,
+            Err(error) if error.kind() == ErrorKind::UnsupportedServer => None,
             // The server was just restarted.
             Err(error) if error.is_unavailable() || error.is_unknown() => None,
             Err(error) => panic!("{self}: {error}"),

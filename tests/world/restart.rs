@@ -216,7 +216,11 @@ fn a_proxy_in_the_place_of_the_server_is_refused_and_harms_nobody() {
         let check = |pair: &mut Pair, held: Guard| {
             let asked = pair.contender.lock(PRECIOUS).lease(LEASE).try_acquire();
             let error = asked.err().expect("it is refused");
-            assert_eq!(error.kind(), ErrorKind::Unsuitable, "{pair}: {error}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::UnsupportedServer,
+                "{pair}: {error}"
+            );
             let released = held.release();
             assert_ne!(released.ok(), Some(ReleaseOutcome::Released), "{pair}");
         };

@@ -128,7 +128,11 @@ async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<
     let began = Instant::now();
     for number in 0..options.tasks {
         let lock = client.lock(name(number % options.names()));
-        let lock = if options.lean { lock.lean() } else { lock };
+        let lock = if options.lean {
+            lock.without_record()
+        } else {
+            lock
+        };
         tasks.spawn(pairs(lock, began + options.seconds));
     }
     let mut pair = Histogram::new();

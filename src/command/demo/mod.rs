@@ -14,7 +14,7 @@ use super::server;
 use super::signals::{ENDING, Signals};
 use arena::Arena;
 use core::time::Duration;
-use memlatch::{Builder, Client};
+use memlatch::{Client, ClientBuilder};
 use report::{Phase, Report};
 use std::ffi::OsString;
 use std::io;
@@ -124,7 +124,7 @@ impl Place {
         )))
     }
 
-    fn builder(&self, global: &Global) -> Result<Builder<Client>, Failure> {
+    fn builder(&self, global: &Global) -> Result<ClientBuilder<Client>, Failure> {
         if !self.is_own() {
             return server::builder(global);
         }

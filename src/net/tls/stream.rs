@@ -19,7 +19,7 @@ pub(crate) struct AsyncTls<S> {
     session: Box<Session>,
 }
 
-/// A socket that says `WouldBlock` in place of `Pending`, while the waker is kept.
+/// A socket that says `WouldBlock` in place of `PendingRenewal`, while the waker is kept.
 struct Polled<'a, 'c, S> {
     socket: &'a mut S,
     cx: &'a mut Context<'c>,

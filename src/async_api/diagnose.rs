@@ -1,0 +1,132 @@
+//! Whether a server is a good place for locks, and making it a better one.
+
+use super::Client;
+use super::connect::{COUNT, runtime};
+use super::transport::Timeout;
+use crate::engine::{Cause, ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
+use crate::engine::{clock, surveyed, to_compare};
+use crate::net::shared::SharedConnection;
+use crate::net::stream::Stream;
+use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
+use crate::wire::Limits;
+use core::convert::Infallible;
+use core::net::SocketAddr;
+use std::vec::Vec;
+
+impl Client {
+    /// Looks at the server: whether locks may be dropped there, or not be had, and what to do
+    /// about it.
+    ///
+    /// Asks for the server's settings and counters, in four round trips (five with a
+    /// password) on a connection of its own, and makes a few more connections to see whether all lead
+    /// to the same server.
+    /// Nothing is stored, no lock is looked at, and what the client is about to do elsewhere goes on.
+    /// What is found goes by this client's settings, above all its
+    /// [`max_lease`](ClientBuilder::max_lease).
+    ///
+    /// # Errors
+    /// The server cannot be reached, does not answer, or does not let this client in. That it
+    /// refuses to tell something is no error.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing at the server.
+    pub async fn diagnose(&self) -> Result<Diagnosis, LockError> {
+        diagnose(&self.core().node.config).await
+    }
+
+    /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
+    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
+    /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
+    ///
+    /// A higher limit that the server has already stays as it is. Whether it took the new one is
+    /// looked up. Locks that are held then are exempt once they were acquired anew; lean ones never
+    /// are. The setting is the whole server's, so items of others with as short a life are exempt as
+    /// well, and it is gone with the next restart: start the server with `-o temporary_ttl=N`.
+    ///
+    /// # Errors
+    /// The server cannot be reached or does not answer; with
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the setting as it is, or set.
+    pub async fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
+        let core = self.core();
+        let operation = &mut EnableTemporaryLru::new(core.node.longest_lease());
+        let enabled = core.drive(operation, None, clock::now(), Timeout::Unlimited);
+        enabled
+            .await?
+            .map_err(|failure| core.node.error(Cause::Server(failure)))
+    }
+}
+
+impl ClientBuilder<Client> {
+    /// Looks at the server as [`Client::diagnose`] does, where a client may not be had: on a server
+    /// without CAS, behind a proxy, under a prefix that somebody else uses.
+    ///
+    /// # Errors
+    /// A setting cannot be used, there is no tokio runtime with I/O and time, or as for
+    /// [`Client::diagnose`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing at the server.
+    pub async fn diagnose(self) -> Result<Diagnosis, LockError> {
+        let settings = self.validate(COUNT)?;
+        runtime()?;
+        diagnose(&settings).await
+    }
+}
+
+async fn diagnose(settings: &Config) -> Result<Diagnosis, LockError> {
+    let survey = async {
+        let limit = settings.connect_timeout;
+        let found = Stream::resolve(&settings.address, &settings.connect_options, limit).await;
+        let found = found.map_err(ConnectError::Net)?;
+        let (survey, _connection) = survey(settings, &found, settings.probe()).await?;
+        // All of them are open at the same time: who spreads connections does so evenly.
+        let mut open = Vec::new();
+        let mut peers = Vec::new();
+        for place in to_compare(&found) {
+            let peer = self::survey(settings, place, settings.probe().briefly()).await;
+            let survey = peer.as_ref().ok().map(|(survey, _)| survey);
+            peers.push(Peer::new(place.first().copied(), survey));
+            open.push(peer);
+        }
+        Ok::<_, ConnectError>((survey, peers))
+    };
+    let (survey, peers) = survey.await.map_err(|why| why.at(&settings.address))?;
+    let now = clock::now().unix_seconds;
+    Ok(Diagnosis::new(settings, survey, &peers, now))
+}
+
+async fn survey(
+    settings: &Config,
+    found: &[SocketAddr],
+    mut surveyor: ServerProbe<'_>,
+) -> Result<(ServerReport, SharedConnection<Stream>), ConnectError> {
+    let limit = settings.connect_timeout;
+    let stream = Stream::dial(&settings.address, found, &settings.connect_options, limit)
+        .await
+        .map_err(ConnectError::Net)?;
+    let limit = settings.operation_timeout;
+    let connection = SharedConnection::new(stream, Limits::LOCK, limit);
+    loop {
+        let began = clock::monotonic();
+        let begun = connection.begin(false, limit, |flight, _| {
+            surveyor.prepare(flight);
+            Ok::<(), Infallible>(())
+        });
+        let answer = match begun.await {
+            Ok(Ok(flight)) => {
+                let answer = flight.replies(Some(limit), |replies| {
+                    surveyor.interpret(replies, began, clock::monotonic())
+                });
+                answer.await
+            }
+            Err(error) => Err(error),
+        };
+        surveyor = match surveyed(surveyor, answer)? {
+            Ok(survey) => return Ok((survey, connection)),
+            Err(surveyor) => surveyor,
+        };
+    }
+}

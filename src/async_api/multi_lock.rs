@@ -1,0 +1,317 @@
+//! The locks of several names, not held.
+
+use super::guard::LockGuard;
+use super::multi_lock_guard::{MultiLockGuard, first, release};
+use super::{Client, Lock};
+use crate::engine::multi_lock::{RestartBackoff, check, names, server_responded, sort_by_key};
+use crate::engine::{Cause, Holder, LockError, clock};
+use crate::proto::{Instant, WaitPolicy};
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::boxed::Box;
+use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+
+/// The locks of several names, to be held together: a handle that knows how to acquire them.
+///
+/// Made by [`Client::lock_all`]. They are taken one behind the other, a round trip each if nobody
+/// has them, and always in the same order: that of the bytes of their memcached keys, whatever
+/// order they were named in. So sets never wait for each other in a circle: who waits for a lock
+/// holds only such as come before it, in an order that is the same for every client. That holds
+/// among sets; a program that acquires one more lock while it holds a set is on its own.
+///
+/// While one is waited for, those that were taken already are held and renewed. If one of these is
+/// lost meanwhile, the others are given back, and it starts over. What was taken is given back
+/// whenever it comes to nothing: what is held is all of them or none.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(client: memlatch::Client) -> Result<(), memlatch::LockError> {
+/// use memlatch::SetOutcome;
+/// use std::time::Duration;
+///
+/// // Two transfers between the same accounts, in opposite directions, do not block each other
+/// // for ever.
+/// let accounts = client.lock_all(["account/17", "account/4"]);
+/// let guard = accounts.acquire_timeout(Duration::from_secs(5)).await?;
+/// guard.ensure(Duration::from_secs(1))?;
+/// // … book it, with the fencing tokens of both …
+/// let tokens = (guard.fencing_token("account/17"), guard.fencing_token("account/4"));
+/// # println!("{tokens:?}");
+/// match guard.release().await? {
+///     MultiReleaseOutcome::Released => {}
+///     MultiReleaseOutcome::AlreadyLost { lost } => eprintln!("check what was booked: lost {lost:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MultiLock {
+    /// In the order in which they are taken.
+    locks: Vec<Lock>,
+}
+
+impl fmt::Debug for MultiLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.locks).finish()
+    }
+}
+
+impl Client {
+    /// The locks of these names, to be held together: a cheap handle. Nothing is sent, and names
+    /// that cannot be used are reported by the first call that would send something.
+    ///
+    /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name given twice is refused, because locks
+    /// are not reentrant.
+    #[must_use]
+    pub fn lock_all<I>(&self, names: I) -> MultiLock
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        MultiLock::new(self, names)
+    }
+}
+
+/// Which of them was not to be had, and who held it, if that is known.
+type Refusal = (Arc<str>, Option<Holder>);
+
+/// One run through all of them.
+enum AcquireRound {
+    Taken(MultiLockGuard),
+    /// One is held by another.
+    Refused(Refusal),
+    /// One that was taken was lost before all were.
+    Lost(LockError),
+}
+
+impl MultiLock {
+    /// The most names that a set can have.
+    pub const MAX_NAMES: usize = crate::engine::multi_lock::MAX_NAMES;
+
+    fn new<I>(client: &Client, given: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let mut locks: Vec<_> = names(given).map(|name| client.lock(name)).collect();
+        sort_by_key(&mut locks, |lock| &lock.options);
+        Self { locks }
+    }
+
+    fn each(mut self, change: impl Fn(Lock) -> Lock) -> Self {
+        self.locks = self.locks.into_iter().map(change).collect();
+        self
+    }
+
+    /// How long each of the locks outlives a holder that dies, see [`Lock::lease`].
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        self.each(|lock| lock.lease(lease))
+    }
+
+    /// For how long at most each of the locks is held, see [`Lock::max_hold`]. It counts for each
+    /// from when it was asked for, so the set is over with the lock that was taken first. Where the
+    /// wait for the others takes longer than this, it starts over.
+    #[must_use]
+    pub fn max_hold(self, limit: Duration) -> Self {
+        self.each(|lock| lock.max_hold(limit))
+    }
+
+    /// What the holder is called in all records, see [`Lock::label`].
+    #[must_use]
+    pub fn label(self, label: impl Into<String>) -> Self {
+        let label = label.into();
+        self.each(|lock| lock.label(label.as_str()))
+    }
+
+    /// Whether each of the locks has a fencing token, see [`Lock::fencing`].
+    #[must_use]
+    pub fn fencing(self, on: bool) -> Self {
+        self.each(|lock| lock.fencing(on))
+    }
+
+    /// The names, in the order in which the locks are taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.locks.iter().map(Lock::name)
+    }
+
+    /// Acquires all of the locks, waiting for as long as others hold one of them.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`], with the name of the lock that it is about; also where no name, too
+    /// many or one twice are given.
+    ///
+    /// # Cancel safety
+    /// Safe to drop at any time: what was taken is given back by the keeper, as by
+    /// [`Lock::acquire`].
+    pub async fn acquire(&self) -> Result<MultiLockGuard, LockError> {
+        match self.run(WaitPolicy::Forever).await? {
+            Ok(guard) => Ok(guard),
+            // Does not happen: who waits for ever is never refused.
+            Err((name, holder)) => Err(self.timeout(&name, clock::monotonic(), holder)),
+        }
+    }
+
+    /// Acquires all of the locks if nobody holds any: `None` if somebody does, or if others in this
+    /// process wait for one already. Those that were taken until then are released before it
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`]. [`Lost`](crate::ErrorKind::Lost)
+    /// where one that was taken was lost before the others were.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(&self) -> Result<Option<MultiLockGuard>, LockError> {
+        Ok(self.run(WaitPolicy::Try).await?.ok())
+    }
+
+    /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
+    /// each lock that is not taken by then.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held one of
+    /// the locks all the time: the error names that one and its holder. Those that were taken until
+    /// then are released before it returns, for which it waits at most the operation timeout; then
+    /// the keeper goes on. [`Lost`](crate::ErrorKind::Lost) where one that was taken was lost and
+    /// there was no time to start over.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_timeout(&self, limit: Duration) -> Result<MultiLockGuard, LockError> {
+        let began = clock::monotonic();
+        match self.run(WaitPolicy::Until(began.after(limit))).await? {
+            Ok(guard) => Ok(guard),
+            Err((name, holder)) => Err(self.timeout(&name, began, holder)),
+        }
+    }
+
+    fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
+        match self.locks.first() {
+            Some(lock) => lock.core().node.timeout(name, began, holder),
+            // Does not happen: a set without locks was refused.
+            None => LockError::new(Cause::Closed),
+        }
+    }
+
+    async fn run(
+        &self,
+        patience: WaitPolicy,
+    ) -> Result<Result<MultiLockGuard, Refusal>, LockError> {
+        // Before anything is sent: a set is not begun that cannot be had.
+        check(&self.locks, |lock| &lock.options)?;
+        for lock in &self.locks {
+            lock.options.validate(&lock.core().node)?;
+        }
+        let mut starts = RestartBackoff::new(patience);
+        loop {
+            match self.round(patience).await? {
+                AcquireRound::Taken(guard) => return Ok(Ok(guard)),
+                AcquireRound::Refused(refusal) => return Ok(Err(refusal)),
+                AcquireRound::Lost(error) => {
+                    let now = clock::monotonic();
+                    let Some(at) = starts.next(now) else {
+                        return Err(error);
+                    };
+                    tokio::time::sleep(at.since(now)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes one lock behind the other. What was taken is given back unless it was all.
+    async fn round(&self, patience: WaitPolicy) -> Result<AcquireRound, LockError> {
+        let mut taken = AcquiredLocks {
+            guards: Vec::with_capacity(self.locks.len()),
+        };
+        for lock in &self.locks {
+            let acquiring = lock.run(patience, clock::now());
+            let acquired = taken.while_held(acquiring).await.transpose();
+            let refused = match acquired {
+                Ok(Some(Ok(guard))) => {
+                    taken.guards.push(guard);
+                    None
+                }
+                Ok(Some(Err(holder))) => Some(holder),
+                // One of the others is lost.
+                Ok(None) => Some(None),
+                Err(error) => {
+                    if server_responded(&error) {
+                        taken.give_back(lock).await;
+                    }
+                    return Err(error);
+                }
+            };
+            // A loss counts first: it may be why the rest was not to be had.
+            if let Some(error) = taken.lost() {
+                taken.give_back(lock).await;
+                return Ok(AcquireRound::Lost(error));
+            }
+            if let Some(holder) = refused {
+                taken.give_back(lock).await;
+                return Ok(AcquireRound::Refused((
+                    Arc::clone(&lock.options.name),
+                    holder,
+                )));
+            }
+        }
+        Ok(AcquireRound::Taken(MultiLockGuard::new(
+            taken.into_guards(),
+        )))
+    }
+}
+
+/// Those that were taken until now. Dropping it gives them back, the last one first.
+struct AcquiredLocks {
+    guards: Vec<LockGuard>,
+}
+
+impl Drop for AcquiredLocks {
+    fn drop(&mut self) {
+        while self.guards.pop().is_some() {}
+    }
+}
+
+impl AcquiredLocks {
+    /// Goes on for as long as all of them are held; `None` when one is lost.
+    async fn while_held<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        let mut lost = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let watch = || Box::pin(first(self.guards.iter().map(LockGuard::lost)));
+            match lost.get_or_insert_with(watch).as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// The error of the first that is lost.
+    fn lost(&self) -> Option<LockError> {
+        let now = clock::monotonic();
+        let held = |guard: &LockGuard| guard.lock.held.check_held(now).err();
+        self.guards.iter().find_map(held)
+    }
+
+    /// Gives all of them back, and waits for that at most as long as for one answer. `lock` is one
+    /// of the same client.
+    async fn give_back(mut self, lock: &Lock) {
+        let limit = lock.core().node.config.operation_timeout;
+        let released = release(core::mem::take(&mut self.guards));
+        // What is not answered by then is left to the keeper.
+        let _ = tokio::time::timeout(limit, released).await;
+    }
+
+    fn into_guards(mut self) -> Vec<LockGuard> {
+        core::mem::take(&mut self.guards)
+    }
+}

@@ -1,0 +1,408 @@
+//! The shared connections of a client: which one carries what, and how they come and go.
+
+use super::ClientInner;
+use crate::engine::{Clear, Comparison, ConnectError, NodeConnection, Plan, clock};
+use crate::net::shared::{SharedConnection, Subject};
+use crate::net::stream::Stream;
+use crate::net::{NetCause, NetError};
+use crate::proto::{Instant, LockKeys, ServerError, ServerState};
+use crate::wire::Limits;
+use core::hash::BuildHasher;
+use core::net::SocketAddr;
+use core::task::{Context, Waker};
+use core::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// A shared connection, and which run of the server is at its other end.
+pub(super) type SharedNodeConnection = NodeConnection<SharedConnection<Stream>>;
+
+/// A connection on which the handshake was made, and what that has found.
+type Greeted = (SharedConnection<Stream>, ServerState);
+
+/// How long nobody tries to connect after the first failure, at least. Doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long nobody tries to connect after any failure, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+
+/// The connections of a client. They are made when they are first needed.
+#[derive(Debug)]
+pub(super) struct ConnectionPool {
+    slots: Vec<ConnectionSlot>,
+    /// Connections that were replaced while something was under way on them.
+    retired: Mutex<Vec<Arc<SharedNodeConnection>>>,
+    hasher: RandomState,
+}
+
+/// Where a connection is, or will be.
+#[derive(Debug)]
+pub(super) struct ConnectionSlot {
+    current: Mutex<Option<Arc<SharedNodeConnection>>>,
+    /// Held by whoever connects; the others want what comes of it.
+    connecting: tokio::sync::Mutex<ReconnectBackoff>,
+}
+
+/// A pause in trying to connect to a server that could not be reached.
+#[derive(Debug, Default)]
+struct ReconnectBackoff {
+    failures: u32,
+    /// Until when, and why.
+    pause: Option<(Instant, ConnectError)>,
+}
+
+impl ConnectionPool {
+    pub(super) fn new(count: usize) -> Self {
+        let places = (0..count).map(|_| ConnectionSlot {
+            current: Mutex::new(None),
+            connecting: tokio::sync::Mutex::default(),
+        });
+        Self {
+            slots: places.collect(),
+            retired: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Where the requests about a lock travel: always behind each other, so that what takes back
+    /// an attempt to acquire cannot overtake it.
+    pub(super) fn slot(&self, keys: Option<&LockKeys>) -> &ConnectionSlot {
+        let number = match keys {
+            Some(keys) if self.slots.len() > 1 => {
+                self.hasher.hash_one(keys.lock().as_bytes()) as usize % self.slots.len()
+            }
+            _ => 0,
+        };
+        &self.slots[number]
+    }
+
+    /// Ends what is kept waiting for too long, see [`SharedConnection::watch`], and collects what
+    /// nobody waited for and was not done. Returns whether anything is under way.
+    pub(super) fn watch(&self, undone: &mut Vec<Subject>) -> bool {
+        let mut look = |seat: &SharedNodeConnection| {
+            let busy = seat.connection.watch();
+            undone.append(&mut seat.connection.undone());
+            busy
+        };
+        let mut busy = false;
+        for seat in self.slots.iter().filter_map(ConnectionSlot::get) {
+            busy |= look(&seat);
+        }
+        let mut retired = self.retired();
+        // Who still has it at hand may be about to send something.
+        retired.retain(|seat| look(seat) | (Arc::strong_count(seat) > 1));
+        busy || !retired.is_empty()
+    }
+
+    /// Ends all connections, and what is under way on them.
+    pub(super) fn close(&self) {
+        self.clear();
+        for seat in self.retired().drain(..) {
+            seat.connection.close();
+        }
+    }
+
+    /// Sends what nobody waits for. Returns the connections that take no more for now.
+    pub(super) fn send_quiet(&self) -> Vec<Arc<SharedNodeConnection>> {
+        let mut slow = Vec::new();
+        for seat in self.slots.iter().filter_map(ConnectionSlot::get) {
+            let cx = &mut Context::from_waker(Waker::noop());
+            if seat.connection.poll_send_quiet(cx).is_pending() {
+                slow.push(seat);
+            }
+        }
+        slow
+    }
+
+    /// Puts a connection into a place. What is under way on the one that was there goes on.
+    fn set(&self, place: &ConnectionSlot, seat: Option<Arc<SharedNodeConnection>>) {
+        let old = core::mem::replace(&mut *place.current(), seat);
+        let used = |seat: &Arc<SharedNodeConnection>| {
+            Arc::strong_count(seat) > 1 || seat.connection.is_busy()
+        };
+        self.retired().extend(old.filter(used));
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<SharedNodeConnection>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clear for ConnectionPool {
+    fn clear(&self) {
+        for place in &self.slots {
+            self.set(place, None);
+        }
+    }
+}
+
+impl ConnectionSlot {
+    pub(super) fn get(&self) -> Option<Arc<SharedNodeConnection>> {
+        self.current().as_ref().map(Arc::clone)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<SharedNodeConnection>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReconnectBackoff {
+    /// The error of who comes too soon after a failure.
+    fn check(&self, now: Instant) -> Result<(), ConnectError> {
+        match &self.pause {
+            Some((until, why)) if now < *until => Err(why.again()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connecting failed. Many clients of one server must not come back at the same instant.
+    fn begin(&mut self, now: Instant, why: &ConnectError, random: u64) {
+        let rest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        let rest = rest.min(LONGEST_PAUSE);
+        self.failures += 1;
+        let half = rest / 2;
+        let jitter = Duration::from_nanos(random % half.as_nanos() as u64);
+        self.pause = Some((now.after(half + jitter), why.again()));
+    }
+}
+
+impl ClientInner {
+    /// A connection on which the handshake has been made, by `until` if that is given: the one
+    /// that is in this place, if it is of use.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what it has opened; others who wait for it open their own.
+    pub(super) async fn connect(
+        &self,
+        place: &ConnectionSlot,
+        until: Option<Instant>,
+    ) -> Result<Arc<SharedNodeConnection>, ConnectError> {
+        let usable = |place: &ConnectionSlot| {
+            place.get().filter(|seat| {
+                let current = self.node.with_server(seat.instance, |_| ()).is_some();
+                current && !seat.connection.has_ended()
+            })
+        };
+        let settings = &self.node.config;
+        let limit = self.within(settings.connect_timeout, until, clock::monotonic())?;
+        let connecting = tokio::time::timeout(limit, place.connecting.lock()).await;
+        let mut rest = connecting
+            .map_err(|_| ConnectError::Net(NetError::unsent(NetCause::Timeout(limit))))?;
+        if let Some(seat) = usable(place) {
+            return Ok(seat);
+        }
+        if place.get().is_some_and(|seat| seat.connection.has_ended()) {
+            self.node.connections.set(place, None);
+            self.node.telemetry.disconnected();
+        }
+        rest.check(clock::monotonic())?;
+        let opened = self.open(until).await;
+        match &opened {
+            Err(why) if why.should_back_off() => {
+                let now = clock::monotonic();
+                let random = self.node.connections.hasher.hash_one(now);
+                rest.begin(now, why, random);
+            }
+            _ => *rest = ReconnectBackoff::default(),
+        }
+        let seat = Arc::new(opened?);
+        self.node.connections.set(place, Some(Arc::clone(&seat)));
+        Ok(seat)
+    }
+
+    /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
+    /// server.
+    pub(super) async fn open(
+        &self,
+        until: Option<Instant>,
+    ) -> Result<SharedNodeConnection, ConnectError> {
+        let settings = &self.node.config;
+        let began = clock::monotonic();
+        let limit = settings.connect_timeout;
+        let found = self.within(limit, until, began)?;
+        let found = Stream::resolve(&settings.address, &settings.connect_options, found).await;
+        let found = found.map_err(ConnectError::Net)?;
+        let addresses = &self.node.addresses;
+        if let Plan::Use(usable) = addresses.plan(&found, began) {
+            let patience = settings.operation_timeout;
+            let greeted = self.greet(&usable, limit, patience, until).await;
+            let known = match &greeted {
+                Ok((_, view)) => !self.node.was_restarted(view.instance),
+                Err(_) => false,
+            };
+            if known || found.len() < 2 {
+                let (connection, view) = greeted?;
+                if found.len() < 2 {
+                    addresses.reached(&found, usable, began);
+                }
+                return Ok(self.seated(connection, view));
+            }
+            addresses.ask_again();
+        }
+        let Plan::Compare(all) = addresses.plan(&found, began) else {
+            return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
+        };
+        // A server that is restarted between two answers is asked once more.
+        let mut compared = self.compare(&all, &found, limit, until).await;
+        if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
+            compared = self.compare(&all, &found, limit, until).await;
+        }
+        let ((connection, view), mut answered) = compared?;
+        answered.retain(|address| found.contains(address));
+        addresses.reached(&found, answered, began);
+        Ok(self.seated(connection, view))
+    }
+
+    /// Asks all of these addresses, within `limit` for connecting, which server they lead to.
+    /// Returns the connection to the first one of `found`, and those that have answered.
+    async fn compare(
+        &self,
+        all: &[SocketAddr],
+        found: &[SocketAddr],
+        limit: Duration,
+        until: Option<Instant>,
+    ) -> Result<(Greeted, Vec<SocketAddr>), ConnectError> {
+        let settings = &self.node.config;
+        let now = clock::monotonic();
+        let ends = now.after(self.within(limit, until, now)?);
+        let mut comparison = Comparison::default();
+        let mut first = None;
+        let mut silence = NetError::unsent(NetCause::NoAddress);
+        for (number, address) in all.iter().enumerate() {
+            let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
+            let share = ends.since(clock::monotonic()) / left;
+            // The one that is to be used may take its time, as any other server.
+            let patience = match &first {
+                None => settings.operation_timeout,
+                Some(_) => settings.operation_timeout.min(share),
+            };
+            let address = core::slice::from_ref(address);
+            match self.greet(address, share, patience, until).await {
+                Ok((connection, view)) => {
+                    comparison.add(address[0], view.instance);
+                    if first.is_none() && found.contains(&address[0]) {
+                        first = Some((connection, view));
+                    }
+                }
+                Err(ConnectError::Net(error)) => silence = error,
+                Err(error) => return Err(error),
+            }
+        }
+        let answered = comparison.conclude(found).map_err(ConnectError::Rejected)?;
+        first
+            .map(|greeted| (greeted, answered))
+            .ok_or(ConnectError::Net(silence))
+    }
+
+    /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
+    /// handshake, with as much time for each answer as `patience`.
+    async fn greet(
+        &self,
+        addresses: &[SocketAddr],
+        limit: Duration,
+        patience: Duration,
+        until: Option<Instant>,
+    ) -> Result<Greeted, ConnectError> {
+        let settings = &self.node.config;
+        let limit = self.within(limit, until, clock::monotonic())?;
+        let stream = Stream::dial(
+            &settings.address,
+            addresses,
+            &settings.connect_options,
+            limit,
+        )
+        .await
+        .map_err(ConnectError::Net)?;
+        let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
+        let mut handshake = settings.handshake(self.node.nonces.draw(clock::monotonic()));
+        loop {
+            let now = clock::now();
+            let limit = self.within(patience, until, now.monotonic)?;
+            let begun = connection.begin(false, limit, |flight, _| {
+                handshake.prepare(now, flight);
+                Ok::<(), core::convert::Infallible>(())
+            });
+            let begun = begun.await;
+            let Ok(flight) = begun.map_err(|error| ConnectError::greeting(&handshake, error))?;
+            let answer = flight.replies(Some(limit), |replies| {
+                handshake.interpret(replies, now.monotonic, clock::monotonic())
+            });
+            let answer = answer.await;
+            let answer = answer.map_err(|error| ConnectError::greeting(&handshake, error))?;
+            match answer {
+                None => {}
+                Some(Err(failure)) => return Err(ConnectError::Rejected(failure)),
+                Some(Ok(view)) => return Ok((connection, view)),
+            }
+        }
+    }
+
+    /// A connection that is to be used, and what its handshake has found.
+    fn seated(
+        &self,
+        connection: SharedConnection<Stream>,
+        view: ServerState,
+    ) -> SharedNodeConnection {
+        self.node.telemetry.connected();
+        let incarnation = view.instance;
+        for lock in self.node.update_server(view) {
+            self.notify_free(&lock);
+            lock.changed.notify_waiters();
+        }
+        NodeConnection::new(connection, incarnation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_is_left_alone_for_a_moment_and_no_longer() {
+        let error = ConnectError::Net(NetError::unsent(NetCause::Closed));
+        let mut rest = ReconnectBackoff::default();
+        let mut now = Instant::from_nanos(5_000_000_000);
+        assert!(rest.check(now).is_ok());
+        let mut longest = Duration::ZERO;
+        for random in 0..20 {
+            rest.begin(
+                now,
+                &error,
+                u64::wrapping_mul(random, 0x9e37_79b9_7f4a_7c15),
+            );
+            assert!(matches!(
+                rest.check(now),
+                Err(ConnectError::Net(NetError {
+                    sent: false,
+                    cause: NetCause::Closed
+                }))
+            ));
+            let (until, _) = rest.pause.as_ref().expect("a pause");
+            let pause = until.since(now);
+            assert!(
+                pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE,
+                "{pause:?}"
+            );
+            longest = longest.max(pause);
+            now = *until;
+            assert!(rest.check(now).is_ok());
+        }
+        assert!(longest >= LONGEST_PAUSE / 2, "{longest:?}");
+    }
+
+    #[test]
+    fn requests_about_one_lock_keep_to_one_connection() {
+        let namespace = crate::proto::Namespace::new("test:").expect("a plain prefix");
+        let connections = ConnectionPool::new(4);
+        let mut used = std::collections::BTreeSet::new();
+        for name in 0..100u8 {
+            let keys = namespace.keys(std::format!("{name}").as_bytes());
+            let keys = keys.expect("a plain name");
+            let place: *const ConnectionSlot = connections.slot(Some(&keys));
+            assert_eq!(place, core::ptr::from_ref(connections.slot(Some(&keys))));
+            used.insert(place);
+        }
+        assert_eq!(used.len(), 4);
+    }
+}

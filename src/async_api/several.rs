@@ -1,0 +1,116 @@
+//! Names that lead to several addresses.
+
+use super::Client;
+use crate::engine::{ClientBuilder, ErrorKind, Severity};
+use crate::net::dial::Names;
+use crate::net::dial::tests::HalfDead;
+use crate::server::Server;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::string::ToString;
+use std::sync::{Arc, Mutex};
+
+/// More than anything here takes on a loaded machine.
+const LONG: Duration = Duration::from_secs(60);
+
+fn server(last: u8, port: u16) -> (Server, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, last], port));
+    let server = Server::builder().listen(address).start();
+    let server = server.expect("the address is free");
+    let address = server.socket_addr().expect("it listens on a port");
+    (server, address)
+}
+
+fn names(addresses: &[SocketAddr]) -> Names {
+    Arc::new(Mutex::new(addresses.to_vec()))
+}
+
+fn set(names: &Names, addresses: &[SocketAddr]) {
+    *names.lock().expect("no panics with it") = addresses.to_vec();
+}
+
+fn builder(names: &Names) -> ClientBuilder<Client> {
+    let builder = Client::builder().server("pool:11211").names(names);
+    builder
+        .restart_guard(false)
+        .connect_timeout(LONG)
+        .operation_timeout(LONG)
+}
+
+#[tokio::test]
+async fn a_name_of_two_servers_is_refused() {
+    let ((_one, a), (_two, b)) = (server(2, 0), server(3, 0));
+    for both in [[a, b], [b, a]] {
+        let names = names(&both);
+        let error = builder(&names).build().await.expect_err("two servers");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedServer);
+        let text = error.to_string();
+        for part in [&a.to_string(), &b.to_string(), "different servers"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let diagnosis = builder(&names).diagnose().await.expect("they answer");
+        let check = diagnosis.check("instances").expect("a check");
+        assert_eq!(check.severity, Severity::Unsafe, "{check:?}");
+    }
+}
+
+/// As with a server on `127.0.0.1` and `::1`.
+#[tokio::test]
+async fn a_server_with_two_addresses_is_one_server() {
+    let (_server, a) = server(2, 0);
+    // The embedded server listens on one address only.
+    let names = names(&[a, a]);
+    let client = builder(&names).build().await.expect("one server");
+    let guard = client.lock("a").acquire().await.expect("free");
+    let _ = guard.release().await.expect("answered");
+    let diagnosis = client.diagnose().await.expect("it answers");
+    let check = diagnosis.check("instances").expect("a check");
+    assert_eq!(check.severity, Severity::Fine, "{check:?}");
+}
+
+/// A live server beside an address that swallows everything is found within the time for
+/// connecting.
+#[tokio::test]
+async fn an_address_that_does_not_answer_is_passed_over() {
+    let half = HalfDead::new();
+    let (_server, a) = server(4, 0);
+    let names = names(&[half.dead, a]);
+    let limit = Duration::from_secs(2);
+    let client = builder(&names).connect_timeout(limit).build().await;
+    let client = client.expect("one of them is alive");
+    assert!(
+        client
+            .lock("a")
+            .try_acquire()
+            .await
+            .expect("answered")
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_moves_while_its_server_lives_is_refused() {
+    let ((one, a), (_two, b)) = (server(2, 0), server(3, 0));
+    let names = names(&[a]);
+    let client = builder(&names).build().await.expect("one server");
+    set(&names, &[b]);
+    // The connection ends, and the next one would lead elsewhere.
+    one.restart();
+    let error = client
+        .lock("a")
+        .try_acquire()
+        .await
+        .expect_err("it is another server");
+    assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
+    assert!(error.to_string().contains("led before"), "{error}");
+    // It has moved for good.
+    drop(one);
+    let end = std::time::Instant::now() + LONG;
+    loop {
+        match client.lock("a").try_acquire().await {
+            Ok(guard) => break assert!(guard.is_some()),
+            Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

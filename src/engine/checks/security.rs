@@ -1,0 +1,201 @@
+//! Who else can reach the server, and what they can do there.
+
+use super::super::diagnosis::{Check, CheckContext, Severity, TransportSecurity};
+use super::{found, not_reported};
+use crate::proto::ServerReport;
+
+pub(super) fn encryption(terms: &CheckContext) -> Check {
+    const ID: &str = "encryption";
+    const ADVICE: &str = "use TLS (memcacheds://), or a network that nobody else listens on";
+    match (terms.way, terms.password) {
+        (TransportSecurity::Local, _) => found(
+            ID,
+            Severity::Fine,
+            "not needed: what is sent stays on this machine",
+            "nobody on the network can read or change it",
+        ),
+        (TransportSecurity::Encrypted, _) => found(
+            ID,
+            Severity::Fine,
+            "TLS",
+            "nobody on the network can read or change what is sent",
+        ),
+        (TransportSecurity::Plain, true) => found(
+            ID,
+            Severity::Warning,
+            "none, and a password is sent",
+            "whoever listens on the network learns the password, and can change answers",
+        )
+        .advise(ADVICE),
+        (TransportSecurity::Plain, false) => found(
+            ID,
+            Severity::Note,
+            "none",
+            "whoever sits in the network between can read names and change answers",
+        )
+        .advise(ADVICE),
+    }
+}
+
+/// Whether the server listens for this machine alone, and if not, whether it asks who is there.
+/// `None` when it does not say.
+fn is_guarded(survey: &ServerReport) -> Option<bool> {
+    let settings = survey.settings.as_ref()?;
+    Some(settings.local_only? || settings.auth_enabled?)
+}
+
+pub(super) fn authentication(survey: &ServerReport, terms: &CheckContext) -> Check {
+    const ID: &str = "authentication";
+    let settings = survey.settings.as_ref();
+    let wanted = settings.and_then(|settings| settings.auth_enabled);
+    let local = settings.and_then(|settings| settings.local_only);
+    match (wanted, local) {
+        (Some(true), _) => found(
+            ID,
+            Severity::Fine,
+            "the server wants a password",
+            "whoever does not know it can do nothing there",
+        ),
+        (Some(false), Some(true)) => found(
+            ID,
+            Severity::Fine,
+            if terms.password {
+                "the server wants no password and is told one, and this machine alone can reach it"
+            } else {
+                "the server wants no password, and this machine alone can reach it"
+            },
+            "whoever has an account here can drop locks",
+        ),
+        (Some(false), _) => found(
+            ID,
+            Severity::Note,
+            "the server wants no password, and other machines can reach it",
+            "whoever reaches it can drop locks, and read and write everything",
+        )
+        .advise("let it listen for those who need it only (-l), or want a password (-Y)"),
+        (None, _) => not_reported(ID, "whether it wants a password"),
+    }
+}
+
+pub(super) fn shutdown_command(survey: &ServerReport) -> Check {
+    const ID: &str = "shutdown-command";
+    let settings = survey.settings.as_ref();
+    match settings.and_then(|settings| settings.shutdown_command) {
+        None => not_reported(ID, "whether clients may end it"),
+        Some(false) => found(
+            ID,
+            Severity::Fine,
+            "clients cannot end the server",
+            "one word less that drops all locks",
+        ),
+        Some(true) => found(
+            ID,
+            Severity::Warning,
+            "any client may end the server (-A)",
+            "with it, all locks are lost",
+        )
+        .advise("start the server without -A"),
+    }
+}
+
+pub(super) fn key_dump(survey: &ServerReport) -> Check {
+    const ID: &str = "key-dump";
+    let settings = survey.settings.as_ref();
+    if settings.and_then(|settings| settings.lru_crawler) == Some(false) {
+        return found(
+            ID,
+            Severity::Note,
+            "keys cannot be listed: there is no LRU crawler (no_lru_crawler or no_modern)",
+            "locks can be looked at by their names only",
+        )
+        .advise("`lru_crawler enable` starts one, where locks are to be listed");
+    }
+    match settings.and_then(|settings| settings.dump_enabled) {
+        None => not_reported(ID, "whether clients may list all keys"),
+        Some(true) if is_guarded(survey) == Some(false) => found(
+            ID,
+            Severity::Note,
+            "clients may list all keys, and other machines can reach the server without a password",
+            "the names of all locks that are held can be read there",
+        )
+        .advise("start the server with -X where nobody is to list locks"),
+        Some(true) => found(
+            ID,
+            Severity::Fine,
+            "clients may list all keys",
+            "locks can be listed",
+        ),
+        Some(false) => found(
+            ID,
+            Severity::Fine,
+            "clients may not list keys (-X)",
+            "locks can be looked at by their names only",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{expect, survey, terms, with_settings};
+    use super::*;
+    use Severity::{Fine, Note, Warning};
+
+    #[test]
+    fn what_goes_over_the_network_in_the_clear_is_told() {
+        let by = |way, password| {
+            let mut terms = terms();
+            (terms.way, terms.password) = (way, password);
+            encryption(&terms)
+        };
+        for password in [false, true] {
+            expect(
+                &by(TransportSecurity::Local, password),
+                Fine,
+                "this machine",
+            );
+            expect(&by(TransportSecurity::Encrypted, password), Fine, "TLS");
+        }
+        expect(&by(TransportSecurity::Plain, false), Note, "none");
+        expect(&by(TransportSecurity::Plain, true), Warning, "password");
+    }
+
+    #[test]
+    fn a_server_open_to_the_network_is_noted() {
+        let at = |local, wanted| {
+            with_settings(|settings| {
+                settings.local_only = local;
+                settings.auth_enabled = wanted;
+            })
+        };
+        for (local, wanted, authenticated, dumped) in [
+            (Some(true), Some(false), Fine, Fine),
+            (Some(false), Some(false), Note, Note),
+            (Some(false), Some(true), Fine, Fine),
+            (None, Some(false), Note, Fine),
+            (Some(true), None, Note, Fine),
+        ] {
+            let survey = at(local, wanted);
+            let check = authentication(&survey, &terms());
+            assert_eq!(check.severity, authenticated, "{check:?}");
+            let check = key_dump(&survey);
+            assert_eq!(check.severity, dumped, "{check:?}");
+        }
+        let mut terms = terms();
+        terms.password = true;
+        expect(&authentication(&survey(), &terms), Fine, "is told one");
+    }
+
+    #[test]
+    fn who_may_do_what_is_told() {
+        expect(&shutdown_command(&survey()), Fine, "cannot end");
+        let may = with_settings(|settings| settings.shutdown_command = Some(true));
+        expect(&shutdown_command(&may), Warning, "-A");
+        expect(&key_dump(&survey()), Fine, "may list");
+        let not = with_settings(|settings| settings.dump_enabled = Some(false));
+        expect(&key_dump(&not), Fine, "-X");
+        let idle = with_settings(|settings| settings.lru_crawler = Some(false));
+        expect(&key_dump(&idle), Note, "cannot be listed");
+        let silent = with_settings(|settings| settings.dump_enabled = None);
+        expect(&key_dump(&silent), Note, "does not tell");
+    }
+}

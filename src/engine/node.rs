@@ -1,0 +1,442 @@
+//! One server and what a client knows of it.
+
+use super::addresses::Addresses;
+use super::clock::{self, Nonces};
+use super::config::{Config, ConfigError};
+use super::error::{Cause, LockError};
+use super::events::Telemetry;
+use super::lock_state::LockState;
+use super::process::Process;
+use super::scheduler::RenewalScheduler;
+use super::stats::ClientStats;
+use crate::net::{Address, NetCause, NetError};
+use crate::proto::{
+    Handshake, Instant, Lease, LockKeys, LossReason, ServerError, ServerInstance, ServerState,
+    SleepReason,
+};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// Where the caller's patience ends sooner than this, an exchange is not cut short by it: a look
+/// that finds the lock held tells more than one that was cut off.
+const MIN_FINAL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long a step with the limit `limit` may take for a caller whose patience ends at `until`.
+/// Zero: it may not begin any more.
+///
+/// An instant that has passed, or is about to, still gets one round trip: all that is begun from
+/// then on has `overrun` together.
+pub(crate) fn clamp_timeout(
+    limit: Duration,
+    until: Option<Instant>,
+    overrun: Duration,
+    now: Instant,
+) -> Duration {
+    match until {
+        None => limit,
+        Some(until) if until > now.after(MIN_FINAL_TIMEOUT) => limit.min(until.since(now)),
+        Some(until) => limit.min(until.after(overrun).since(now)),
+    }
+}
+
+/// For how long a new client bears with a server that drops what it stores.
+const DROPPED_ITEM_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection that answered so lately is used again without checking that it is still open: the
+/// check costs a system call each time. No supervisor restarts a server faster (systemd waits
+/// 100 ms), and no server closes an idle connection so soon. Where it was closed nevertheless, the
+/// operation is reported as failed or unknown.
+const RECENTLY_USED: Duration = Duration::from_millis(10);
+
+/// A connection, and which run of the server is at its other end.
+#[derive(Debug)]
+pub(crate) struct NodeConnection<C> {
+    pub(crate) connection: C,
+    pub(crate) instance: ServerInstance,
+    /// When it was last answered on or found alive, in nanoseconds of the clock.
+    answered: AtomicU64,
+}
+
+impl<C> NodeConnection<C> {
+    pub(crate) const fn new(connection: C, incarnation: ServerInstance) -> Self {
+        Self {
+            connection,
+            instance: incarnation,
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// An answer has come on it, or it was seen to be there still.
+    pub(crate) fn answered(&self, now: Instant) {
+        self.answered.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether that was a moment ago.
+    pub(crate) fn was_recently_used(&self, now: Instant) -> bool {
+        let answered = Instant::from_nanos(self.answered.load(Ordering::Relaxed));
+        now.since(answered) < RECENTLY_USED
+    }
+}
+
+/// Connections that can be closed or forgotten all at once, because they lead to a server that is
+/// no more.
+pub(crate) trait Clear {
+    fn clear(&self);
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    Net(NetError),
+    Rejected(ServerError),
+}
+
+impl ConnectError {
+    /// The same for somebody else.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Net(error) => Self::Net(NetError {
+                sent: error.sent,
+                cause: error.cause.again(),
+            }),
+            Self::Rejected(failure) => Self::Rejected(failure.clone()),
+        }
+    }
+
+    /// What a failed exchange of a handshake means. Of the caller's own request, nothing has been
+    /// sent.
+    pub(crate) fn greeting(handshake: &Handshake<'_>, error: NetError) -> Self {
+        Self::asking(handshake.is_secret(), error)
+    }
+
+    /// The same for any exchange that is nobody's request; `secret` if a password was in it.
+    pub(crate) fn asking(secret: bool, error: NetError) -> Self {
+        match error.cause {
+            NetCause::Unauthenticated => Self::Rejected(ServerError::AuthenticationRequired),
+            cause if secret => Self::Net(NetError::unsent(cause.at_first().discreet())),
+            cause => Self::Net(NetError::unsent(cause.at_first())),
+        }
+    }
+
+    /// The error of a client that finds no connection to the server at this address.
+    pub(crate) fn at(self, server: &Address) -> LockError {
+        let cause = match self {
+            Self::Net(error) => Cause::Unavailable(error),
+            Self::Rejected(failure) => Cause::Server(failure),
+        };
+        LockError::new(cause).at(server)
+    }
+
+    /// Whether a server that comes up soon may be reached all the same: nothing has answered that is of
+    /// no use.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            // In the second in which a delayed flush takes effect.
+            Self::Rejected(failure) => *failure == ServerError::DropsItems,
+            Self::Net(error) => error.cause.may_pass(),
+        }
+    }
+
+    /// Whether trying again soon is of no use, and a burden to the server.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn should_back_off(&self) -> bool {
+        matches!(
+            self,
+            Self::Net(_)
+                | Self::Rejected(
+                    ServerError::AuthenticationRequired
+                        | ServerError::AuthenticationFailed
+                        | ServerError::SeveralServers(_)
+                )
+        )
+    }
+}
+
+/// One server: settings, the connections `C`, what is known of it, and the locks `L` held there.
+#[derive(Debug)]
+pub(crate) struct Node<C, L> {
+    pub(crate) config: Config,
+    pub(crate) nonces: Nonces,
+    process: Process,
+    pub(crate) addresses: Addresses,
+    pub(crate) connections: C,
+    pub(crate) scheduler: RenewalScheduler<L>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    server: Mutex<Option<ServerState>>,
+    made: Instant,
+    /// The longest lease of others that was told, in nanoseconds.
+    longest_told: AtomicU64,
+    corrected: Mutex<ClockCorrections>,
+}
+
+impl<C: Clear, L: AsRef<LockState>> Node<C, L> {
+    /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
+    /// is another run than before; whoever waits for news of them is to be told.
+    #[must_use]
+    pub(crate) fn update_server(&self, fresh: ServerState) -> Vec<Arc<L>> {
+        let incarnation = fresh.instance;
+        let mut slot = self.server_slot();
+        let restarted = match slot.as_mut() {
+            Some(view) => {
+                let before = view.instance;
+                let restarted = view.update(fresh);
+                if restarted {
+                    self.telemetry.server_restarted(before, incarnation);
+                }
+                restarted
+            }
+            None => {
+                *slot = Some(fresh);
+                false
+            }
+        };
+        drop(slot);
+        self.report_longest_lease();
+        if !restarted {
+            return Vec::new();
+        }
+        self.connections.clear();
+        let mut lost = self.scheduler.locks();
+        lost.retain(|lock| {
+            let held: &LockState = (**lock).as_ref();
+            // Where only the instance word is another, the next renewal finds out whether the lock
+            // is still there.
+            !held.grant.instance.is_same_process(&incarnation)
+                && held.end(LossReason::ServerRestarted)
+        });
+        lost
+    }
+}
+
+/// How long a client that is being built leaves a server alone that could not be reached.
+const SERVER_PAUSE: Duration = Duration::from_millis(100);
+
+impl<C, L: AsRef<LockState>> Node<C, L> {
+    /// Until when the first connection is tried, from now on; `None` is one attempt.
+    pub(crate) fn tries_until(&self) -> Option<Instant> {
+        let wait = self.config.server_wait;
+        (!wait.is_zero()).then(|| clock::monotonic().after(wait))
+    }
+
+    /// For how long to pause before the first connection is tried again; the error where it is not.
+    pub(crate) fn pause_before_retry(
+        &self,
+        why: ConnectError,
+        until: Option<Instant>,
+    ) -> Result<Duration, LockError> {
+        let now = clock::monotonic();
+        let until = match why {
+            // All is dropped in the second in which a delayed flush takes effect.
+            ConnectError::Rejected(ServerError::DropsItems) => {
+                let passes = self.made.after(DROPPED_ITEM_TIMEOUT);
+                Some(until.map_or(passes, |until| until.max(passes)))
+            }
+            _ => until,
+        };
+        match until {
+            Some(until) if why.may_pass() && now < until => Ok(SERVER_PAUSE.min(until.since(now))),
+            _ => Err(self.unconnected(why)),
+        }
+    }
+
+    pub(crate) fn new(settings: Config, connections: C) -> Result<Self, LockError> {
+        let nonces = Nonces::new()
+            .map_err(|error| LockError::new(Cause::Setting(ConfigError::Random(error))))?;
+        Ok(Self {
+            nonces,
+            process: Process::current(),
+            addresses: Addresses::default(),
+            connections,
+            scheduler: RenewalScheduler::new(),
+            telemetry: Arc::new(Telemetry::new(&settings.address)),
+            server: Mutex::new(None),
+            longest_told: AtomicU64::new(0),
+            made: clock::monotonic(),
+            corrected: Mutex::default(),
+            config: settings,
+        })
+    }
+
+    /// # Errors
+    /// This process was forked from the one that the client is of. To be looked at before anything
+    /// is locked: another thread may have held it at the fork, and is not here to let go.
+    pub(crate) fn check_process(&self) -> Result<(), LockError> {
+        if self.process.was_forked() {
+            return Err(self.error(Cause::Forked));
+        }
+        Ok(())
+    }
+
+    /// How often what has happened here, and what is the case now.
+    pub(crate) fn stats(&self) -> ClientStats {
+        let now = clock::monotonic();
+        let mut held = 0;
+        self.scheduler.visit(|lock| {
+            let lock: &LockState = lock.as_ref();
+            held += u64::from(!lock.remaining(now).is_zero());
+        });
+        self.telemetry.stats(held)
+    }
+
+    fn server_slot(&self) -> MutexGuard<'_, Option<ServerState>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with what is known of the server, if it is about this run of it.
+    pub(crate) fn with_server<T>(
+        &self,
+        incarnation: ServerInstance,
+        work: impl FnOnce(&mut ServerState) -> T,
+    ) -> Option<T> {
+        let mut slot = self.server_slot();
+        let view = slot.as_mut()?;
+        view.is_instance(incarnation).then(|| work(view))
+    }
+
+    /// Whether another run of the server is known than this one.
+    pub(crate) fn was_restarted(&self, incarnation: ServerInstance) -> bool {
+        let view = self.server_slot();
+        view.as_ref()
+            .is_some_and(|view| view.instance != incarnation)
+    }
+
+    /// The keys of a name, or the error that says what is wrong with it.
+    pub(crate) fn keys(&self, name: &str) -> Result<LockKeys, LockError> {
+        let keys = self.config.namespace.keys(name.as_bytes());
+        keys.map_err(|error| LockError::new(Cause::Name(error)).about(name))
+    }
+
+    pub(crate) fn error(&self, cause: Cause) -> LockError {
+        LockError::new(cause).at(&self.config.address)
+    }
+
+    /// The error of an operation that was given up for want of answers.
+    pub(crate) fn given_up(&self, unknown: bool, failure: Option<NetError>) -> LockError {
+        let failure = failure.unwrap_or(NetError::unsent(NetCause::Timeout(
+            self.config.operation_timeout,
+        )));
+        self.error(if unknown {
+            Cause::Unknown(failure)
+        } else {
+            Cause::Unavailable(failure)
+        })
+    }
+
+    /// The error of a client that finds no connection.
+    pub(crate) fn unconnected(&self, why: ConnectError) -> LockError {
+        why.at(&self.config.address)
+    }
+
+    /// Tells the log why an operation pauses, where that is out of the ordinary.
+    pub(crate) fn note_pause(&self, why: SleepReason, length: Duration) {
+        if why == SleepReason::RestartGuard {
+            self.telemetry.restart_guard_wait(length);
+        }
+    }
+
+    /// The lease for which the server must have remembered everything before a lock is granted, if
+    /// it must.
+    pub(crate) fn memory_needed(&self) -> Option<Lease> {
+        self.config.restart_guard.then_some(self.config.max_lease)
+    }
+
+    /// The longest lease in use under the prefix, as far as is known.
+    pub(crate) fn longest_lease(&self) -> Lease {
+        let own = self.config.max_lease;
+        let view = self.server_slot();
+        let known = view.as_ref().and_then(|view| view.memory.longest_lease());
+        known.map_or(own, |known| known.max(own))
+    }
+
+    /// Tells, once, that other clients use a longer lease than this one knew of.
+    pub(crate) fn report_longest_lease(&self) {
+        let own = self.config.max_lease;
+        let seen = self.server_slot().as_ref().and_then(|view| {
+            let longest = view.memory.longest_lease();
+            longest.filter(|longest| *longest > own)
+        });
+        let Some(seen) = seen.map(Lease::duration) else {
+            return;
+        };
+        let nanos = u64::try_from(seen.as_nanos()).unwrap_or(u64::MAX);
+        if self.longest_told.fetch_max(nanos, Ordering::Relaxed) < nanos {
+            self.telemetry.longer_lease(own.duration(), seen);
+        }
+    }
+
+    /// How long an operation that may wait goes on trying to reach the server.
+    pub(crate) fn tolerance(&self, lease: Lease, waits: bool) -> Duration {
+        if waits {
+            lease.duration().max(Duration::from_secs(5))
+        } else {
+            self.config.operation_timeout
+        }
+    }
+
+    /// Whether the server's clock needs to be seen ticking, for the first time or again.
+    pub(crate) fn needs_calibration(&self, now: Instant) -> bool {
+        self.server_slot()
+            .as_ref()
+            .is_some_and(|view| !view.clock.is_synchronized(now))
+    }
+
+    /// Shortens what is believed of the locks held, where a reading of the server's clock has
+    /// shown that it keeps them for less time than they were asked for. To be called behind
+    /// readings, as often as one likes: all locks are looked at only where there was one like that.
+    pub(crate) fn correct_deadlines(&self, now: Instant) {
+        let corrections = self
+            .server_slot()
+            .as_ref()
+            .map(|view| (view.instance, view.clock.corrections()));
+        if !self.corrected().is_behind(corrections, now) {
+            return;
+        }
+        self.scheduler.visit(|lock| {
+            let held: &LockState = lock.as_ref();
+            let expiry = held.state().expiry;
+            let kept = self
+                .with_server(held.grant.instance, |view| {
+                    view.clock.retained_until(expiry, now)
+                })
+                .flatten();
+            if let Some(kept) = kept.filter(|kept| *kept < held.valid_until()) {
+                held.shorten(kept);
+            }
+        });
+    }
+
+    fn corrected(&self) -> MutexGuard<'_, ClockCorrections> {
+        self.corrected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock whose deadline was computed before a correction may be taken into keeping a moment after
+/// it. It is found by a second look so much later.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// Which corrections of the server's clock the locks that are held have seen.
+#[derive(Debug, Default)]
+struct ClockCorrections {
+    /// On which run of the server, and how many.
+    corrections: Option<(ServerInstance, u64)>,
+    again: Option<Instant>,
+}
+
+impl ClockCorrections {
+    /// Whether all locks are to be looked at now, with so many corrections made.
+    fn is_behind(&mut self, corrections: Option<(ServerInstance, u64)>, now: Instant) -> bool {
+        let new = corrections != self.corrections;
+        let again = self.again.is_some_and(|again| again <= now);
+        if new {
+            self.corrections = corrections;
+            self.again = Some(now.after(SECOND_LOOK));
+        } else if again {
+            self.again = None;
+        }
+        new || again
+    }
+}

@@ -1,0 +1,186 @@
+//! Renewals that are due together, as one flight.
+
+use super::lock_state::LockState;
+use super::node::{ConnectError, Node};
+use super::scheduler::{CleanupJob, RenewalBatch};
+use crate::proto::{Action, Instant, Namespace, Now, Operation, Renew, RenewOutcome, ServerState};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::time::Duration;
+use std::sync::Arc;
+use std::vec::Vec;
+
+/// How much of its time a client spares for a renewal that comes to nothing.
+const RETRY: Duration = Duration::from_micros(5);
+
+/// Renewals under way. Whoever sends them decides how.
+#[derive(Debug)]
+pub(crate) struct RenewBatch<'a> {
+    pending: Vec<PendingRenewal<'a>>,
+    /// What came of each that is over, by its place in the batch.
+    over: Vec<Option<RenewOutcome>>,
+    /// Why the others have no answer.
+    error: Option<ConnectError>,
+}
+
+#[derive(Debug)]
+struct PendingRenewal<'a> {
+    place: usize,
+    held: &'a LockState,
+    renew: Renew<'a>,
+}
+
+impl<'a> RenewBatch<'a> {
+    /// Begins to renew those locks of `batch` that are still held.
+    pub(crate) fn begin<L: AsRef<LockState>>(
+        batch: &'a RenewalBatch<L>,
+        namespace: &'a Namespace,
+        now: Instant,
+    ) -> Self {
+        let locks = &batch.locks;
+        let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
+            let held = lock.as_ref().as_ref();
+            let cas = held.begin_renewal(now)?;
+            let renew = Renew::new(namespace, &held.keys, &held.grant, held.lease, cas);
+            Some(PendingRenewal { place, held, renew })
+        });
+        Self {
+            pending: begun.collect(),
+            over: locks.iter().map(|_| None).collect(),
+            error: None,
+        }
+    }
+
+    /// How long the exchange may take: what remains must do for another try.
+    pub(crate) fn limit<L: AsRef<LockState>>(
+        batch: &RenewalBatch<L>,
+        operation_timeout: Duration,
+    ) -> Duration {
+        let leases = batch.locks.iter().map(|(_, lock)| {
+            let held: &LockState = (**lock).as_ref();
+            held.lease.duration() / 3
+        });
+        leases
+            .min()
+            .unwrap_or(operation_timeout)
+            .min(operation_timeout)
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Writes one flight for all of them that are still held.
+    pub(crate) fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) {
+        let over = &mut self.over;
+        self.pending.retain_mut(|pending| {
+            // It may have ended while there was no connection. Nobody is to wait for a lease that is
+            // begun after the end.
+            if pending.held.loss(now.monotonic).is_some() {
+                return false;
+            }
+            match pending.renew.poll_transmit(view, now, flight) {
+                Ok(()) => true,
+                Err(renewed) => {
+                    over[pending.place] = Some(renewed);
+                    false
+                }
+            }
+        });
+    }
+
+    /// Takes in the replies to that flight.
+    pub(crate) fn interpret(
+        &mut self,
+        view: &mut ServerState,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<(), DecodeError> {
+        let mut rest = Vec::new();
+        for mut pending in self.pending.drain(..) {
+            match pending
+                .renew
+                .handle_replies(view, replies, sent, received)?
+            {
+                Action::Done(renewed) => self.over[pending.place] = Some(renewed),
+                Action::Transmit | Action::Sleep { .. } => rest.push(pending),
+                Action::Fail { .. } => {}
+            }
+        }
+        self.pending = rest;
+        Ok(())
+    }
+
+    /// Those that are not over are not answered, for this reason.
+    pub(crate) fn interrupted(&mut self, why: ConnectError) {
+        self.error = Some(why);
+    }
+
+    /// What came of the renewal at this place of the batch; an error is no answer.
+    fn outcome(&self, place: usize) -> Result<&RenewOutcome, Option<&ConnectError>> {
+        self.over[place].as_ref().ok_or(self.error.as_ref())
+    }
+}
+
+impl<C, L: AsRef<LockState>> Node<C, L> {
+    /// Ends the keeping of a lock that is over. Where it was left to the keeper to release it,
+    /// that is a job now, and the keeper must be woken. Returns whether it was kept, and whether
+    /// there is such a job.
+    pub(crate) fn unschedule(&self, index: usize, lock: &Arc<L>) -> (bool, bool) {
+        let kept = self.scheduler.remove(index, lock);
+        let owed = kept && lock.as_ref().as_ref().take_pending_release();
+        if owed {
+            self.scheduler.push(CleanupJob::Release(Arc::clone(lock)));
+        }
+        (kept, owed)
+    }
+
+    /// Counts and tells which of these renewals begin late.
+    pub(crate) fn note_late(&self, batch: &RenewalBatch<L>) {
+        if let Some(late) = batch.late {
+            self.telemetry.renewals_late(late, self.scheduler.len());
+        }
+    }
+
+    /// Takes in what came of the renewal at this place of a batch, and sees to the next one. Returns
+    /// whether the lock is over.
+    pub(crate) fn renewed(
+        &self,
+        batch: &RenewalBatch<L>,
+        place: usize,
+        renewals: &RenewBatch<'_>,
+        now: Instant,
+    ) -> bool {
+        let (index, lock) = &batch.locks[place];
+        let (index, outcome) = (*index, renewals.outcome(place));
+        let held: &LockState = (**lock).as_ref();
+        let silence = outcome.err().flatten();
+        let outcome = outcome.ok();
+        held.end_renewal(outcome, silence);
+        if held.loss(now).is_some() {
+            self.unschedule(index, lock);
+            return true;
+        }
+        let due = match outcome {
+            Some(RenewOutcome::Renewed { sent, .. }) => {
+                held.due_earlier(*sent, batch.earlier(held.lease.duration()))
+            }
+            _ => {
+                if held.take_expiry_warning(now) {
+                    self.telemetry.lease_expiring(held, held.remaining(now));
+                }
+                // Soon, but not so often that a server in trouble is kept busy by it, or this client
+                // where it holds many.
+                let lease = held.lease.duration();
+                let pause = (lease / 10).min(Duration::from_millis(500));
+                let many = self.scheduler.len().try_into().unwrap_or(u32::MAX);
+                let pause = pause.max(RETRY.saturating_mul(many).min(lease / 6));
+                now.after(pause.min(held.remaining(now)))
+            }
+        };
+        self.scheduler.reschedule(index, lock, due);
+        // Behind that: whoever found a renewal under way waits for this number to rise.
+        held.state().renewals += 1;
+        false
+    }
+}

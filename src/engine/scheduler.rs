@@ -1,0 +1,828 @@
+//! What a keeper has to do: which locks to renew when, and which to give back.
+//!
+//! A client may hold a million locks, so nothing here walks all of them on behalf of one. What is
+//! due next is the first of an ordered set, a lock is found by the hash of its key, and the locks of
+//! a group know each other. Walks over all locks are for what happens to all of them: the client is
+//! shut down, or the server was restarted.
+
+use super::clock;
+use super::lock_state::LockState;
+use super::slots::Slots;
+use crate::proto::{Instant, LockKeys, LossReason, OrphanedAttempt};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// The most locks that one flight renews: what is in flight stays small, and a slow answer holds
+/// up few.
+const BATCH: usize = 32;
+
+/// The most flights with renewals that are under way at once. With an answer after 10 ms that makes
+/// 200,000 renewals per second; more would keep other requests waiting behind them.
+const MAX_BATCHES: usize = 64;
+
+/// The most locks of dropped guards that are released at once.
+const MAX_RELEASES: usize = 256;
+
+/// So many locks may come before they are taken into the schedule.
+const MAX_FRESH: usize = 64;
+
+/// A lock whose renewal is due within this part of its lease goes along with one that is due now.
+const EARLY: u32 = 48;
+
+/// Where more is due than one flight renews, the next renewals are spread over this part of the
+/// time until then.
+const SPREAD: u32 = 8;
+
+/// How late a renewal may begin, as a part of the lease. It is due after a third, so half of the
+/// lease is over then.
+const LATE: u32 = 6;
+
+/// The locks a client holds, and the work that was left for its keeper.
+///
+/// Locks come and go by index, without allocating once the table has its size: whoever leaves
+/// leaves an allocation for the next one.
+#[derive(Debug)]
+pub(crate) struct RenewalScheduler<L> {
+    inner: Mutex<Inner<L>>,
+    /// Nothing is acquired any more. Written under `inner`.
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Inner<L> {
+    slots: Slots<L>,
+    /// The locks that wait for their renewal, by the instant at which it is due: those whose slot
+    /// says so, and no others.
+    schedule: BTreeSet<(Instant, usize)>,
+    /// Locks that came since the keeper looked last, and are not in the schedule yet. Most locks are
+    /// gone before it does.
+    fresh: Vec<usize>,
+    jobs: VecDeque<CleanupJob<L>>,
+    /// Jobs and renewals that were handed out and are not done.
+    running: usize,
+    /// Of these, the flights with renewals.
+    renewing: usize,
+    /// Of these, the releases.
+    releasing: usize,
+    /// Locks that were handed on, and of which it is not clear what became of their records.
+    handoffs: usize,
+    /// When the keeper looks again by itself. Not moved back when locks go: one look too many
+    /// is cheaper than a wake-up per lock.
+    next_wakeup: Instant,
+    /// The client is gone.
+    abandoned: bool,
+    /// How many batches had others due behind them.
+    crowded: u32,
+    /// The last renewals began late.
+    behind: bool,
+}
+
+/// A lock that was taken into keeping.
+#[derive(Debug)]
+pub(crate) struct Scheduled<L> {
+    pub(crate) lock: Arc<L>,
+    pub(crate) index: usize,
+    /// The keeper must be woken, to look earlier than it meant to.
+    pub(crate) wake: bool,
+}
+
+/// Something to be done once.
+#[derive(Debug)]
+pub(crate) enum CleanupJob<L> {
+    /// Give back a lock whose guard was dropped.
+    Release(Arc<L>),
+    /// Take back what an abandoned acquisition may have left.
+    Undo {
+        name: Arc<str>,
+        keys: LockKeys,
+        leftover: OrphanedAttempt,
+    },
+}
+
+/// Locks to be renewed by one flight.
+#[derive(Debug)]
+pub(crate) struct RenewalBatch<L> {
+    pub(crate) locks: Vec<(usize, Arc<L>)>,
+    /// Renewals that begin late though nothing was tried before, if there are any.
+    pub(crate) late: Option<LateRenewals>,
+    /// Which part of [`SPREAD`] the next renewals are due earlier, in 256ths.
+    earlier: u32,
+}
+
+impl<L> RenewalBatch<L> {
+    /// How much earlier than usual the next renewal of a lock with this lease is due.
+    pub(crate) fn earlier(&self, lease: Duration) -> Duration {
+        lease / 3 / SPREAD * self.earlier / 256
+    }
+}
+
+/// Renewals that begin later than the client should let them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LateRenewals {
+    /// How many.
+    pub(crate) count: u64,
+    /// The longest time by which one is late.
+    pub(crate) longest: Duration,
+    /// The renewals before were in time.
+    pub(crate) first: bool,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(crate) enum SchedulerAction<L> {
+    Job(CleanupJob<L>),
+    Renew(RenewalBatch<L>),
+    Sleep { until: Instant },
+    Exit,
+}
+
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
+impl<L: AsRef<LockState>> RenewalScheduler<L> {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                slots: Slots::new(),
+                schedule: BTreeSet::new(),
+                fresh: Vec::new(),
+                jobs: VecDeque::new(),
+                running: 0,
+                renewing: 0,
+                releasing: 0,
+                handoffs: 0,
+                next_wakeup: NEVER,
+                abandoned: false,
+                crowded: 0,
+                behind: false,
+            }),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner<L>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a lock into keeping, or gives it back when the client was shut down.
+    pub(crate) fn insert(&self, lock: L, due: Instant) -> Result<Scheduled<L>, L> {
+        let mut inner = self.inner();
+        if self.is_closed() {
+            return Err(lock);
+        }
+        let (index, lock) = inner.slots.insert(lock, due);
+        inner.fresh.push(index);
+        if inner.fresh.len() >= MAX_FRESH {
+            inner.settle();
+        }
+        let wake = due < inner.next_wakeup;
+        inner.next_wakeup = inner.next_wakeup.min(due);
+        Ok(Scheduled { lock, index, wake })
+    }
+
+    /// Ends the keeping of a lock, if it is still kept: the place may have another by now. Returns
+    /// whether it was.
+    pub(crate) fn remove(&self, index: usize, lock: &Arc<L>) -> bool {
+        let mut inner = self.inner();
+        let kept = inner.slots.has(index, lock);
+        if kept {
+            inner.unschedule(index);
+            inner.slots.remove(index);
+        }
+        kept
+    }
+
+    /// The guard of the lock that was put here is gone: the entry is for the next one.
+    pub(crate) fn free_slot(&self, index: usize) {
+        self.inner().slots.vacate(index);
+    }
+
+    /// Leaves work for the keeper, which must be woken.
+    pub(crate) fn push(&self, job: CleanupJob<L>) {
+        self.inner().jobs.push_back(job);
+    }
+
+    /// A lock is handed on within the process. Not drained until that is [settled](Self::settled).
+    pub(crate) fn begin_handoff(&self) {
+        self.inner().handoffs += 1;
+    }
+
+    /// What was handed on is another's now, or the keeper's to release.
+    pub(crate) fn end_handoff(&self) {
+        self.inner().handoffs -= 1;
+    }
+
+    /// The renewal of a lock is over; the next is due then.
+    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Instant) {
+        let mut inner = self.inner();
+        // The guard may be gone, and its place taken by another lock.
+        if inner.slots.has(index, lock) {
+            inner.schedule(index, due);
+        }
+    }
+
+    /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
+    pub(crate) fn renew_now(&self, index: usize, lock: &Arc<L>) {
+        let mut inner = self.inner();
+        if inner.slots.has(index, lock) {
+            inner.renew_now(index, clock::monotonic());
+        }
+    }
+
+    /// From now on these locks are renewed together: as soon as one of them is due, all are.
+    pub(crate) fn group<'a>(&self, locks: impl Iterator<Item = (usize, &'a Arc<L>)>)
+    where
+        L: 'a,
+    {
+        let mut inner = self.inner();
+        let kept = locks.filter(|(index, lock)| inner.slots.has(*index, lock));
+        let members: Arc<Vec<usize>> = Arc::new(kept.map(|(index, _)| index).collect());
+        for index in members.iter() {
+            inner.slots.get_mut(*index).group = Some(Arc::clone(&members));
+        }
+    }
+
+    /// The renewals that [`next`](Self::next) handed out in one batch are done.
+    pub(crate) fn renewals_finished(&self) {
+        let mut inner = self.inner();
+        inner.running -= 1;
+        inner.renewing -= 1;
+    }
+
+    /// A job that [`next`](Self::next) handed out is done; `release` if it was one.
+    pub(crate) fn job_finished(&self, release: bool) {
+        let mut inner = self.inner();
+        inner.running -= 1;
+        inner.releasing -= usize::from(release);
+    }
+
+    /// Stops acquiring, ends everything that is held, and leaves it to the keeper to give that
+    /// back. Returns the locks that were ended.
+    pub(crate) fn close(&self) -> Vec<Arc<L>> {
+        let mut inner = self.inner();
+        self.closed.store(true, Ordering::Release);
+        inner.schedule.clear();
+        inner.fresh.clear();
+        let locks = inner.slots.take_all();
+        for lock in &locks {
+            // Before the release can be sent: whoever holds the guard must not believe in it.
+            lock.as_ref().as_ref().end(LossReason::Released);
+            inner.jobs.push_back(CleanupJob::Release(Arc::clone(lock)));
+        }
+        locks
+    }
+
+    /// The last handle to the client is gone.
+    pub(crate) fn detach_client(&self) {
+        let mut inner = self.inner();
+        self.closed.store(true, Ordering::Release);
+        inner.abandoned = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is left to be given back.
+    pub(crate) fn is_idle(&self) -> bool {
+        let inner = self.inner();
+        inner.jobs.is_empty() && inner.running == 0 && inner.handoffs == 0
+    }
+
+    /// How many locks are in keeping.
+    pub(crate) fn len(&self) -> usize {
+        self.inner().slots.len()
+    }
+
+    /// The lock with these keys, if one is in keeping.
+    pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<L>> {
+        self.inner().slots.find(keys)
+    }
+
+    /// Visits every lock in keeping. Others get their turn in between, so locks that come or go
+    /// meanwhile may be visited or not.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&L)) {
+        let mut from = 0;
+        loop {
+            let (locks, next) = self.inner().slots.some_from(from);
+            locks.iter().for_each(|lock| visit(lock));
+            match next {
+                Some(next) => from = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Every lock in keeping.
+    pub(crate) fn locks(&self) -> Vec<Arc<L>> {
+        self.inner().slots.all()
+    }
+
+    /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
+    /// release that is late is only late. Of either, only so many are under way at once, so that
+    /// neither keeps the other waiting.
+    pub(crate) fn next_action(&self, now: Instant) -> SchedulerAction<L> {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        inner.settle();
+        // Where no more can be under way, the end of one wakes the keeper.
+        let full = inner.renewing >= MAX_BATCHES;
+        if !full {
+            if let Some(batch) = inner.take_due(now) {
+                inner.running += 1;
+                inner.renewing += 1;
+                return SchedulerAction::Renew(batch);
+            }
+        }
+        let first = inner.schedule.first().map_or(NEVER, |(due, _)| *due);
+        // What was meant to be looked at may be gone. To go on looking then spares those who come
+        // and go at once a wake-up each.
+        let meant = Some(inner.next_wakeup).filter(|meant| *meant > now);
+        inner.next_wakeup = meant.map_or(first, |meant| meant.min(first));
+        let release = matches!(inner.jobs.front(), Some(CleanupJob::Release(_)));
+        if !release || inner.releasing < MAX_RELEASES {
+            if let Some(job) = inner.jobs.pop_front() {
+                inner.running += 1;
+                inner.releasing += usize::from(release);
+                return SchedulerAction::Job(job);
+            }
+        }
+        if inner.abandoned && inner.running == 0 {
+            return SchedulerAction::Exit;
+        }
+        let until = if full { NEVER } else { inner.next_wakeup };
+        SchedulerAction::Sleep { until }
+    }
+}
+
+impl<L: AsRef<LockState>> Inner<L> {
+    /// The renewal of a lock is due then, and not when it was before.
+    fn schedule(&mut self, index: usize, due: Instant) {
+        self.unschedule(index);
+        let slot = self.slots.get_mut(index);
+        (slot.due, slot.scheduled) = (Some(due), true);
+        self.schedule.insert((due, index));
+    }
+
+    fn unschedule(&mut self, index: usize) {
+        let slot = self.slots.get_mut(index);
+        let (due, scheduled) = (slot.due.take(), core::mem::take(&mut slot.scheduled));
+        if let Some(due) = due.filter(|_| scheduled) {
+            self.schedule.remove(&(due, index));
+        }
+    }
+
+    /// Takes those that came, and are still there, into the schedule.
+    fn settle(&mut self) {
+        for index in self.fresh.drain(..) {
+            let slot = self.slots.get_mut(index);
+            if let Some(due) = slot.due.filter(|_| !slot.scheduled) {
+                slot.scheduled = true;
+                self.schedule.insert((due, index));
+            }
+        }
+    }
+
+    /// The renewal of a lock is due then at the latest, unless one is under way.
+    fn renew_now(&mut self, index: usize, latest: Instant) {
+        if self
+            .slots
+            .get_mut(index)
+            .due
+            .is_some_and(|due| due > latest)
+        {
+            self.schedule(index, latest);
+        }
+    }
+
+    /// Takes what is due out of the schedule, as much as one flight renews, and along with it what
+    /// is due soon: locks that are due one after the other then have a flight in common.
+    fn take_due(&mut self, now: Instant) -> Option<RenewalBatch<L>> {
+        let mut locks = Vec::new();
+        let (mut early, mut late) = (Duration::MAX, None);
+        while let Some((due, index)) = self.schedule.first().copied() {
+            let until = match locks.is_empty() {
+                true => now,
+                false => now.after(early),
+            };
+            if due > until || locks.len() == BATCH {
+                break;
+            }
+            let slot = self.slots.get_mut(index);
+            let held: &LockState = (*slot.lock).as_ref();
+            // A lock that lasts for as long as it may has nothing to be renewed before its end.
+            if held.is_final() && due > now {
+                break;
+            }
+            let lease = held.lease.duration();
+            early = early.min(lease / EARLY);
+            let by = now.since(due);
+            if by > lease / LATE && !held.is_final() && !held.remaining(now).is_zero() {
+                let late = late.get_or_insert(LateRenewals {
+                    count: 0,
+                    longest: by,
+                    first: !self.behind,
+                });
+                late.count += 1;
+            }
+            self.schedule.pop_first();
+            (slot.due, slot.scheduled) = (None, false);
+            locks.push((index, Arc::clone(&slot.lock)));
+            if let Some(group) = slot.group.clone() {
+                self.hasten_group(&group, due.min(now));
+            }
+        }
+        if locks.is_empty() {
+            return None;
+        }
+        // The first one is the one that has waited longest.
+        self.behind = late.is_some();
+        // Steps of the golden section: whatever their number, they are spread evenly.
+        let crowded = self.schedule.first().is_some_and(|(due, _)| *due <= now);
+        let mut earlier = 0;
+        if crowded {
+            self.crowded = self.crowded.wrapping_add(0x9e37_79b9);
+            earlier = (self.crowded >> 24) + 1;
+        }
+        Some(RenewalBatch {
+            locks,
+            late,
+            earlier,
+        })
+    }
+
+    /// One of these is due then, so all are that can be renewed.
+    fn hasten_group(&mut self, group: &Arc<Vec<usize>>, due: Instant) {
+        for index in group.iter() {
+            let slot = self.slots.get_mut(*index);
+            // Others have left the group, or this place.
+            let member = slot
+                .group
+                .as_ref()
+                .is_some_and(|own| Arc::ptr_eq(own, group));
+            let held: &LockState = (*slot.lock).as_ref();
+            if member && !held.is_final() {
+                self.renew_now(*index, due);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lock_state::tests::acquired;
+    use super::*;
+    use core::iter;
+    use std::format;
+
+    /// A lock that is nothing else.
+    #[derive(Debug)]
+    struct Plain(LockState);
+
+    impl AsRef<LockState> for Plain {
+        fn as_ref(&self) -> &LockState {
+            &self.0
+        }
+    }
+
+    const LEASE: Duration = Duration::from_secs(9);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    /// A lock that was acquired then, and is valid for nine seconds.
+    fn lock(name: usize, sent: Instant) -> Plain {
+        Plain(acquired(&format!("{name}"), LEASE, sent))
+    }
+
+    /// Takes a lock into keeping that is due a third of its lease later.
+    fn keep(registry: &RenewalScheduler<Plain>, name: usize, sent: Instant) -> Scheduled<Plain> {
+        let lock = lock(name, sent);
+        let due = lock.0.due(sent);
+        registry.insert(lock, due).expect("not closed")
+    }
+
+    /// The indexes of the locks to be renewed, and nothing if it is not time for any.
+    fn batch(registry: &RenewalScheduler<Plain>, now: Instant) -> Vec<usize> {
+        match registry.next_action(now) {
+            SchedulerAction::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn sleeps_until(registry: &RenewalScheduler<Plain>, now: Instant) -> Instant {
+        match registry.next_action(now) {
+            SchedulerAction::Sleep { until } => until,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Renews so many batches, which takes no time.
+    fn renew(registry: &RenewalScheduler<Plain>, now: Instant) -> usize {
+        let mut renewed = 0;
+        while let SchedulerAction::Renew(batch) = registry.next_action(now) {
+            for (index, lock) in &batch.locks {
+                let due = lock.0.due_earlier(now, batch.earlier(LEASE));
+                registry.reschedule(*index, lock, due);
+            }
+            renewed += batch.locks.len();
+            registry.renewals_finished();
+        }
+        renewed
+    }
+
+    #[test]
+    fn due_locks_come_oldest_first() {
+        let registry = RenewalScheduler::new();
+        let kept: Vec<_> = [200, 0, 500, 1000]
+            .map(|sent| keep(&registry, sent as usize, at(sent)))
+            .into();
+        assert!(kept[0].wake && kept[1].wake, "the first to be due wakes");
+        assert!(!kept[2].wake && !kept[3].wake);
+        assert_eq!(sleeps_until(&registry, at(0)), at(3000));
+        // The third one is due 300 ms later than the first: too late to go along.
+        assert_eq!(batch(&registry, at(3200)), [1, 0]);
+        assert_eq!(sleeps_until(&registry, at(3200)), at(3500));
+        registry.reschedule(0, &kept[0].lock, at(3400));
+        assert_eq!(batch(&registry, at(3500)), [0, 2]);
+    }
+
+    #[test]
+    fn what_is_due_soon_goes_along() {
+        let registry = RenewalScheduler::new();
+        for number in 0..80 {
+            keep(&registry, number, at(number as u64));
+        }
+        let last = keep(&registry, 80, at(110));
+        assert_eq!(batch(&registry, at(2999)), []);
+        assert_eq!(batch(&registry, at(3000)), Vec::from_iter(0..BATCH));
+        assert_eq!(batch(&registry, at(3000)), [], "the others are not due");
+        // A lock with a short lease is not made to wait for others, nor others for it.
+        let short = Plain(acquired("short", Duration::from_millis(300), at(3000)));
+        let due = short.0.due(at(3000));
+        registry.insert(short, due).expect("not closed");
+        assert_eq!(batch(&registry, at(3032)).len(), BATCH);
+        // Of what is due 6 ms later, and not what is due after 10 ms.
+        let expected: Vec<_> = (2 * BATCH..80).chain([81]).collect();
+        assert_eq!(batch(&registry, at(3100)), expected);
+        assert_eq!(batch(&registry, at(3110)), [last.index]);
+    }
+
+    #[test]
+    fn stale_indexes_change_nothing() {
+        let registry = RenewalScheduler::new();
+        let old = keep(&registry, 0, at(0));
+        assert!(registry.remove(old.index, &old.lock));
+        assert!(!registry.remove(old.index, &old.lock), "once only");
+        registry.free_slot(old.index);
+        let new = keep(&registry, 1, at(1000));
+        assert_eq!(new.index, old.index);
+        registry.reschedule(old.index, &old.lock, at(1));
+        registry.renew_now(old.index, &old.lock);
+        registry.group(iter::once((old.index, &old.lock)));
+        assert!(!registry.remove(old.index, &old.lock));
+        assert_eq!(batch(&registry, at(3999)), []);
+        assert_eq!(batch(&registry, at(4000)), [0]);
+        registry.remove(new.index, &new.lock);
+        registry.reschedule(new.index, &new.lock, at(5000));
+        assert_eq!(batch(&registry, at(9000)), []);
+        assert!(registry.inner().schedule.is_empty());
+    }
+
+    #[test]
+    fn a_renewal_under_way_is_not_hastened() {
+        let registry = RenewalScheduler::new();
+        let kept = keep(&registry, 0, at(0));
+        assert_eq!(batch(&registry, at(3000)), [0]);
+        registry.renew_now(0, &kept.lock);
+        assert_eq!(batch(&registry, at(3000)), []);
+        let later = clock::monotonic().after(LEASE);
+        registry.reschedule(0, &kept.lock, later);
+        assert_eq!(batch(&registry, clock::monotonic()), []);
+        registry.renew_now(0, &kept.lock);
+        assert_eq!(batch(&registry, clock::monotonic()), [0]);
+    }
+
+    #[test]
+    fn groups_are_due_together() {
+        let registry = RenewalScheduler::new();
+        let kept: Vec<_> = (0..80)
+            .map(|n| keep(&registry, n, at(n as u64 * 500)))
+            .collect();
+        let group = |from: usize, to: usize| {
+            registry.group(kept[from..to].iter().map(|kept| (kept.index, &kept.lock)));
+        };
+        group(2, 5);
+        group(8, 80);
+        assert_eq!(batch(&registry, at(3500)), [0, 1]);
+        assert_eq!(batch(&registry, at(4000)), [2, 3, 4]);
+        // One has gone, and another is in its place.
+        registry.remove(9, &kept[9].lock);
+        registry.free_slot(9);
+        let other = keep(&registry, 200, at(60_000));
+        assert_eq!(other.index, 9);
+        assert_eq!(batch(&registry, at(6500)), [5, 6, 7]);
+        let first = batch(&registry, at(7000));
+        assert_eq!((first.len(), first[0]), (BATCH, 8));
+        let (second, third) = (batch(&registry, at(7000)), batch(&registry, at(7000)));
+        assert_eq!(first.len() + second.len() + third.len(), 71);
+        assert!(!first.contains(&9) && !second.contains(&9) && !third.contains(&9));
+        assert_eq!(batch(&registry, at(62_999)), []);
+        assert_eq!(batch(&registry, at(63_000)), [9]);
+    }
+
+    #[test]
+    fn a_lock_that_lasts_for_as_long_as_it_may_waits_for_its_end() {
+        let registry = RenewalScheduler::new();
+        let kept = keep(&registry, 0, at(0));
+        let last = Plain(acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90)));
+        assert!(last.0.is_final());
+        let due = last.0.due(at(0));
+        let last = registry.insert(last, due).expect("not closed");
+        registry.group([(0, &kept.lock), (1, &last.lock)].into_iter());
+        assert_eq!(due, at(3100));
+        assert_eq!(batch(&registry, at(3000)), [0], "not before its end");
+        assert_eq!(batch(&registry, at(3100)), [1]);
+    }
+
+    #[test]
+    fn locks_are_found_by_their_keys() {
+        let registry = RenewalScheduler::new();
+        let kept: Vec<_> = (0..1000).map(|n| keep(&registry, n, at(0))).collect();
+        let keys = |name: usize| lock(name, at(0)).0.keys;
+        for name in [0, 1, 7, 8, 511, 512, 999] {
+            let found = registry.find(&keys(name)).expect("it is kept");
+            assert!(Arc::ptr_eq(&found, &kept[name].lock));
+        }
+        assert!(registry.find(&keys(1000)).is_none());
+        for kept in &kept[..999] {
+            registry.remove(kept.index, &kept.lock);
+        }
+        assert!(registry.find(&keys(998)).is_none());
+        assert!(registry.find(&keys(999)).is_some());
+        // One that is lost and still kept does not hide the one that was acquired after it.
+        let new = keep(&registry, 999, at(60_000));
+        assert!(Arc::ptr_eq(
+            &registry.find(&keys(999)).expect("kept"),
+            &new.lock
+        ));
+        registry.close();
+        assert!(registry.find(&keys(999)).is_none());
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn renewals_that_begin_late_are_told_once() {
+        let registry = RenewalScheduler::new();
+        let kept: Vec<_> = (0..70).map(|n| keep(&registry, n, at(0))).collect();
+        let late = |now| match registry.next_action(now) {
+            SchedulerAction::Renew(batch) => batch.late,
+            other => panic!("{other:?}"),
+        };
+        // A third of the lease, and another sixth.
+        assert_eq!(late(at(4500)), None);
+        let longest = Duration::from_millis(1501);
+        let count = BATCH as u64;
+        let first = LateRenewals {
+            count,
+            longest,
+            first: true,
+        };
+        assert_eq!(late(at(4501)), Some(first));
+        let rest = LateRenewals {
+            count: 6,
+            first: false,
+            ..first
+        };
+        assert_eq!(late(at(4501)), Some(rest));
+        registry.reschedule(0, &kept[0].lock, at(5000));
+        assert_eq!(late(at(5000)), None);
+        registry.reschedule(0, &kept[0].lock, at(6000));
+        assert!(late(at(8000)).is_some_and(|late| late.first), "once more");
+        // What is lost is not late any more.
+        registry.reschedule(0, &kept[0].lock, at(7000));
+        assert_eq!(late(at(9000)), None);
+    }
+
+    #[test]
+    fn a_crowd_spreads_out() {
+        let registry = RenewalScheduler::new();
+        let count = 64 * BATCH;
+        for number in 0..count {
+            keep(&registry, number, at(0));
+        }
+        // All are due at the same instant, and renewed at the same instant.
+        assert_eq!(renew(&registry, at(3000)), count);
+        let third = 3000 / SPREAD as u64;
+        let mut most = 0;
+        for step in 0..16 {
+            let now = at(6000 - third + third * step / 15);
+            most = most.max(renew(&registry, now));
+        }
+        assert!(most <= count / 8, "{most} of {count} at once");
+    }
+
+    #[test]
+    fn neither_renewals_nor_releases_starve() {
+        let registry = RenewalScheduler::new();
+        let many = MAX_BATCHES * BATCH * 2;
+        let kept: Vec<_> = (0..many).map(|n| keep(&registry, n, at(0))).collect();
+        let dropped = || CleanupJob::Release(Arc::clone(&kept[0].lock));
+        for _ in 0..MAX_RELEASES * 2 {
+            registry.push(dropped());
+        }
+        registry.push(CleanupJob::Undo {
+            name: "undo".into(),
+            keys: kept[0].lock.0.keys.clone(),
+            leftover: OrphanedAttempt {
+                instance: kept[0].lock.0.grant.instance,
+                owner_id: kept[0].lock.0.grant.owner_id,
+                expires_at: at(0),
+            },
+        });
+        let (mut renewals, mut releases) = (0, 0);
+        loop {
+            match registry.next_action(at(3000)) {
+                SchedulerAction::Renew(_) => renewals += 1,
+                SchedulerAction::Job(_) => releases += 1,
+                SchedulerAction::Sleep { until } => {
+                    assert_eq!(until, NEVER, "the end of one wakes the keeper");
+                    break;
+                }
+                SchedulerAction::Exit => panic!("there is work"),
+            }
+        }
+        assert_eq!((renewals, releases), (MAX_BATCHES, MAX_RELEASES));
+        registry.renewals_finished();
+        assert!(matches!(
+            registry.next_action(at(3000)),
+            SchedulerAction::Renew(_)
+        ));
+        registry.job_finished(true);
+        assert!(matches!(
+            registry.next_action(at(3000)),
+            SchedulerAction::Job(CleanupJob::Release(_))
+        ));
+        assert!(!registry.is_idle());
+    }
+
+    /// What one lock costs does not depend on how many others there are: as many slots are looked
+    /// at with 100 locks as with 30,000.
+    #[test]
+    fn the_work_for_one_lock_does_not_grow_with_their_number() {
+        let visits = |registry: &RenewalScheduler<Plain>| {
+            core::mem::take(&mut registry.inner().slots.visits)
+        };
+        let work = |count: usize| {
+            let registry = RenewalScheduler::new();
+            let kept: Vec<_> = (0..count)
+                .map(|n| keep(&registry, n, at(n as u64)))
+                .collect();
+            registry.group(kept[..3].iter().map(|kept| (kept.index, &kept.lock)));
+            let room = count.next_power_of_two() - count;
+            assert!(room > 0, "the table does not grow now");
+            let (mut least, mut total) = ([usize::MAX; 6], 0);
+            for turn in 0..100 {
+                let name = count + turn;
+                visits(&registry);
+                let new = keep(&registry, name, at(1_000_000));
+                let inserted = visits(&registry);
+                registry.find(&new.lock.0.keys).expect("it is kept");
+                let found = visits(&registry);
+                registry.renew_now(new.index, &new.lock);
+                registry.reschedule(new.index, &new.lock, at(2_000_000));
+                let rescheduled = visits(&registry);
+                registry.remove(new.index, &new.lock);
+                registry.free_slot(new.index);
+                let removed = visits(&registry);
+                assert_eq!(batch(&registry, at(0)), []);
+                let slept = visits(&registry);
+                let now = at(3000);
+                let renewed = batch(&registry, now);
+                let taken = visits(&registry);
+                for index in &renewed {
+                    registry.reschedule(*index, &kept[*index].lock, at(3000));
+                }
+                registry.renewals_finished();
+                visits(&registry);
+                // Each of a batch, and the members of its group.
+                assert!(
+                    taken <= renewed.len() * 4 + 16,
+                    "{taken} for {}",
+                    renewed.len()
+                );
+                let all = [inserted, found, rescheduled, removed, slept, taken];
+                least = core::array::from_fn(|place| least[place].min(all[place]));
+                total += inserted + found + rescheduled + removed + slept;
+            }
+            // Chains are short.
+            assert!(total <= 100 * 24, "{total}");
+            least
+        };
+        let (few, many) = (work(100), work(30_000));
+        assert_eq!(few, many);
+    }
+}

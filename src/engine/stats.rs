@@ -1,0 +1,443 @@
+//! How often things have happened to a client, and how long they took.
+
+use crate::proto::LossReason;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+/// How many lengths of time are told apart, see [`DurationStats`].
+const BUCKETS: usize = 24;
+
+/// What ends before this is in the first bucket, in microseconds. Each further bucket is twice as
+/// wide.
+const FIRST_BOUND: u64 = 64;
+
+/// What has happened to one client since it was built: counts, what is the case now, and lengths of
+/// time. From `Client::stats()` of either front.
+///
+/// A snapshot that costs no request, and a look at each lock that is held. The numbers are read one after the other while the client goes
+/// on, so two of them may differ by what happened in between. Counts never go down.
+///
+/// Each call that would acquire a lock ends in exactly one of `acquired`, `refused`, `timed_out`,
+/// `unknown`, `failed` and `abandoned`; not counted is what is refused before anything is sent, such
+/// as a name that cannot be used. Each lock that was acquired or taken up ends in exactly one of
+/// `released`, `lost`, `unreleased` and `detached`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Locks that were acquired.
+    pub acquired: u64,
+    /// Of these, how many not at the first try: somebody held the lock or stood in line for it, the
+    /// server's memory was too young, or it was not reached at first.
+    pub acquired_after_wait: u64,
+    /// Of these, how many were handed on by a holder of the same client, without being free in
+    /// between.
+    pub handoffs: u64,
+    /// Of these, how many were taken over from a holder that had not renewed for longer than its
+    /// lease: it died, or was cut off.
+    pub takeovers: u64,
+    /// Locks of whose parts a guard was made (`LockGuard::attach`). They are not in `acquired`.
+    pub attached: u64,
+    /// Calls of `try_acquire` that found the lock held, or others in line for it.
+    pub contended: u64,
+    /// Calls of `acquire_timeout` that ended because the lock was held for all of that time.
+    pub timed_out: u64,
+    /// Calls that ended with [`Unknown`](crate::ErrorKind::Unknown): a request was sent and not
+    /// answered.
+    pub unknown: u64,
+    /// Calls that ended with any other error: the server was not reached or cannot serve, its
+    /// memory is too young, or the client was shut down.
+    pub failed: u64,
+    /// Calls whose future was dropped before it was ready. Always 0 in the blocking front.
+    pub cancelled: u64,
+
+    /// Locks that were given back and had been ours to the end. A quiet release counts when it is
+    /// sent.
+    pub released: u64,
+    /// Of these, how many were released quietly.
+    pub released_quietly: u64,
+    /// Quiet releases that came to nothing by themselves: the server refused them, or its answer did
+    /// not come. Each is done once more in the background.
+    pub quiet_failures: u64,
+    /// Locks that were lost, including those of which the release found out.
+    pub lost: LossCounts,
+    /// Locks whose release was given up, because the server refused it or was not reached in time.
+    /// Their records go with their leases.
+    pub release_failures: u64,
+    /// Locks that were taken apart for another process (`LockGuard::detach`).
+    pub detached: u64,
+
+    /// Renewals that were done.
+    pub renewals: u64,
+    /// Renewals that were refused or not answered. Each is tried again for as long as the lock is
+    /// held.
+    pub renewals_failed: u64,
+    /// Renewals that the client began so late that half of the lease was over, because it had too
+    /// much to do: it holds more locks, with shorter leases, than it can renew. See the event
+    /// `falling_behind`.
+    pub renewals_late: u64,
+
+    /// Connections that were opened, from the first one on.
+    pub connections_opened: u64,
+    /// Connections that ended otherwise than by the client's wish: the server closed them, they
+    /// broke, or an answer did not come in time. Counted when that is noticed, at the next use.
+    pub connections_lost: u64,
+    /// How often the server was found to be another run than before.
+    pub server_restarts: u64,
+
+    /// Locks that are held now.
+    pub held: u64,
+    /// Calls that wait now, see `acquired_after_wait`. A call that waits for another holder and is
+    /// counted here has its place in the line: calls that begin later come behind it.
+    pub waiting: u64,
+
+    /// How long calls waited that did not get the lock at the first try, whatever came of them: from
+    /// the call on.
+    pub wait_time: DurationStats,
+    /// How long locks were held that are not held any more: from the request that acquired them to
+    /// their release or loss.
+    pub hold_time: DurationStats,
+}
+
+/// Lost locks, by [`LossReason`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LossCounts {
+    /// [`LossReason::Expired`].
+    pub expired: u64,
+    /// [`LossReason::TakenOver`].
+    pub takeover: u64,
+    /// [`LossReason::Missing`].
+    pub missing: u64,
+    /// [`LossReason::ServerRestarted`].
+    pub server_restarted: u64,
+    /// [`LossReason::Unreachable`].
+    pub unreachable: u64,
+}
+
+impl LossCounts {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.expired + self.takeover + self.missing + self.server_restarted + self.unreachable
+    }
+
+    /// Those for this reason. For [`LossReason::Released`] and [`LossReason::Forked`], which are no
+    /// losses, 0.
+    #[must_use]
+    pub const fn of(&self, reason: LossReason) -> u64 {
+        match reason {
+            LossReason::Expired => self.expired,
+            LossReason::TakenOver => self.takeover,
+            LossReason::Missing => self.missing,
+            LossReason::ServerRestarted => self.server_restarted,
+            LossReason::Unreachable => self.unreachable,
+            LossReason::Released | LossReason::Forked => 0,
+        }
+    }
+}
+
+/// Lengths of time: their sum, the longest, and how many there were of each order.
+///
+/// The first bucket counts those shorter than 64 µs, each further one those shorter than twice the
+/// bound before it, the last one all that are longer than 268 s.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DurationStats {
+    /// All of them together, each in whole microseconds.
+    pub total: Duration,
+    /// The longest, in whole microseconds.
+    pub max: Duration,
+    /// How many there were, by length. See [`bound`](Self::bound).
+    pub buckets: [u64; BUCKETS],
+}
+
+impl DurationStats {
+    /// What the lengths in this bucket are shorter than (and not in the buckets before it). `None`
+    /// for the last bucket, and where there is none.
+    #[must_use]
+    pub const fn bound(bucket: usize) -> Option<Duration> {
+        if bucket + 1 < BUCKETS {
+            Some(Duration::from_micros(FIRST_BOUND << bucket))
+        } else {
+            None
+        }
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Their mean; nothing where there were none.
+    #[must_use]
+    pub fn mean(&self) -> Option<Duration> {
+        let total = u64::try_from(self.total.as_micros()).unwrap_or(u64::MAX);
+        total.checked_div(self.count()).map(Duration::from_micros)
+    }
+}
+
+impl fmt::Display for DurationStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mean() {
+            Some(mean) => write!(f, "mean {mean:.1?}, max {:.1?}", self.max),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// One line, for people.
+impl fmt::Display for ClientStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "held {}, waiting {}; acquired {} ({} after a wait, {} handed on, {} taken over), \
+             taken up {}, refused {}, timed out {}, unknown {}, failed {}, abandoned {}; released {} ({} \
+             quietly, {} of them in vain), lost {}, unreleased {}, \
+             taken apart {}; renewals {}, failed {}, late {}; \
+             connections {}, lost {}; server restarts {}; waits: {}; holds: {}",
+            self.held,
+            self.waiting,
+            self.acquired,
+            self.acquired_after_wait,
+            self.handoffs,
+            self.takeovers,
+            self.attached,
+            self.contended,
+            self.timed_out,
+            self.unknown,
+            self.failed,
+            self.cancelled,
+            self.released,
+            self.released_quietly,
+            self.quiet_failures,
+            self.lost.total(),
+            self.release_failures,
+            self.detached,
+            self.renewals,
+            self.renewals_failed,
+            self.renewals_late,
+            self.connections_opened,
+            self.connections_lost,
+            self.server_restarts,
+            self.wait_time,
+            self.hold_time,
+        )
+    }
+}
+
+/// A number that rises. Nothing is ordered by it.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.add_many(1);
+    }
+
+    pub(super) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// For what is the case now, and then is not.
+    pub(super) fn subtract(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// [`DurationStats`] while they are collected.
+#[derive(Debug, Default)]
+pub(super) struct DurationHistogram {
+    /// In microseconds, of which 64 bits hold half a million years.
+    total: AtomicU64,
+    max: AtomicU64,
+    buckets: [Counter; BUCKETS],
+}
+
+impl DurationHistogram {
+    pub(super) fn add(&self, nanos: u64) {
+        let micros = nanos / 1000;
+        self.total.fetch_add(micros, Ordering::Relaxed);
+        // Seldom so: a look is cheaper than an exchange.
+        if micros > self.max.load(Ordering::Relaxed) {
+            self.max.fetch_max(micros, Ordering::Relaxed);
+        }
+        let doublings = u64::BITS - (micros / FIRST_BOUND).leading_zeros();
+        self.buckets[(doublings as usize).min(BUCKETS - 1)].add();
+    }
+
+    fn read(&self) -> DurationStats {
+        let micros = |number: &AtomicU64| Duration::from_micros(number.load(Ordering::Relaxed));
+        DurationStats {
+            total: micros(&self.total),
+            max: micros(&self.max),
+            buckets: core::array::from_fn(|bucket| self.buckets[bucket].get()),
+        }
+    }
+}
+
+/// [`StatsSummary`] while they are collected.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) acquired: Counter,
+    pub(super) acquired_after_wait: Counter,
+    pub(super) handoffs: Counter,
+    pub(super) takeovers: Counter,
+    pub(super) attached: Counter,
+    pub(super) contended: Counter,
+    pub(super) timed_out: Counter,
+    pub(super) unknown: Counter,
+    pub(super) failed: Counter,
+    pub(super) cancelled: Counter,
+    pub(super) released: Counter,
+    pub(super) released_quietly: Counter,
+    pub(super) quiet_failures: Counter,
+    expired: Counter,
+    lost_by_takeover: Counter,
+    missing: Counter,
+    server_restarted: Counter,
+    unreachable: Counter,
+    pub(super) release_failures: Counter,
+    pub(super) detached: Counter,
+    pub(super) renewals: Counter,
+    pub(super) renewals_failed: Counter,
+    pub(super) renewals_late: Counter,
+    pub(super) connections_opened: Counter,
+    pub(super) connections_lost: Counter,
+    pub(super) server_restarts: Counter,
+    pub(super) waiting: Counter,
+    pub(super) wait_time: DurationHistogram,
+    pub(super) hold_time: DurationHistogram,
+}
+
+impl Counters {
+    pub(super) fn lost(&self, reason: LossReason) {
+        match reason {
+            LossReason::Expired => self.expired.add(),
+            LossReason::TakenOver => self.lost_by_takeover.add(),
+            LossReason::Missing => self.missing.add(),
+            LossReason::ServerRestarted => self.server_restarted.add(),
+            LossReason::Unreachable => self.unreachable.add(),
+            LossReason::Released | LossReason::Forked => {}
+        }
+    }
+
+    /// All of it. How many locks are held is known elsewhere.
+    pub(super) fn read(&self, held: u64) -> ClientStats {
+        ClientStats {
+            acquired: self.acquired.get(),
+            acquired_after_wait: self.acquired_after_wait.get(),
+            handoffs: self.handoffs.get(),
+            takeovers: self.takeovers.get(),
+            attached: self.attached.get(),
+            contended: self.contended.get(),
+            timed_out: self.timed_out.get(),
+            unknown: self.unknown.get(),
+            failed: self.failed.get(),
+            cancelled: self.cancelled.get(),
+            released: self.released.get(),
+            released_quietly: self.released_quietly.get(),
+            quiet_failures: self.quiet_failures.get(),
+            lost: LossCounts {
+                expired: self.expired.get(),
+                takeover: self.lost_by_takeover.get(),
+                missing: self.missing.get(),
+                server_restarted: self.server_restarted.get(),
+                unreachable: self.unreachable.get(),
+            },
+            release_failures: self.release_failures.get(),
+            detached: self.detached.get(),
+            renewals: self.renewals.get(),
+            renewals_failed: self.renewals_failed.get(),
+            renewals_late: self.renewals_late.get(),
+            connections_opened: self.connections_opened.get(),
+            connections_lost: self.connections_lost.get(),
+            server_restarts: self.server_restarts.get(),
+            held,
+            waiting: self.waiting.get(),
+            wait_time: self.wait_time.read(),
+            hold_time: self.hold_time.read(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_is_in_the_bucket_whose_bounds_say_so() {
+        for micros in [
+            0,
+            1,
+            63,
+            64,
+            65,
+            127,
+            128,
+            4095,
+            4096,
+            268_435_455,
+            268_435_456,
+        ] {
+            let watch = DurationHistogram::default();
+            let length = Duration::from_micros(micros);
+            watch.add(micros * 1000);
+            let times = watch.read();
+            assert_eq!((times.total, times.max, times.count()), (length, length, 1));
+            let bucket = times.buckets.iter().position(|count| *count == 1);
+            let bucket = bucket.expect("it is somewhere");
+            assert!(
+                DurationStats::bound(bucket).is_none_or(|bound| length < bound),
+                "{micros}"
+            );
+            let before = bucket.checked_sub(1).and_then(DurationStats::bound);
+            assert!(before.is_none_or(|bound| length >= bound), "{micros}");
+        }
+        let watch = DurationHistogram::default();
+        watch.add(u64::MAX);
+        assert_eq!(watch.read().buckets[BUCKETS - 1], 1);
+        assert_eq!(DurationStats::bound(BUCKETS - 1), None);
+        assert_eq!(DurationStats::bound(usize::MAX - 1), None);
+    }
+
+    #[test]
+    fn sums_maxima_and_means() {
+        let watch = DurationHistogram::default();
+        assert_eq!(watch.read(), DurationStats::default());
+        assert_eq!(watch.read().mean(), None);
+        for millis in [30, 10, 20] {
+            watch.add(millis * 1_000_000);
+        }
+        let times = watch.read();
+        assert_eq!(times.total, Duration::from_millis(60));
+        assert_eq!(times.max, Duration::from_millis(30));
+        assert_eq!(times.mean(), Some(Duration::from_millis(20)));
+        assert_eq!(std::format!("{times}"), "mean 20.0ms, max 30.0ms");
+    }
+
+    #[test]
+    fn losses_are_told_apart() {
+        let counts = Counters::default();
+        let reasons = [
+            LossReason::Expired,
+            LossReason::TakenOver,
+            LossReason::Missing,
+            LossReason::ServerRestarted,
+            LossReason::Unreachable,
+        ];
+        for (times, reason) in reasons.into_iter().enumerate() {
+            (0..=times).for_each(|_| counts.lost(reason));
+        }
+        counts.lost(LossReason::Released);
+        let lost = counts.read(0).lost;
+        assert_eq!(reasons.map(|reason| lost.of(reason)), [1, 2, 3, 4, 5]);
+        assert_eq!(lost.total(), 15);
+        assert_eq!(lost.of(LossReason::Released), 0);
+    }
+}
