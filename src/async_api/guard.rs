@@ -4,7 +4,7 @@ use super::lock::wait_for_release_until;
 use super::transport::Timeout;
 use super::{ClientHandle, HeldLock};
 use crate::engine::{CleanupJob, HandoffState, HoldEnd, LockError, ReleaseOutcome, clock, in_span};
-use crate::net::shared::Subject;
+use crate::net::shared::ReplyObserver;
 use crate::proto::{Instant, LossReason, Now, Operation};
 use core::fmt;
 use core::future::{Future, poll_fn};
@@ -348,7 +348,7 @@ impl super::ClientInner {
         let mut release = held.release_operation(cas, now.monotonic);
         let begun = seat
             .connection
-            .begin_quiet(Arc::clone(lock) as Subject, |flight| {
+            .begin_quiet(Arc::clone(lock) as ReplyObserver, |flight| {
                 let prepared = self.node.with_server(seat.instance, |view| {
                     release.poll_transmit(view, now, flight).is_ok()
                 });

@@ -2,7 +2,7 @@
 
 use super::ClientInner;
 use crate::engine::{Clear, Comparison, ConnectError, NodeConnection, Plan, clock};
-use crate::net::shared::{SharedConnection, Subject};
+use crate::net::shared::{ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::proto::{Instant, LockKeys, ServerError, ServerState};
@@ -79,7 +79,7 @@ impl ConnectionPool {
 
     /// Ends what is kept waiting for too long, see [`SharedConnection::watch`], and collects what
     /// nobody waited for and was not done. Returns whether anything is under way.
-    pub(super) fn watch(&self, undone: &mut Vec<Subject>) -> bool {
+    pub(super) fn watch(&self, undone: &mut Vec<ReplyObserver>) -> bool {
         let mut look = |seat: &SharedNodeConnection| {
             let busy = seat.connection.watch();
             undone.append(&mut seat.connection.undone());

@@ -6,7 +6,7 @@ use super::{ClientInner, HeldLock};
 use crate::engine::{
     CleanupJob, ClockSync, HandoffState, RenewBatch, RenewalBatch, SchedulerAction, clock,
 };
-use crate::net::shared::{LOOKS, Subject};
+use crate::net::shared::{LOOKS, ReplyObserver};
 use crate::proto::{Instant, Now, Release, SampleClock, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::future::{Future, poll_fn};
@@ -201,7 +201,7 @@ impl FlightHandler for RenewBatch<'_> {
 }
 
 /// A release that nobody waited for was refused or not answered.
-fn retry_release(core: &ClientInner, subject: Subject) {
+fn retry_release(core: &ClientInner, subject: ReplyObserver) {
     let Ok(lock) = subject.downcast::<HeldLock>() else {
         return;
     };

@@ -2,8 +2,8 @@
 
 use super::Client;
 use crate::engine::{ClientBuilder, ErrorKind, Severity};
-use crate::net::dial::Names;
-use crate::net::dial::tests::HalfDead;
+use crate::net::connect::Names;
+use crate::net::connect::tests::HalfDead;
 use crate::server::Server;
 use core::net::SocketAddr;
 use core::time::Duration;

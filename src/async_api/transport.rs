@@ -3,7 +3,7 @@
 use super::ClientInner;
 use super::pool::SharedNodeConnection;
 use crate::engine::{Cause, ConnectError, LockError, clamp_timeout, clock};
-use crate::net::shared::InFlight;
+use crate::net::shared::FlightFuture;
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::proto::{
@@ -247,7 +247,7 @@ impl ClientInner {
         exchange: &mut X,
         now: &mut Now,
         limit: Duration,
-    ) -> Result<Result<InFlight<'a, Stream>, Option<X::Skipped>>, NetError> {
+    ) -> Result<Result<FlightFuture<'a, Stream>, Option<X::Skipped>>, NetError> {
         let look = !seat.was_recently_used(now.monotonic);
         let begun = seat.connection.begin(look, limit, |flight, waited| {
             if waited {

@@ -6,7 +6,7 @@
 use super::transport::{PooledConnection, Timeout};
 use super::{ClientInner, HeldLock};
 use crate::engine::clock;
-use crate::net::blocking::Subject;
+use crate::net::blocking::ReplyObserver;
 use crate::proto::{Instant, Now, Operation};
 use std::sync::{Arc, Weak};
 
@@ -23,7 +23,7 @@ pub(super) struct QuietRelease {
     lock: Option<Arc<HeldLock>>,
 }
 
-impl Subject for QuietRelease {
+impl ReplyObserver for QuietRelease {
     fn done(mut self) {
         self.lock = None;
     }

@@ -3,7 +3,7 @@
 use super::error::{Cause, LockError};
 use super::events;
 use crate::net::Address;
-use crate::net::dial::Dialing;
+use crate::net::connect::ConnectOptions;
 #[cfg(feature = "tls")]
 use crate::net::tls::{Tls, TlsOptions};
 use crate::proto::{
@@ -79,14 +79,14 @@ pub struct ClientBuilder<F> {
     #[cfg(feature = "tls")]
     tls: TlsOptions,
     #[cfg(test)]
-    names: Option<crate::net::dial::Names>,
+    names: Option<crate::net::connect::Names>,
     front: PhantomData<fn() -> F>,
 }
 
 impl<F> ClientBuilder<F> {
     /// The addresses that every name leads to.
     #[cfg(test)]
-    pub(crate) fn names(mut self, names: &crate::net::dial::Names) -> Self {
+    pub(crate) fn names(mut self, names: &crate::net::connect::Names) -> Self {
         self.names = Some(std::sync::Arc::clone(names));
         self
     }
@@ -342,14 +342,14 @@ impl<F> ClientBuilder<F> {
             let most = connections.max;
             return Err(setting(ConfigError::Connections { count, most }));
         }
-        let dialing = Dialing::new(self.operation_timeout, self.default_lease);
+        let dialing = ConnectOptions::new(self.operation_timeout, self.default_lease);
         #[cfg(feature = "tls")]
-        let dialing = Dialing {
+        let dialing = ConnectOptions {
             tls: self.tls(&address)?,
             ..dialing
         };
         #[cfg(test)]
-        let dialing = Dialing {
+        let dialing = ConnectOptions {
             names: self.names,
             ..dialing
         };
@@ -495,7 +495,7 @@ impl fmt::Display for ConfigError {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) address: Address,
-    pub(crate) connect_options: Dialing,
+    pub(crate) connect_options: ConnectOptions,
     pub(crate) namespace: Namespace,
     pub(crate) owner: Owner,
     pub(crate) default_lease: Lease,

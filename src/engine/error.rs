@@ -300,7 +300,7 @@ impl core::error::Error for LockError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{NetCause, PipelineEnd, SubmitError};
+    use crate::net::{NetCause, PipelineError, SubmitError};
     use crate::proto::fencing::StaleToken;
     use crate::proto::{LockTicket, MAX_NAME_LENGTH, Namespace, TicketError};
     use crate::wire::{CredentialsError, DecodeError, FlagError, KeyError};
@@ -418,7 +418,7 @@ mod tests {
         errors.push(Box::new(KeyError::Empty));
         errors.push(Box::new(FlagError::Unknown));
         errors.push(Box::new(DecodeError::UnknownReply));
-        errors.push(Box::new(PipelineEnd::Decode(DecodeError::UnknownReply)));
+        errors.push(Box::new(PipelineError::Decode(DecodeError::UnknownReply)));
         errors.push(Box::new(SubmitError::Full));
         errors.push(Box::new(StaleToken {
             token: 1,

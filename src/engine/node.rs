@@ -115,7 +115,7 @@ impl ConnectError {
     pub(crate) fn asking(secret: bool, error: NetError) -> Self {
         match error.cause {
             NetCause::Unauthenticated => Self::Rejected(ServerError::AuthenticationRequired),
-            cause if secret => Self::Net(NetError::unsent(cause.at_first().discreet())),
+            cause if secret => Self::Net(NetError::unsent(cause.at_first().redacted())),
             cause => Self::Net(NetError::unsent(cause.at_first())),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Slow and plain: whole lines, lists of words, the standard library's numbers.
 
-use crate::wire::{Blame, DecodeError, Limits, MetaStatus, Reply, ReplyFlag};
+use crate::wire::{DecodeError, ErrorSource, Limits, MetaStatus, Reply, ReplyFlag};
 use alloc::vec::Vec;
 
 /// A reply as words: what it is, its fields in the order in which they stand, its data.
@@ -257,10 +257,10 @@ pub(super) fn plain<'a>(reply: &Reply<'a>) -> Plain<'a> {
             &b""[..],
         ),
         Reply::Error(error) => {
-            let kind = match error.blame {
-                Blame::Command => "ERROR",
-                Blame::Client => "CLIENT_ERROR",
-                Blame::Server => "SERVER_ERROR",
+            let kind = match error.source {
+                ErrorSource::Command => "ERROR",
+                ErrorSource::Client => "CLIENT_ERROR",
+                ErrorSource::Server => "SERVER_ERROR",
             };
             (kind, Vec::from([Text(error.text)]), &b""[..])
         }

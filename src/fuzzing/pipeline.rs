@@ -6,7 +6,7 @@
 
 use super::input::Input;
 use super::reply::WIDE;
-use crate::net::{Fate, Pipeline, SubmitError, Ticket};
+use crate::net::{FlightId, FlightStatus, Pipeline, SubmitError};
 use crate::wire::{
     Flag, Flags, Flight, Key, Keys, Limits, Opaque, Replies, ReplyDecoder, Request, Store,
     StoreVerb,
@@ -49,7 +49,7 @@ pub fn pipeline(data: &[u8]) {
 #[derive(Debug)]
 struct Known {
     number: u32,
-    ticket: Ticket,
+    ticket: FlightId,
     /// Its caller has left.
     abandoned: bool,
     /// Where its bytes stand in all that is ever sent.
@@ -75,7 +75,7 @@ struct Model {
     /// In the order in which they were submitted; without those that were withdrawn.
     flights: Vec<Known>,
     /// Tickets of flights that were withdrawn.
-    withdrawn: Vec<Ticket>,
+    withdrawn: Vec<FlightId>,
     /// All bytes that have been or are to be sent.
     stream: Vec<u8>,
     sent: usize,
@@ -254,13 +254,16 @@ impl Model {
         let trusted = self.received.min(self.lie.unwrap_or(usize::MAX));
         for known in &self.flights {
             let number = known.number;
-            let fate = self.pipeline.fate(known.ticket);
+            let fate = self.pipeline.status(known.ticket);
             if known.abandoned {
-                assert!(matches!(fate, Fate::Unknown), "{number} was given up");
+                assert!(
+                    matches!(fate, FlightStatus::Unknown),
+                    "{number} was given up"
+                );
                 continue;
             }
             if known.answered_at.is_some_and(|at| at <= trusted) {
-                let Fate::Answered(replies) = fate else {
+                let FlightStatus::Answered(replies) = fate else {
                     panic!("{number} is answered, not {fate:?}");
                 };
                 let (found, expected) = (written(replies), known.answer());
@@ -276,17 +279,22 @@ impl Model {
             let lied = self.received > trusted;
             match fate {
                 // The last answer may come before the server has read a silent end.
-                Fate::Answered(replies) => {
+                FlightStatus::Answered(replies) => {
                     let whole = written(replies) == known.answer();
                     assert!(known.begin < self.sent && (lied || whole), "{number}");
                 }
-                Fate::Pending => assert!(!self.ended, "{number} waits for ever"),
-                Fate::NotSent => assert!(self.ended && known.begin >= self.sent, "{number}"),
-                Fate::Unknown => assert!(self.ended && known.begin < self.sent, "{number}"),
+                FlightStatus::Pending => assert!(!self.ended, "{number} waits for ever"),
+                FlightStatus::NotSent => {
+                    assert!(self.ended && known.begin >= self.sent, "{number}")
+                }
+                FlightStatus::Unknown => assert!(self.ended && known.begin < self.sent, "{number}"),
             }
         }
         for ticket in &self.withdrawn {
-            assert!(matches!(self.pipeline.fate(*ticket), Fate::Unknown));
+            assert!(matches!(
+                self.pipeline.status(*ticket),
+                FlightStatus::Unknown
+            ));
         }
     }
 

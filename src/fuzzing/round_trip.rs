@@ -4,9 +4,9 @@ use super::input::Input;
 use super::reply::{self, WIDE};
 use super::request;
 use crate::wire::{
-    Blame, ErrorReply, Flag, Flags, Flight, Key, Keys, MAX_FLAGS, MetaReply, MetaStatus, Mode,
-    Opaque, Reply, ReplyDecoder, ReplyFlag, ReplyFlags, Request, RequestDecoder, Store, StoreVerb,
-    Value,
+    ErrorReply, ErrorSource, Flag, Flags, Flight, Key, Keys, MAX_FLAGS, MetaReply, MetaStatus,
+    Mode, Opaque, Reply, ReplyDecoder, ReplyFlag, ReplyFlags, Request, RequestDecoder, Store,
+    StoreVerb, Value,
 };
 use alloc::vec::Vec;
 use bytes::BytesMut;
@@ -289,7 +289,11 @@ fn one_reply(input: &mut Input<'_>, out: &mut BytesMut) {
         13 => Reply::Noop,
         14 => Reply::Debug(text),
         15 => Reply::Error(ErrorReply {
-            blame: input.pick(&[Blame::Command, Blame::Client, Blame::Server]),
+            source: input.pick(&[
+                ErrorSource::Command,
+                ErrorSource::Client,
+                ErrorSource::Server,
+            ]),
             text,
         }),
         _ => Reply::Meta(MetaReply {

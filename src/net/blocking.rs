@@ -4,11 +4,11 @@ mod dump;
 
 use super::address::Address;
 use super::buffers::Buffers;
-pub(crate) use super::buffers::Subject;
-use super::dial::{Candidates, Dialing, MOST_ADDRESSES};
+pub(crate) use super::buffers::ReplyObserver;
+use super::connect::{AddressIter, ConnectOptions, MAX_ADDRESSES};
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
-use super::tls::BlockingTls;
+use super::tls::BlockingTlsStream;
 use crate::wire::{Flight, Replies};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -25,7 +25,7 @@ use std::vec::Vec;
 enum Stream {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
-    Tls(BlockingTls),
+    Tls(BlockingTlsStream),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -109,11 +109,11 @@ pub(crate) struct Connection<T> {
     dirty: bool,
 }
 
-impl<T: Subject> Connection<T> {
+impl<T: ReplyObserver> Connection<T> {
     /// What the name leads to; nothing for a Unix socket. The system's resolver knows no limit.
     pub(crate) fn resolve(
         address: &Address,
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
     ) -> Result<Vec<SocketAddr>, NetError> {
         if let Some(found) = dialing.resolved() {
             return Ok(found);
@@ -123,7 +123,7 @@ impl<T: Subject> Connection<T> {
         };
         let found = host.to_socket_addrs();
         let found = found.map_err(|error| NetError::unsent(NetCause::Connect(error)))?;
-        Ok(found.take(MOST_ADDRESSES).collect())
+        Ok(found.take(MAX_ADDRESSES).collect())
     }
 
     /// Connects to the first of these addresses that can be reached, which are what the name leads
@@ -131,7 +131,7 @@ impl<T: Subject> Connection<T> {
     pub(crate) fn dial(
         address: &Address,
         found: &[SocketAddr],
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
         limit: Duration,
     ) -> Result<Self, NetError> {
         Self::open(address, found, dialing, limit).map(Self::over)
@@ -149,7 +149,7 @@ impl<T: Subject> Connection<T> {
     fn open(
         address: &Address,
         found: &[SocketAddr],
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
         limit: Duration,
     ) -> Result<Stream, NetError> {
         let failed = |error| NetError::unsent(NetCause::Connect(error));
@@ -164,7 +164,7 @@ impl<T: Subject> Connection<T> {
                 let deadline = Instant::now() + limit;
                 let tls = dialing.tls().map_err(failed)?;
                 let stream = open_tcp(found, dialing, limit, deadline)?;
-                let stream = BlockingTls::connect(stream, tls, limit, deadline);
+                let stream = BlockingTlsStream::connect(stream, tls, limit, deadline);
                 Ok(Stream::Tls(stream.map_err(failed)?))
             }
             #[cfg(not(feature = "tls"))]
@@ -280,7 +280,7 @@ impl<T: Subject> Connection<T> {
             return Err(match self.stream.read(self.buffers.room()) {
                 Ok(read) => {
                     self.buffers.received(read);
-                    self.buffers.last_word().unwrap_or(cause)
+                    self.buffers.final_error().unwrap_or(cause)
                 }
                 // An alert of TLS.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => NetCause::Io(error),
@@ -332,7 +332,7 @@ fn failed(error: io::Error, limit: Duration) -> NetCause {
 
 fn open_tcp(
     found: &[SocketAddr],
-    dialing: &Dialing,
+    dialing: &ConnectOptions,
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
@@ -348,7 +348,7 @@ fn reach(
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
-    let mut candidates = Candidates::new(addresses, limit);
+    let mut candidates = AddressIter::new(addresses, limit);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let (address, share) = candidates.next(left)?;

@@ -2,8 +2,8 @@
 //! was sent ahead of it.
 
 use super::error::NetCause;
-use super::verdict::was_done;
-use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, Shape};
+use super::verdict::succeeded;
+use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, ReplyCount};
 use std::vec;
 use std::vec::Vec;
 
@@ -15,14 +15,14 @@ const MOST_INPUT: usize = 64 * 1024;
 
 /// What a flight was about that was sent ahead. Wherever the server did not do what it was asked
 /// to, or may not have, it is dropped without a word: no way that a connection can end is missed.
-pub(crate) trait Subject {
+pub(crate) trait ReplyObserver {
     /// The server says that it did it.
     fn done(self);
 }
 
 /// A flight of one request with one reply, which nobody waits for.
 #[derive(Debug)]
-struct Ahead<T> {
+struct QuietFlight<T> {
     subject: T,
     decoder: FlightDecoder,
 }
@@ -32,7 +32,7 @@ struct Ahead<T> {
 pub(crate) struct Buffers<T> {
     pub(crate) flight: Flight,
     /// What was sent before the flight and is answered before it.
-    ahead: Option<Ahead<T>>,
+    ahead: Option<QuietFlight<T>>,
     /// What came, and room for more. Initialised once, so that no flight has to.
     input: Vec<u8>,
     /// How much came: `filled` <= `input.len()`.
@@ -42,7 +42,7 @@ pub(crate) struct Buffers<T> {
     decoder: FlightDecoder,
 }
 
-impl<T: Subject> Buffers<T> {
+impl<T: ReplyObserver> Buffers<T> {
     pub(crate) fn new() -> Self {
         Self {
             flight: Flight::new(),
@@ -82,7 +82,7 @@ impl<T: Subject> Buffers<T> {
 
     /// The flight was sent, and nobody waits for it. Its reply comes before those to the next.
     pub(crate) fn sent_ahead(&mut self, subject: T) {
-        self.ahead = Some(Ahead {
+        self.ahead = Some(QuietFlight {
             subject,
             decoder: FlightDecoder::new(Limits::LOCK),
         });
@@ -110,9 +110,9 @@ impl<T: Subject> Buffers<T> {
             return Ok(true);
         };
         let input = &self.input[..self.filled];
-        match ahead.decoder.advance(&[Shape::One], input) {
+        match ahead.decoder.advance(&[ReplyCount::One], input) {
             Ok(Some(length)) => {
-                let done = was_done(&mut Replies::new(&input[..length]));
+                let done = succeeded(&mut Replies::new(&input[..length]));
                 self.start = length;
                 if let Some(ahead) = self.ahead.take().filter(|_| done) {
                     ahead.subject.done();
@@ -154,11 +154,11 @@ impl<T: Subject> Buffers<T> {
     }
 
     /// What the server says to all requests at once, if it does.
-    pub(crate) fn last_word(&mut self) -> Option<NetCause> {
+    pub(crate) fn final_error(&mut self) -> Option<NetCause> {
         if let Err(cause) = self.take_ahead() {
             return Some(cause);
         }
-        NetCause::last_word(self.input())
+        NetCause::final_error(self.input())
     }
 
     /// The replies, once complete.

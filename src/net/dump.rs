@@ -24,14 +24,14 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(300);
 
 /// What has come of a dump and was not looked at.
 #[derive(Debug)]
-pub(crate) struct DumpInput {
+pub(crate) struct DumpBuffer {
     decoder: MetadumpDecoder,
     input: Box<[u8]>,
     /// What has come: within `input`.
     there: Range<usize>,
 }
 
-impl DumpInput {
+impl DumpBuffer {
     pub(crate) fn new() -> Self {
         Self {
             decoder: MetadumpDecoder::new(Limits::LOCK),
@@ -98,7 +98,7 @@ pub(crate) async fn dump<S: AsyncRead + AsyncWrite + Unpin, T>(
     };
     let written = timeout_at(began + limit, write).await;
     written.map_err(|_| late(limit))?.map_err(failed)?;
-    let mut input = DumpInput::new();
+    let mut input = DumpBuffer::new();
     loop {
         let deadline = (Instant::now() + limit).min(began + LONGEST);
         let read = timeout_at(deadline, stream.read(input.room())).await;
@@ -134,7 +134,7 @@ mod tests {
         let mut sent: String = (0..3000).map(line).collect();
         sent.push_str("END\r\n");
         for piece in [1, 7, 4096, ROOM] {
-            let mut input = DumpInput::new();
+            let mut input = DumpBuffer::new();
             let mut rest = sent.as_bytes();
             let mut seen = 0;
             let over = loop {
@@ -170,7 +170,7 @@ mod tests {
             (b"END\r\nmore", ""),
             (b"ERROR Too many open connections\r\n", ""),
         ] {
-            let mut input = DumpInput::new();
+            let mut input = DumpBuffer::new();
             input.room()[..text.len()].copy_from_slice(text);
             input.received(text.len());
             let taken = input.take_lines(|line| matches!(line, DumpLine::End).then_some(()));

@@ -89,7 +89,7 @@ impl NetCause {
 
     /// What is wrong with an answer that starts like this.
     pub(crate) fn strange(error: DecodeError, answer: &[u8]) -> Self {
-        Self::last_word(answer).unwrap_or_else(|| {
+        Self::final_error(answer).unwrap_or_else(|| {
             let start = &answer[..answer.len().min(SHOWN)];
             Self::Decode {
                 error,
@@ -99,7 +99,7 @@ impl NetCause {
     }
 
     /// What a server says to all requests at once, asked or unasked.
-    pub(crate) fn last_word(answer: &[u8]) -> Option<Self> {
+    pub(crate) fn final_error(answer: &[u8]) -> Option<Self> {
         match ReplyDecoder::new(Limits::LOCK).decode(answer) {
             Ok(Some((Reply::Error(error), _))) if error.is_too_many_connections() => {
                 Some(Self::TooManyConnections)
@@ -127,7 +127,7 @@ impl NetCause {
     }
 
     /// The same without anything that the other side may have echoed.
-    pub(crate) fn discreet(self) -> Self {
+    pub(crate) fn redacted(self) -> Self {
         match self {
             Self::Decode { error, .. } => Self::Decode {
                 error,

@@ -8,7 +8,7 @@ pub(crate) mod blocking;
 #[cfg(feature = "blocking")]
 mod buffers;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-pub(crate) mod dial;
+pub(crate) mod connect;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub(crate) mod dump;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
@@ -28,4 +28,4 @@ mod verdict;
 pub use address::{Address, AddressError, DEFAULT_PORT};
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 pub use error::{NetCause, NetError};
-pub use pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};
+pub use pipeline::{FlightId, FlightStatus, Pipeline, PipelineError, SubmitError};

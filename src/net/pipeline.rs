@@ -9,22 +9,22 @@
 //! - after the first byte that cannot be attributed, nothing is: every flight that was sent, even
 //!   in part, has an unknown fate.
 
-use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, Shape};
+use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, ReplyCount};
 use bytes::{Buf, BytesMut};
 use core::fmt;
 use std::collections::VecDeque;
 use std::vec::Vec;
 
 /// The most replies to one flight, in bytes.
-const MOST_REPLIES: usize = 64 * 1024;
+const MAX_REPLIES: usize = 64 * 1024;
 
 /// What a caller holds while its flight is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct FlightId(u64);
 
 /// What became of a flight.
 #[derive(Debug)]
-pub enum Fate<'a> {
+pub enum FlightStatus<'a> {
     /// Its replies are not all there yet.
     Pending,
     /// Its replies.
@@ -39,7 +39,7 @@ pub enum Fate<'a> {
 /// Why a pipeline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PipelineEnd {
+pub enum PipelineError {
     /// The stream ended.
     Closed,
     /// The server sent something that is no reply to what is in flight.
@@ -50,7 +50,7 @@ pub enum PipelineEnd {
     TooMuch,
 }
 
-impl fmt::Display for PipelineEnd {
+impl fmt::Display for PipelineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the connection was closed"),
@@ -61,7 +61,7 @@ impl fmt::Display for PipelineEnd {
     }
 }
 
-impl core::error::Error for PipelineEnd {}
+impl core::error::Error for PipelineError {}
 
 /// Why a flight is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl core::error::Error for SubmitError {}
 
 #[derive(Debug, Default)]
 struct Slot {
-    shapes: Vec<Shape>,
+    shapes: Vec<ReplyCount>,
     /// Where its bytes begin and end in all that was ever submitted.
     begin: u64,
     end: u64,
@@ -125,7 +125,7 @@ pub struct Pipeline {
     answered: usize,
     /// Slots to be used again, with their memory.
     spare: Vec<Slot>,
-    ended: Option<PipelineEnd>,
+    ended: Option<PipelineError>,
 }
 
 /// Does not show what is to be sent: a password may be among it.
@@ -165,7 +165,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`SubmitError`]; nothing was taken then.
-    pub fn submit(&mut self, flight: &Flight) -> Result<Ticket, SubmitError> {
+    pub fn submit(&mut self, flight: &Flight) -> Result<FlightId, SubmitError> {
         if self.ended.is_some() {
             return Err(SubmitError::Ended);
         }
@@ -186,7 +186,7 @@ impl Pipeline {
         slot.end = self.sent + self.outgoing.len() as u64;
         slot.asked = slot.begin + flight.asked() as u64;
         self.slots.push_back(slot);
-        Ok(Ticket(self.first + self.slots.len() as u64 - 1))
+        Ok(FlightId(self.first + self.slots.len() as u64 - 1))
     }
 
     /// The caller of a flight leaves without its replies, or with them.
@@ -194,7 +194,7 @@ impl Pipeline {
     /// A flight of which nothing was sent is not sent any more; returns whether that is so. The
     /// replies to any other are consumed when they come, and given to nobody. Tickets that were
     /// given up before are ignored.
-    pub fn abandon(&mut self, ticket: Ticket) -> bool {
+    pub fn abandon(&mut self, ticket: FlightId) -> bool {
         let Some(place) = self.place(ticket) else {
             return false;
         };
@@ -257,7 +257,7 @@ impl Pipeline {
     /// # Errors
     /// The bytes are no replies to what is in flight; the pipeline has ended and the connection
     /// must be closed. What was answered before stays answered.
-    pub fn received(&mut self, bytes: &[u8]) -> Result<usize, PipelineEnd> {
+    pub fn received(&mut self, bytes: &[u8]) -> Result<usize, PipelineError> {
         if let Some(end) = self.ended {
             return Err(end);
         }
@@ -270,19 +270,19 @@ impl Pipeline {
             };
             // Nothing can be answered of which nothing was sent.
             if slot.begin >= self.sent && !self.input.is_empty() {
-                return Err(self.fail(PipelineEnd::Unasked));
+                return Err(self.fail(PipelineError::Unasked));
             }
             let length = match self.decoder.advance(&slot.shapes, &self.input) {
                 // Nor can the last request be, before it was sent.
                 Ok(Some(_)) if slot.asked > self.sent => {
-                    return Err(self.fail(PipelineEnd::Unasked));
+                    return Err(self.fail(PipelineError::Unasked));
                 }
                 Ok(Some(length)) => length,
-                Ok(None) if self.input.len() > MOST_REPLIES => {
-                    return Err(self.fail(PipelineEnd::TooMuch));
+                Ok(None) if self.input.len() > MAX_REPLIES => {
+                    return Err(self.fail(PipelineError::TooMuch));
                 }
                 Ok(None) => break,
-                Err(error) => return Err(self.fail(PipelineEnd::Decode(error))),
+                Err(error) => return Err(self.fail(PipelineError::Decode(error))),
             };
             if !slot.abandoned {
                 slot.replies.extend_from_slice(&self.input[..length]);
@@ -293,7 +293,7 @@ impl Pipeline {
             self.answered += 1;
         }
         if self.answered == self.slots.len() && !self.input.is_empty() {
-            return Err(self.fail(PipelineEnd::Unasked));
+            return Err(self.fail(PipelineError::Unasked));
         }
         let newly = self.answered - before;
         self.sweep();
@@ -309,50 +309,50 @@ impl Pipeline {
     /// Replies that were handed out turn out to be none to what was asked, so that nothing behind
     /// them can be trusted: the pipeline has ended.
     pub fn refuse(&mut self, error: DecodeError) {
-        self.fail(PipelineEnd::Decode(error));
+        self.fail(PipelineError::Decode(error));
     }
 
     /// The stream is over.
     pub fn end(&mut self) {
-        self.fail(PipelineEnd::Closed);
+        self.fail(PipelineError::Closed);
     }
 
     /// Why the pipeline ended, if it has.
     #[must_use]
-    pub const fn ended(&self) -> Option<PipelineEnd> {
+    pub const fn ended(&self) -> Option<PipelineError> {
         self.ended
     }
 
     /// What became of a flight. Of one that was given up, nothing can be learnt.
     #[must_use]
-    pub fn fate(&self, ticket: Ticket) -> Fate<'_> {
+    pub fn status(&self, ticket: FlightId) -> FlightStatus<'_> {
         let slot = self.place(ticket).map(|place| &self.slots[place]);
         match slot.filter(|slot| !slot.abandoned) {
-            Some(slot) if slot.answered => Fate::Answered(Replies::new(&slot.replies)),
-            Some(_) if self.ended.is_none() => Fate::Pending,
-            Some(slot) if slot.begin >= self.sent => Fate::NotSent,
-            _ => Fate::Unknown,
+            Some(slot) if slot.answered => FlightStatus::Answered(Replies::new(&slot.replies)),
+            Some(_) if self.ended.is_none() => FlightStatus::Pending,
+            Some(slot) if slot.begin >= self.sent => FlightStatus::NotSent,
+            _ => FlightStatus::Unknown,
         }
     }
 
     /// The flight whose replies come next, whether or not its caller is still there.
     #[must_use]
-    pub fn next_due(&self) -> Option<Ticket> {
+    pub fn next_due(&self) -> Option<FlightId> {
         let waits = self.ended.is_none() && self.answered < self.slots.len();
-        waits.then(|| Ticket(self.first + self.answered as u64))
+        waits.then(|| FlightId(self.first + self.answered as u64))
     }
 
     /// The flight that was submitted last, if there ever was one.
     #[must_use]
-    pub fn last_submitted(&self) -> Option<Ticket> {
+    pub fn last_submitted(&self) -> Option<FlightId> {
         let submitted = self.first + self.slots.len() as u64;
-        submitted.checked_sub(1).map(Ticket)
+        submitted.checked_sub(1).map(FlightId)
     }
 
     /// Whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would take it
     /// back.
     #[must_use]
-    pub fn is_unsent(&self, ticket: Ticket) -> bool {
+    pub fn is_unsent(&self, ticket: FlightId) -> bool {
         let slot = self.place(ticket).map(|place| &self.slots[place]);
         slot.is_some_and(|slot| slot.begin >= self.sent && !slot.answered && !slot.abandoned)
     }
@@ -375,12 +375,12 @@ impl Pipeline {
         self.slots.is_empty()
     }
 
-    fn place(&self, ticket: Ticket) -> Option<usize> {
+    fn place(&self, ticket: FlightId) -> Option<usize> {
         let place = usize::try_from(ticket.0.checked_sub(self.first)?).ok()?;
         (place < self.slots.len()).then_some(place)
     }
 
-    fn fail(&mut self, end: PipelineEnd) -> PipelineEnd {
+    fn fail(&mut self, end: PipelineError) -> PipelineError {
         *self.ended.get_or_insert(end)
     }
 
@@ -536,7 +536,7 @@ mod tests {
 
     fn run(events: Vec<Event>) {
         let mut pipeline = Pipeline::new(Limits::LOCK, 16);
-        let mut tickets: BTreeMap<u64, Ticket> = BTreeMap::new();
+        let mut tickets: BTreeMap<u64, FlightId> = BTreeMap::new();
         let mut abandoned: Vec<u64> = Vec::new();
         let (mut number, mut at_server, mut on_the_way) = (0, Vec::new(), Vec::new());
         let (mut seen, mut honest) = (String::new(), true);
@@ -590,18 +590,18 @@ mod tests {
                 }
             }
             for (number, ticket) in &tickets {
-                match pipeline.fate(*ticket) {
-                    Fate::Pending => assert!(pipeline.ended().is_none()),
-                    Fate::Answered(replies) => {
+                match pipeline.status(*ticket) {
+                    FlightStatus::Pending => assert!(pipeline.ended().is_none()),
+                    FlightStatus::Answered(replies) => {
                         for found in numbers(replies) {
                             assert_eq!(found, digits(*number), "a stranger's reply");
                         }
                     }
-                    Fate::NotSent => {
+                    FlightStatus::NotSent => {
                         assert!(pipeline.ended().is_some());
                         assert!(!mentions(&seen, *number), "{number} was sent");
                     }
-                    Fate::Unknown => assert!(pipeline.ended().is_some()),
+                    FlightStatus::Unknown => assert!(pipeline.ended().is_some()),
                 }
             }
         }
@@ -618,7 +618,10 @@ mod tests {
             on_the_way.extend(serve(&mut at_server));
             pipeline.received(&on_the_way).expect("an honest server");
             for ticket in tickets.values() {
-                assert!(matches!(pipeline.fate(*ticket), Fate::Answered(_)));
+                assert!(matches!(
+                    pipeline.status(*ticket),
+                    FlightStatus::Answered(_)
+                ));
                 pipeline.abandon(*ticket);
             }
             assert!(pipeline.is_empty(), "everybody has left");
@@ -642,12 +645,12 @@ mod tests {
     #[test]
     fn an_answer_before_its_request_is_an_end() {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
-        assert_eq!(pipeline.received(b"MN\r\n"), Err(PipelineEnd::Unasked));
+        assert_eq!(pipeline.received(b"MN\r\n"), Err(PipelineError::Unasked));
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         let ticket = pipeline.submit(&flight(1, 0)).expect("room");
         pipeline.sent(3);
-        assert_eq!(pipeline.received(b"EN\r\n"), Err(PipelineEnd::Unasked));
-        assert!(matches!(pipeline.fate(ticket), Fate::Unknown));
+        assert_eq!(pipeline.received(b"EN\r\n"), Err(PipelineError::Unasked));
+        assert!(matches!(pipeline.status(ticket), FlightStatus::Unknown));
         assert_eq!(
             pipeline.submit(&flight(2, 0)).err(),
             Some(SubmitError::Ended)
@@ -683,7 +686,7 @@ mod tests {
             let mut bytes = pipeline.outgoing().to_vec();
             pipeline.sent(bytes.len());
             assert_eq!(pipeline.received(&serve(&mut bytes)), Ok(1));
-            assert!(matches!(pipeline.fate(ticket), Fate::Answered(_)));
+            assert!(matches!(pipeline.status(ticket), FlightStatus::Answered(_)));
             pipeline.abandon(ticket);
         }
         assert!(pipeline.spare.len() <= 4 && pipeline.slots.is_empty());
@@ -698,6 +701,6 @@ mod tests {
         let line = vec![b'x'; 1000];
         let line = [b"STAT a ", &line[..], b"\r\n"].concat();
         let end = (0..100).find_map(|_| pipeline.received(&line).err());
-        assert_eq!(end, Some(PipelineEnd::TooMuch));
+        assert_eq!(end, Some(PipelineError::TooMuch));
     }
 }

@@ -9,17 +9,17 @@
 
 mod quiet;
 
-pub(crate) use quiet::Subject;
+pub(crate) use quiet::ReplyObserver;
 
 use super::error::{NetCause, NetError};
-use super::pipeline::{Fate, Pipeline, PipelineEnd, SubmitError, Ticket};
+use super::pipeline::{FlightId, FlightStatus, Pipeline, PipelineError, SubmitError};
 use crate::wire::{DecodeError, Flight, Limits, Replies};
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use quiet::Quiet;
+use quiet::QuietFlights;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 /// How many flights may be under way at once. Who comes then waits until one is over.
-const MOST_FLIGHTS: usize = 4096;
+const MAX_FLIGHTS: usize = 4096;
 
 /// How much is read at once: the replies to some hundred flights.
 const READ: usize = 16 * 1024;
@@ -59,34 +59,34 @@ struct State<S> {
     flight: Flight,
     input: Box<[u8]>,
     /// Who reads for all, if anybody does.
-    driver: Option<(Ticket, Waker)>,
+    driver: Option<(FlightId, Waker)>,
     /// The others, by age. Who has not been polled yet is not among them.
-    waiting: VecDeque<(Ticket, Waker)>,
+    waiting: VecDeque<(FlightId, Waker)>,
     /// Who sends in its next turn what all have written until then.
-    gatherer: Option<Ticket>,
+    flusher: Option<FlightId>,
     /// Those for whom there was no room.
-    crowd: Vec<Waker>,
+    backlog: Vec<Waker>,
     /// Flights that nobody waits for.
-    quiet: Quiet,
+    quiet: QuietFlights,
     /// The stream takes no more bytes for now. The driver waits for it to take some.
     blocked: bool,
     /// Why the connection ended, where the pipeline does not know.
-    end: Option<End>,
+    end: Option<CloseReason>,
     /// The flights that were submitted last at each of the last [looks](SharedConnection::watch),
     /// oldest first.
-    submitted: [Option<Ticket>; LOOKS as usize],
+    submitted: [Option<FlightId>; LOOKS as usize],
 }
 
 /// Why a connection ended, for each of those who were under way.
-enum End {
+enum CloseReason {
     Io(io::ErrorKind, String),
     Timeout(Duration),
 }
 
 /// A flight under way. Dropping it gives up its replies.
-pub(crate) struct InFlight<'a, S> {
+pub(crate) struct FlightFuture<'a, S> {
     connection: &'a SharedConnection<S>,
-    ticket: Ticket,
+    ticket: FlightId,
     /// Others have had the chance to add their requests to the same write.
     yielded: bool,
     /// Nothing is to be given up any more.
@@ -98,14 +98,14 @@ impl<S> SharedConnection<S> {
         Self {
             state: Mutex::new(State {
                 stream,
-                pipeline: Pipeline::new(limits, MOST_FLIGHTS),
+                pipeline: Pipeline::new(limits, MAX_FLIGHTS),
                 flight: Flight::new(),
                 input: vec![0; READ].into_boxed_slice(),
                 driver: None,
-                gatherer: None,
+                flusher: None,
                 waiting: VecDeque::new(),
-                crowd: Vec::new(),
-                quiet: Quiet::default(),
+                backlog: Vec::new(),
+                quiet: QuietFlights::default(),
                 blocked: false,
                 end: None,
                 submitted: [None; LOOKS as usize],
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         state.submitted.rotate_left(1);
         state.submitted[LOOKS as usize - 1] = state.pipeline.last_submitted();
         if due.is_some() && due <= old {
-            state.fail(End::Timeout(self.patience));
+            state.fail(CloseReason::Timeout(self.patience));
             return false;
         }
         due.is_some()
@@ -181,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         look: bool,
         limit: Duration,
         write: impl FnOnce(&mut Flight, bool) -> Result<(), E>,
-    ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
+    ) -> Result<Result<FlightFuture<'_, S>, E>, NetError> {
         let mut write = Some(write);
         {
             let mut state = self.state();
@@ -198,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         let begun = timeout(limit, poll_fn(|cx| self.poll_begin(cx, &mut write)));
         begun.await.unwrap_or_else(|_| {
             if limit >= self.patience {
-                self.state().fail(End::Timeout(limit));
+                self.state().fail(CloseReason::Timeout(limit));
             }
             Err(NetError::unsent(NetCause::Timeout(limit)))
         })
@@ -208,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         &self,
         cx: &mut Context<'_>,
         write: &mut Option<impl FnOnce(&mut Flight, bool) -> Result<(), E>>,
-    ) -> Poll<Result<Result<InFlight<'_, S>, E>, NetError>> {
+    ) -> Poll<Result<Result<FlightFuture<'_, S>, E>, NetError>> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.pipeline.is_full() {
@@ -216,8 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             state.look();
             state.call_driver();
             if state.pipeline.is_full() && state.pipeline.ended().is_none() {
-                if !state.crowd.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    state.crowd.push(cx.waker().clone());
+                if !state
+                    .backlog
+                    .iter()
+                    .any(|waker| waker.will_wake(cx.waker()))
+                {
+                    state.backlog.push(cx.waker().clone());
                 }
                 return Poll::Pending;
             }
@@ -232,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         &self,
         state: &mut State<S>,
         write: impl FnOnce(&mut Flight) -> Result<(), E>,
-    ) -> Result<Result<InFlight<'_, S>, E>, NetError> {
+    ) -> Result<Result<FlightFuture<'_, S>, E>, NetError> {
         if state.pipeline.ended().is_some() {
             return Err(NetError::unsent(state.cause()));
         }
@@ -241,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             return Ok(Err(error));
         }
         match state.pipeline.submit(&state.flight) {
-            Ok(ticket) => Ok(Ok(InFlight {
+            Ok(ticket) => Ok(Ok(FlightFuture {
                 connection: self,
                 ticket,
                 yielded: false,
@@ -254,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
     /// Waits for the replies, up to `limit`, and hands them to `read`. Where the limit is the
     /// whole patience that there is with a server, its passing ends the connection. Without a limit
     /// [`SharedConnection::watch`] sees to that.
@@ -281,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
             self.over = true;
             let unsent = state.leave(self.ticket);
             if limit >= self.connection.patience {
-                state.fail(End::Timeout(limit));
+                state.fail(CloseReason::Timeout(limit));
             }
             Err(NetError {
                 sent: !unsent,
@@ -299,17 +303,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
         let state = &mut *guard;
         if !state.blocked && !state.pipeline.outgoing().is_empty() {
             let others = state.pipeline.len() - state.quiet.len() > 1;
-            match state.gatherer {
+            match state.flusher {
                 Some(gatherer) if gatherer != self.ticket => {}
                 None if others && !self.yielded && state.pipeline.is_unsent(self.ticket) => {
                     // Where one comes, others are about to. They get one turn to add theirs.
                     self.yielded = true;
-                    state.gatherer = Some(self.ticket);
+                    state.flusher = Some(self.ticket);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 _ => {
-                    state.gatherer = None;
+                    state.flusher = None;
                     state.flush(cx);
                     if state.blocked {
                         state.call_driver();
@@ -338,8 +342,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
         let (Some(read), false) = (read.take(), self.over) else {
             return Poll::Pending;
         };
-        let result = match state.pipeline.fate(self.ticket) {
-            Fate::Answered(mut replies) => Some(read(&mut replies)),
+        let result = match state.pipeline.status(self.ticket) {
+            FlightStatus::Answered(mut replies) => Some(read(&mut replies)),
             _ => None,
         };
         self.over = true;
@@ -361,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InFlight<'_, S> {
     }
 }
 
-impl<S> Drop for InFlight<'_, S> {
+impl<S> Drop for FlightFuture<'_, S> {
     fn drop(&mut self) {
         if !self.over {
             self.connection.state().leave(self.ticket);
@@ -370,12 +374,12 @@ impl<S> Drop for InFlight<'_, S> {
 }
 
 impl<S> State<S> {
-    fn is_over(&self, ticket: Ticket) -> bool {
-        !matches!(self.pipeline.fate(ticket), Fate::Pending)
+    fn is_over(&self, ticket: FlightId) -> bool {
+        !matches!(self.pipeline.status(ticket), FlightStatus::Pending)
     }
 
     /// Keeps the waker of one that waits.
-    fn wait(&mut self, ticket: Ticket, waker: &Waker) {
+    fn wait(&mut self, ticket: FlightId, waker: &Waker) {
         if self.waiting.back().is_none_or(|(last, _)| *last < ticket) {
             return self.waiting.push_back((ticket, waker.clone()));
         }
@@ -385,7 +389,7 @@ impl<S> State<S> {
         }
     }
 
-    fn forget(&mut self, ticket: Ticket) {
+    fn forget(&mut self, ticket: FlightId) {
         if self
             .waiting
             .front()
@@ -399,15 +403,15 @@ impl<S> State<S> {
     }
 
     /// A caller goes, with its replies or without. Returns whether nothing of its flight was sent.
-    fn leave(&mut self, ticket: Ticket) -> bool {
+    fn leave(&mut self, ticket: FlightId) -> bool {
         let unsent = self.pipeline.abandon(ticket);
         self.forget(ticket);
         if self.driver.as_ref().is_some_and(|(who, _)| *who == ticket) {
             self.driver = None;
         }
-        let gathered = self.gatherer == Some(ticket);
+        let gathered = self.flusher == Some(ticket);
         if gathered {
-            self.gatherer = None;
+            self.flusher = None;
         }
         if self.driver.is_none() || gathered {
             // Somebody must read for those who stay, or send what they have written.
@@ -416,7 +420,7 @@ impl<S> State<S> {
             }
         }
         if !self.pipeline.is_full() {
-            self.crowd.drain(..).for_each(Waker::wake);
+            self.backlog.drain(..).for_each(Waker::wake);
         }
         unsent
     }
@@ -440,7 +444,7 @@ impl<S> State<S> {
     }
 
     /// The connection is over.
-    fn fail(&mut self, end: End) {
+    fn fail(&mut self, end: CloseReason) {
         if self.pipeline.ended().is_none() {
             self.end = Some(end);
             self.pipeline.end();
@@ -452,17 +456,19 @@ impl<S> State<S> {
         self.settle_quiet();
         self.call_driver();
         self.waiting.drain(..).for_each(|(_, waker)| waker.wake());
-        self.crowd.drain(..).for_each(Waker::wake);
+        self.backlog.drain(..).for_each(Waker::wake);
     }
 
     /// Why the connection ended.
     fn cause(&self) -> NetCause {
         match (&self.end, self.pipeline.ended()) {
-            (Some(End::Io(kind, text)), _) => NetCause::Io(io::Error::new(*kind, text.clone())),
-            (Some(End::Timeout(limit)), _) => NetCause::Timeout(*limit),
-            (None, Some(PipelineEnd::Decode(error))) => self.strange(error),
-            (None, Some(PipelineEnd::Unasked | PipelineEnd::TooMuch)) => {
-                NetCause::last_word(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
+            (Some(CloseReason::Io(kind, text)), _) => {
+                NetCause::Io(io::Error::new(*kind, text.clone()))
+            }
+            (Some(CloseReason::Timeout(limit)), _) => NetCause::Timeout(*limit),
+            (None, Some(PipelineError::Decode(error))) => self.strange(error),
+            (None, Some(PipelineError::Unasked | PipelineError::TooMuch)) => {
+                NetCause::final_error(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
             }
             // What stands there may be half a line that tells who is at the other end.
             (None, _) if !self.pipeline.undecoded().is_empty() => {
@@ -509,7 +515,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     }
 
     /// Reads what is there, until the flight of `until` is over.
-    fn read(&mut self, cx: &mut Context<'_>, until: Option<Ticket>) {
+    fn read(&mut self, cx: &mut Context<'_>, until: Option<FlightId>) {
         while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
             let mut buffer = ReadBuf::new(&mut self.input);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
@@ -537,7 +543,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     }
 
     fn fail_io(&mut self, error: &io::Error) {
-        self.fail(End::Io(error.kind(), error.to_string()));
+        self.fail(CloseReason::Io(error.kind(), error.to_string()));
     }
 }
 

@@ -1,10 +1,10 @@
 //! Streams of the async front: TCP, TLS and Unix sockets alike.
 
 use super::address::Address;
-use super::dial::{Candidates, Dialing, MOST_ADDRESSES};
+use super::connect::{AddressIter, ConnectOptions, MAX_ADDRESSES};
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
-use super::tls::AsyncTls;
+use super::tls::AsyncTlsStream;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
-    Tls(AsyncTls<TcpStream>),
+    Tls(AsyncTlsStream<TcpStream>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -31,7 +31,7 @@ impl Stream {
     /// What the name leads to, within `limit`; nothing for a Unix socket.
     pub(crate) async fn resolve(
         address: &Address,
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
         limit: Duration,
     ) -> Result<Vec<SocketAddr>, NetError> {
         if let Some(found) = dialing.resolved() {
@@ -41,7 +41,7 @@ impl Stream {
             return Ok(Vec::new());
         };
         match timeout(limit, tokio::net::lookup_host(host)).await {
-            Ok(Ok(found)) => Ok(found.take(MOST_ADDRESSES).collect()),
+            Ok(Ok(found)) => Ok(found.take(MAX_ADDRESSES).collect()),
             Ok(Err(error)) => Err(NetError::unsent(NetCause::Connect(error))),
             Err(_) => Err(NetError::unsent(NetCause::Timeout(limit))),
         }
@@ -55,7 +55,7 @@ impl Stream {
     pub(crate) async fn dial(
         address: &Address,
         found: &[SocketAddr],
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
         limit: Duration,
     ) -> Result<Self, NetError> {
         let deadline = Instant::now() + limit;
@@ -71,7 +71,7 @@ impl Stream {
     async fn open(
         address: &Address,
         found: &[SocketAddr],
-        dialing: &Dialing,
+        dialing: &ConnectOptions,
         limit: Duration,
         deadline: Instant,
     ) -> Result<Self, NetError> {
@@ -85,7 +85,7 @@ impl Stream {
             Address::Tls { .. } => {
                 let tls = dialing.tls().map_err(failed)?;
                 let stream = open_tcp(found, dialing, limit, deadline).await?;
-                let stream = AsyncTls::connect(stream, tls, limit, deadline).await;
+                let stream = AsyncTlsStream::connect(stream, tls, limit, deadline).await;
                 Ok(Self::Tls(stream.map_err(failed)?))
             }
             #[cfg(not(feature = "tls"))]
@@ -103,7 +103,7 @@ impl Stream {
 
 async fn open_tcp(
     found: &[SocketAddr],
-    dialing: &Dialing,
+    dialing: &ConnectOptions,
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
@@ -119,7 +119,7 @@ async fn reach(
     limit: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, NetError> {
-    let mut candidates = Candidates::new(addresses, limit);
+    let mut candidates = AddressIter::new(addresses, limit);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let (address, share) = candidates.next(left)?;
@@ -185,7 +185,7 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dial::tests::HalfDead;
+    use super::super::connect::tests::HalfDead;
     use super::*;
 
     #[tokio::test]

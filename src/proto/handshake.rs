@@ -17,7 +17,7 @@ use super::server_state::{Capabilities, Protocol, ServerInstance, ServerState};
 use super::server_stats::SettingStats;
 use super::time::{Instant, Now};
 use crate::wire::{
-    Blame, Credentials, DecodeError, Flag, Flags, Flight, Replies, Reply, Request, parse_u64,
+    Credentials, DecodeError, ErrorSource, Flag, Flags, Flight, Replies, Reply, Request, parse_u64,
 };
 
 /// The first exchange on every connection.
@@ -224,7 +224,7 @@ impl<'a> Handshake<'a> {
             meta = matches!(replies.next_reply()?, Reply::Meta(_)) && stable;
             explicit_cas = match replies.next_reply()? {
                 Reply::Meta(_) => true,
-                Reply::Error(error) if error.blame != Blame::Server => false,
+                Reply::Error(error) if error.source != ErrorSource::Server => false,
                 Reply::Error(error) => return Ok(Some(Err(ServerError::from_reply(&error)))),
                 _ => return Err(DecodeError::UnexpectedReply),
             };

@@ -14,7 +14,7 @@ use super::sentinel::{Sentinel, SentinelState, complete_since};
 use super::server_state::{Protocol, ServerState};
 use super::server_stats::SettingStats;
 use super::time::Instant;
-use crate::wire::{Blame, DecodeError};
+use crate::wire::{DecodeError, ErrorSource};
 use crate::wire::{
     ErrorReply, Flag, Flags, Flight, Key, Keys, MetaReply, MetaStatus, Replies, Reply, Request,
     Store, StoreVerb, TimeLeft, parse_u64,
@@ -477,7 +477,7 @@ pub(super) fn read_fence(
         }
         // Vanished between the two requests of the classic dialect.
         Reply::NotFound => return Ok(Err(ServerError::DropsItems)),
-        Reply::Error(error) if error.blame == Blame::Client => None,
+        Reply::Error(error) if error.source == ErrorSource::Client => None,
         Reply::Error(error) => return Ok(Err(ServerError::from_reply(&error))),
         _ => return Err(DecodeError::UnexpectedReply),
     };

@@ -8,7 +8,7 @@ use super::probe::LARGEST_ITEM;
 use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{
-    CrawlerCommand, DeclineReason, DecodeError, DumpLine, DumpedItem, Flight, Replies, Request,
+    AdminErrorReason, CrawlerCommand, DecodeError, DumpLine, DumpedItem, Flight, Replies, Request,
     SlabClasses,
 };
 use alloc::collections::BTreeSet;
@@ -96,14 +96,14 @@ impl<'a> ListLocks<'a> {
             }
             DumpLine::End => Some(ListStep::Done),
             DumpLine::Declined(declined) => Some(match declined.reason {
-                DeclineReason::BadClass if !self.by_class => {
+                AdminErrorReason::BadClass if !self.by_class => {
                     self.by_class = true;
                     ListStep::Retry {
                         after: Duration::ZERO,
                     }
                 }
                 // There is not a single item.
-                DeclineReason::NotStarted => ListStep::Done,
+                AdminErrorReason::NotStarted => ListStep::Done,
                 _ => self.retry(String::from_utf8_lossy(declined.text).into_owned()),
             }),
             // Its hash table is growing.

@@ -3,7 +3,7 @@
 use super::engine::{Engine, client_error, error};
 use super::item::{Item, Second};
 use crate::wire::{
-    Automove, CrawlerCommand, DeclineReason, Declined, DumpedItem, DumpedKey, ItemFacts,
+    AdminError, AdminErrorReason, Automove, CrawlerCommand, DumpedItem, DumpedKey, ItemMetadata,
     LruCommand, LruMode, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand,
     UriKey,
 };
@@ -17,8 +17,8 @@ const HIGHEST_USED_CLASS: i32 = 39;
 
 const MEGABYTE: usize = 1024 * 1024;
 
-pub(super) const fn declined(reason: DeclineReason, text: &'static str) -> Reply<'static> {
-    Reply::Declined(Declined {
+pub(super) const fn declined(reason: AdminErrorReason, text: &'static str) -> Reply<'static> {
+    Reply::Declined(AdminError {
         reason,
         text: text.as_bytes(),
     })
@@ -28,7 +28,7 @@ pub(super) const fn declined(reason: DeclineReason, text: &'static str) -> Reply
 pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'static> {
     match megabytes {
         0..8 => declined(
-            DeclineReason::MemlimitTooSmall,
+            AdminErrorReason::MemlimitTooSmall,
             "cannot set maxbytes to less than 8m",
         ),
         8..=1_000_000_000 => {
@@ -37,7 +37,7 @@ pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'stat
             Reply::Ok
         }
         _ => declined(
-            DeclineReason::MemlimitAdjustFailed,
+            AdminErrorReason::MemlimitAdjustFailed,
             "input value is megabytes not bytes",
         ),
     }
@@ -71,7 +71,7 @@ pub(super) fn slabs(command: SlabsCommand) -> Reply<'static> {
             source,
             destination,
         } if source == destination => {
-            declined(DeclineReason::Same, "src and dst class are identical")
+            declined(AdminErrorReason::Same, "src and dst class are identical")
         }
         SlabsCommand::Reassign {
             source,
@@ -79,9 +79,9 @@ pub(super) fn slabs(command: SlabsCommand) -> Reply<'static> {
         } => {
             let known = |class| (0..=HIGHEST_USED_CLASS).contains(&class);
             if known(source) && known(destination) {
-                declined(DeclineReason::NoSpare, "source class has no spare pages")
+                declined(AdminErrorReason::NoSpare, "source class has no spare pages")
             } else {
-                declined(DeclineReason::BadClass, "invalid src or dst class id")
+                declined(AdminErrorReason::BadClass, "invalid src or dst class id")
             }
         }
         SlabsCommand::Automove {
@@ -147,10 +147,10 @@ fn check(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<(), R
         SlabClasses::Some(ids) => {
             let known = |id: Option<u8>| id.filter(|id| (1..=HIGHEST_CLASS).contains(id));
             if ids.iter().any(|id| known(id).is_none()) {
-                return Err(declined(DeclineReason::BadClass, "invalid class id"));
+                return Err(declined(AdminErrorReason::BadClass, "invalid class id"));
             }
             if ids.iter().next().is_none() {
-                return Err(declined(DeclineReason::NotStarted, "no items to crawl"));
+                return Err(declined(AdminErrorReason::NotStarted, "no items to crawl"));
             }
             Ok(())
         }
@@ -203,7 +203,7 @@ fn put_item(engine: &Engine, key: &[u8], item: &Item, out: &mut BytesMut) {
     };
     DumpedItem {
         key: UriKey::from_raw(key),
-        facts: ItemFacts {
+        facts: ItemMetadata {
             exp,
             last_access: base.unix(item.time),
             cas: item.cas,

@@ -6,7 +6,7 @@ use super::engine::{Engine, Flow};
 use super::journal::Log;
 use super::listener::Shared;
 use super::registry::Ticket;
-use crate::wire::{DeclineReason, Limits, Reply, RequestDecoder};
+use crate::wire::{AdminErrorReason, Limits, Reply, RequestDecoder};
 use alloc::sync::Arc;
 use bytes::{Buf, BytesMut};
 use std::io::{Read, Write};
@@ -128,7 +128,7 @@ impl<'a> Connection<'a> {
                     if self.log.is_some() {
                         Reply::Ok.encode(&mut self.output);
                     } else {
-                        let reason = DeclineReason::WatcherTooMany;
+                        let reason = AdminErrorReason::WatcherTooMany;
                         let text = "log watcher limit reached";
                         admin::declined(reason, text).encode(&mut self.output);
                         flow = Flow::Continue;

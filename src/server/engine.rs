@@ -8,7 +8,8 @@ use super::registry::Registry;
 use super::store::{Store, StoreLimits};
 use super::{admin, classic, meta, stats};
 use crate::wire::{
-    Blame, DeclineReason, ErrorReply, Refusal, Reply, Request, SlabsCommand, WatchStreams,
+    AdminErrorReason, ErrorReply, ErrorSource, Rejection, Reply, Request, SlabsCommand,
+    WatchStreams,
 };
 use alloc::sync::Arc;
 use bytes::BytesMut;
@@ -153,7 +154,7 @@ impl Engine {
                 put(&admin::slabs(command), noreply, out);
             }
             Request::RefreshCerts => {
-                admin::declined(DeclineReason::NoCertificates, "TLS not enabled").encode(out);
+                admin::declined(AdminErrorReason::NoCertificates, "TLS not enabled").encode(out);
             }
             Request::Watch(_) if !self.settings.watch_enabled => {
                 client_error("watch commands not allowed").encode(out);
@@ -169,7 +170,7 @@ impl Engine {
     }
 
     /// Answers what was not executed. Behind a value that was too large the old item goes too.
-    pub(crate) fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut BytesMut) {
+    pub(crate) fn refuse(&mut self, refusal: &Rejection<'_>, out: &mut BytesMut) {
         match refusal.oversized {
             Some(Request::Store(store)) => classic::refuse_oversized(self, &store),
             Some(Request::MetaSet { key, flags, .. }) => meta::refuse_oversized(self, key, flags),
@@ -189,7 +190,7 @@ impl Engine {
 }
 
 const NO_SHUTDOWN: Reply<'static> = Reply::Error(ErrorReply {
-    blame: Blame::Server,
+    source: ErrorSource::Server,
     text: b": shutdown not enabled",
 });
 
@@ -201,21 +202,21 @@ fn put(reply: &Reply<'_>, noreply: bool, out: &mut BytesMut) {
 
 pub(crate) const fn error(text: &'static str) -> Reply<'static> {
     Reply::Error(ErrorReply {
-        blame: Blame::Command,
+        source: ErrorSource::Command,
         text: text.as_bytes(),
     })
 }
 
 pub(crate) const fn client_error(text: &'static str) -> Reply<'static> {
     Reply::Error(ErrorReply {
-        blame: Blame::Client,
+        source: ErrorSource::Client,
         text: text.as_bytes(),
     })
 }
 
 pub(crate) const fn server_error(text: &'static str) -> Reply<'static> {
     Reply::Error(ErrorReply {
-        blame: Blame::Server,
+        source: ErrorSource::Server,
         text: text.as_bytes(),
     })
 }

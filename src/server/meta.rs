@@ -9,7 +9,7 @@ use super::item::{Item, Second, printed_ttl};
 use super::journal::Stub;
 use super::store::{Counted, Delta, Mode, NoRoom, Order, Stored};
 use crate::wire::{
-    DebugItem, Flag, Flags, ItemFacts, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
+    DebugItem, Flag, Flags, ItemMetadata, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
 };
 use alloc::borrow::Cow;
 use alloc::string::ToString;
@@ -493,7 +493,7 @@ pub(super) fn debug(engine: &mut Engine, key: Key<'_>, now: Second, out: &mut By
     let mut line = BytesMut::new();
     DebugItem {
         key: &shown_key(key, item.binary_key),
-        facts: ItemFacts {
+        facts: ItemMetadata {
             exp: match item.exptime {
                 0 => -1,
                 exptime => i64::from(exptime) - i64::from(now),

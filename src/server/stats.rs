@@ -4,7 +4,7 @@ use super::admin::HIGHEST_CLASS;
 use super::clock::TimeBase;
 use super::engine::{Engine, client_error};
 use super::item::Second;
-use crate::wire::{Blame, ErrorReply, Key, Keys, Reply, parse_u32};
+use crate::wire::{ErrorReply, ErrorSource, Key, Keys, Reply, parse_u32};
 use alloc::format;
 use alloc::string::ToString;
 use bytes::BytesMut;
@@ -130,7 +130,7 @@ pub(super) fn answer(engine: &mut Engine, group: Keys<'_>, now: Second, out: &mu
         lines.put("sizes_status", "disabled");
     } else {
         return Reply::Error(ErrorReply {
-            blame: Blame::Command,
+            source: ErrorSource::Command,
             text: b"",
         })
         .encode(out);

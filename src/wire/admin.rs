@@ -74,10 +74,10 @@ pub enum SlabClasses<'a> {
 
 /// Numbers of slab classes: a list to be sent, or the word of a line that was read.
 #[derive(Debug, Clone, Copy)]
-pub struct ClassIds<'a>(Source<'a>);
+pub struct ClassIds<'a>(Repr<'a>);
 
 #[derive(Debug, Clone, Copy)]
-enum Source<'a> {
+enum Repr<'a> {
     List(&'a [u8]),
     /// One word. What is no number in it is for the server to refuse.
     Word(&'a [u8]),
@@ -87,18 +87,18 @@ impl<'a> ClassIds<'a> {
     /// Numbers to be sent. The server takes 1 to 63 and answers `BADCLASS` to others.
     #[must_use]
     pub const fn list(ids: &'a [u8]) -> Self {
-        Self(Source::List(ids))
+        Self(Repr::List(ids))
     }
 
     pub(super) const fn from_word(word: &'a [u8]) -> Self {
-        Self(Source::Word(word))
+        Self(Repr::Word(word))
     }
 
     /// The numbers, or `None` for what is none of 0 to 255.
     pub fn iter(&self) -> impl Iterator<Item = Option<u8>> + use<'a> {
         let (list, word) = match self.0 {
-            Source::List(list) => (list, &b""[..]),
-            Source::Word(word) => (&[][..], word),
+            Repr::List(list) => (list, &b""[..]),
+            Repr::Word(word) => (&[][..], word),
         };
         let parts = word.split(|byte| *byte == b',');
         let named = parts.filter(|part| !part.is_empty());
@@ -111,8 +111,8 @@ impl<'a> ClassIds<'a> {
     fn encode(&self, out: &mut BytesMut) {
         match self.0 {
             // Without a number there must still be a word.
-            Source::List([]) => out.extend_from_slice(b","),
-            Source::List(ids) => {
+            Repr::List([]) => out.extend_from_slice(b","),
+            Repr::List(ids) => {
                 for (index, id) in ids.iter().enumerate() {
                     if index > 0 {
                         out.extend_from_slice(b",");
@@ -120,7 +120,7 @@ impl<'a> ClassIds<'a> {
                     put_u64(out, u64::from(*id));
                 }
             }
-            Source::Word(word) => out.extend_from_slice(word),
+            Repr::Word(word) => out.extend_from_slice(word),
         }
     }
 }

@@ -6,10 +6,10 @@ use super::admin::{
     Automove, ClassIds, CrawlerCommand, Decimal, LruCommand, LruMode, SlabClasses, SlabsCommand,
 };
 use super::number::{parse_i64, parse_u32};
-use super::reply::Blame;
+use super::reply::ErrorSource;
 use super::request::Request;
-use super::request_parse::Refused;
-use super::token::Words;
+use super::request_parse::Rejected;
+use super::token::Tokens;
 use super::watch::WatchStreams;
 
 /// Up to so many words are looked at.
@@ -20,26 +20,26 @@ fn words(rest: &[u8]) -> ([&[u8]; WORDS], usize) {
     let mut words = [&b""[..]; WORDS];
     words
         .iter_mut()
-        .zip(Words(rest))
+        .zip(Tokens(rest))
         .for_each(|(place, word)| *place = word);
-    (words, Words(rest).count())
+    (words, Tokens(rest).count())
 }
 
 fn is(word: &[u8], full: &str) -> bool {
     !word.is_empty() && full.as_bytes().starts_with(word)
 }
 
-const fn error(text: &'static str) -> Refused {
-    Refused::new(Blame::Command, text)
+const fn error(text: &'static str) -> Rejected {
+    Rejected::new(ErrorSource::Command, text)
 }
 
-pub(super) fn cache_memlimit(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
-    let word = Words(rest).next();
-    let megabytes = word.and_then(parse_u32).ok_or(Refused::unknown())?;
+pub(super) fn cache_memlimit(rest: &[u8], noreply: bool) -> Result<Request<'_>, Rejected> {
+    let word = Tokens(rest).next();
+    let megabytes = word.and_then(parse_u32).ok_or(Rejected::unknown())?;
     Ok(Request::CacheMemlimit { megabytes, noreply })
 }
 
-pub(super) fn lru(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
+pub(super) fn lru(rest: &[u8], noreply: bool) -> Result<Request<'_>, Rejected> {
     let ([name, first, second, third, fourth], count) = words(rest);
     let command = if is(name, "tune") && count >= 5 {
         let (Some(hot_percent), Some(warm_percent), Some(hot_factor), Some(warm_factor)) = (
@@ -48,7 +48,7 @@ pub(super) fn lru(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
             Decimal::parse(third),
             Decimal::parse(fourth),
         ) else {
-            return Err(Refused::unknown());
+            return Err(Rejected::unknown());
         };
         if hot_percent.saturating_add(warm_percent) > 80 {
             return Err(error("hot and warm pcts must not exceed 80"));
@@ -68,19 +68,19 @@ pub(super) fn lru(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
         } else if is(first, "segmented") {
             LruCommand::Mode(LruMode::Segmented)
         } else {
-            return Err(Refused::unknown());
+            return Err(Rejected::unknown());
         }
     } else if is(name, "temp_ttl") && count >= 2 {
-        LruCommand::TemporaryTtl(int(first).ok_or(Refused::unknown())?)
+        LruCommand::TemporaryTtl(int(first).ok_or(Rejected::unknown())?)
     } else {
-        return Err(Refused::unknown());
+        return Err(Rejected::unknown());
     };
     Ok(Request::Lru { command, noreply })
 }
 
-pub(super) fn lru_crawler(rest: &[u8]) -> Result<Request<'_>, Refused> {
+pub(super) fn lru_crawler(rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let ([name, argument, ..], count) = words(rest);
-    let number = || parse_u32(argument).ok_or(Refused::format());
+    let number = || parse_u32(argument).ok_or(Rejected::format());
     let command = match count {
         1 if is(name, "enable") => CrawlerCommand::Enable,
         1 if is(name, "disable") => CrawlerCommand::Disable,
@@ -91,11 +91,11 @@ pub(super) fn lru_crawler(rest: &[u8]) -> Result<Request<'_>, Refused> {
         2 if is(name, "sleep") => {
             let micros = number()?;
             if micros > 1_000_000 {
-                return Err(Refused::client("sleep must be one second or less"));
+                return Err(Rejected::client("sleep must be one second or less"));
             }
             CrawlerCommand::Sleep(micros)
         }
-        _ => return Err(Refused::unknown()),
+        _ => return Err(Rejected::unknown()),
     };
     Ok(Request::LruCrawler(command))
 }
@@ -108,40 +108,40 @@ fn classes(word: &[u8]) -> SlabClasses<'_> {
     }
 }
 
-pub(super) fn slabs(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
+pub(super) fn slabs(rest: &[u8], noreply: bool) -> Result<Request<'_>, Rejected> {
     let ([name, first, second, ..], count) = words(rest);
     let command = if is(name, "reassign") && count == 3 {
         SlabsCommand::Reassign {
-            source: int(first).ok_or(Refused::format())?,
-            destination: int(second).ok_or(Refused::format())?,
+            source: int(first).ok_or(Rejected::format())?,
+            destination: int(second).ok_or(Rejected::format())?,
         }
     } else if is(name, "automove") && count >= 2 {
-        let ratio = || Decimal::parse(second).ok_or(Refused::unknown());
+        let ratio = || Decimal::parse(second).ok_or(Rejected::unknown());
         let setting = if is(first, "ratio") {
             Automove::Ratio(ratio()?)
         } else if is(first, "freeratio") {
             Automove::FreeRatio(ratio()?)
         } else if is(first, "window") {
-            Automove::Window(parse_u32(second).ok_or(Refused::format())?)
+            Automove::Window(parse_u32(second).ok_or(Rejected::format())?)
         } else {
-            match parse_u32(first).ok_or(Refused::format())? {
+            match parse_u32(first).ok_or(Rejected::format())? {
                 0 => Automove::Off,
                 1 => Automove::On,
                 2 => Automove::Aggressive,
-                _ => return Err(Refused::unknown()),
+                _ => return Err(Rejected::unknown()),
             }
         };
         SlabsCommand::Automove { setting, noreply }
     } else {
-        return Err(Refused::unknown());
+        return Err(Rejected::unknown());
     };
     Ok(Request::Slabs(command))
 }
 
-pub(super) fn watch(rest: &[u8]) -> Result<Request<'_>, Refused> {
+pub(super) fn watch(rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let mut streams = WatchStreams::default();
-    for word in Words(rest) {
-        streams = streams.and(WatchStreams::from_word(word).ok_or(Refused::unknown())?);
+    for word in Tokens(rest) {
+        streams = streams.and(WatchStreams::from_word(word).ok_or(Rejected::unknown())?);
     }
     if streams.is_empty() {
         streams = WatchStreams::FETCHERS;

@@ -3,13 +3,13 @@
 //! Grammars of their own: lines that are no replies, as many as there are items. They come on a
 //! connection that is used for nothing else meanwhile.
 
+use super::debug_item::{ItemMetadata, trim};
+use super::decoder::Limits;
 use super::error::DecodeError;
-use super::framing::Limits;
-use super::item_facts::{ItemFacts, trim};
-use super::lines::LineScan;
+use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
-use super::reply::{Declined, ErrorReply, Line, Reply};
-use super::token::{Words, at_end, word};
+use super::reply::{AdminError, ErrorReply, Line, Reply};
+use super::token::{Tokens, at_end, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
 
@@ -24,7 +24,7 @@ pub enum DumpLine<'a, T> {
     /// `END` or `EN`: that was all. The connection is free for other requests.
     End,
     /// There will be no dump: `BUSY`, `BADCLASS` or `NOTSTARTED`.
-    Declined(Declined<'a>),
+    Declined(AdminError<'a>),
     /// There will be no dump: not allowed (`-X`), no crawler, or unknown to this release.
     Error(ErrorReply<'a>),
 }
@@ -35,7 +35,7 @@ pub struct DumpedItem<'a> {
     /// The key.
     pub key: UriKey<'a>,
     /// What is told of it.
-    pub facts: ItemFacts,
+    pub facts: ItemMetadata,
     /// The client flags; 1.6.18 and older do not show them.
     pub client_flags: Option<u32>,
     /// Fields of other releases, as they stand.
@@ -74,7 +74,7 @@ pub struct DumpedKey<'a> {
 #[derive(Debug, Clone)]
 pub struct MetadumpDecoder {
     limit: usize,
-    lines: LineScan,
+    lines: LineScanner,
 }
 
 /// Finds the lines of an `mgdump` in a growing buffer and remembers how far it has looked.
@@ -83,7 +83,7 @@ pub struct MetadumpDecoder {
 #[derive(Debug, Clone)]
 pub struct MgdumpDecoder {
     limit: usize,
-    lines: LineScan,
+    lines: LineScanner,
 }
 
 impl MetadumpDecoder {
@@ -92,7 +92,7 @@ impl MetadumpDecoder {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limit: limits.line,
-            lines: LineScan::new(),
+            lines: LineScanner::new(),
         }
     }
 
@@ -125,7 +125,7 @@ impl MgdumpDecoder {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limit: limits.line,
-            lines: LineScan::new(),
+            lines: LineScanner::new(),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> DumpedItem<'a> {
     /// Reads what stands behind `key=`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (line, key) = word(line).ok()?;
-        let (facts, line) = ItemFacts::parse(line)?;
+        let (facts, line) = ItemMetadata::parse(line)?;
         let more = trim(line);
         let (client_flags, more) = match more.strip_prefix(b"flags=") {
             Some(rest) => {
@@ -175,7 +175,7 @@ impl<'a> DumpedItem<'a> {
             }
             None => (None, more),
         };
-        Words(more)
+        Tokens(more)
             .all(|word| word.contains(&b'='))
             .then_some(Self {
                 key: UriKey::parse(key)?,
@@ -206,7 +206,7 @@ impl<'a> DumpedKey<'a> {
     /// Reads what stands behind `mg `.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (rest, key) = word(line).ok()?;
-        let base64 = match Words(rest).next() {
+        let base64 = match Tokens(rest).next() {
             None => false,
             Some(b"b") => true,
             Some(_) => return None,
@@ -225,7 +225,7 @@ impl<'a> DumpedKey<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reply::{Blame, DeclineReason};
+    use super::super::reply::{AdminErrorReason, ErrorSource};
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -234,7 +234,7 @@ mod tests {
     };
 
     fn items() -> [DumpedItem<'static>; 3] {
-        let facts = ItemFacts {
+        let facts = ItemMetadata {
             exp: 1_795_335_617,
             last_access: 1_795_335_517,
             cas: u64::MAX,
@@ -252,7 +252,7 @@ mod tests {
             item,
             DumpedItem {
                 client_flags: None,
-                facts: ItemFacts { exp: -1, ..facts },
+                facts: ItemMetadata { exp: -1, ..facts },
                 ..item
             },
             DumpedItem {
@@ -314,8 +314,8 @@ mod tests {
         assert!(matches!(
             read(b"BADCLASS invalid class id\r\n"),
             Ok(Some((
-                DumpLine::Declined(Declined {
-                    reason: DeclineReason::BadClass,
+                DumpLine::Declined(AdminError {
+                    reason: AdminErrorReason::BadClass,
                     text: b"invalid class id"
                 }),
                 27
@@ -325,7 +325,7 @@ mod tests {
             read(b"ERROR metadump not allowed\r\n"),
             Ok(Some((
                 DumpLine::Error(ErrorReply {
-                    blame: Blame::Command,
+                    source: ErrorSource::Command,
                     ..
                 }),
                 28

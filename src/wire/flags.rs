@@ -1,7 +1,7 @@
 //! The flags of a meta request, as a list.
 
 use super::flag::{Flag, FlagError, MAX_OPAQUE_LENGTH};
-use super::token::Words;
+use super::token::Tokens;
 use bytes::BytesMut;
 
 /// The most flags that can be sent with one request.
@@ -13,10 +13,10 @@ pub const MAX_FLAGS: usize = 15;
 
 /// The flags of a request: a list to be sent, or the words of a line that was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Flags<'a>(Source<'a>);
+pub struct Flags<'a>(Repr<'a>);
 
 #[derive(Debug, Clone, Copy)]
-enum Source<'a> {
+enum Repr<'a> {
     List(&'a [Flag<'a>]),
     /// The rest of a line, without its line end.
     Line(&'a [u8]),
@@ -36,7 +36,7 @@ impl<'a> Flags<'a> {
             flags.len() <= MAX_FLAGS,
             "more flags than every server takes"
         );
-        Self(Source::List(flags))
+        Self(Repr::List(flags))
     }
 
     /// Flags to be sent, in this order, checked.
@@ -47,12 +47,12 @@ impl<'a> Flags<'a> {
         if flags.len() > MAX_FLAGS {
             return Err(FlagError::TooMany);
         }
-        let mut letters = Letters::default();
+        let mut letters = FlagSet::default();
         for flag in flags {
             letters.add(flag.letter())?;
         }
         letters.check()?;
-        Ok(Self(Source::List(flags)))
+        Ok(Self(Repr::List(flags)))
     }
 
     /// The flags in the rest of a request line, as strictly as [`Flags::new`].
@@ -60,8 +60,8 @@ impl<'a> Flags<'a> {
     /// # Errors
     /// The first flag that a server would refuse, a letter that stands twice included.
     pub fn parse(line: &'a [u8]) -> Result<Self, FlagError> {
-        let mut letters = Letters::default();
-        for (index, word) in Words(line).enumerate() {
+        let mut letters = FlagSet::default();
+        for (index, word) in Tokens(line).enumerate() {
             letters.add(word[0])?;
             Flag::parse(word)?;
             if index >= MAX_FLAGS {
@@ -69,23 +69,23 @@ impl<'a> Flags<'a> {
             }
         }
         letters.check()?;
-        Ok(Self(Source::Line(line)))
+        Ok(Self(Repr::Line(line)))
     }
 
     /// The rest of a request line that the request parser has judged by the server's own, more
     /// lenient rules: what is no flag to `Flag::read` is passed over.
     pub(super) const fn from_line(line: &'a [u8]) -> Self {
-        Self(Source::Line(line))
+        Self(Repr::Line(line))
     }
 
     /// The letter behind `M`, known or not. The newest servers look at nothing behind it.
     pub(crate) fn mode_letter(&self) -> Option<u8> {
         match self.0 {
-            Source::List(list) => list.iter().find_map(|flag| match flag {
+            Repr::List(list) => list.iter().find_map(|flag| match flag {
                 Flag::Mode(mode) => Some(mode.letter()),
                 _ => None,
             }),
-            Source::Line(line) => Words(line)
+            Repr::Line(line) => Tokens(line)
                 .find(|word| word[0] == b'M')
                 .map(|word| word.get(1).copied().unwrap_or(b' ')),
         }
@@ -94,9 +94,9 @@ impl<'a> Flags<'a> {
     /// Whether the token behind `O` is longer than a server takes.
     pub(super) fn opaque_is_too_long(&self) -> bool {
         match self.0 {
-            Source::List(_) => false,
-            Source::Line(line) => {
-                let mut words = Words(line);
+            Repr::List(_) => false,
+            Repr::Line(line) => {
+                let mut words = Tokens(line);
                 words.any(|word| word[0] == b'O' && word.len() > MAX_OPAQUE_LENGTH + 1)
             }
         }
@@ -105,27 +105,27 @@ impl<'a> Flags<'a> {
     /// The flags in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = Flag<'a>> + use<'a> {
         let (list, line) = match self.0 {
-            Source::List(list) => (list, &b""[..]),
-            Source::Line(line) => (&[][..], line),
+            Repr::List(list) => (list, &b""[..]),
+            Repr::Line(line) => (&[][..], line),
         };
         list.iter()
             .copied()
-            .chain(Words(line).filter_map(|word| Flag::read(word).ok()))
+            .chain(Tokens(line).filter_map(|word| Flag::read(word).ok()))
     }
 
     /// Appends them, with a space in front of each.
     pub(super) fn encode(&self, out: &mut BytesMut) {
         match self.0 {
-            Source::List(list) => list.iter().for_each(|flag| flag.encode(out)),
-            Source::Line(_) => self.iter().for_each(|flag| flag.encode(out)),
+            Repr::List(list) => list.iter().for_each(|flag| flag.encode(out)),
+            Repr::Line(_) => self.iter().for_each(|flag| flag.encode(out)),
         }
     }
 
     /// Whether `q` stands among them.
     pub(super) fn are_quiet(&self) -> bool {
         match self.0 {
-            Source::List(list) => list.iter().any(|flag| matches!(flag, Flag::Quiet)),
-            Source::Line(_) => self.has(b'q'),
+            Repr::List(list) => list.iter().any(|flag| matches!(flag, Flag::Quiet)),
+            Repr::Line(_) => self.has(b'q'),
         }
     }
 
@@ -146,9 +146,9 @@ impl Eq for Flags<'_> {}
 
 /// The letters that have been seen.
 #[derive(Default)]
-struct Letters(u128);
+struct FlagSet(u128);
 
-impl Letters {
+impl FlagSet {
     fn add(&mut self, letter: u8) -> Result<(), FlagError> {
         // A byte above 0x7f is a duplicate to older servers and unknown to newer ones.
         let bit = 1u128.checked_shl(u32::from(letter));

@@ -1,7 +1,7 @@
 //! Requests that travel together.
 
 use super::prepared::{Prepared, PreparedStore};
-use super::request::{Grammar, Request, Shape};
+use super::request::{ReplyCount, ReplySyntax, Request};
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::fmt;
@@ -12,7 +12,7 @@ use core::fmt;
 #[derive(Default, Clone)]
 pub struct Flight {
     bytes: BytesMut,
-    shapes: Vec<Shape>,
+    shapes: Vec<ReplyCount>,
     /// Where the last request ends that has a reply. 0 <= `asked` <= bytes.
     asked: usize,
     /// A request with `q` has been pushed and no `mn` yet: which replies come until then cannot
@@ -52,12 +52,12 @@ impl Flight {
     #[inline(always)]
     pub(crate) fn push_here(&mut self, request: &Request<'_>) {
         request.encode_here(&mut self.bytes);
-        self.foreign |= request.grammar() != Grammar::Replies;
+        self.foreign |= request.grammar() != ReplySyntax::Replies;
         if request.is_quiet() {
             self.quiet = true;
         } else if self.quiet && matches!(request, Request::MetaNoop) {
             self.quiet = false;
-            self.expect(Shape::UntilNoop);
+            self.expect(ReplyCount::UntilNoop);
         } else if let Some(shape) = request.shape() {
             self.expect(shape);
         }
@@ -73,7 +73,7 @@ impl Flight {
         requests.encode(numbers, &mut self.bytes);
         if !self.quiet {
             for _ in 0..requests.requests() {
-                self.shapes.push(Shape::One);
+                self.shapes.push(ReplyCount::One);
             }
             self.asked = self.bytes.len();
         }
@@ -86,13 +86,13 @@ impl Flight {
     #[inline]
     pub fn push_prepared_store(&mut self, request: &PreparedStore, exptime: i64, value: &[u8]) {
         request.encode(exptime, value, &mut self.bytes);
-        self.expect(Shape::One);
+        self.expect(ReplyCount::One);
     }
 
     /// Notes the replies to the request that was pushed last. Until the `mn` behind a request with
     /// `q`, all replies count as those of the `mn`.
     #[inline]
-    fn expect(&mut self, shape: Shape) {
+    fn expect(&mut self, shape: ReplyCount) {
         if !self.quiet {
             self.shapes.push(shape);
             self.asked = self.bytes.len();
@@ -121,7 +121,7 @@ impl Flight {
 
     /// The replies to be expected, in order.
     #[must_use]
-    pub fn shapes(&self) -> &[Shape] {
+    pub fn shapes(&self) -> &[ReplyCount] {
         &self.shapes
     }
 

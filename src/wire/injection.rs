@@ -5,7 +5,7 @@
 //! test that it cannot be built. What is left to construction: verbs, flag letters, numbers and
 //! lengths have no bytes of their own that a caller could choose.
 
-use super::token::Words;
+use super::token::Tokens;
 use super::*;
 use alloc::vec::Vec;
 use bytes::BytesMut;
@@ -167,7 +167,7 @@ fn injection_by_numbers_that_are_none() {
                 let bytes = encoded(&store(verb, b"x", exptime, client_flags));
                 let line = bytes[..].split(|byte| *byte == b'\r').next();
                 let line = line.expect("a line");
-                for word in Words(line).skip(2) {
+                for word in Tokens(line).skip(2) {
                     let digits = word.strip_prefix(b"-").unwrap_or(word);
                     assert!((1..=20).contains(&digits.len()));
                     assert!(digits.iter().all(u8::is_ascii_digit));
@@ -267,7 +267,7 @@ fn injection_by_what_administrators_say() {
     for ids in [&every[..], &[]] {
         let classes = SlabClasses::Some(ClassIds::list(ids));
         let bytes = encoded(&Request::LruCrawler(CrawlerCommand::Crawl(classes)));
-        assert_eq!(Words(&bytes[..bytes.len() - 2]).count(), 3);
+        assert_eq!(Tokens(&bytes[..bytes.len() - 2]).count(), 3);
     }
 }
 

@@ -4,8 +4,8 @@ use super::flag::{Flag, FlagError};
 use super::flags::Flags;
 use super::key::Key;
 use super::request::Request;
-use super::request_parse::{Head, Line, Refused, key, value_length};
-use super::token::{Parsed, Words, word};
+use super::request_parse::{Head, Line, Rejected, key, value_length};
+use super::token::{Parsed, Tokens, word};
 use nom::Parser;
 use nom::combinator::map_opt;
 
@@ -13,17 +13,17 @@ use nom::combinator::map_opt;
 const META_WORDS: usize = 20;
 
 /// `mg`, `md` and `ma`, told apart by their second letter.
-pub(super) fn meta(letter: u8, rest: &[u8]) -> Result<Request<'_>, Refused> {
-    let (flags, name) = word(rest).map_err(|_| Refused::format())?;
+pub(super) fn meta(letter: u8, rest: &[u8]) -> Result<Request<'_>, Rejected> {
+    let (flags, name) = word(rest).map_err(|_| Rejected::format())?;
     if !flags_are_alphanumeric(flags) {
-        return Err(Refused::format());
+        return Err(Rejected::format());
     }
     let checked = check_meta(name, flags, 2);
     if letter == b'a' {
-        let key = checked.map_err(|_| Refused::client("invalid or duplicate flag"))?;
+        let key = checked.map_err(|_| Rejected::client("invalid or duplicate flag"))?;
         let flags = Flags::from_line(flags);
         if !matches!(flags.mode_letter(), None | Some(b'I' | b'+' | b'D' | b'-')) {
-            return Err(Refused::client("invalid mode for ma M token"));
+            return Err(Rejected::client("invalid mode for ma M token"));
         }
         check_opaque(flags)?;
         return Ok(Request::MetaArithmetic { key, flags });
@@ -37,66 +37,66 @@ pub(super) fn meta(letter: u8, rest: &[u8]) -> Result<Request<'_>, Refused> {
     })
 }
 
-pub(super) fn meta_set(rest: &[u8]) -> Result<Line<'_>, Refused> {
-    let (rest, name) = word(rest).map_err(|_| Refused::format())?;
-    let (flags, length) = datalen(rest).map_err(|_| Refused::format())?;
+pub(super) fn meta_set(rest: &[u8]) -> Result<Line<'_>, Rejected> {
+    let (rest, name) = word(rest).map_err(|_| Rejected::format())?;
+    let (flags, length) = datalen(rest).map_err(|_| Rejected::format())?;
     if !flags_are_alphanumeric(flags) {
-        return Err(Refused::format());
+        return Err(Rejected::format());
     }
-    let swallow = |refused: Refused| refused.swallowing(length + 2);
+    let swallow = |refused: Rejected| refused.swallowing(length + 2);
     let key = check_meta(name, flags, 3).map_err(swallow)?;
     let flags = Flags::from_line(flags);
     if !matches!(
         flags.mode_letter(),
         None | Some(b'E' | b'A' | b'P' | b'R' | b'S')
     ) {
-        return Err(swallow(Refused::client("invalid mode for ms M token")));
+        return Err(swallow(Rejected::client("invalid mode for ms M token")));
     }
     check_opaque(flags).map_err(swallow)?;
     Ok(Line::Head(Head::Meta { key, flags }, length))
 }
 
-pub(super) fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refused> {
-    let mut words = Words(rest);
-    let name = words.next().ok_or(Refused::format())?;
-    let key = key(name).ok_or(Refused::format())?;
+pub(super) fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Rejected> {
+    let mut words = Tokens(rest);
+    let name = words.next().ok_or(Rejected::format())?;
+    let key = key(name).ok_or(Rejected::format())?;
     let base64 = words.next() == Some(b"b");
     if words.next().is_some() {
-        return Err(Refused::format());
+        return Err(Rejected::format());
     }
     Ok(Request::MetaDebug { key, base64 })
 }
 
 /// What the server's tokenizer insists on, before it knows where a value would end.
 fn flags_are_alphanumeric(flags: &[u8]) -> bool {
-    Words(flags).all(|flag| flag[0].is_ascii_alphanumeric())
+    Tokens(flags).all(|flag| flag[0].is_ascii_alphanumeric())
 }
 
 /// Key and flags of a meta request with this many words in front of the flags.
 ///
 /// A repeated or unknown letter ends the search at once; of several bad arguments the last one is
 /// told.
-fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>, Refused> {
-    let key = key(name).ok_or(Refused::format())?;
-    if Words(flags).count() + before > META_WORDS {
-        return Err(Refused::client("options flags are too long"));
+fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>, Rejected> {
+    let key = key(name).ok_or(Rejected::format())?;
+    if Tokens(flags).count() + before > META_WORDS {
+        return Err(Rejected::client("options flags are too long"));
     }
     let mut seen = 0u128;
     let mut bad = None;
-    for flag in Words(flags) {
+    for flag in Tokens(flags) {
         let bit = 1u128.wrapping_shl(u32::from(flag[0]));
         if seen & bit != 0 {
-            return Err(Refused::client("duplicate flag"));
+            return Err(Rejected::client("duplicate flag"));
         }
         seen |= bit;
         match Flag::read(flag) {
             // Protocol texts of old have an `S` for the length; the server has forgotten it.
             Ok(Flag::OldLength(_)) | Err(FlagError::Unknown) => {
-                return Err(Refused::client("invalid flag"));
+                return Err(Rejected::client("invalid flag"));
             }
             // Judged later, as the length of a token is, and only by the commands that use it.
             Ok(_) | Err(FlagError::BadMode) => {}
-            Err(_) if flag[0] == b'S' => return Err(Refused::client("invalid flag")),
+            Err(_) if flag[0] == b'S' => return Err(Rejected::client("invalid flag")),
             // The server forgets to say anything about `F` and keeps what it said before.
             Err(_) if flag[0] == b'F' => bad = bad.or(Some("bad command line format")),
             Err(FlagError::BadDelta) => bad = Some("invalid numeric delta value"),
@@ -104,12 +104,12 @@ fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>
             Err(_) => bad = Some("bad token in command line format"),
         }
     }
-    bad.map_or(Ok(key), |text| Err(Refused::client(text)))
+    bad.map_or(Ok(key), |text| Err(Rejected::client(text)))
 }
 
-fn check_opaque(flags: Flags<'_>) -> Result<(), Refused> {
+fn check_opaque(flags: Flags<'_>) -> Result<(), Rejected> {
     if flags.opaque_is_too_long() {
-        return Err(Refused::client("opaque token too long"));
+        return Err(Rejected::client("opaque token too long"));
     }
     Ok(())
 }

@@ -13,17 +13,17 @@
 mod admin;
 mod admin_parse;
 mod credentials;
+mod debug_item;
+mod decoder;
 mod dump;
 mod error;
 mod flag;
 mod flags;
 mod flight;
-mod framing;
 #[cfg(test)]
 mod injection;
-mod item_facts;
 mod key;
-mod lines;
+mod line_scan;
 mod meta_parse;
 mod number;
 mod prepared;
@@ -41,28 +41,30 @@ pub use admin::{
 };
 pub use credentials::{Credentials, CredentialsError, MAX_CREDENTIAL_LENGTH, OwnedCredentials};
 #[doc(hidden)]
+pub use debug_item::{DebugItem, ItemMetadata};
+#[doc(hidden)]
+pub use decoder::FlightDecoder;
+pub use decoder::{Limits, Replies, ReplyDecoder};
+#[doc(hidden)]
 pub use dump::{DumpLine, DumpedItem, DumpedKey, MetadumpDecoder, MgdumpDecoder};
 pub use error::DecodeError;
 pub use flag::{Flag, FlagError, MAX_OPAQUE_LENGTH, Mode, Opaque};
 pub use flags::{Flags, MAX_FLAGS};
 pub use flight::Flight;
-#[doc(hidden)]
-pub use framing::FlightDecoder;
-pub use framing::{Limits, Replies, ReplyDecoder};
-#[doc(hidden)]
-pub use item_facts::{DebugItem, ItemFacts};
 pub use key::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
 #[doc(hidden)]
 pub(crate) use number::format_u64;
 pub use number::{parse_i64, parse_u32, parse_u64, put_i64, put_u64};
 #[doc(hidden)]
 pub use prepared::{Prepared, PreparedStore};
-pub use reply::{Blame, DeclineReason, Declined, ErrorReply, MetaReply, MetaStatus, Reply, Value};
+pub use reply::{
+    AdminError, AdminErrorReason, ErrorReply, ErrorSource, MetaReply, MetaStatus, Reply, Value,
+};
 pub use reply_flag::{ReplyFlag, ReplyFlags, TimeLeft};
-#[doc(hidden)]
-pub use request::{Grammar, Shape};
 pub use request::{Keys, MAX_VALUE_LENGTH, Request, Store, StoreVerb};
-pub use request_parse::{Refusal, RequestDecoder};
+#[doc(hidden)]
+pub use request::{ReplyCount, ReplySyntax};
+pub use request_parse::{Rejection, RequestDecoder};
 #[doc(hidden)]
 pub use uri::UriKey;
 #[doc(hidden)]

@@ -138,7 +138,7 @@ mod tests {
     use super::super::flags::Flags;
     use super::super::flight::Flight;
     use super::super::key::Key;
-    use super::super::request::Shape;
+    use super::super::request::ReplyCount;
     use super::*;
     use alloc::vec::Vec;
 
@@ -234,7 +234,7 @@ mod tests {
             flight.bytes(),
             b"md C1:T2 C8\r\nadd C1:T2 7 9 1\r\nv\r\nmg C1:T2\r\n"
         );
-        assert_eq!(flight.shapes(), [Shape::One; 3]);
+        assert_eq!(flight.shapes(), [ReplyCount::One; 3]);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!((flight.shapes(), flight.asked()), (&[][..], 0));
         assert!(!flight.is_answerable());
         flight.push(&Request::MetaNoop);
-        assert_eq!(flight.shapes(), [Shape::UntilNoop]);
+        assert_eq!(flight.shapes(), [ReplyCount::UntilNoop]);
         assert_eq!(flight.asked(), flight.bytes().len());
     }
 }

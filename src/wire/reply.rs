@@ -55,7 +55,7 @@ pub enum Reply<'a> {
     Debug(&'a [u8]),
     /// The server understood and did not do it: `BUSY` and its like, of the commands for
     /// administrators.
-    Declined(Declined<'a>),
+    Declined(AdminError<'a>),
     /// Any of the three error lines.
     Error(ErrorReply<'a>),
 }
@@ -139,7 +139,7 @@ impl MetaStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorReply<'a> {
     /// Whom the server blames.
-    pub blame: Blame,
+    pub source: ErrorSource,
     /// Its words, without the word that names the kind. After `ERROR` and `SERVER_ERROR` some
     /// start with a colon.
     pub text: &'a [u8],
@@ -147,7 +147,7 @@ pub struct ErrorReply<'a> {
 
 /// Whom an error line blames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub enum ErrorSource {
     /// `ERROR`: the command is unknown, or the connection is refused
     /// ([`is_too_many_connections`](ErrorReply::is_too_many_connections)).
     Command,
@@ -157,7 +157,7 @@ pub enum Blame {
     Server,
 }
 
-impl Blame {
+impl ErrorSource {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Command => "ERROR",
@@ -170,7 +170,7 @@ impl Blame {
 impl ErrorReply<'_> {
     /// Whether the text stands close to the word, as in `ERROR: shutdown not enabled`.
     fn is_glued(&self) -> bool {
-        self.blame != Blame::Client && (self.text == b":" || self.text.starts_with(b": "))
+        self.source != ErrorSource::Client && (self.text == b":" || self.text.starts_with(b": "))
     }
 
     /// Whether the server had no memory for the item.
@@ -180,7 +180,7 @@ impl ErrorReply<'_> {
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         const START: &[u8] = b"out of memory";
-        self.blame == Blame::Server
+        self.source == ErrorSource::Server
             && self
                 .text
                 .get(..START.len())
@@ -190,7 +190,7 @@ impl ErrorReply<'_> {
     /// Whether the server has no connection to spare and is about to close this one.
     #[must_use]
     pub fn is_too_many_connections(&self) -> bool {
-        self.blame == Blame::Command && self.text == b"Too many open connections"
+        self.source == ErrorSource::Command && self.text == b"Too many open connections"
     }
 
     /// Whether the server carries out nothing before it is told a user and a password
@@ -198,19 +198,19 @@ impl ErrorReply<'_> {
     /// it answers one only.
     #[must_use]
     pub fn is_unauthenticated(&self) -> bool {
-        self.blame == Blame::Client && self.text == b"unauthenticated"
+        self.source == ErrorSource::Client && self.text == b"unauthenticated"
     }
 
     /// Whether the server did not accept a user and a password.
     #[must_use]
     pub fn is_authentication_failure(&self) -> bool {
-        self.blame == Blame::Client && self.text == b"authentication failure"
+        self.source == ErrorSource::Client && self.text == b"authentication failure"
     }
 }
 
 impl fmt::Display for ErrorReply<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.blame.as_str())?;
+        f.write_str(self.source.as_str())?;
         if self.text.is_empty() {
             return Ok(());
         }
@@ -221,9 +221,9 @@ impl fmt::Display for ErrorReply<'_> {
 
 /// An answer of the commands for administrators that says no, in words of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Declined<'a> {
+pub struct AdminError<'a> {
     /// The word that the line starts with.
-    pub reason: DeclineReason,
+    pub reason: AdminErrorReason,
     /// The server's explanation behind it.
     pub text: &'a [u8],
 }
@@ -231,7 +231,7 @@ pub struct Declined<'a> {
 /// Why the server does not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum DeclineReason {
+pub enum AdminErrorReason {
     /// `BUSY`: the crawler or the page mover is at work (`lru_crawler`, `slabs reassign`).
     Busy,
     /// `BADCLASS`: there is no such slab class (`lru_crawler`, `slabs reassign`).
@@ -255,7 +255,7 @@ pub enum DeclineReason {
     NoCertificates,
 }
 
-impl DeclineReason {
+impl AdminErrorReason {
     const ALL: [Self; 10] = [
         Self::Busy,
         Self::BadClass,
@@ -287,7 +287,7 @@ impl DeclineReason {
     }
 }
 
-impl fmt::Display for Declined<'_> {
+impl fmt::Display for AdminError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason.as_str())?;
         if self.text.is_empty() {
@@ -376,7 +376,10 @@ impl<'a> Line<'a> {
         let (first, rest) = line.split_at(split.unwrap_or(line.len()));
         let error = |blame| {
             let text = rest.strip_prefix(b" ").unwrap_or(rest);
-            whole(Reply::Error(ErrorReply { blame, text }))
+            whole(Reply::Error(ErrorReply {
+                source: blame,
+                text,
+            }))
         };
         match first {
             b"VALUE" => Self::classic_head(rest),
@@ -387,16 +390,16 @@ impl<'a> Line<'a> {
             }
             b"VERSION" => whole(Reply::Version(rest.strip_prefix(b" ").unwrap_or(rest))),
             b"ME" => whole(Reply::Debug(rest.strip_prefix(b" ").unwrap_or(rest))),
-            b"ERROR" => error(Blame::Command),
-            b"CLIENT_ERROR" => error(Blame::Client),
-            b"SERVER_ERROR" => error(Blame::Server),
+            b"ERROR" => error(ErrorSource::Command),
+            b"CLIENT_ERROR" => error(ErrorSource::Client),
+            b"SERVER_ERROR" => error(ErrorSource::Server),
             // `ERROR: shutdown not enabled` and `SERVER_ERROR: …` have their colon glued on.
             b"ERROR:" => whole(Reply::Error(ErrorReply {
-                blame: Blame::Command,
+                source: ErrorSource::Command,
                 text: &line[b"ERROR".len()..],
             })),
             b"SERVER_ERROR:" => whole(Reply::Error(ErrorReply {
-                blame: Blame::Server,
+                source: ErrorSource::Server,
                 text: &line[b"SERVER_ERROR".len()..],
             })),
             _ => match number::parse_u64(first) {
@@ -439,12 +442,12 @@ impl<'a> Line<'a> {
     }
 
     /// An answer of the commands for administrators.
-    fn declined(first: &[u8], rest: &'a [u8]) -> Option<Declined<'a>> {
-        let reason = DeclineReason::ALL
+    fn declined(first: &[u8], rest: &'a [u8]) -> Option<AdminError<'a>> {
+        let reason = AdminErrorReason::ALL
             .into_iter()
             .find(|reason| reason.as_str().as_bytes() == first)?;
         let text = rest.strip_prefix(b" ").unwrap_or(rest);
-        Some(Declined { reason, text })
+        Some(AdminError { reason, text })
     }
 
     fn classic_head(rest: &'a [u8]) -> Result<Self, DecodeError> {
@@ -545,7 +548,7 @@ impl Reply<'_> {
                 }
             }
             Self::Error(error) => {
-                out.extend_from_slice(error.blame.as_str().as_bytes());
+                out.extend_from_slice(error.source.as_str().as_bytes());
                 if !error.text.is_empty() && !error.is_glued() {
                     out.extend_from_slice(b" ");
                 }
@@ -570,15 +573,15 @@ mod tests {
 
     #[test]
     fn every_refusal_is_known_by_its_word() {
-        for reason in DeclineReason::ALL {
+        for reason in AdminErrorReason::ALL {
             let line = format!("{} and why", reason.as_str());
-            let declined = Declined {
+            let declined = AdminError {
                 reason,
                 text: b"and why",
             };
             assert_eq!(read(line.as_bytes()), Some(Reply::Declined(declined)));
             assert_eq!(format!("{declined}"), line);
-            let bare = Declined {
+            let bare = AdminError {
                 text: b"",
                 ..declined
             };

@@ -1,7 +1,7 @@
 //! Flags of a meta reply.
 
 use super::number::{self, put_i64, put_u64};
-use super::token::{Words, word};
+use super::token::{Tokens, word};
 use bytes::BytesMut;
 
 /// One flag of a meta reply.
@@ -110,10 +110,10 @@ impl<'a> ReplyFlag<'a> {
 
 /// The flags of a reply: a list to be sent, or the words of a line that was read.
 #[derive(Debug, Clone, Copy)]
-pub struct ReplyFlags<'a>(Source<'a>);
+pub struct ReplyFlags<'a>(Repr<'a>);
 
 #[derive(Debug, Clone, Copy)]
-enum Source<'a> {
+enum Repr<'a> {
     List(&'a [ReplyFlag<'a>]),
     /// Every word of it has been parsed once and found good.
     Line {
@@ -129,7 +129,7 @@ impl<'a> ReplyFlags<'a> {
     /// Flags to be sent, in this order.
     #[must_use]
     pub const fn list(flags: &'a [ReplyFlag<'a>]) -> Self {
-        Self(Source::List(flags))
+        Self(Repr::List(flags))
     }
 
     /// The flags in the rest of a reply line; `None` when one of them is malformed.
@@ -143,7 +143,7 @@ impl<'a> ReplyFlags<'a> {
             // Numbers are read where they stand; cutting out their word first takes as long again.
             match rest {
                 [] => {
-                    return Some(Self(Source::Line {
+                    return Some(Self(Repr::Line {
                         line,
                         cas,
                         ttl,
@@ -178,20 +178,20 @@ impl<'a> ReplyFlags<'a> {
     /// The flags in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = ReplyFlag<'a>> + use<'a> {
         let (list, line) = match self.0 {
-            Source::List(list) => (list, &b""[..]),
-            Source::Line { line, .. } => (&[][..], line),
+            Repr::List(list) => (list, &b""[..]),
+            Repr::Line { line, .. } => (&[][..], line),
         };
         list.iter()
             .copied()
-            .chain(Words(line).filter_map(ReplyFlag::parse))
+            .chain(Tokens(line).filter_map(ReplyFlag::parse))
     }
 
     /// The CAS unique, if it was asked for.
     #[must_use]
     pub fn cas(&self) -> Option<u64> {
         match self.0 {
-            Source::Line { cas, .. } => cas,
-            Source::List(list) => list.iter().find_map(|flag| match flag {
+            Repr::Line { cas, .. } => cas,
+            Repr::List(list) => list.iter().find_map(|flag| match flag {
                 ReplyFlag::Cas(cas) => Some(*cas),
                 _ => None,
             }),
@@ -202,8 +202,8 @@ impl<'a> ReplyFlags<'a> {
     #[must_use]
     pub fn ttl(&self) -> Option<TimeLeft> {
         match self.0 {
-            Source::Line { ttl, .. } => ttl,
-            Source::List(list) => list.iter().find_map(|flag| match flag {
+            Repr::Line { ttl, .. } => ttl,
+            Repr::List(list) => list.iter().find_map(|flag| match flag {
                 ReplyFlag::Ttl(seconds) => Some(TimeLeft::from_printed(*seconds)),
                 _ => None,
             }),
@@ -214,8 +214,8 @@ impl<'a> ReplyFlags<'a> {
     #[must_use]
     pub fn last_access(&self) -> Option<u32> {
         match self.0 {
-            Source::Line { last_access, .. } => last_access,
-            Source::List(list) => list.iter().find_map(|flag| match flag {
+            Repr::Line { last_access, .. } => last_access,
+            Repr::List(list) => list.iter().find_map(|flag| match flag {
                 ReplyFlag::LastAccess(seconds) => Some(*seconds),
                 _ => None,
             }),

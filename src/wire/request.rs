@@ -6,7 +6,7 @@ use super::flag::Flag;
 use super::flags::Flags;
 use super::key::Key;
 use super::number::{put_i64, put_u64};
-use super::token::Words;
+use super::token::Tokens;
 use super::watch::WatchStreams;
 use bytes::BytesMut;
 
@@ -227,10 +227,10 @@ pub const MAX_VALUE_LENGTH: usize = 0x7fff_ffff - 2;
 
 /// The keys of a retrieval: a list to be sent, or the words of a line that was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Keys<'a>(KeySource<'a>);
+pub struct Keys<'a>(Repr<'a>);
 
 #[derive(Debug, Clone, Copy)]
-enum KeySource<'a> {
+enum Repr<'a> {
     List(&'a [Key<'a>]),
     Line(&'a [u8]),
 }
@@ -239,21 +239,21 @@ impl<'a> Keys<'a> {
     /// Keys to be sent, in this order.
     #[must_use]
     pub const fn list(keys: &'a [Key<'a>]) -> Self {
-        Self(KeySource::List(keys))
+        Self(Repr::List(keys))
     }
 
     /// The words of a request line, each within the limit for keys.
     pub(crate) const fn from_line(line: &'a [u8]) -> Self {
-        Self(KeySource::Line(line))
+        Self(Repr::Line(line))
     }
 
     /// The keys in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = Key<'a>> + use<'a> {
         let (list, line) = match self.0 {
-            KeySource::List(list) => (list, &b""[..]),
-            KeySource::Line(line) => (&[][..], line),
+            Repr::List(list) => (list, &b""[..]),
+            Repr::Line(line) => (&[][..], line),
         };
-        list.iter().copied().chain(Words(line).map(Key::from_wire))
+        list.iter().copied().chain(Tokens(line).map(Key::from_wire))
     }
 }
 
@@ -268,7 +268,7 @@ impl Eq for Keys<'_> {}
 /// In which grammar a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Grammar {
+pub enum ReplySyntax {
     /// That of [`Reply`](super::Reply): use a [`ReplyDecoder`](super::ReplyDecoder).
     Replies,
     /// That of `lru_crawler metadump`: use a [`MetadumpDecoder`](super::MetadumpDecoder).
@@ -281,7 +281,7 @@ pub enum Grammar {
 
 /// How many replies a request has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum ReplyCount {
     /// One line, or one line and a value.
     One,
     /// Any number of `VALUE` or `STAT`, then one line that is neither.
@@ -437,11 +437,11 @@ impl Request<'_> {
     /// another [grammar](Request::grammar).
     #[must_use]
     #[inline]
-    pub fn shape(&self) -> Option<Shape> {
-        let answered = |noreply: bool| (!noreply).then_some(Shape::One);
+    pub fn shape(&self) -> Option<ReplyCount> {
+        let answered = |noreply: bool| (!noreply).then_some(ReplyCount::One);
         match self {
             Self::Get { .. } | Self::GetAndTouch { .. } | Self::Stats { .. } => {
-                Some(Shape::UntilEnd)
+                Some(ReplyCount::UntilEnd)
             }
             Self::Store(store) => answered(store.noreply),
             Self::Delete { noreply, .. }
@@ -461,24 +461,24 @@ impl Request<'_> {
             | Self::Version
             | Self::Slabs(SlabsCommand::Reassign { .. })
             | Self::RefreshCerts
-            | Self::Authenticate { .. } => Some(Shape::One),
-            Self::LruCrawler(_) if self.grammar() == Grammar::Replies => Some(Shape::One),
+            | Self::Authenticate { .. } => Some(ReplyCount::One),
+            Self::LruCrawler(_) if self.grammar() == ReplySyntax::Replies => Some(ReplyCount::One),
             Self::LruCrawler(_) | Self::Watch(_) | Self::Quit | Self::Shutdown { .. } => None,
         }
     }
 
-    /// In which grammar the request is answered. What is not [`Grammar::Replies`] needs a
+    /// In which grammar the request is answered. What is not [`ReplySyntax::Replies`] needs a
     /// connection on which nothing else is asked meanwhile: behind other requests the server
     /// refuses a dump or answers it out of turn, and what is sent right
     /// behind one may lie unread until something else is sent.
     #[must_use]
     #[inline]
-    pub const fn grammar(&self) -> Grammar {
+    pub const fn grammar(&self) -> ReplySyntax {
         match self {
-            Self::LruCrawler(CrawlerCommand::Metadump(_)) => Grammar::Metadump,
-            Self::LruCrawler(CrawlerCommand::Mgdump(_)) => Grammar::Mgdump,
-            Self::Watch(_) => Grammar::Watch,
-            _ => Grammar::Replies,
+            Self::LruCrawler(CrawlerCommand::Metadump(_)) => ReplySyntax::Metadump,
+            Self::LruCrawler(CrawlerCommand::Mgdump(_)) => ReplySyntax::Mgdump,
+            Self::Watch(_) => ReplySyntax::Watch,
+            _ => ReplySyntax::Replies,
         }
     }
 }
@@ -697,7 +697,7 @@ mod tests {
             CrawlerCommand::Sleep(1),
             CrawlerCommand::Crawl(SlabClasses::All),
         ] {
-            assert_eq!(shape(command), Some(Shape::One));
+            assert_eq!(shape(command), Some(ReplyCount::One));
         }
         assert_eq!(shape(CrawlerCommand::Metadump(SlabClasses::All)), None);
         assert_eq!(shape(CrawlerCommand::Mgdump(SlabClasses::All)), None);
@@ -710,19 +710,19 @@ mod tests {
             flags: Flags::list(&[Flag::Quiet]),
         };
         assert_eq!(quiet.shape(), None);
-        assert_eq!(Request::MetaNoop.shape(), Some(Shape::One));
+        assert_eq!(Request::MetaNoop.shape(), Some(ReplyCount::One));
         assert_eq!(
             Request::Stats {
                 group: Keys::list(&[])
             }
             .shape(),
-            Some(Shape::UntilEnd)
+            Some(ReplyCount::UntilEnd)
         );
         let delete = |noreply| Request::Delete {
             key: key("L"),
             noreply,
         };
         assert_eq!(delete(true).shape(), None);
-        assert_eq!(delete(false).shape(), Some(Shape::One));
+        assert_eq!(delete(false).shape(), Some(ReplyCount::One));
     }
 }

@@ -5,14 +5,14 @@
 //! value or for the next command, was measured and is kept here.
 
 use super::admin_parse;
+use super::decoder::Limits;
 use super::flags::Flags;
-use super::framing::Limits;
 use super::key::{Key, MAX_KEY_LENGTH};
 use super::meta_parse::{meta, meta_debug, meta_set};
 use super::number;
-use super::reply::{Blame, ErrorReply};
+use super::reply::{ErrorReply, ErrorSource};
 use super::request::{Keys, Request, Store, StoreVerb};
-use super::token::{Words, number_i64};
+use super::token::{Tokens, number_i64};
 use nom::Parser;
 use nom::combinator::map_opt;
 
@@ -25,7 +25,7 @@ const LONGEST_VALUE: i32 = i32::MAX - 2;
 
 /// What a server does with a request that it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal<'a> {
+pub struct Rejection<'a> {
     /// What it answers, or `None` where it says nothing: `noreply` silences errors too.
     pub reply: Option<ErrorReply<'static>>,
     /// How many bytes from the start of the buffer are done with. More than the buffer holds when
@@ -71,13 +71,13 @@ impl RequestDecoder {
     pub fn decode<'a>(
         &mut self,
         buffer: &'a [u8],
-    ) -> Result<Option<(Request<'a>, usize)>, Refusal<'a>> {
+    ) -> Result<Option<(Request<'a>, usize)>, Rejection<'a>> {
         if self.needed.is_some_and(|needed| buffer.len() < needed) {
             return Ok(None);
         }
         // The binary protocol shares the port with the text protocols and is not spoken here.
         if buffer.first() == Some(&0x80) {
-            return Err(self.refuse(buffer.len(), Refused::closing()));
+            return Err(self.refuse(buffer.len(), Rejected::closing()));
         }
         let Some(end) = self.line_end(buffer)? else {
             return Ok(None);
@@ -95,10 +95,10 @@ impl RequestDecoder {
         if length > self.limits.value {
             let mut refusal = self.refuse(
                 start,
-                Refused {
+                Rejected {
                     swallow: length.saturating_add(2),
                     silent: head.noreply(),
-                    ..Refused::server("object too large for cache")
+                    ..Rejected::server("object too large for cache")
                 },
             );
             refusal.oversized = Some(head.with_value(b""));
@@ -112,9 +112,9 @@ impl RequestDecoder {
         let Some(value) = block.strip_suffix(b"\r\n") else {
             return Err(self.refuse(
                 total,
-                Refused {
+                Rejected {
                     silent: head.noreply(),
-                    ..Refused::client("bad data chunk")
+                    ..Rejected::client("bad data chunk")
                 },
             ));
         };
@@ -123,7 +123,7 @@ impl RequestDecoder {
     }
 
     /// The position of the LF that ends the first line.
-    fn line_end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Refusal<'static>> {
+    fn line_end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Rejection<'static>> {
         let limit = if is_retrieval(buffer) {
             RETRIEVAL_LINE
         } else {
@@ -136,7 +136,7 @@ impl RequestDecoder {
                 self.scanned = from + found;
                 Ok(Some(from + found))
             }
-            None if buffer.len() >= limit => Err(self.refuse(buffer.len(), Refused::closing())),
+            None if buffer.len() >= limit => Err(self.refuse(buffer.len(), Rejected::closing())),
             None => {
                 self.scanned = buffer.len();
                 Ok(None)
@@ -144,9 +144,9 @@ impl RequestDecoder {
         }
     }
 
-    fn refuse<'a>(&mut self, start: usize, refused: Refused) -> Refusal<'a> {
+    fn refuse<'a>(&mut self, start: usize, refused: Rejected) -> Rejection<'a> {
         self.forget();
-        Refusal {
+        Rejection {
             reply: (!refused.silent).then_some(refused.reply),
             skip: start.saturating_add(refused.swallow),
             close: refused.close,
@@ -162,7 +162,7 @@ impl RequestDecoder {
 
 /// Why a line is not executed, before it is known where in the buffer it stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refused {
+pub(super) struct Rejected {
     reply: ErrorReply<'static>,
     silent: bool,
     /// How many bytes behind the line go as well.
@@ -170,11 +170,11 @@ pub(super) struct Refused {
     close: bool,
 }
 
-impl Refused {
-    pub(super) const fn new(blame: Blame, text: &'static str) -> Self {
+impl Rejected {
+    pub(super) const fn new(blame: ErrorSource, text: &'static str) -> Self {
         Self {
             reply: ErrorReply {
-                blame,
+                source: blame,
                 text: text.as_bytes(),
             },
             silent: false,
@@ -184,11 +184,11 @@ impl Refused {
     }
 
     pub(super) const fn client(text: &'static str) -> Self {
-        Self::new(Blame::Client, text)
+        Self::new(ErrorSource::Client, text)
     }
 
     const fn server(text: &'static str) -> Self {
-        Self::new(Blame::Server, text)
+        Self::new(ErrorSource::Server, text)
     }
 
     pub(super) const fn format() -> Self {
@@ -196,7 +196,7 @@ impl Refused {
     }
 
     pub(super) const fn unknown() -> Self {
-        Self::new(Blame::Command, "")
+        Self::new(ErrorSource::Command, "")
     }
 
     const fn closing() -> Self {
@@ -250,15 +250,15 @@ impl<'a> Head<'a> {
 
 impl<'a> Line<'a> {
     /// Reads a line without its line end, which was `length` bytes long with it.
-    fn parse(line: &'a [u8], length: usize) -> Result<Self, Refused> {
+    fn parse(line: &'a [u8], length: usize) -> Result<Self, Rejected> {
         // Two letters and CR LF is the least there is; a bare LF makes `mn` too short.
         if length < 4 {
-            return Err(Refused::format());
+            return Err(Rejected::format());
         }
         let split = memchr::memchr(b' ', line).unwrap_or(line.len());
         let (verb, rest) = line.split_at(split);
         let store = |verb| classic_store(verb, rest);
-        let whole = |request: Result<Request<'a>, Refused>| request.map(Line::Whole);
+        let whole = |request: Result<Request<'a>, Rejected>| request.map(Line::Whole);
         match verb {
             b"mg" => whole(meta(b'g', rest)),
             b"ms" => meta_set(rest),
@@ -291,9 +291,9 @@ impl<'a> Line<'a> {
 }
 
 /// The commands that the server looks up by their first word wherever it stands, and the rest.
-fn uncommon(line: &[u8]) -> Result<Request<'_>, Refused> {
+fn uncommon(line: &[u8]) -> Result<Request<'_>, Rejected> {
     let noreply = last_word(line) == Some(b"noreply");
-    let mut words = Words(line);
+    let mut words = Tokens(line);
     let request = match words.next() {
         // `noreply` is no stream, and both of these answer in spite of it.
         Some(b"watch") => return admin_parse::watch(words.0),
@@ -301,7 +301,7 @@ fn uncommon(line: &[u8]) -> Result<Request<'_>, Refused> {
         Some(b"cache_memlimit") => admin_parse::cache_memlimit(words.0, noreply),
         Some(b"lru") => admin_parse::lru(words.0, noreply),
         // Counts its words, so that with `noreply` it is never one of its commands.
-        Some(b"lru_crawler") if noreply => Err(Refused::unknown()),
+        Some(b"lru_crawler") if noreply => Err(Rejected::unknown()),
         Some(b"lru_crawler") => admin_parse::lru_crawler(words.0),
         Some(b"slabs") => admin_parse::slabs(words.0, noreply),
         Some(b"flush_all") => flush_all(words.0, noreply),
@@ -309,27 +309,27 @@ fn uncommon(line: &[u8]) -> Result<Request<'_>, Refused> {
         Some(b"shutdown") => shutdown(words),
         // A stray web browser. The command `HTTP/1.1` alone is only unknown.
         Some(_) if words.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {
-            return Err(Refused::closing());
+            return Err(Rejected::closing());
         }
-        _ => Err(Refused::unknown()),
+        _ => Err(Rejected::unknown()),
     };
     request.map_err(|refused| refused.silent_if(noreply))
 }
 
-fn get(with_cas: bool, rest: &[u8]) -> Result<Request<'_>, Refused> {
-    if Words(rest).next().is_none() {
-        return Err(Refused::format());
+fn get(with_cas: bool, rest: &[u8]) -> Result<Request<'_>, Rejected> {
+    if Tokens(rest).next().is_none() {
+        return Err(Rejected::format());
     }
     keys(rest).map(|keys| Request::Get { with_cas, keys })
 }
 
-fn get_and_touch(with_cas: bool, rest: &[u8]) -> Result<Request<'_>, Refused> {
-    if Words(rest).nth(1).is_none() {
-        return Err(Refused::format());
+fn get_and_touch(with_cas: bool, rest: &[u8]) -> Result<Request<'_>, Rejected> {
+    if Tokens(rest).nth(1).is_none() {
+        return Err(Rejected::format());
     }
     let (rest, exptime) = map_opt(number_i64, within_int)
         .parse_complete(rest)
-        .map_err(|_| Refused::client("invalid exptime argument"))?;
+        .map_err(|_| Rejected::client("invalid exptime argument"))?;
     keys(rest).map(|keys| Request::GetAndTouch {
         with_cas,
         exptime,
@@ -338,29 +338,29 @@ fn get_and_touch(with_cas: bool, rest: &[u8]) -> Result<Request<'_>, Refused> {
 }
 
 /// The keys of a retrieval. One that is too long spoils all.
-fn keys(rest: &[u8]) -> Result<Keys<'_>, Refused> {
-    if Words(rest).all(fits) {
+fn keys(rest: &[u8]) -> Result<Keys<'_>, Rejected> {
+    if Tokens(rest).all(fits) {
         Ok(Keys::from_line(rest))
     } else {
         // 1.6.45 ends this one line twice.
-        Err(Refused::client("bad command line format\r\n"))
+        Err(Rejected::client("bad command line format\r\n"))
     }
 }
 
-fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Refused> {
+fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Rejected> {
     // Until the length is known nothing can be swallowed, and `noreply` is not looked for.
-    let mut words = Words(rest);
+    let mut words = Tokens(rest);
     let (Some(name), Some(client_flags), Some(exptime), Some(length)) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(Refused::format());
+        return Err(Rejected::format());
     };
-    let length = value_length(length).ok_or(Refused::format())?;
+    let length = value_length(length).ok_or(Rejected::format())?;
     let noreply = last_word(rest) == Some(b"noreply");
-    let swallowed = Refused {
+    let swallowed = Rejected {
         swallow: length + 2,
         silent: noreply,
-        ..Refused::format()
+        ..Rejected::format()
     };
     let key = key(name).ok_or(swallowed)?;
     let client_flags = lenient_u32(client_flags).ok_or(swallowed)?;
@@ -383,18 +383,18 @@ fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Refused> {
     Ok(Line::Head(Head::Classic(store), length))
 }
 
-fn delete(rest: &[u8]) -> Result<Request<'_>, Refused> {
-    let name = Words(rest).next().ok_or(Refused::format())?;
+fn delete(rest: &[u8]) -> Result<Request<'_>, Rejected> {
+    let name = Tokens(rest).next().ok_or(Rejected::format())?;
     // With nothing behind it, a key of that name is taken for the option as well.
     let noreply = last_word(rest) == Some(b"noreply");
-    let key = key(name).ok_or(Refused::format().silent_if(noreply))?;
+    let key = key(name).ok_or(Rejected::format().silent_if(noreply))?;
     Ok(Request::Delete { key, noreply })
 }
 
-fn arithmetic(add: bool, rest: &[u8]) -> Result<Request<'_>, Refused> {
+fn arithmetic(add: bool, rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let (key, delta, noreply) = key_and_argument(rest)?;
     let delta = number::parse_u64(delta)
-        .ok_or(Refused::client("invalid numeric delta argument").silent_if(noreply))?;
+        .ok_or(Rejected::client("invalid numeric delta argument").silent_if(noreply))?;
     Ok(Request::Arithmetic {
         add,
         key,
@@ -403,10 +403,10 @@ fn arithmetic(add: bool, rest: &[u8]) -> Result<Request<'_>, Refused> {
     })
 }
 
-fn touch(rest: &[u8]) -> Result<Request<'_>, Refused> {
+fn touch(rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let (key, exptime, noreply) = key_and_argument(rest)?;
     let exptime =
-        seconds(exptime).ok_or(Refused::client("invalid exptime argument").silent_if(noreply))?;
+        seconds(exptime).ok_or(Rejected::client("invalid exptime argument").silent_if(noreply))?;
     Ok(Request::Touch {
         key,
         exptime,
@@ -414,47 +414,47 @@ fn touch(rest: &[u8]) -> Result<Request<'_>, Refused> {
     })
 }
 
-fn key_and_argument(rest: &[u8]) -> Result<(Key<'_>, &[u8], bool), Refused> {
-    let mut words = Words(rest);
+fn key_and_argument(rest: &[u8]) -> Result<(Key<'_>, &[u8], bool), Rejected> {
+    let mut words = Tokens(rest);
     let (Some(name), Some(argument)) = (words.next(), words.next()) else {
-        return Err(Refused::format());
+        return Err(Rejected::format());
     };
     let noreply = last_word(rest) == Some(b"noreply");
-    let key = key(name).ok_or(Refused::format().silent_if(noreply))?;
+    let key = key(name).ok_or(Rejected::format().silent_if(noreply))?;
     Ok((key, argument, noreply))
 }
 
-fn flush_all(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
-    let mut words = Words(rest);
+fn flush_all(rest: &[u8], noreply: bool) -> Result<Request<'_>, Rejected> {
+    let mut words = Tokens(rest);
     let delay = match (words.next(), words.next()) {
         (None, _) => None,
         (Some(_), None) if noreply => None,
         (Some(delay), _) => {
-            Some(seconds(delay).ok_or(Refused::client("invalid exptime argument"))?)
+            Some(seconds(delay).ok_or(Rejected::client("invalid exptime argument"))?)
         }
     };
     Ok(Request::FlushAll { delay, noreply })
 }
 
-fn verbosity(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refused> {
-    let level = Words(rest)
+fn verbosity(rest: &[u8], noreply: bool) -> Result<Request<'_>, Rejected> {
+    let level = Tokens(rest)
         .next()
         .and_then(number::parse_u32)
-        .ok_or(Refused::format())?;
+        .ok_or(Rejected::format())?;
     Ok(Request::Verbosity {
         level: u64::from(level),
         noreply,
     })
 }
 
-fn shutdown(mut words: Words<'_>) -> Result<Request<'_>, Refused> {
+fn shutdown(mut words: Tokens<'_>) -> Result<Request<'_>, Rejected> {
     match (words.next(), words.next()) {
         (None, _) => Ok(Request::Shutdown { graceful: false }),
         // The server compares no further than the word goes.
         (Some(mode), None) if b"graceful".starts_with(mode) => {
             Ok(Request::Shutdown { graceful: true })
         }
-        _ => Err(Refused::client("invalid shutdown mode")),
+        _ => Err(Rejected::client("invalid shutdown mode")),
     }
 }
 

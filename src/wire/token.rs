@@ -47,9 +47,9 @@ pub(crate) fn at_end(line: &[u8]) -> bool {
 
 /// The words of a line, in order.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Words<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Tokens<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Iterator for Words<'a> {
+impl<'a> Iterator for Tokens<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn only_the_space_separates() {
-        let words: Vec<_> = Words(b"  a\tb  c ").collect();
+        let words: Vec<_> = Tokens(b"  a\tb  c ").collect();
         assert_eq!(words, [&b"a\tb"[..], b"c"]);
         assert_eq!(number_u64(b" 12 x"), Ok((&b" x"[..], 12)));
         assert!(number_u64(b" 12x").is_err());

@@ -5,10 +5,10 @@ use core::fmt;
 
 /// A key in a dump or a log, in the form that never holds a space or a line end.
 #[derive(Clone, Copy)]
-pub struct UriKey<'a>(Source<'a>);
+pub struct UriKey<'a>(Repr<'a>);
 
 #[derive(Clone, Copy)]
-enum Source<'a> {
+enum Repr<'a> {
     Raw(&'a [u8]),
     /// Every `%` in it has two hex digits behind it.
     Encoded(&'a [u8]),
@@ -18,7 +18,7 @@ impl<'a> UriKey<'a> {
     /// A key as it is stored.
     #[must_use]
     pub const fn from_raw(key: &'a [u8]) -> Self {
-        Self(Source::Raw(key))
+        Self(Repr::Raw(key))
     }
 
     /// A key as it is shown; `None` when a `%` has no two hex digits behind it.
@@ -32,14 +32,14 @@ impl<'a> UriKey<'a> {
             }
             rest = &rest[at + 3..];
         }
-        Some(Self(Source::Encoded(text)))
+        Some(Self(Repr::Encoded(text)))
     }
 
     /// The bytes of the key as it is stored.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<'a> {
         let (mut rest, encoded) = match self.0 {
-            Source::Raw(key) => (key, false),
-            Source::Encoded(text) => (text, true),
+            Repr::Raw(key) => (key, false),
+            Repr::Encoded(text) => (text, true),
         };
         core::iter::from_fn(move || {
             let (byte, tail) = rest.split_first()?;
@@ -56,8 +56,8 @@ impl<'a> UriKey<'a> {
     /// Appends the key as it is shown.
     pub fn encode(&self, out: &mut BytesMut) {
         match self.0 {
-            Source::Encoded(text) => out.extend_from_slice(text),
-            Source::Raw(key) => {
+            Repr::Encoded(text) => out.extend_from_slice(text),
+            Repr::Raw(key) => {
                 for byte in key {
                     put(*byte, out);
                 }

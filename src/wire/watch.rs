@@ -3,13 +3,13 @@
 //! A grammar of its own: one line a happening, for as long as the connection lives. Nothing else
 //! can be asked for on it.
 
+use super::debug_item::trim;
+use super::decoder::Limits;
 use super::error::DecodeError;
-use super::framing::Limits;
-use super::item_facts::trim;
-use super::lines::LineScan;
+use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
-use super::reply::{Declined, ErrorReply, Line, Reply};
-use super::token::{Words, word};
+use super::reply::{AdminError, ErrorReply, Line, Reply};
+use super::token::{Tokens, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
 
@@ -103,7 +103,7 @@ pub enum WatchLine<'a> {
     /// before they got this far are not told.
     Skipped(u64),
     /// There will be no events: `WATCHER_TOO_MANY` or `WATCHER_FAILED`.
-    Declined(Declined<'a>),
+    Declined(AdminError<'a>),
     /// There will be no events: not allowed (`-W`), or a stream that this release does not know.
     Error(ErrorReply<'a>),
 }
@@ -128,7 +128,7 @@ impl<'a> WatchEvent<'a> {
     /// What stands behind `name=`: `cmd`, `status`, `ttl`, `clsid`, `cfd`, `size`, `fetch`, `la`.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
-        Words(self.fields).find_map(|word| {
+        Tokens(self.fields).find_map(|word| {
             let value = word.strip_prefix(name.as_bytes())?;
             value.strip_prefix(b"=")
         })
@@ -192,7 +192,7 @@ impl<'a> WatchEvent<'a> {
 #[derive(Debug, Clone)]
 pub struct WatchDecoder {
     limit: usize,
-    lines: LineScan,
+    lines: LineScanner,
 }
 
 impl WatchDecoder {
@@ -201,7 +201,7 @@ impl WatchDecoder {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limit: limits.line,
-            lines: LineScan::new(),
+            lines: LineScanner::new(),
         }
     }
 
@@ -236,7 +236,7 @@ impl WatchDecoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reply::DeclineReason;
+    use super::super::reply::AdminErrorReason;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -293,8 +293,8 @@ mod tests {
         assert!(matches!(
             read(b"WATCHER_TOO_MANY log watcher limit reached\r\n"),
             Ok(Some((
-                WatchLine::Declined(Declined {
-                    reason: DeclineReason::WatcherTooMany,
+                WatchLine::Declined(AdminError {
+                    reason: AdminErrorReason::WatcherTooMany,
                     ..
                 }),
                 _

@@ -1,9 +1,9 @@
 //! Which replies a request may have.
 
 use memlatch::wire::{
-    DumpLine, ErrorReply, Flag, Flags, Grammar, Key, Keys, Limits, MetaReply, MetaStatus,
-    MetadumpDecoder, MgdumpDecoder, Reply, ReplyDecoder, ReplyFlag, Request, RequestDecoder,
-    StoreVerb, WatchDecoder, WatchLine,
+    DumpLine, ErrorReply, Flag, Flags, Key, Keys, Limits, MetaReply, MetaStatus, MetadumpDecoder,
+    MgdumpDecoder, Reply, ReplyDecoder, ReplyFlag, ReplySyntax, Request, RequestDecoder, StoreVerb,
+    WatchDecoder, WatchLine,
 };
 
 /// What becomes of one request of a row.
@@ -126,8 +126,8 @@ pub(crate) fn understand(
 
 fn answer(request: &Request<'_>, arriving: &mut Arriving<'_>, rules: Rules) -> Result<(), String> {
     match request.grammar() {
-        Grammar::Replies => replies(request, arriving, rules),
-        Grammar::Metadump => {
+        ReplySyntax::Replies => replies(request, arriving, rules),
+        ReplySyntax::Metadump => {
             let mut decoder = MetadumpDecoder::new(Limits::SERVER);
             while let Some(line) = arriving.next(|bytes| decoder.decode(bytes))? {
                 match line {
@@ -137,7 +137,7 @@ fn answer(request: &Request<'_>, arriving: &mut Arriving<'_>, rules: Rules) -> R
             }
             Err("a dump without an end".into())
         }
-        Grammar::Mgdump => {
+        ReplySyntax::Mgdump => {
             let mut decoder = MgdumpDecoder::new(Limits::SERVER);
             while let Some(line) = arriving.next(|bytes| decoder.decode(bytes))? {
                 match line {
@@ -147,7 +147,7 @@ fn answer(request: &Request<'_>, arriving: &mut Arriving<'_>, rules: Rules) -> R
             }
             Err("a dump without an end".into())
         }
-        Grammar::Watch => {
+        ReplySyntax::Watch => {
             let mut decoder = WatchDecoder::new(Limits::SERVER);
             let mut started = false;
             while let Some(line) = arriving.next(|bytes| decoder.decode(bytes))? {

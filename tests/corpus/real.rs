@@ -8,8 +8,9 @@ use crate::memcached;
 use bytes::BytesMut;
 use core::time::Duration;
 use memlatch::wire::{
-    Automove, ClassIds, CrawlerCommand, Decimal, Flag, Flags, Grammar, Key, Keys, LruCommand,
-    LruMode, MAX_KEY_LENGTH, Mode, Opaque, Request, SlabClasses, SlabsCommand, Store, StoreVerb,
+    Automove, ClassIds, CrawlerCommand, Decimal, Flag, Flags, Key, Keys, LruCommand, LruMode,
+    MAX_KEY_LENGTH, Mode, Opaque, ReplySyntax, Request, SlabClasses, SlabsCommand, Store,
+    StoreVerb,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -206,7 +207,7 @@ fn what_can_be_built_never_becomes_two_commands() {
             let mut bytes = BytesMut::new();
             request.encode(&mut bytes);
             let mut told = vec![Told::Request(*request, b"")];
-            let answer = if request.grammar() == Grammar::Replies {
+            let answer = if request.grammar() == ReplySyntax::Replies {
                 told.push(Told::Request(Request::MetaNoop, b""));
                 bytes.extend_from_slice(b"mn\r\n");
                 ask(&mut stream, &bytes, |answer| answer.ends_with(b"MN\r\n"))

@@ -1,14 +1,14 @@
 //! A dump of all items, on a connection that is used for nothing else.
 
-use super::super::dump::{DumpInput, LONGEST};
+use super::super::dump::{DumpBuffer, LONGEST};
 use super::super::error::{NetCause, NetError};
-use super::{Connection, Subject, failed};
+use super::{Connection, ReplyObserver, failed};
 use crate::wire::{DumpLine, DumpedItem};
 use core::time::Duration;
 use std::io;
 use std::time::Instant;
 
-impl<T: Subject> Connection<T> {
+impl<T: ReplyObserver> Connection<T> {
     /// Sends the flight, which asks for a dump, and hands the lines of the answer to `take`, up to
     /// the one that is the last by what it says. Each piece of the answer may take as long as
     /// `limit`.
@@ -27,7 +27,7 @@ impl<T: Subject> Connection<T> {
         self.stream
             .write_all(self.buffers.flight.bytes())
             .map_err(io)?;
-        let mut input = DumpInput::new();
+        let mut input = DumpBuffer::new();
         loop {
             match self.stream.read(input.room()) {
                 Ok(0) => return Err(NetError::sent(NetCause::Closed)),

@@ -1,7 +1,7 @@
 //! One connection, and scripted peers.
 
 use super::*;
-use crate::net::dial::tests::HalfDead;
+use crate::net::connect::tests::HalfDead;
 use crate::wire::{Flags, Key, Reply, Request};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ struct Numbered {
     told: Told,
 }
 
-impl Subject for Numbered {
+impl ReplyObserver for Numbered {
     fn done(mut self) {
         self.done = true;
     }

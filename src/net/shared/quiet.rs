@@ -3,8 +3,8 @@
 //! They travel with the next write, and their replies are looked at when they come by. Only what
 //! was not carried out, or may not have been, is kept for somebody to come and ask.
 
-use super::{Fate, SharedConnection, State, Ticket};
-use crate::net::verdict::was_done;
+use super::{FlightId, FlightStatus, SharedConnection, State};
+use crate::net::verdict::succeeded;
 use crate::wire::Flight;
 use core::any::Any;
 use core::future::poll_fn;
@@ -15,16 +15,16 @@ use std::vec::Vec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What a flight was about, for those who are told that it came to nothing.
-pub(crate) type Subject = Arc<dyn Any + Send + Sync>;
+pub(crate) type ReplyObserver = Arc<dyn Any + Send + Sync>;
 
 /// Flights that nobody waits for, oldest first, and what came of them.
 #[derive(Default)]
-pub(super) struct Quiet {
-    flights: VecDeque<(Ticket, Subject)>,
-    undone: Vec<Subject>,
+pub(super) struct QuietFlights {
+    flights: VecDeque<(FlightId, ReplyObserver)>,
+    undone: Vec<ReplyObserver>,
 }
 
-impl Quiet {
+impl QuietFlights {
     /// How many are under way.
     pub(super) fn len(&self) -> usize {
         self.flights.len()
@@ -44,9 +44,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// Nothing was sent.
     pub(crate) fn begin_quiet(
         &self,
-        subject: Subject,
+        subject: ReplyObserver,
         write: impl FnOnce(&mut Flight) -> bool,
-    ) -> Result<(), Subject> {
+    ) -> Result<(), ReplyObserver> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.pipeline.is_full() || state.pipeline.ended().is_some() {
@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     }
 
     /// The subjects of flights that were not carried out, or may not have been.
-    pub(crate) fn undone(&self) -> Vec<Subject> {
+    pub(crate) fn undone(&self) -> Vec<ReplyObserver> {
         core::mem::take(&mut self.state().quiet.undone)
     }
 }
@@ -100,10 +100,10 @@ impl<S> State<S> {
     pub(super) fn settle_quiet(&mut self) {
         while let Some((ticket, _)) = self.quiet.flights.front() {
             let ticket = *ticket;
-            let done = match self.pipeline.fate(ticket) {
-                Fate::Pending => return,
-                Fate::Answered(mut replies) => was_done(&mut replies),
-                Fate::NotSent | Fate::Unknown => false,
+            let done = match self.pipeline.status(ticket) {
+                FlightStatus::Pending => return,
+                FlightStatus::Answered(mut replies) => succeeded(&mut replies),
+                FlightStatus::NotSent | FlightStatus::Unknown => false,
             };
             self.pipeline.abandon(ticket);
             let subject = self.quiet.flights.pop_front();
@@ -140,7 +140,7 @@ mod tests {
 
     fn undone(connection: &SharedConnection<DuplexStream>) -> Vec<u8> {
         let subjects = connection.undone().into_iter();
-        let numbers = subjects.map(Subject::downcast::<u8>);
+        let numbers = subjects.map(ReplyObserver::downcast::<u8>);
         numbers.map(|number| *number.expect("a number")).collect()
     }
 

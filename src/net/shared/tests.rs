@@ -603,7 +603,7 @@ fn what_one_caller_refuses_is_told_to_all() {
 fn a_full_connection_takes_the_next_when_one_is_over() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
-        let most = MOST_FLIGHTS as u64;
+        let most = MAX_FLIGHTS as u64;
         for number in 0..most + 5 {
             crowd.come();
             crowd.poll(number);
@@ -644,17 +644,17 @@ fn the_replies_of_those_who_have_gone_make_room() {
     with_connection(|connection, wire| {
         wire.peer().takes = MUCH;
         let mut crowd = Crowd::new(connection, wire);
-        for number in 0..MOST_FLIGHTS as u64 {
+        for number in 0..MAX_FLIGHTS as u64 {
             crowd.come();
             crowd.poll(number);
             crowd.poll(number);
         }
-        for number in 0..MOST_FLIGHTS as u64 {
+        for number in 0..MAX_FLIGHTS as u64 {
             crowd.go(number);
         }
         crowd.come();
         crowd.settle();
-        let last = MOST_FLIGHTS as u64;
+        let last = MAX_FLIGHTS as u64;
         assert_eq!(
             crowd.results.get(&last).and_then(|r| r.as_ref().ok()),
             Some(&last)

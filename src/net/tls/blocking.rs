@@ -1,7 +1,7 @@
 //! TLS over a stream of the blocking front.
 
 use super::session::Session;
-use super::{Tls, problem};
+use super::{Tls, error};
 use core::time::Duration;
 use std::boxed::Box;
 use std::io;
@@ -10,13 +10,13 @@ use std::time::Instant;
 
 /// A stream to a server, encrypted.
 #[derive(Debug)]
-pub(crate) struct BlockingTls {
+pub(crate) struct BlockingTlsStream {
     socket: TcpStream,
     // It is large, and streams without TLS are not to grow by it.
     session: Box<Session>,
 }
 
-impl BlockingTls {
+impl BlockingTlsStream {
     /// Makes the handshake, until the deadline of the whole `limit`. A server that sends a byte now
     /// and then is held to it as well.
     pub(crate) fn connect(
@@ -29,7 +29,7 @@ impl BlockingTls {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(problem::silent(limit));
+                return Err(error::silent(limit));
             }
             socket.set_read_timeout(Some(left))?;
             socket.set_write_timeout(Some(left))?;
@@ -39,7 +39,7 @@ impl BlockingTls {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(problem::silent(limit));
+                        return Err(error::silent(limit));
                     }
                     _ => return Err(error),
                 },

@@ -3,7 +3,7 @@
 
 #[cfg(feature = "blocking")]
 mod blocking;
-mod problem;
+mod error;
 mod session;
 #[cfg(feature = "tokio")]
 mod stream;
@@ -11,9 +11,9 @@ mod stream;
 mod tests;
 
 #[cfg(feature = "blocking")]
-pub(crate) use blocking::BlockingTls;
+pub(crate) use blocking::BlockingTlsStream;
 #[cfg(feature = "tokio")]
-pub(crate) use stream::AsyncTls;
+pub(crate) use stream::AsyncTlsStream;
 
 use core::fmt;
 use rustls::client::Resumption;
@@ -111,7 +111,7 @@ impl Tls {
     fn session(&self) -> io::Result<Session> {
         ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .map(Session::new)
-            .map_err(|error| problem::of_error(&error, true))
+            .map_err(|error| error::of_error(&error, true))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A session over any socket, whether it waits or says [`WouldBlock`](io::ErrorKind::WouldBlock).
 
-use super::problem;
+use super::error;
 use rustls::ClientConnection;
 use std::io::{self, Read, Write};
 
@@ -19,7 +19,7 @@ impl Session {
         self.introduce(socket)?;
         if self.connection.is_handshaking() {
             if self.fill(socket)? == 0 {
-                return Err(problem::hung_up());
+                return Err(error::hung_up());
             }
             self.introduce(socket)?;
         }
@@ -80,7 +80,7 @@ impl Session {
         if let Err(error) = self.connection.process_new_packets() {
             // The server is told why, if it still listens.
             let _ = self.send(socket);
-            return Err(problem::of_error(&error, handshaking));
+            return Err(error::of_error(&error, handshaking));
         }
         Ok(length)
     }

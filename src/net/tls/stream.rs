@@ -1,7 +1,7 @@
 //! TLS over a stream of the async front.
 
 use super::session::Session;
-use super::{Tls, problem};
+use super::{Tls, error};
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -13,14 +13,14 @@ use tokio::time::{Instant, timeout_at};
 
 /// A stream to a server, encrypted.
 #[derive(Debug)]
-pub(crate) struct AsyncTls<S> {
+pub(crate) struct AsyncTlsStream<S> {
     socket: S,
     // It is large, and streams without TLS are not to grow by it.
     session: Box<Session>,
 }
 
 /// A socket that says `WouldBlock` in place of `PendingRenewal`, while the waker is kept.
-struct Polled<'a, 'c, S> {
+struct PollAdapter<'a, 'c, S> {
     socket: &'a mut S,
     cx: &'a mut Context<'c>,
 }
@@ -39,7 +39,7 @@ fn later<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Polled<'_, '_, S> {
+impl<S: AsyncRead + Unpin> Read for PollAdapter<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(bytes);
         now(Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer))?;
@@ -47,7 +47,7 @@ impl<S: AsyncRead + Unpin> Read for Polled<'_, '_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Polled<'_, '_, S> {
+impl<S: AsyncWrite + Unpin> Write for PollAdapter<'_, '_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         now(Pin::new(&mut *self.socket).poll_write(self.cx, bytes))
     }
@@ -57,7 +57,7 @@ impl<S: AsyncWrite + Unpin> Write for Polled<'_, '_, S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncTls<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncTlsStream<S> {
     /// Makes the handshake, until the deadline of the whole `limit`.
     ///
     /// # Cancel safety
@@ -82,16 +82,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncTls<S> {
         });
         timeout_at(deadline, shaken)
             .await
-            .unwrap_or_else(|_| Err(problem::silent(limit)))?;
+            .unwrap_or_else(|_| Err(error::silent(limit)))?;
         Ok(stream)
     }
 
     fn with<T>(
         &mut self,
         cx: &mut Context<'_>,
-        act: impl FnOnce(&mut Session, &mut Polled<'_, '_, S>) -> io::Result<T>,
+        act: impl FnOnce(&mut Session, &mut PollAdapter<'_, '_, S>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let mut socket = Polled {
+        let mut socket = PollAdapter {
             socket: &mut self.socket,
             cx,
         };
@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncTls<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for AsyncTls<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for AsyncTlsStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for AsyncTls<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AsyncTls<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AsyncTlsStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

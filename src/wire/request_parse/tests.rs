@@ -5,7 +5,7 @@ use super::super::admin::{
 };
 use super::super::credentials::Credentials;
 use super::super::flag::{Flag, Mode};
-use super::super::request::{Grammar, MAX_VALUE_LENGTH};
+use super::super::request::{MAX_VALUE_LENGTH, ReplySyntax};
 use super::super::watch::WatchStreams;
 use super::*;
 use alloc::vec::Vec;
@@ -182,7 +182,7 @@ fn encoded(request: &Request<'_>) -> BytesMut {
 }
 
 /// The answer to `bytes` and how many of them it is for.
-fn refusal(bytes: &[u8]) -> Refusal<'_> {
+fn refusal(bytes: &[u8]) -> Rejection<'_> {
     match RequestDecoder::new(LIMITS).decode(bytes) {
         Err(refusal) => refusal,
         other => panic!("{} gives {other:?}", bytes.escape_ascii()),
@@ -374,7 +374,7 @@ fn what_is_malformed_is_answered_as_the_server_answers_it() {
     ] {
         let found = refusal(bytes);
         let expected = ErrorReply {
-            blame: Blame::Client,
+            source: ErrorSource::Client,
             text: text.as_bytes(),
         };
         assert_eq!(found.reply, Some(expected), "{}", bytes.escape_ascii());
@@ -393,7 +393,7 @@ fn a_meta_request_has_twenty_words_at_most() {
         ("ms a 1 ", &flags[2..], "x\r\n"),
     ] {
         let line = [start, flags].concat();
-        assert_eq!(Words(line.as_bytes()).count(), 20);
+        assert_eq!(Tokens(line.as_bytes()).count(), 20);
         let bytes = [&line, "\r\n", value].concat();
         let outcome = RequestDecoder::new(LIMITS).decode(bytes.as_bytes());
         assert!(matches!(outcome, Ok(Some((_, length))) if length == bytes.len()));
@@ -555,8 +555,8 @@ fn strangers_are_shown_out() {
 
 #[test]
 fn administrators_are_refused_in_the_servers_words() {
-    let unknown = (Blame::Command, "");
-    let format = (Blame::Client, "bad command line format");
+    let unknown = (ErrorSource::Command, "");
+    let format = (ErrorSource::Client, "bad command line format");
     for (line, (blame, text)) in [
         ("lru", unknown),
         ("lru x 1", unknown),
@@ -572,19 +572,19 @@ fn administrators_are_refused_in_the_servers_words() {
         ("lru tune x 25 0.1 1", unknown),
         (
             "lru tune 50 40 0.1 2.0",
-            (Blame::Command, "hot and warm pcts must not exceed 80"),
+            (ErrorSource::Command, "hot and warm pcts must not exceed 80"),
         ),
         (
             "lru tune 10 25 0 2.0",
             (
-                Blame::Command,
+                ErrorSource::Command,
                 "hot/warm age factors must be greater than 0",
             ),
         ),
         (
             "lru tune 10 25 1 -2.0",
             (
-                Blame::Command,
+                ErrorSource::Command,
                 "hot/warm age factors must be greater than 0",
             ),
         ),
@@ -598,7 +598,7 @@ fn administrators_are_refused_in_the_servers_words() {
         ("lru_crawler tocrawl -1", format),
         (
             "lru_crawler sleep 1000001",
-            (Blame::Client, "sleep must be one second or less"),
+            (ErrorSource::Client, "sleep must be one second or less"),
         ),
         ("slabs", unknown),
         ("slabs reassign", unknown),
@@ -627,7 +627,7 @@ fn administrators_are_refused_in_the_servers_words() {
         let bytes = alloc::format!("{line}\r\n");
         let found = refusal(bytes.as_bytes());
         let expected = ErrorReply {
-            blame,
+            source: blame,
             text: text.as_bytes(),
         };
         assert_eq!(found.reply, Some(expected), "{line}");
@@ -714,7 +714,7 @@ fn a_user_and_a_password_arrive_as_the_value_of_a_set() {
 fn only_dumps_and_logs_have_grammars_of_their_own() {
     for request in samples() {
         let grammar = request.grammar();
-        let replies = grammar == Grammar::Replies;
+        let replies = grammar == ReplySyntax::Replies;
         let other = matches!(
             request,
             Request::Watch(_)

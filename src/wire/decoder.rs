@@ -4,9 +4,9 @@
 //! values, so short input can never be confused with bad input.
 
 use super::error::DecodeError;
-use super::lines::{LineScan, split_line};
+use super::line_scan::{LineScanner, split_line};
 use super::reply::{Line, MetaStatus, Reply, value_length};
-use super::request::Shape;
+use super::request::ReplyCount;
 
 /// How much a peer may send before it is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Limits {
 #[derive(Debug, Clone)]
 pub struct ReplyDecoder {
     limits: Limits,
-    lines: LineScan,
+    lines: LineScanner,
     /// Once the head of a value has been read: how long head and value are together.
     needed: Option<usize>,
 }
@@ -47,7 +47,7 @@ impl ReplyDecoder {
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
-            lines: LineScan::new(),
+            lines: LineScanner::new(),
             needed: None,
         }
     }
@@ -79,33 +79,33 @@ impl ReplyDecoder {
 
     /// The same for who only wants to know where the reply ends. Flags of a meta reply are not
     /// looked at.
-    fn skip(&mut self, buffer: &[u8]) -> Result<Option<(Place, usize)>, DecodeError> {
+    fn skip(&mut self, buffer: &[u8]) -> Result<Option<(Position, usize)>, DecodeError> {
         let Some((line, start)) = self.line(buffer)? else {
             return Ok(None);
         };
         let (place, length) = match MetaStatus::split(line) {
             Some((MetaStatus::Value, rest)) => {
                 let (length, _) = value_length(rest).ok_or(DecodeError::MalformedReply)?;
-                (Place::Last, length)
+                (Position::Last, length)
             }
             Some(_) => {
                 self.lines.forget();
-                return Ok(Some((Place::Last, start)));
+                return Ok(Some((Position::Last, start)));
             }
             None => match Line::other(line)? {
-                Line::Head { length, .. } => (Place::Within, length),
+                Line::Head { length, .. } => (Position::Within, length),
                 Line::Whole(reply) => {
                     self.lines.forget();
                     let place = match reply {
-                        Reply::Stat { .. } => Place::Within,
-                        Reply::Noop => Place::Noop,
+                        Reply::Stat { .. } => Position::Within,
+                        Reply::Noop => Position::Noop,
                         Reply::Error(error)
                             if error.is_unauthenticated() || error.is_too_many_connections() =>
                         {
                             // It stands for all answers: nobody shall wait for others.
                             return Err(DecodeError::UnexpectedReply);
                         }
-                        _ => Place::Last,
+                        _ => Position::Last,
                     };
                     return Ok(Some((place, start)));
                 }
@@ -162,7 +162,7 @@ impl ReplyDecoder {
 
 /// What a reply says of the replies to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// `VALUE` or `STAT`: more of the same request follow.
     Within,
     /// `MN`.
@@ -211,7 +211,7 @@ impl FlightDecoder {
     /// See [`DecodeError`]; the stream cannot be used any further.
     pub fn advance(
         &mut self,
-        shapes: &[Shape],
+        shapes: &[ReplyCount],
         buffer: &[u8],
     ) -> Result<Option<usize>, DecodeError> {
         while let Some(shape) = shapes.get(self.answered) {
@@ -220,9 +220,9 @@ impl FlightDecoder {
             };
             self.consumed += length;
             match (shape, place) {
-                (Shape::One, Place::Within) => return Err(DecodeError::UnexpectedReply),
-                (Shape::UntilEnd, Place::Within)
-                | (Shape::UntilNoop, Place::Within | Place::Last) => {}
+                (ReplyCount::One, Position::Within) => return Err(DecodeError::UnexpectedReply),
+                (ReplyCount::UntilEnd, Position::Within)
+                | (ReplyCount::UntilNoop, Position::Within | Position::Last) => {}
                 _ => self.answered += 1,
             }
         }
@@ -277,7 +277,7 @@ mod tests {
     use super::super::flight::Flight;
     use super::super::key::Key;
     use super::super::reply::{
-        Blame, DeclineReason, Declined, ErrorReply, MetaReply, MetaStatus, Value,
+        AdminError, AdminErrorReason, ErrorReply, ErrorSource, MetaReply, MetaStatus, Value,
     };
     use super::super::reply_flag::{ReplyFlag, ReplyFlags};
     use super::super::request::{Keys, Request};
@@ -304,7 +304,12 @@ mod tests {
                 data,
             })
         };
-        let error = |blame, text| Reply::Error(ErrorReply { blame, text });
+        let error = |blame, text| {
+            Reply::Error(ErrorReply {
+                source: blame,
+                text,
+            })
+        };
         Vec::from([
             Reply::Stored,
             Reply::NotStored,
@@ -345,19 +350,19 @@ mod tests {
             meta(MetaStatus::NotFound, b""),
             Reply::Noop,
             Reply::Debug(b"k exp=-1"),
-            Reply::Declined(Declined {
-                reason: DeclineReason::Busy,
+            Reply::Declined(AdminError {
+                reason: AdminErrorReason::Busy,
                 text: b"currently processing crawler request",
             }),
-            Reply::Declined(Declined {
-                reason: DeclineReason::NoCertificates,
+            Reply::Declined(AdminError {
+                reason: AdminErrorReason::NoCertificates,
                 text: b"",
             }),
-            error(Blame::Command, b""),
-            error(Blame::Command, b"Too many open connections"),
-            error(Blame::Command, b": shutdown not enabled"),
-            error(Blame::Client, b"bad data chunk"),
-            error(Blame::Server, b": shutdown not enabled"),
+            error(ErrorSource::Command, b""),
+            error(ErrorSource::Command, b"Too many open connections"),
+            error(ErrorSource::Command, b": shutdown not enabled"),
+            error(ErrorSource::Client, b"bad data chunk"),
+            error(ErrorSource::Server, b": shutdown not enabled"),
         ])
     }
 
@@ -507,7 +512,10 @@ mod tests {
         flight.push(&Request::MetaNoop);
         flight.push(&Request::Version);
         assert!(flight.is_answerable());
-        assert_eq!(flight.shapes(), [Shape::One, Shape::UntilNoop, Shape::One]);
+        assert_eq!(
+            flight.shapes(),
+            [ReplyCount::One, ReplyCount::UntilNoop, ReplyCount::One]
+        );
         let version = b"VERSION 1.6.45\r\n";
         for hit in [&b""[..], b"VA 1\r\nx\r\n"] {
             let bytes = [version, hit, version, b"MN\r\n", version].concat();
@@ -523,7 +531,7 @@ mod tests {
     fn a_value_where_none_was_asked_for_is_an_error() {
         let mut decoder = FlightDecoder::new(LIMITS);
         assert_eq!(
-            decoder.advance(&[Shape::One], b"STAT pid 1\r\n"),
+            decoder.advance(&[ReplyCount::One], b"STAT pid 1\r\n"),
             Err(DecodeError::UnexpectedReply)
         );
     }
@@ -534,7 +542,10 @@ mod tests {
             "CLIENT_ERROR unauthenticated\r\n",
             "ERROR Too many open connections\r\n",
         ] {
-            for shapes in [&[Shape::One][..], &[Shape::One, Shape::UntilEnd]] {
+            for shapes in [
+                &[ReplyCount::One][..],
+                &[ReplyCount::One, ReplyCount::UntilEnd],
+            ] {
                 let mut decoder = FlightDecoder::new(LIMITS);
                 assert_eq!(
                     decoder.advance(shapes, line.as_bytes()),
@@ -551,6 +562,9 @@ mod tests {
         }
         let mut decoder = FlightDecoder::new(LIMITS);
         let others = b"CLIENT_ERROR bad data chunk\r\n";
-        assert_eq!(decoder.advance(&[Shape::One, Shape::One], others), Ok(None));
+        assert_eq!(
+            decoder.advance(&[ReplyCount::One, ReplyCount::One], others),
+            Ok(None)
+        );
     }
 }

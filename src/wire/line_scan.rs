@@ -4,12 +4,12 @@ use super::error::DecodeError;
 
 /// Looks for the end of the first line of a growing buffer and remembers how far it has looked.
 #[derive(Debug, Clone)]
-pub(super) struct LineScan {
+pub(super) struct LineScanner {
     /// Bytes at the start of the buffer known to hold no line end. 0 <= `scanned` <= buffer.
     scanned: usize,
 }
 
-impl LineScan {
+impl LineScanner {
     pub(super) const fn new() -> Self {
         Self { scanned: 0 }
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn no_byte_is_looked_at_twice() {
-        let mut lines = LineScan::new();
+        let mut lines = LineScanner::new();
         assert_eq!(lines.end(b"abc", 9), Ok(None));
         assert_eq!(lines.scanned, 3);
         // What was looked at is not looked at again, whatever it is now.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_line_ends_within_the_limit_or_not_at_all() {
-        let mut lines = LineScan::new();
+        let mut lines = LineScanner::new();
         assert_eq!(lines.end(b"abc\n", 4), Ok(Some(3)));
         lines.forget();
         assert_eq!(lines.end(b"abcd\n", 4), Err(DecodeError::LineTooLong));

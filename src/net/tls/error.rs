@@ -8,20 +8,20 @@ use std::string::String;
 
 /// An error of TLS in words of ours.
 #[derive(Debug)]
-struct TlsProblem(String);
+struct TlsError(String);
 
-impl fmt::Display for TlsProblem {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl core::error::Error for TlsProblem {}
+impl core::error::Error for TlsError {}
 
 /// The server hung up before TLS was agreed upon.
 pub(super) fn hung_up() -> io::Error {
     let text = "the server hung up during the TLS handshake; does it speak TLS (-Z) at this port?";
-    io::Error::new(io::ErrorKind::UnexpectedEof, TlsProblem(text.into()))
+    io::Error::new(io::ErrorKind::UnexpectedEof, TlsError(text.into()))
 }
 
 /// The server did not say enough in time.
@@ -30,7 +30,7 @@ pub(super) fn silent(limit: core::time::Duration) -> io::Error {
         "the TLS handshake was not over within {limit:?}; does the server speak TLS (-Z) at this \
          port?"
     );
-    io::Error::new(io::ErrorKind::TimedOut, TlsProblem(text))
+    io::Error::new(io::ErrorKind::TimedOut, TlsError(text))
 }
 
 /// What an error means, while there is no agreement yet or later.
@@ -45,7 +45,7 @@ pub(super) fn of_error(error: &Error, handshaking: bool) -> io::Error {
         }
         error => format!("TLS failed: {error}"),
     };
-    io::Error::new(io::ErrorKind::InvalidData, TlsProblem(text))
+    io::Error::new(io::ErrorKind::InvalidData, TlsError(text))
 }
 
 fn certificate(error: &CertificateError) -> String {

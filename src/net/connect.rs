@@ -15,16 +15,16 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// No peer is given up for want of an acknowledgement sooner than this: it may put one off for up
 /// to 200 ms.
-const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+const MIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How many addresses of a name are tried.
-pub(crate) const MOST_ADDRESSES: usize = 16;
+pub(crate) const MAX_ADDRESSES: usize = 16;
 
 /// How connections are made, besides where to.
 #[derive(Debug, Clone)]
-pub(crate) struct Dialing {
+pub(crate) struct ConnectOptions {
     /// How long bytes may go without an acknowledgement before the connection counts as dead.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
     /// For addresses that want it.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
@@ -37,13 +37,13 @@ pub(crate) struct Dialing {
 #[cfg(test)]
 pub(crate) type Names = std::sync::Arc<std::sync::Mutex<Vec<SocketAddr>>>;
 
-impl Dialing {
+impl ConnectOptions {
     /// For exchanges with this limit, about leases of this length. Where the network swallows what
     /// is sent, that is known early enough for another try within the lease, unless that is
     /// shorter than half a second.
     pub(crate) fn new(operation_timeout: Duration, lease: Duration) -> Self {
         Self {
-            patience: operation_timeout.min(lease / 2).max(LEAST_PATIENCE),
+            timeout: operation_timeout.min(lease / 2).max(MIN_TIMEOUT),
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(test)]
@@ -85,7 +85,7 @@ impl Dialing {
                 .with_interval(KEEPALIVE),
         )?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket.set_tcp_user_timeout(Some(self.patience))?;
+        socket.set_tcp_user_timeout(Some(self.timeout))?;
         Ok(())
     }
 }
@@ -93,7 +93,7 @@ impl Dialing {
 /// The addresses of a name that are to be tried, one after the other, each for its share of the
 /// time: one that swallows everything must not use up that of the next.
 #[derive(Debug)]
-pub(crate) struct Candidates {
+pub(crate) struct AddressIter {
     /// The next one comes last.
     addresses: Vec<SocketAddr>,
     limit: Duration,
@@ -101,9 +101,9 @@ pub(crate) struct Candidates {
     failure: NetError,
 }
 
-impl Candidates {
+impl AddressIter {
     pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>, limit: Duration) -> Self {
-        let mut addresses: Vec<_> = addresses.into_iter().take(MOST_ADDRESSES).collect();
+        let mut addresses: Vec<_> = addresses.into_iter().take(MAX_ADDRESSES).collect();
         addresses.reverse();
         Self {
             addresses,
@@ -191,7 +191,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_address_has_its_share_of_the_time() {
-        let mut candidates = Candidates::new([1, 2, 3].map(address), SECOND * 3);
+        let mut candidates = AddressIter::new([1, 2, 3].map(address), SECOND * 3);
         let next = candidates.next(SECOND * 3).ok();
         assert_eq!(next, Some((address(1), SECOND)));
         // What the first did not need is for the others.
@@ -208,24 +208,24 @@ pub(crate) mod tests {
 
     #[test]
     fn nothing_is_tried_when_the_time_is_over() {
-        let mut candidates = Candidates::new([1, 2].map(address), SECOND);
+        let mut candidates = AddressIter::new([1, 2].map(address), SECOND);
         let error = candidates.next(Duration::ZERO).expect_err("no time");
         assert!(matches!(error.cause, NetCause::Timeout(SECOND)));
-        let error = Candidates::new([], SECOND).next(SECOND).expect_err("none");
+        let error = AddressIter::new([], SECOND).next(SECOND).expect_err("none");
         assert!(matches!(error.cause, NetCause::NoAddress));
-        let mut many = Candidates::new((0..=255).map(address), SECOND);
+        let mut many = AddressIter::new((0..=255).map(address), SECOND);
         let (_, share) = many.next(SECOND * 16).expect("some");
         assert_eq!(share, SECOND);
     }
 
     #[test]
     fn acknowledgements_are_not_waited_for_until_the_lease_is_over() {
-        let patience = |operation, lease| Dialing::new(operation, lease).patience;
+        let patience = |operation, lease| ConnectOptions::new(operation, lease).timeout;
         assert_eq!(patience(SECOND, SECOND * 10), SECOND);
         assert_eq!(patience(SECOND * 60, SECOND * 10), SECOND * 5);
         assert_eq!(patience(SECOND, SECOND), SECOND / 2);
-        assert_eq!(patience(SECOND, SECOND / 10), LEAST_PATIENCE);
-        assert_eq!(patience(SECOND / 100, SECOND), LEAST_PATIENCE);
+        assert_eq!(patience(SECOND, SECOND / 10), MIN_TIMEOUT);
+        assert_eq!(patience(SECOND / 100, SECOND), MIN_TIMEOUT);
     }
 
     #[test]
@@ -233,7 +233,7 @@ pub(crate) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let stream = TcpStream::connect(address).expect("a connection");
-        let dialing = Dialing::new(SECOND, SECOND * 10);
+        let dialing = ConnectOptions::new(SECOND, SECOND * 10);
         dialing.tune(&stream).expect("socket options");
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("an option"));

@@ -1,12 +1,12 @@
 //! What `me` and `lru_crawler metadump` tell of an item.
 
 use super::number::{self, put_i64, put_u64};
-use super::token::{Words, word};
+use super::token::{Tokens, word};
 use bytes::BytesMut;
 
 /// The fields that both have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ItemFacts {
+pub struct ItemMetadata {
     /// `exp`: -1 when the item does not expire. Otherwise the seconds left with `me` (with the
     /// wrong sign up to 1.6.23), the Unix second with `metadump`.
     pub exp: i64,
@@ -22,7 +22,7 @@ pub struct ItemFacts {
     pub size: u64,
 }
 
-impl ItemFacts {
+impl ItemMetadata {
     /// The facts at the start of `line`, and what stands behind them.
     pub(super) fn parse(line: &[u8]) -> Option<(Self, &[u8])> {
         let (line, exp) = field(line, b"exp=")?;
@@ -89,7 +89,7 @@ pub struct DebugItem<'a> {
     /// The key; in base64 when it was stored as such.
     pub key: &'a [u8],
     /// What is told of it.
-    pub facts: ItemFacts,
+    pub facts: ItemMetadata,
     /// Fields that no release had so far, as they stand.
     pub more: &'a [u8],
 }
@@ -99,9 +99,9 @@ impl<'a> DebugItem<'a> {
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (line, key) = word(line).ok()?;
-        let (facts, line) = ItemFacts::parse(line)?;
+        let (facts, line) = ItemMetadata::parse(line)?;
         let more = trim(line);
-        Words(more)
+        Tokens(more)
             .all(|word| word.contains(&b'='))
             .then_some(Self { key, facts, more })
     }
