@@ -6,9 +6,9 @@
 compile_error!("the `memlatch` command needs Unix signals and process groups");
 
 #[cfg(unix)]
-mod command;
+mod cli;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
-    command::main()
+    cli::main()
 }

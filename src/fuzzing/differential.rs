@@ -1,6 +1,6 @@
 //! Two readers of replies against each other.
 
-use super::naive::{self, plain};
+use super::reference_codec::{self, plain};
 use super::reply::{TIGHT, told};
 use crate::wire::Limits;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ pub fn differential(data: &[u8]) {
             .collect();
         assert_eq!(
             (found, end),
-            naive::told(data, limits),
+            reference_codec::told(data, limits),
             "the decoder on the left, the naive reader on the right"
         );
     }

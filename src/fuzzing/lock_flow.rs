@@ -28,11 +28,11 @@ const OVERTIME: usize = 60;
 /// record was read back, until a lease after it was first asked for at the latest, and on a server
 /// that remembers for long enough.
 pub fn lock_flow(data: &[u8]) {
-    let mut world = World::new(data);
+    let mut world = SimulatedServer::new(data);
     let Some(mut view) = world.greet() else {
         return;
     };
-    let names = Names::new();
+    let names = TestKeys::new();
     let lease = world.lease();
     let memory = world.input.flip().then(|| world.lease());
     let patience = match world.input.below(3) {
@@ -86,7 +86,7 @@ pub fn lock_flow(data: &[u8]) {
                 }) = renewed
                 {
                     assert!(
-                        World::read_back(&world.answer, grant.owner_id),
+                        SimulatedServer::read_back(&world.answer, grant.owner_id),
                         "renewed by no item of ours"
                     );
                     assert!(valid_until <= sent.after(lease.duration()));
@@ -119,13 +119,13 @@ pub fn lock_flow(data: &[u8]) {
     );
 }
 
-struct Names {
+struct TestKeys {
     namespace: Namespace,
     keys: LockKeys,
     owner: Owner,
 }
 
-impl Names {
+impl TestKeys {
     fn new() -> Self {
         let namespace = Namespace::new("").expect("no prefix is one");
         Self {
@@ -137,7 +137,7 @@ impl Names {
 }
 
 /// The server, the network and the clock.
-struct World<'a> {
+struct SimulatedServer<'a> {
     input: Input<'a>,
     now: Instant,
     /// The server's second at moment 0.
@@ -160,7 +160,7 @@ struct World<'a> {
     remembers_from: Option<u64>,
 }
 
-impl<'a> World<'a> {
+impl<'a> SimulatedServer<'a> {
     fn new(data: &'a [u8]) -> Self {
         let mut input = Input::endless(data);
         let epoch = match input.below(8) {
@@ -222,7 +222,7 @@ impl<'a> World<'a> {
         if self.input.flip() {
             return Some(self.view());
         }
-        let names = Names::new();
+        let names = TestKeys::new();
         let forced = self
             .input
             .pick(&[None, None, Some(Protocol::Classic), Some(Protocol::Meta)]);

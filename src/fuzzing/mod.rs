@@ -10,8 +10,8 @@
 mod differential;
 mod input;
 mod lock_flow;
-mod naive;
 mod pipeline;
+mod reference_codec;
 mod reply;
 mod request;
 mod round_trip;

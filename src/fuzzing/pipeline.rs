@@ -47,7 +47,7 @@ pub fn pipeline(data: &[u8]) {
 
 /// A flight that the pipeline has taken.
 #[derive(Debug)]
-struct Known {
+struct TrackedFlight {
     number: u32,
     ticket: FlightId,
     /// Its caller has left.
@@ -61,7 +61,7 @@ struct Known {
     answered_at: Option<usize>,
 }
 
-impl Known {
+impl TrackedFlight {
     fn answer(&self) -> Vec<u8> {
         let answers = self.requests.iter().flat_map(|request| &request.1);
         answers.copied().collect()
@@ -73,7 +73,7 @@ struct Model {
     pipeline: Pipeline,
     numbers: u32,
     /// In the order in which they were submitted; without those that were withdrawn.
-    flights: Vec<Known>,
+    flights: Vec<TrackedFlight>,
     /// Tickets of flights that were withdrawn.
     withdrawn: Vec<FlightId>,
     /// All bytes that have been or are to be sent.
@@ -123,7 +123,7 @@ impl Model {
                 let begin = self.stream.len();
                 self.stream.extend_from_slice(flight.bytes());
                 requests.iter_mut().for_each(|request| request.0 += begin);
-                self.flights.push(Known {
+                self.flights.push(TrackedFlight {
                     number: self.numbers,
                     ticket,
                     abandoned: false,
@@ -226,8 +226,9 @@ impl Model {
         if !self.ended {
             let Ok(newly) = received else { return };
             let honest = self.lie.is_none_or(|lie| to <= lie);
-            let answered =
-                |known: &&Known| known.answered_at.is_some_and(|at| before < at && at <= to);
+            let answered = |known: &&TrackedFlight| {
+                known.answered_at.is_some_and(|at| before < at && at <= to)
+            };
             let expected = self.flights.iter().filter(answered).count();
             assert!(
                 !honest || newly >= expected,

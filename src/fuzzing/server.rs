@@ -2,7 +2,7 @@
 
 use super::input::{Input, cuts, hash};
 use super::reply::WIDE;
-use crate::server::offline::Offline;
+use crate::server::in_memory::InMemoryServer;
 use crate::wire::{MetadumpDecoder, MgdumpDecoder, ReplyDecoder};
 use alloc::vec::Vec;
 
@@ -62,7 +62,7 @@ fn talk(options: u8, cuts: &[usize], sent: &[u8], pace: u8) -> Vec<u8> {
     let bit = |number: u8| options >> number & 1 == 1;
     let small = bit(0);
     let with_auth = bit(5);
-    let server = Offline::new(|builder| {
+    let server = InMemoryServer::new(|builder| {
         let builder = builder
             .cas(!bit(2))
             .evictions(!bit(1))

@@ -2,9 +2,9 @@
 
 use super::Server;
 use super::clock::ClockStart;
+use super::connections::Connections;
 use super::item::Second;
 use super::listener::{self, Shared};
-use super::registry::Registry;
 use super::stream::Listener;
 use alloc::format;
 use alloc::string::String;
@@ -21,7 +21,7 @@ use std::thread;
 
 /// What a server was told at its start. Survives a restart.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct ServerConfig {
     pub(crate) memory_limit: usize,
     pub(crate) evictions: bool,
     pub(crate) cas: bool,
@@ -66,7 +66,7 @@ const DEFAULT_UPTIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct ServerBuilder {
-    settings: Settings,
+    settings: ServerConfig,
     listen: SocketAddr,
     unix_socket: Option<PathBuf>,
     allow_remote: bool,
@@ -75,7 +75,7 @@ pub struct ServerBuilder {
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            settings: Settings {
+            settings: ServerConfig {
                 memory_limit: 64 * 1024 * 1024,
                 evictions: true,
                 cas: true,
@@ -233,7 +233,7 @@ impl ServerBuilder {
     }
 
     #[cfg(feature = "__fuzzing")]
-    pub(super) fn into_settings(self) -> Settings {
+    pub(super) fn into_settings(self) -> ServerConfig {
         self.settings
     }
 
@@ -261,7 +261,7 @@ impl ServerBuilder {
     }
 }
 
-fn listen_tcp(addr: SocketAddr, allow_remote: bool) -> io::Result<(Listener, Registry, String)> {
+fn listen_tcp(addr: SocketAddr, allow_remote: bool) -> io::Result<(Listener, Connections, String)> {
     if !addr.ip().is_loopback() && !allow_remote {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -276,13 +276,13 @@ fn listen_tcp(addr: SocketAddr, allow_remote: bool) -> io::Result<(Listener, Reg
     let url = format!("memcached://{addr}");
     Ok((
         Listener::Tcp(listener),
-        Registry::new(Some(addr), None),
+        Connections::new(Some(addr), None),
         url,
     ))
 }
 
 #[cfg(unix)]
-fn listen_unix(path: &Path) -> io::Result<(Listener, Registry, String)> {
+fn listen_unix(path: &Path) -> io::Result<(Listener, Connections, String)> {
     let text = path.to_str().ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -297,11 +297,11 @@ fn listen_unix(path: &Path) -> io::Result<(Listener, Registry, String)> {
     }
     let listener = UnixListener::bind(path)?;
     let url = format!("unix://{text}");
-    let registry = Registry::new(None, Some(text.into()));
+    let registry = Connections::new(None, Some(text.into()));
     Ok((Listener::Unix(listener), registry, url))
 }
 
 #[cfg(not(unix))]
-fn listen_unix(_: &Path) -> io::Result<(Listener, Registry, String)> {
+fn listen_unix(_: &Path) -> io::Result<(Listener, Connections, String)> {
     Err(io::ErrorKind::Unsupported.into())
 }

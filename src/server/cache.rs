@@ -9,9 +9,9 @@
 use super::builder::LruSettings;
 use super::clock::FIRST_SECOND;
 use super::item::{Item, Queue, Second, size_of_item};
-use super::journal::Journal;
 use super::slabs::{CLASSES, Slabs};
-use super::store::{NoRoom, StoreLimits};
+use super::store::{StoreError, StoreLimits};
+use super::watch_log::WatchLog;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use std::collections::HashMap;
@@ -119,7 +119,7 @@ impl Room {
 #[derive(Debug)]
 pub(crate) struct Cache {
     pub(crate) limits: StoreLimits,
-    pub(crate) journal: Journal,
+    pub(crate) journal: WatchLog,
     pub(crate) slabs: Slabs,
     /// Items whose `time` is at most this second are dead from it on. 0 for none.
     pub(crate) oldest_live: Second,
@@ -140,7 +140,7 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(limits: StoreLimits) -> Self {
         Self {
-            journal: Journal::default(),
+            journal: WatchLog::default(),
             slabs: Slabs::new(limits.memory, limits.item),
             limits,
             oldest_live: 0,
@@ -297,9 +297,9 @@ impl Cache {
         client_flags: u32,
         exptime: Second,
         now: Second,
-    ) -> Result<Room, NoRoom> {
+    ) -> Result<Room, StoreError> {
         let size = size_of_item(key, length, client_flags, self.limits.cas);
-        let class = self.slabs.class_of(size).ok_or(NoRoom::TooLarge)?;
+        let class = self.slabs.class_of(size).ok_or(StoreError::TooLarge)?;
         let largest_chunk = self.slabs.largest_chunk();
         let mut chunks = Vec::with_capacity(1);
         let first = if size <= largest_chunk {
@@ -342,7 +342,7 @@ impl Cache {
             return Ok(room);
         }
         self.free(room);
-        Err(NoRoom::OutOfMemory)
+        Err(StoreError::OutOfMemory)
     }
 
     /// Gives back memory that was not needed.

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, client_error, server_error};
 use super::item::Second;
-use super::store::{Delta, Mode, NoRoom, Order, Stored};
+use super::store::{ArithmeticOutcome, Mode, StoreError, StoreRequest, Stored};
 use crate::wire::{self, Key, Keys, Reply, StoreVerb, Value};
 use bytes::BytesMut;
 
@@ -75,7 +75,7 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
             return no_room_for_it(no_room);
         }
     };
-    let order = Order {
+    let order = StoreRequest {
         mode,
         key,
         value: request.value,
@@ -94,10 +94,10 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
     }
 }
 
-pub(super) const fn no_room_for_it(no_room: NoRoom) -> Reply<'static> {
+pub(super) const fn no_room_for_it(no_room: StoreError) -> Reply<'static> {
     match no_room {
-        NoRoom::TooLarge => server_error("object too large for cache"),
-        NoRoom::OutOfMemory => server_error("out of memory storing object"),
+        StoreError::TooLarge => server_error("object too large for cache"),
+        StoreError::OutOfMemory => server_error("out of memory storing object"),
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn refuse_oversized(engine: &mut Engine, request: &wire::Store<'_>) {
     let store = &mut engine.store;
     store.counters.store_too_large += 1;
     let journal = &mut store.cache.journal;
-    journal.refused(key, mode, NoRoom::TooLarge.status());
+    journal.refused(key, mode, StoreError::TooLarge.status());
     if request.verb == StoreVerb::Set {
         store.cache.remove(key);
     }
@@ -142,15 +142,17 @@ pub(super) fn arithmetic(
 ) -> Reply<'static> {
     let store = &mut engine.store;
     match store.delta(key.as_bytes(), add, delta, 0, now) {
-        Delta::Done(counted) => Reply::Number(counted.number),
-        Delta::NotFound => {
+        ArithmeticOutcome::Done(counted) => Reply::Number(counted.number),
+        ArithmeticOutcome::NotFound => {
             store.counters.counter_missed(add);
             Reply::NotFound
         }
-        Delta::NotNumeric => client_error("cannot increment or decrement non-numeric value"),
+        ArithmeticOutcome::NotNumeric => {
+            client_error("cannot increment or decrement non-numeric value")
+        }
         // Nobody asked for a CAS unique, so none can differ.
-        Delta::OtherCas => Reply::Exists,
-        Delta::OutOfMemory => server_error("out of memory"),
+        ArithmeticOutcome::OtherCas => Reply::Exists,
+        ArithmeticOutcome::OutOfMemory => server_error("out of memory"),
     }
 }
 

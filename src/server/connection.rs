@@ -2,10 +2,10 @@
 
 use super::admin;
 use super::auth::{self, Step};
-use super::engine::{Engine, Flow};
-use super::journal::Log;
+use super::connections::ConnectionId;
+use super::engine::{ConnectionAction, Engine};
 use super::listener::Shared;
-use super::registry::Ticket;
+use super::watch_log::LogBuffer;
 use crate::wire::{AdminErrorReason, Limits, Reply, RequestDecoder};
 use alloc::sync::Arc;
 use bytes::{Buf, BytesMut};
@@ -19,9 +19,9 @@ const CHUNK: usize = 16 * 1024;
 /// given back.
 pub(crate) fn serve(
     shared: &Shared,
-    ticket: Ticket,
+    ticket: ConnectionId,
     mut stream: impl Read + Write,
-) -> Option<Arc<Log>> {
+) -> Option<Arc<LogBuffer>> {
     let mut connection = Connection {
         shared,
         ticket,
@@ -56,14 +56,14 @@ pub(crate) fn serve(
         let stalled = shared.gate.pass();
         let flow = loop {
             match connection.step(stalled) {
-                Some(Flow::Continue) if connection.output.len() < CHUNK => {}
-                Some(Flow::Continue) => {
+                Some(ConnectionAction::Continue) if connection.output.len() < CHUNK => {}
+                Some(ConnectionAction::Continue) => {
                     if connection.write(&mut stream).is_err() {
                         return None;
                     }
                 }
                 Some(flow) => break flow,
-                None => break Flow::Continue,
+                None => break ConnectionAction::Continue,
             }
         };
         // One write for all that one read has brought.
@@ -71,10 +71,10 @@ pub(crate) fn serve(
             return None;
         }
         match flow {
-            Flow::Continue => {}
-            Flow::Close => return None,
-            Flow::Watch(_) => return connection.log,
-            Flow::Shutdown => {
+            ConnectionAction::Continue => {}
+            ConnectionAction::Close => return None,
+            ConnectionAction::Watch(_) => return connection.log,
+            ConnectionAction::Shutdown => {
                 shared.stop();
                 return None;
             }
@@ -84,7 +84,7 @@ pub(crate) fn serve(
 
 struct Connection<'a> {
     shared: &'a Shared,
-    ticket: Ticket,
+    ticket: ConnectionId,
     decoder: RequestDecoder,
     input: BytesMut,
     output: BytesMut,
@@ -93,7 +93,7 @@ struct Connection<'a> {
     /// Whether this side may ask for anything.
     admitted: bool,
     /// What this side watches. Nothing is answered any more once it does.
-    log: Option<Arc<Log>>,
+    log: Option<Arc<LogBuffer>>,
 }
 
 impl<'a> Connection<'a> {
@@ -103,7 +103,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Does what the next request in the input asks for; `None` when there is none.
-    fn step(&mut self, stalled: Option<u32>) -> Option<Flow> {
+    fn step(&mut self, stalled: Option<u32>) -> Option<ConnectionAction> {
         let skipped = self.skip.min(self.input.len());
         self.input.advance(skipped);
         self.skip -= skipped;
@@ -118,12 +118,12 @@ impl<'a> Connection<'a> {
             Ok(Some((request, length))) => {
                 // Not for the whole of a pipeline: others get their turn in between.
                 let Some(mut engine) = self.engine() else {
-                    return Some(Flow::Close);
+                    return Some(ConnectionAction::Close);
                 };
                 let now = stalled.unwrap_or_else(|| engine.begin());
                 engine.store.cache.journal.connection = self.ticket.number;
                 let mut flow = engine.execute(&request, now, &mut self.output);
-                if let Flow::Watch(streams) = flow {
+                if let ConnectionAction::Watch(streams) = flow {
                     self.log = engine.store.cache.journal.watch(streams);
                     if self.log.is_some() {
                         Reply::Ok.encode(&mut self.output);
@@ -131,7 +131,7 @@ impl<'a> Connection<'a> {
                         let reason = AdminErrorReason::WatcherTooMany;
                         let text = "log watcher limit reached";
                         admin::declined(reason, text).encode(&mut self.output);
-                        flow = Flow::Continue;
+                        flow = ConnectionAction::Continue;
                     }
                 }
                 engine.store.counters.bytes_read += length as u64;
@@ -139,13 +139,13 @@ impl<'a> Connection<'a> {
             }
             Err(refusal) => {
                 let Some(mut engine) = self.engine() else {
-                    return Some(Flow::Close);
+                    return Some(ConnectionAction::Close);
                 };
                 engine.refuse(&refusal, &mut self.output);
                 let flow = if refusal.close {
-                    Flow::Close
+                    ConnectionAction::Close
                 } else {
-                    Flow::Continue
+                    ConnectionAction::Continue
                 };
                 (refusal.skip, flow)
             }
@@ -156,11 +156,11 @@ impl<'a> Connection<'a> {
         Some(flow)
     }
 
-    fn authenticate(&mut self) -> Option<Flow> {
+    fn authenticate(&mut self) -> Option<ConnectionAction> {
         let step = auth::judge(&self.input, &self.shared.settings.auth);
         if matches!(step, Step::Answer(..) | Step::Admit(_)) {
             let Some(mut engine) = self.engine() else {
-                return Some(Flow::Close);
+                return Some(ConnectionAction::Close);
             };
             let counters = &mut engine.store.counters;
             counters.auth_cmds += 1;
@@ -172,17 +172,17 @@ impl<'a> Connection<'a> {
         }
         match step {
             Step::Wait => None,
-            Step::Close => Some(Flow::Close),
+            Step::Close => Some(ConnectionAction::Close),
             Step::Answer(used, reply) => {
                 reply.encode(&mut self.output);
                 self.input.advance(used);
-                Some(Flow::Continue)
+                Some(ConnectionAction::Continue)
             }
             Step::Admit(used) => {
                 self.admitted = true;
                 Reply::Stored.encode(&mut self.output);
                 self.input.advance(used);
-                Some(Flow::Continue)
+                Some(ConnectionAction::Continue)
             }
         }
     }

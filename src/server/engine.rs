@@ -1,10 +1,10 @@
 //! What one incarnation of the server is: its items, its clock, its numbers.
 
-use super::builder::{LruSettings, Settings};
+use super::builder::{LruSettings, ServerConfig};
 use super::clock::Clock;
+use super::connections::Connections;
 use super::detail::Detail;
 use super::item::Second;
-use super::registry::Registry;
 use super::store::{Store, StoreLimits};
 use super::{admin, classic, meta, stats};
 use crate::wire::{
@@ -22,8 +22,8 @@ static INCARNATIONS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Engine {
     /// How many incarnations there were before this one.
     pub(crate) generation: u64,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) settings: Arc<ServerConfig>,
+    pub(crate) registry: Arc<Connections>,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     /// The process id shown in `stats`: that of this process for its first server.
@@ -36,7 +36,7 @@ pub(crate) struct Engine {
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flow {
+pub(crate) enum ConnectionAction {
     Continue,
     Close,
     /// The connection becomes a log, if there are not too many.
@@ -47,8 +47,8 @@ pub(crate) enum Flow {
 
 impl Engine {
     pub(crate) fn new(
-        settings: Arc<Settings>,
-        registry: Arc<Registry>,
+        settings: Arc<ServerConfig>,
+        registry: Arc<Connections>,
         previous: Option<&Self>,
     ) -> Self {
         let clock = match previous {
@@ -94,7 +94,7 @@ impl Engine {
         request: &Request<'_>,
         now: Second,
         out: &mut BytesMut,
-    ) -> Flow {
+    ) -> ConnectionAction {
         match *request {
             Request::Get { with_cas, keys } => classic::get(self, with_cas, None, keys, now, out),
             Request::GetAndTouch {
@@ -159,14 +159,16 @@ impl Engine {
             Request::Watch(_) if !self.settings.watch_enabled => {
                 client_error("watch commands not allowed").encode(out);
             }
-            Request::Watch(streams) => return Flow::Watch(streams),
+            Request::Watch(streams) => return ConnectionAction::Watch(streams),
             // Only clients have it; what arrives of it is a `set`.
             Request::Authenticate { .. } => {}
-            Request::Quit => return Flow::Close,
-            Request::Shutdown { .. } if self.settings.shutdown_command => return Flow::Shutdown,
+            Request::Quit => return ConnectionAction::Close,
+            Request::Shutdown { .. } if self.settings.shutdown_command => {
+                return ConnectionAction::Shutdown;
+            }
             Request::Shutdown { .. } => NO_SHUTDOWN.encode(out),
         }
-        Flow::Continue
+        ConnectionAction::Continue
     }
 
     /// Answers what was not executed. Behind a value that was too large the old item goes too.

@@ -1,10 +1,10 @@
 //! The thread that accepts, and what all threads of a server share.
 
-use super::builder::Settings;
+use super::builder::ServerConfig;
 use super::connection;
+use super::connections::Connections;
 use super::engine::Engine;
-use super::gate::Gate;
-use super::registry::Registry;
+use super::stall::StallControl;
 use super::stream::{Listener, Stream};
 use super::watcher;
 use alloc::sync::Arc;
@@ -23,9 +23,9 @@ const STACK: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) gate: Gate,
+    pub(crate) settings: Arc<ServerConfig>,
+    pub(crate) registry: Arc<Connections>,
+    pub(crate) gate: StallControl,
     engine: Mutex<Engine>,
     stopping: AtomicBool,
     /// Whether the accepting thread is to turn away those it has not accepted yet.
@@ -34,12 +34,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Arc<Settings>, registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(settings: Arc<ServerConfig>, registry: Arc<Connections>) -> Self {
         let engine = Engine::new(Arc::clone(&settings), Arc::clone(&registry), None);
         Self {
             settings,
             registry,
-            gate: Gate::default(),
+            gate: StallControl::default(),
             engine: Mutex::new(engine),
             stopping: AtomicBool::new(false),
             turn_away: Mutex::new(false),

@@ -6,8 +6,8 @@ use super::base64;
 use super::classic::no_room_for_it;
 use super::engine::{Engine, client_error, server_error};
 use super::item::{Item, Second, printed_ttl};
-use super::journal::Stub;
-use super::store::{Counted, Delta, Mode, NoRoom, Order, Stored};
+use super::store::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
+use super::watch_log::LogItem;
 use crate::wire::{
     DebugItem, Flag, Flags, ItemMetadata, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
 };
@@ -17,13 +17,13 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 /// The key of a request: the bytes it stands for, and how they are shown again.
-struct Name<'a> {
+struct RequestKey<'a> {
     bytes: Cow<'a, [u8]>,
     /// Whether it came as base64.
     binary: bool,
 }
 
-impl<'a> Name<'a> {
+impl<'a> RequestKey<'a> {
     /// `None` when the request says base64 and it is none.
     fn of(key: Key<'a>, flags: Flags<'_>) -> Option<Self> {
         let text = key.as_bytes();
@@ -64,7 +64,7 @@ fn push_key<'a>(list: &mut Vec<ReplyFlag<'a>>, shown: &'a [u8], binary: bool) {
 }
 
 /// The answer with no more in it than the opaque token and the key.
-fn put_bare(out: &mut BytesMut, status: MetaStatus, name: &Name<'_>, flags: Flags<'_>) {
+fn put_bare(out: &mut BytesMut, status: MetaStatus, name: &RequestKey<'_>, flags: Flags<'_>) {
     let shown = name.shown(name.binary);
     let mut list = Vec::new();
     for flag in flags.iter() {
@@ -108,7 +108,7 @@ pub(super) fn get(
     now: Second,
     out: &mut BytesMut,
 ) {
-    let Some(name) = Name::of(key, flags) else {
+    let Some(name) = RequestKey::of(key, flags) else {
         return BAD_KEY.encode(out);
     };
     let key = &name.bytes[..];
@@ -208,7 +208,7 @@ pub(super) fn set(
     now: Second,
     out: &mut BytesMut,
 ) {
-    let Some(name) = Name::of(key, flags) else {
+    let Some(name) = RequestKey::of(key, flags) else {
         return BAD_KEY.encode(out);
     };
     let key = &name.bytes[..];
@@ -245,7 +245,7 @@ pub(super) fn set(
             return no_room_for_it(no_room).encode(out);
         }
     };
-    let order = Order {
+    let order = StoreRequest {
         mode,
         key,
         value,
@@ -284,8 +284,8 @@ pub(super) fn set(
 /// What happens besides the answer when a value was too large to be read.
 pub(super) fn refuse_oversized(engine: &mut Engine, key: Key<'_>, flags: Flags<'_>) {
     engine.store.counters.store_too_large += 1;
-    if let Some(name) = Name::of(key, flags) {
-        let status = NoRoom::TooLarge.status();
+    if let Some(name) = RequestKey::of(key, flags) {
+        let status = StoreError::TooLarge.status();
         let cache = &mut engine.store.cache;
         cache.journal.refused(&name.bytes, Mode::Set, status);
         cache.remove(&name.bytes);
@@ -300,7 +300,7 @@ pub(super) fn delete(
     now: Second,
     out: &mut BytesMut,
 ) {
-    let Some(name) = Name::of(key, flags) else {
+    let Some(name) = RequestKey::of(key, flags) else {
         return BAD_KEY.encode(out);
     };
     let key = &name.bytes[..];
@@ -334,8 +334,8 @@ pub(super) fn delete(
             cas: explicit_cas(flags).unwrap_or(cas),
             ..Item::default()
         };
-        let stub = Stub {
-            ttl: Stub::printed_ttl(exptime, now),
+        let stub = LogItem {
+            ttl: LogItem::printed_ttl(exptime, now),
             class: room.class(),
             size: 0,
         };
@@ -374,7 +374,7 @@ pub(super) fn arithmetic(
     now: Second,
     out: &mut BytesMut,
 ) {
-    let Some(name) = Name::of(key, flags) else {
+    let Some(name) = RequestKey::of(key, flags) else {
         return client_error("invalid or duplicate flag").encode(out);
     };
     let key = &name.bytes[..];
@@ -390,7 +390,7 @@ pub(super) fn arithmetic(
     let add = !matches!(flags.mode_letter(), Some(b'D' | b'-'));
     let store = &mut engine.store;
     let (counted, created) = match store.delta(key, add, delta, compare, now) {
-        Delta::Done(mut counted) => {
+        ArithmeticOutcome::Done(mut counted) => {
             if let Some(cas) = explicit_cas(flags).filter(|_| store.cache.limits.cas) {
                 counted.cas = cas;
                 // What grew has been replaced by now, and memcached marks the item that is gone.
@@ -400,7 +400,7 @@ pub(super) fn arithmetic(
             }
             (counted, false)
         }
-        Delta::NotFound if flags.has(b'N') => {
+        ArithmeticOutcome::NotFound if flags.has(b'N') => {
             let text = initial.to_string().into_bytes();
             let Ok(room) = store.cache.make_room(key, text.len(), 0, 0, now) else {
                 return server_error("Out of memory allocating new item").encode(out);
@@ -412,7 +412,7 @@ pub(super) fn arithmetic(
                 ..Item::default()
             };
             let length = counter.value.len();
-            let stub = Stub {
+            let stub = LogItem {
                 ttl: 0,
                 class: room.class(),
                 size: length,
@@ -420,7 +420,7 @@ pub(super) fn arithmetic(
             store.link(key, counter, room, now);
             let outcome = Stored::Yes { cas, length };
             store.cache.journal.stored(key, Mode::Add, outcome, stub);
-            let counted = Counted {
+            let counted = Counter {
                 number: initial,
                 cas: if store.cache.limits.cas { cas } else { 0 },
                 exptime: 0,
@@ -428,15 +428,15 @@ pub(super) fn arithmetic(
             };
             (counted, true)
         }
-        Delta::NotFound => {
+        ArithmeticOutcome::NotFound => {
             store.counters.counter_missed(add);
             return put_bare(out, MetaStatus::NotFound, &name, flags);
         }
-        Delta::OtherCas => return put_bare(out, MetaStatus::Exists, &name, flags),
-        Delta::NotNumeric => {
+        ArithmeticOutcome::OtherCas => return put_bare(out, MetaStatus::Exists, &name, flags),
+        ArithmeticOutcome::NotNumeric => {
             return client_error("cannot increment or decrement non-numeric value").encode(out);
         }
-        Delta::OutOfMemory => return server_error("out of memory").encode(out),
+        ArithmeticOutcome::OutOfMemory => return server_error("out of memory").encode(out),
     };
     put_counted(engine, &name, flags, counted, created, now, out);
 }
@@ -444,9 +444,9 @@ pub(super) fn arithmetic(
 /// Applies the expiries of `ma` where they stand and answers.
 fn put_counted(
     engine: &mut Engine,
-    name: &Name<'_>,
+    name: &RequestKey<'_>,
     flags: Flags<'_>,
-    counted: Counted,
+    counted: Counter,
     created: bool,
     now: Second,
     out: &mut BytesMut,

@@ -38,20 +38,20 @@ mod cache;
 mod classic;
 mod clock;
 mod connection;
+mod connections;
 mod detail;
 mod engine;
-mod gate;
+#[cfg(feature = "__fuzzing")]
+pub(crate) mod in_memory;
 mod item;
-mod journal;
 mod listener;
 mod meta;
-#[cfg(feature = "__fuzzing")]
-pub(crate) mod offline;
-mod registry;
 mod slabs;
+mod stall;
 mod stats;
 mod store;
 mod stream;
+mod watch_log;
 mod watcher;
 
 pub use builder::ServerBuilder;

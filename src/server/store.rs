@@ -6,8 +6,8 @@ use super::builder::LruSettings;
 use super::cache::{Cache, Room};
 use super::clock::TimeBase;
 use super::item::{Item, Second};
-use super::journal::Stub;
 use super::stats::Counters;
+use super::watch_log::LogItem;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -44,7 +44,7 @@ pub(crate) enum Mode {
 
 /// A value to be stored.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Order<'a> {
+pub(crate) struct StoreRequest<'a> {
     pub(crate) mode: Mode,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
@@ -74,12 +74,12 @@ pub(crate) enum Stored {
 
 /// Why there is no room for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoRoom {
+pub(crate) enum StoreError {
     TooLarge,
     OutOfMemory,
 }
 
-impl NoRoom {
+impl StoreError {
     /// As watchers are told.
     pub(crate) const fn status(self) -> &'static str {
         match self {
@@ -91,8 +91,8 @@ impl NoRoom {
 
 /// What became of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delta {
-    Done(Counted),
+pub(crate) enum ArithmeticOutcome {
+    Done(Counter),
     NotFound,
     NotNumeric,
     OtherCas,
@@ -101,7 +101,7 @@ pub(crate) enum Delta {
 
 /// A counter that was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counted {
+pub(crate) struct Counter {
     pub(crate) number: u64,
     pub(crate) cas: u64,
     pub(crate) exptime: Second,
@@ -150,13 +150,13 @@ impl Store {
         client_flags: u32,
         exptime: Second,
         now: Second,
-    ) -> Result<Room, NoRoom> {
+    ) -> Result<Room, StoreError> {
         let room = self
             .cache
             .make_room(key, length, client_flags, exptime, now);
         match room {
-            Err(NoRoom::TooLarge) => self.counters.store_too_large += 1,
-            Err(NoRoom::OutOfMemory) => self.counters.store_no_memory += 1,
+            Err(StoreError::TooLarge) => self.counters.store_too_large += 1,
+            Err(StoreError::OutOfMemory) => self.counters.store_no_memory += 1,
             Ok(_) => {}
         }
         room
@@ -169,7 +169,7 @@ impl Store {
     }
 
     /// Stores a value for which [`Self::make_room`] has made room.
-    pub(crate) fn store(&mut self, order: &Order<'_>, room: Room, now: Second) -> Stored {
+    pub(crate) fn store(&mut self, order: &StoreRequest<'_>, room: Room, now: Second) -> Stored {
         let class = room.class();
         let stored = self.try_store(order, room, now);
         // `append` keeps the expiry that there was.
@@ -177,8 +177,8 @@ impl Store {
             Stored::Yes { .. } => self.cache.find(order.key),
             _ => None,
         };
-        let stub = Stub {
-            ttl: Stub::printed_ttl(linked.map_or(order.exptime, |item| item.exptime), now),
+        let stub = LogItem {
+            ttl: LogItem::printed_ttl(linked.map_or(order.exptime, |item| item.exptime), now),
             size: order.value.len(),
             class: linked.map_or(class, |item| item.class),
         };
@@ -187,7 +187,7 @@ impl Store {
         stored
     }
 
-    fn try_store(&mut self, order: &Order<'_>, room: Room, now: Second) -> Stored {
+    fn try_store(&mut self, order: &StoreRequest<'_>, room: Room, now: Second) -> Stored {
         self.counters.cmd_set += 1;
         let cas_enabled = self.cache.limits.cas;
         let compare = if cas_enabled { order.compare } else { 0 };
@@ -280,18 +280,18 @@ impl Store {
         delta: u64,
         compare: u64,
         now: Second,
-    ) -> Delta {
+    ) -> ArithmeticOutcome {
         let Some(item) = self.get(key, now) else {
-            return Delta::NotFound;
+            return ArithmeticOutcome::NotFound;
         };
         if item.value.is_empty() {
-            return Delta::NotNumeric;
+            return ArithmeticOutcome::NotNumeric;
         }
         if compare != 0 && item.cas != compare {
-            return Delta::OtherCas;
+            return ArithmeticOutcome::OtherCas;
         }
         let Some(old) = number_in(&item.value) else {
-            return Delta::NotNumeric;
+            return ArithmeticOutcome::NotNumeric;
         };
         let number = if add {
             old.wrapping_add(delta)
@@ -310,7 +310,7 @@ impl Store {
             };
             let (length, flags) = (new.value.len(), new.client_flags);
             let Ok(room) = self.cache.make_room(key, length, flags, exptime, now) else {
-                return Delta::OutOfMemory;
+                return ArithmeticOutcome::OutOfMemory;
             };
             let cas = self.next_cas();
             self.link(key, Item { cas, ..new }, room, now);
@@ -330,7 +330,7 @@ impl Store {
         } else {
             self.counters.decr_hits += 1;
         }
-        Delta::Done(Counted {
+        ArithmeticOutcome::Done(Counter {
             number,
             cas: if self.cache.limits.cas { cas } else { 0 },
             exptime,
@@ -395,8 +395,13 @@ mod tests {
         }
     }
 
-    fn order<'a>(store: &mut Store, mode: Mode, key: &'a [u8], value: &'a [u8]) -> Order<'a> {
-        Order {
+    fn order<'a>(
+        store: &mut Store,
+        mode: Mode,
+        key: &'a [u8],
+        value: &'a [u8],
+    ) -> StoreRequest<'a> {
+        StoreRequest {
             mode,
             key,
             value,
@@ -409,7 +414,7 @@ mod tests {
         }
     }
 
-    fn carry_out(store: &mut Store, order: &Order<'_>, now: Second) -> Stored {
+    fn carry_out(store: &mut Store, order: &StoreRequest<'_>, now: Second) -> Stored {
         let (key, length) = (order.key, order.value.len());
         match store.make_room(key, length, order.client_flags, order.exptime, now) {
             Ok(room) => store.store(order, room, now),
@@ -487,7 +492,7 @@ mod tests {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"n", b"18446744073709551615");
         let number = |delta| match delta {
-            Delta::Done(counted) => (counted.number, counted.replaced),
+            ArithmeticOutcome::Done(counted) => (counted.number, counted.replaced),
             other => panic!("{other:?}"),
         };
         assert_eq!(number(store.delta(b"n", true, 1, 0, NOW)), (0, false));
@@ -496,10 +501,19 @@ mod tests {
         assert_eq!(number(store.delta(b"n", true, 1, 0, NOW)), (10, true));
         assert_eq!(number(store.delta(b"n", false, 11, 0, NOW)), (0, false));
         assert_eq!(value(&mut store, b"n"), Some(b"0 ".to_vec()));
-        assert_eq!(store.delta(b"n", true, 1, 99, NOW), Delta::OtherCas);
-        assert_eq!(store.delta(b"none", true, 1, 0, NOW), Delta::NotFound);
+        assert_eq!(
+            store.delta(b"n", true, 1, 99, NOW),
+            ArithmeticOutcome::OtherCas
+        );
+        assert_eq!(
+            store.delta(b"none", true, 1, 0, NOW),
+            ArithmeticOutcome::NotFound
+        );
         put(&mut store, Mode::Set, b"n", b"");
-        assert_eq!(store.delta(b"n", true, 1, 0, NOW), Delta::NotNumeric);
+        assert_eq!(
+            store.delta(b"n", true, 1, 0, NOW),
+            ArithmeticOutcome::NotNumeric
+        );
     }
 
     /// One page of 96-byte chunks: ten of them.
@@ -560,12 +574,12 @@ mod tests {
             put(&mut store, Mode::Set, key, b"x");
         }
         let mut room = |now| store.make_room(b"c", 1, 0, 0, now).map(|_| ());
-        assert_eq!(room(NOW), Err(NoRoom::OutOfMemory));
+        assert_eq!(room(NOW), Err(StoreError::OutOfMemory));
         // A walk finds what has been dead for a second.
-        assert_eq!(room(NOW + 1), Err(NoRoom::OutOfMemory));
+        assert_eq!(room(NOW + 1), Err(StoreError::OutOfMemory));
         assert_eq!(room(NOW + 2), Ok(()));
         let large = store.make_room(b"c", 1 << 16, 0, 0, NOW).map(|_| ());
-        assert_eq!(large, Err(NoRoom::TooLarge));
+        assert_eq!(large, Err(StoreError::TooLarge));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A connection that has become a log.
 
-use super::journal::Log;
 use super::stream::Stream;
+use super::watch_log::LogBuffer;
 use core::time::Duration;
 use std::io::{ErrorKind, Read, Write};
 
@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Sends what is written to the log until the other side ends the connection. What it sends itself
 /// is not read by anybody.
-pub(crate) fn follow(log: &Log, stream: &mut Stream) {
+pub(crate) fn follow(log: &LogBuffer, stream: &mut Stream) {
     if stream.set_read_timeout(PAUSE).is_err() {
         return;
     }

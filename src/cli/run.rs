@@ -1,0 +1,309 @@
+//! `memlatch run`: a command under a lock.
+
+use super::args::{GlobalOptions, OnLost, Run};
+use super::child::{self, Child};
+use super::failure::{Failure, code};
+use super::leases::{DefaultLease, Leases};
+use super::monitor::{ChildMonitor, GRACE, Rules};
+use super::output::{self, Verbosity};
+use super::select::{Either, race};
+use super::server;
+use super::signals::{FORWARDED, STOPPING, Signals};
+use super::wait_limit::WaitLimit;
+use core::time::Duration;
+use memlatch::{Client, Lock, LockGuard, LossReason, ReleaseOutcome};
+use std::ffi::OsString;
+use tokio::time::{Instant, timeout};
+
+/// How long the way out may take when the server does not answer. What is left there then runs
+/// out with its lease.
+const WAY_OUT: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(
+    global: &GlobalOptions,
+    options: Run,
+    voice: Verbosity,
+) -> Result<u8, Failure> {
+    let job = RunConfig::new(global, options, voice)?;
+    let mut signals = Signals::listen(&FORWARDED)
+        .map_err(|error| Failure::system("cannot receive signals", &error))?;
+    child::reap_in_background()
+        .map_err(|error| Failure::system("cannot receive signals", &error))?;
+    let mut patience = job.patience();
+    let connecting = patience.connect(global, |builder| builder.max_lease(job.leases.longest));
+    let client = match race(connecting, signals.ending()).await {
+        Either::A(client) => client?,
+        Either::B(signal) => return Ok(code::of_signal(signal as i32)),
+    };
+    let done = job.run(&client, &mut signals, &mut patience).await;
+    // Also takes back what an acquisition that was given up may have left.
+    let left_behind = !client.shutdown(WAY_OUT).await;
+    // Who has been told of a worse thing needs not be told of this one.
+    if left_behind && matches!(done, Ok(code) if code != code::LOST) {
+        voice.note(&format!(
+            "lock `{}`: the server does not answer; it is free when its lease has run out",
+            job.name
+        ));
+    }
+    done
+}
+
+/// What is to be run under which lock.
+struct RunConfig {
+    name: String,
+    argv: Vec<OsString>,
+    options: Run,
+    leases: Leases,
+    voice: Verbosity,
+}
+
+impl RunConfig {
+    fn new(global: &GlobalOptions, mut options: Run, voice: Verbosity) -> Result<Self, Failure> {
+        let mut words = core::mem::take(&mut options.words).into_iter();
+        let name = words.next().unwrap_or_default();
+        let name = name.into_string().map_err(|name| {
+            Failure::usage(format!(
+                "the lock name {} is not UTF-8",
+                name.to_string_lossy()
+            ))
+        })?;
+        let argv = command_line(words.collect(), options.command.take())?;
+        server::check(global, &name)?;
+        let leases = Leases::new(global, options.lease, DefaultLease::Usual)?;
+        if options.max_hold.is_some_and(|longest| longest.is_zero()) {
+            return Err(Failure::usage("--max-hold: it must be more than 0"));
+        }
+        leases.note(&name, voice);
+        Ok(Self {
+            name,
+            argv,
+            options,
+            leases,
+            voice,
+        })
+    }
+
+    async fn run(
+        &self,
+        client: &Client,
+        signals: &mut Signals,
+        patience: &mut WaitLimit,
+    ) -> Result<u8, Failure> {
+        let mut lock = client
+            .lock(&self.name)
+            .lease(self.leases.lease)
+            .label(&self.options.label);
+        if let Some(longest) = self.options.max_hold {
+            lock = lock.max_hold(longest.saturating_add(self.reserve()));
+        }
+        if let Some(shortest) = self.options.min_hold {
+            lock = lock.min_hold(shortest);
+        }
+        let began = Instant::now();
+        self.voice.detail(&format!(
+            "lock `{}`: asking {} for it",
+            self.name,
+            client.server()
+        ));
+        let guard = match race(self.acquire(&lock, patience), signals.ending()).await {
+            Either::A(guard) => guard?,
+            Either::B(signal) => return Ok(code::of_signal(signal as i32)),
+        };
+        let Some(guard) = guard else {
+            // As flock(1) has it, the code says it all.
+            self.voice.detail(&format!(
+                "lock `{}`: not to be had within {:.1?}",
+                self.name,
+                began.elapsed()
+            ));
+            return Ok(self.options.conflict_exit_code);
+        };
+        self.voice.detail(&format!(
+            "lock `{}`: held after {:.1?}, token {}",
+            self.name,
+            began.elapsed(),
+            token(&guard)
+        ));
+        let environment = [
+            ("MEMLATCH_NAME", self.name.clone()),
+            ("MEMLATCH_TOKEN", token(&guard)),
+            ("MEMLATCH_SERVER", client.server()),
+        ];
+        let rules = self.rules(Instant::now());
+        // While this process stands still, nobody renews, and the command must not run.
+        let added = STOPPING.iter().try_for_each(|signal| signals.add(*signal));
+        added.map_err(|error| Failure::system("cannot receive signals", &error))?;
+        let ended = match Child::spawn(&self.argv, &environment, rules.warning()) {
+            Ok(child) => {
+                let argv = &self.argv;
+                let watch = ChildMonitor::new(child, argv, &guard, signals, self.voice, rules);
+                watch.until_the_end().await
+            }
+            Err(failure) => Err(failure),
+        };
+        let back = self.give_back(guard, signals).await;
+        let ended = ended?;
+        match back {
+            _ if ended.lost => return Ok(code::LOST),
+            LockOutcome::Free => {}
+            LockOutcome::Lost(reason) => {
+                // It happened too shortly before the end to be noticed by a renewal.
+                output::print_error(&format!(
+                    "lock `{}`: lost while the command ran: {reason}",
+                    self.name
+                ));
+                return Ok(code::LOST);
+            }
+            LockOutcome::Unknown(why) => self
+                .voice
+                .note(&format!("{why}; it is free when its lease has run out")),
+        }
+        Ok(ended.code)
+    }
+
+    fn rules(&self, held_since: Instant) -> Rules {
+        let limit = self.options.max_hold;
+        Rules {
+            lease: self.leases.lease,
+            on_lost: self.options.on_lost,
+            leftovers: self.options.leftovers,
+            grace: self.options.grace,
+            limit: limit.and_then(|longest| Some((held_since.checked_add(longest)?, longest))),
+        }
+    }
+
+    /// How much longer than `--max-hold` the lock is held: for as long as the command may take to
+    /// end, and not so short that this looks like a lease that is not renewed.
+    fn reserve(&self) -> Duration {
+        match self.options.on_lost {
+            OnLost::Ignore => Duration::ZERO,
+            OnLost::Term | OnLost::Kill => GRACE + self.rules(Instant::now()).margin(),
+        }
+    }
+
+    fn patience(&self) -> WaitLimit {
+        WaitLimit::of(self.options.no_wait, self.options.wait, self.voice)
+    }
+
+    /// The lock, unless it is not to be had.
+    async fn acquire(
+        &self,
+        lock: &Lock,
+        patience: &mut WaitLimit,
+    ) -> Result<Option<LockGuard>, Failure> {
+        loop {
+            let Some(guard) = patience.acquire(lock).await? else {
+                return Ok(None);
+            };
+            // This process may have stood still for longer than the lease.
+            if guard.is_valid() {
+                return Ok(Some(guard));
+            }
+        }
+    }
+
+    async fn give_back(&self, guard: LockGuard, signals: &mut Signals) -> LockOutcome {
+        let releasing = timeout(WAY_OUT, guard.release());
+        match race(releasing, signals.ending()).await {
+            Either::A(Ok(Ok(ReleaseOutcome::Released))) => LockOutcome::Free,
+            Either::A(Ok(Ok(ReleaseOutcome::AlreadyLost { reason }))) => LockOutcome::Lost(reason),
+            Either::A(Ok(Err(error))) => LockOutcome::Unknown(error.to_string()),
+            // The keeper goes on with it until the client is shut down.
+            Either::A(Err(_)) | Either::B(_) => LockOutcome::Free,
+        }
+    }
+}
+
+/// What became of the lock at the end.
+enum LockOutcome {
+    Free,
+    Lost(LossReason),
+    Unknown(String),
+}
+
+fn token(guard: &LockGuard) -> String {
+    guard
+        .fencing_token()
+        .map_or_else(String::new, |token| token.to_string())
+}
+
+/// The command to run, from what follows the name and from `-c` before it.
+fn command_line(
+    mut words: Vec<OsString>,
+    mut line: Option<OsString>,
+) -> Result<Vec<OsString>, Failure> {
+    let first = words.first().and_then(|word| word.to_str());
+    match first {
+        // flock(1) takes it on this side of the name as well, with exactly one word.
+        Some("-c" | "--command") if line.is_none() => {
+            if words.len() != 2 {
+                return Err(Failure::usage(
+                    "-c takes exactly one command line, as one word: -c 'a && b'",
+                ));
+            }
+            line = words.pop();
+            words.clear();
+        }
+        Some("--") => {
+            words.remove(0);
+        }
+        Some(option) if option.starts_with('-') && !matches!(option, "-" | "-c" | "--command") => {
+            return Err(Failure::usage(format!(
+                "`{option}` stands behind the name; options stand before it: memlatch run {option} \
+                 NAME -- COMMAND. A command that begins with a dash stands behind --"
+            )));
+        }
+        _ => {}
+    }
+    match line {
+        Some(_) if !words.is_empty() => Err(Failure::usage(
+            "there is both a command and -c; write one of them",
+        )),
+        Some(line) => {
+            let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+            let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+            Ok(vec![shell, "-c".into(), line])
+        }
+        None if words.is_empty() => Err(Failure::usage(
+            "the command to run is missing; write memlatch run NAME -- COMMAND",
+        )),
+        None => Ok(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str], line: Option<&str>) -> Option<Vec<OsString>> {
+        let words = words.iter().map(OsString::from).collect();
+        command_line(words, line.map(OsString::from)).ok()
+    }
+
+    #[test]
+    fn commands_with_and_without_a_separator() {
+        let ls = Some(vec!["ls".into(), "--".into()]);
+        assert_eq!(parsed(&["ls", "--"], None), ls);
+        assert_eq!(parsed(&["--", "ls", "--"], None), ls);
+        assert_eq!(parsed(&[], None), None);
+        assert_eq!(parsed(&["--"], None), None);
+    }
+
+    #[test]
+    fn lines_for_the_shell_on_both_sides_of_the_name() {
+        let before = parsed(&[], Some("a; b")).expect("a command");
+        let after = parsed(&["-c", "a; b"], None).expect("a command");
+        assert_eq!(before[1..], ["-c", "a; b"]);
+        assert_eq!(after, before);
+        for (words, line) in [
+            (&["ls"][..], Some("a")),
+            (&["-c"], None),
+            (&["-c", "a", "b"], None),
+            (&["-c", "a"], Some("b")),
+            (&["-n", "--", "ls"], None),
+            (&["--lease", "5s", "ls"], None),
+        ] {
+            assert_eq!(parsed(words, line), None);
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! The process between `memlatch` and the command.
+//!
+//! It starts the command and is its parent. On Linux it is a subreaper: whatever the command starts
+//! becomes its child when the parent in between ends. So it knows when the last of them is gone,
+//! can signal all of them, and ends them when `memlatch` itself is killed, which it notices by the
+//! end of the connection between the two.
+//!
+//! It shares process group, terminal and streams with `memlatch` and the command, blocks all
+//! signals, and takes no decision while `memlatch` runs.
+
+use super::failure::code;
+use super::output;
+use super::startup::Inherited;
+use core::time::Duration;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::{WaitOptions, WaitStatus, wait};
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// First word of a command line that turns this program into the supervisor.
+pub(super) const SUPERVISOR: &str = "__supervisor";
+
+/// How often killed processes are looked for again: one may have been started meanwhile.
+const KILL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the supervisor tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The command has this process id.
+    Started(i32),
+    /// No process could be started, with this error number.
+    Refused(i32),
+    /// This signal has stopped the command.
+    Stopped(i32),
+    /// The command has been continued.
+    Continued,
+    /// The command has ended with this exit code, as shells have it.
+    Ended(i32),
+    /// No process is left that the command has started. Nothing follows.
+    Empty,
+}
+
+/// What the supervisor is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Send a signal to the command and to all processes that it has started. SIGKILL is repeated
+    /// until none is left.
+    SignalAll(i32),
+    /// Send a signal to the command alone.
+    SignalCommand(i32),
+    /// End, and leave alone what runs.
+    Leave,
+}
+
+/// Length of an encoded report or order.
+pub(super) const FRAME: usize = 5;
+
+impl Report {
+    fn encode(self) -> [u8; FRAME] {
+        match self {
+            Self::Started(pid) => frame(b'p', pid),
+            Self::Refused(errno) => frame(b'r', errno),
+            Self::Stopped(signal) => frame(b's', signal),
+            Self::Continued => frame(b'c', 0),
+            Self::Ended(code) => frame(b'x', code),
+            Self::Empty => frame(b'e', 0),
+        }
+    }
+
+    pub(super) fn decode(frame: [u8; FRAME]) -> Option<Self> {
+        let (tag, value) = unframed(frame);
+        Some(match tag {
+            b'p' => Self::Started(value),
+            b'r' => Self::Refused(value),
+            b's' => Self::Stopped(value),
+            b'c' => Self::Continued,
+            b'x' => Self::Ended(value),
+            b'e' => Self::Empty,
+            _ => return None,
+        })
+    }
+}
+
+impl Order {
+    pub(super) fn encode(self) -> [u8; FRAME] {
+        match self {
+            Self::SignalAll(signal) => frame(b'a', signal),
+            Self::SignalCommand(signal) => frame(b'o', signal),
+            Self::Leave => frame(b'l', 0),
+        }
+    }
+
+    fn decode(frame: [u8; FRAME]) -> Option<Self> {
+        let (tag, value) = unframed(frame);
+        Some(match tag {
+            b'a' => Self::SignalAll(value),
+            b'o' => Self::SignalCommand(value),
+            b'l' => Self::Leave,
+            _ => return None,
+        })
+    }
+}
+
+fn frame(tag: u8, value: i32) -> [u8; FRAME] {
+    let [a, b, c, d] = value.to_le_bytes();
+    [tag, a, b, c, d]
+}
+
+fn unframed([tag, a, b, c, d]: [u8; FRAME]) -> (u8, i32) {
+    (tag, i32::from_le_bytes([a, b, c, d]))
+}
+
+/// Starts a supervisor that runs `argv` with these additions to the environment. `margin` is how
+/// long the command may take to end after SIGTERM when `memlatch` is killed.
+pub(super) fn start(
+    argv: &[OsString],
+    environment: &[(&str, String)],
+    inherited: Inherited,
+    margin: Duration,
+) -> io::Result<(UnixStream, Pid)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    send_descriptor(&ours, rustix::stdio::stdin())?;
+    let mut supervisor = own_program();
+    supervisor
+        .arg(SUPERVISOR)
+        .arg(margin.as_millis().to_string())
+        .arg(inherited.encode())
+        .args(argv)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(OwnedFd::from(theirs));
+    let process = supervisor.spawn()?;
+    let pid = i32::try_from(process.id()).map_err(io::Error::other)?;
+    Ok((ours, Pid::from_raw(pid)))
+}
+
+/// This program, to be started once more.
+pub(super) fn own_program() -> Command {
+    // Unlike its path, this is there still when the file has been replaced by a newer one.
+    let own = Path::new("/proc/self/exe");
+    let path = if own.exists() {
+        own.to_path_buf()
+    } else if let Ok(path) = std::env::current_exe() {
+        path
+    } else {
+        let name = std::env::args_os().next();
+        // The process that is started finds the program by this name once more.
+        return Command::new(name.as_deref().unwrap_or(OsStr::new("memlatch")));
+    };
+    let mut command = Command::new(path);
+    command.arg0("memlatch");
+    command
+}
+
+fn send_descriptor(socket: &UnixStream, fd: impl AsFd) -> io::Result<()> {
+    let mut space = [const { core::mem::MaybeUninit::uninit() }; rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(
+        socket,
+        &[IoSlice::new(&[0])],
+        &mut control,
+        SendFlags::empty(),
+    )?;
+    Ok(())
+}
+
+fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [const { core::mem::MaybeUninit::uninit() }; rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let fds = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fds.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Is the supervisor, with what [`start`] has put on its command line. Returns when it has ended.
+pub(super) fn supervise(mut words: impl Iterator<Item = OsString>) -> u8 {
+    let mut word = || words.next().and_then(|word| word.into_string().ok());
+    let margin = word().and_then(|word| word.parse().ok());
+    let inherited = word().and_then(|word| Inherited::decode(&word));
+    let link = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
+    let (Some(margin), Some(inherited), Ok(link)) = (margin, inherited, link) else {
+        output::print_error("this subcommand is for internal use");
+        return code::USAGE;
+    };
+    let mut link = UnixStream::from(link);
+    let argv: Vec<OsString> = words.collect();
+    match Supervisor::new(&link, &argv, inherited, Duration::from_millis(margin)) {
+        Ok(supervisor) => supervisor.run(link),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            let _ = link.write_all(&Report::Refused(errno).encode());
+        }
+    }
+    code::SUCCESS
+}
+
+struct Supervisor {
+    /// Readable when a child has changed its state.
+    children: UnixStream,
+    /// The command, until it has ended.
+    command: Option<i32>,
+    margin: Duration,
+    /// All that run are to be killed, from this instant on.
+    kill_at: Option<Instant>,
+}
+
+impl Supervisor {
+    fn new(
+        link: &UnixStream,
+        argv: &[OsString],
+        inherited: Inherited,
+        margin: Duration,
+    ) -> io::Result<Self> {
+        // Signals to the group are meant for the command. SIGCHLD is the one to be handled.
+        let mut blocked = SigSet::all();
+        blocked.remove(Signal::SIGCHLD);
+        blocked.thread_block()?;
+        adopt_orphans();
+        let (children, notify) = UnixStream::pair()?;
+        children.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(Signal::SIGCHLD as i32, notify)?;
+        let stdin = receive_descriptor(link)?;
+        let command = super::child::helper(argv, inherited)
+            .stdin(Stdio::from(stdin))
+            .spawn()?;
+        Ok(Self {
+            children,
+            command: i32::try_from(command.id()).ok(),
+            margin,
+            kill_at: None,
+        })
+    }
+
+    fn run(mut self, mut link: UnixStream) {
+        let pid = self.command.unwrap_or(0);
+        let mut connected = link.write_all(&Report::Started(pid).encode()).is_ok();
+        loop {
+            let mut tell = |report: Report| {
+                // The end of the connection is noticed when reading.
+                let _ = link.write_all(&report.encode());
+            };
+            if !self.reap(&mut tell) {
+                tell(Report::Empty);
+                return;
+            }
+            self.wait(&link, connected);
+            if !connected {
+                continue;
+            }
+            match next_order(&mut link) {
+                Ok(Some(Order::Leave)) => return,
+                Ok(Some(order)) => self.obey(order),
+                Ok(None) => {}
+                Err(_) => {
+                    connected = false;
+                    self.end_all();
+                }
+            }
+        }
+    }
+
+    /// Waits until a child changes its state, an order arrives or it is time to kill.
+    fn wait(&mut self, link: &UnixStream, connected: bool) {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            signal_descendants(self.command, Signal::SIGKILL as i32);
+            self.kill_at = Some(now + KILL_INTERVAL);
+        }
+        let left = self.kill_at.map(|at| at.saturating_duration_since(now));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [
+            PollFd::new(&self.children, PollFlags::IN),
+            PollFd::new(link, PollFlags::IN),
+        ];
+        let fds = if connected {
+            &mut fds[..]
+        } else {
+            &mut fds[..1]
+        };
+        // An interruption is as good as an event.
+        let _ = poll(fds, left.as_ref());
+        let mut bytes = [0; 64];
+        while matches!((&self.children).read(&mut bytes), Ok(n) if n > 0) {}
+    }
+
+    /// Asks for all children that have changed their state. Returns false when there is none left.
+    fn reap(&mut self, tell: &mut impl FnMut(Report)) -> bool {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+        loop {
+            match wait(options) {
+                Ok(Some((pid, status))) => {
+                    if self.command == Some(pid.as_raw_nonzero().get()) {
+                        self.tell_command(status, tell);
+                    }
+                }
+                Ok(None) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn tell_command(&mut self, status: WaitStatus, tell: &mut impl FnMut(Report)) {
+        if let Some(signal) = status.stopping_signal() {
+            tell(Report::Stopped(signal));
+        } else if status.continued() {
+            tell(Report::Continued);
+        } else {
+            self.command = None;
+            tell(Report::Ended(exit_code(status)));
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::SignalAll(signal) => {
+                if signal == Signal::SIGKILL as i32 {
+                    self.kill_at = Some(Instant::now());
+                } else {
+                    signal_descendants(self.command, signal);
+                }
+            }
+            Order::SignalCommand(signal) => {
+                if let (Some(pid), Ok(signal)) = (self.command, Signal::try_from(signal)) {
+                    let _ = kill(Pid::from_raw(pid), signal);
+                }
+            }
+            Order::Leave => {}
+        }
+    }
+
+    /// `memlatch` is gone, and nobody renews the lock.
+    fn end_all(&mut self) {
+        signal_descendants(self.command, Signal::SIGTERM as i32);
+        // A process that is stopped ends only when it goes on.
+        signal_descendants(self.command, Signal::SIGCONT as i32);
+        if self.kill_at.is_none() {
+            self.kill_at = Some(Instant::now() + self.margin);
+        }
+    }
+}
+
+/// An order if there is one; an error if there will be none any more.
+fn next_order(link: &mut UnixStream) -> io::Result<Option<Order>> {
+    let mut fds = [PollFd::new(link, PollFlags::IN)];
+    let none = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    if poll(&mut fds, Some(&none)).unwrap_or(0) == 0 {
+        return Ok(None);
+    }
+    let mut frame = [0; FRAME];
+    link.read_exact(&mut frame)?;
+    Ok(Order::decode(frame))
+}
+
+/// The exit code that stands for `status`, as shells have it.
+fn exit_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => i32::from(code::of_signal(signal)),
+        (None, None) => i32::from(code::FAILED),
+    }
+}
+
+/// Makes this process the parent of descendants that lose their own, where the system can do that.
+pub(super) fn adopt_orphans() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+/// Processes that are told apart from those that run under the lock: number and start.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(HashMap<Pid, Option<u64>>);
+
+impl Strangers {
+    /// All descendants that this process has now.
+    pub(super) fn observe() -> Self {
+        let all = descendants(Pid::this(), &Self::default()).into_iter();
+        Self(all.map(|pid| (pid, start_of(pid))).collect())
+    }
+
+    /// Returns false for a later process with the same number.
+    fn contains(&self, pid: Pid) -> bool {
+        self.0
+            .get(&pid)
+            .is_some_and(|start| *start == start_of(pid))
+    }
+}
+
+/// When a process was started, in ticks since the start of the system.
+fn start_of(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the last parenthesis may contain anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// Sends a signal to the command and to all that it has started, from the supervisor.
+fn signal_descendants(command: Option<i32>, signal: i32) {
+    signal_all(Pid::this(), &Strangers::default(), command, signal);
+}
+
+/// Sends a signal to all descendants of `root` but strangers and what those have started, parents
+/// before their children. Where the system does not tell them, it is sent to `command` alone, a
+/// child that was not waited for yet.
+///
+/// One that cannot be handled is also sent to those that are started meanwhile. Of others this
+/// would hit what a handler starts to clean up.
+pub(super) fn signal_all(root: Pid, strangers: &Strangers, command: Option<i32>, signal: i32) {
+    const LOOKS: usize = 16;
+    let Ok(signal) = Signal::try_from(signal) else {
+        return;
+    };
+    let looks = match signal {
+        Signal::SIGKILL | Signal::SIGSTOP => LOOKS,
+        _ => 1,
+    };
+    let mut told = HashSet::new();
+    for _ in 0..looks {
+        let mut news = false;
+        let mut all = descendants(root, strangers);
+        if all.is_empty() {
+            all.extend(command.map(Pid::from_raw));
+        }
+        for pid in all {
+            if told.insert(pid) {
+                news = true;
+                // A process that has ended meanwhile needs no signal.
+                let _ = kill(pid, signal);
+            }
+        }
+        if !news {
+            return;
+        }
+    }
+}
+
+/// The processes that `root` has started, and theirs, parents before their children, without
+/// strangers and theirs. Empty where the system does not tell.
+pub(super) fn descendants(root: Pid, strangers: &Strangers) -> Vec<Pid> {
+    let mut found = vec![root];
+    let mut next = 0;
+    // A /proc of another namespace has other numbers.
+    let own = std::fs::read_link("/proc/self");
+    if own.is_ok_and(|own| own == Path::new(&Pid::this().to_string())) {
+        while let Some(parent) = found.get(next) {
+            let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
+            for thread in threads.into_iter().flatten().flatten() {
+                let children = std::fs::read_to_string(thread.path().join("children"));
+                let children = children.unwrap_or_default();
+                let children = children.split_ascii_whitespace();
+                let children = children.filter_map(|pid| pid.parse().ok().map(Pid::from_raw));
+                found.extend(children.filter(|pid| !strangers.contains(*pid)));
+            }
+            next += 1;
+        }
+    }
+    found.remove(0);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_and_orders_survive_the_connection() {
+        for report in [
+            Report::Started(4_000_000),
+            Report::Refused(11),
+            Report::Stopped(19),
+            Report::Continued,
+            Report::Ended(255),
+            Report::Empty,
+        ] {
+            assert_eq!(Report::decode(report.encode()), Some(report));
+        }
+        for order in [Order::SignalAll(9), Order::SignalCommand(10), Order::Leave] {
+            assert_eq!(Order::decode(order.encode()), Some(order));
+        }
+        assert_eq!(Report::decode([0; FRAME]), None);
+        assert_eq!(Order::decode([0; FRAME]), None);
+    }
+}
