@@ -304,9 +304,9 @@ impl Story {
         });
         set(&server, "memlatch:lock:old", RECORD);
         drop(client.lock("old").acquire().expect("its holder is dead"));
-        let how = ["first-try", "handed-on", "taken-over", "waited"];
+        let how = ["first-try", "handed-off", "taken-over", "waited"];
         assert_eq!(
-            self.values("acquired", "how"),
+            self.values("acquired", "method"),
             how.map(str::to_owned).into()
         );
 
@@ -325,8 +325,8 @@ impl Story {
         server.restart();
         while guard.verify().expect_err("lost").kind() != ErrorKind::Lost {}
         assert_eq!(
-            self.values("lost", "reason"),
-            ["server-restarted", "vanished"].map(str::to_owned).into()
+            self.values("lock_lost", "reason"),
+            ["server-restarted", "missing"].map(str::to_owned).into()
         );
     }
 
@@ -346,15 +346,15 @@ impl Story {
         unknown(caller, "removed", Duration::from_secs(600));
         unknown(other, "left", Duration::from_millis(300));
         assert_eq!(guard.lost(), LossReason::Unreachable);
-        until("taken back", || !self.events("took_back").is_empty());
+        until("taken back", || !self.events("acquire_undone").is_empty());
         until("not taken back", || {
-            !self.events("take_back_failed").is_empty()
+            !self.events("acquire_undo_failed").is_empty()
         });
-        let lost = self.events("lost");
+        let lost = self.events("lock_lost");
         let lost = lost.iter().filter(|one| one.field("name") == "unreachable");
         let reasons: Vec<_> = lost.map(|one| one.field("reason")).collect();
         assert_eq!(reasons, ["unreachable"]);
-        let in_danger = self.events("in_danger");
+        let in_danger = self.events("lease_expiring");
         assert_eq!(in_danger.len(), 1, "once per dip: {in_danger:?}");
     }
 
@@ -421,7 +421,9 @@ impl Story {
         guard.release().expect_err("no server");
         until("given up", || client.stats().release_failures == 1);
         let later = ["false", "true"].map(str::to_owned).into();
-        until("told", || self.values("release_failed", "later") == later);
+        until("told", || {
+            self.values("release_failed", "will_retry") == later
+        });
     }
 
     fn password_in_the_clear(&mut self) {
@@ -536,5 +538,5 @@ fn events_are_in_one_place() {
         }
     }
     found.sort_unstable();
-    assert_eq!(found, ["src/command/trace.rs", "src/front/events.rs"]);
+    assert_eq!(found, ["src/cli/log.rs", "src/engine/events.rs"]);
 }

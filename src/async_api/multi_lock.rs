@@ -31,7 +31,7 @@ use std::vec::Vec;
 /// # Example
 /// ```no_run
 /// # async fn example(client: memlatch::Client) -> Result<(), memlatch::LockError> {
-/// use memlatch::SetOutcome;
+/// use memlatch::MultiReleaseOutcome;
 /// use std::time::Duration;
 ///
 /// // Two transfers between the same accounts, in opposite directions, do not block each other

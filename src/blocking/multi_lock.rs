@@ -27,7 +27,7 @@ use std::vec::Vec;
 /// # Example
 /// ```no_run
 /// # fn example(client: memlatch::blocking::Client) -> Result<(), memlatch::LockError> {
-/// use memlatch::SetOutcome;
+/// use memlatch::MultiReleaseOutcome;
 /// use std::time::Duration;
 ///
 /// // Two transfers between the same accounts, in opposite directions, do not block each other

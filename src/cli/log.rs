@@ -9,7 +9,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 /// The field of the one kind of event that everybody is shown: those that say why nothing happens
 /// for a while.
-const WAIT: &str = "wait";
+const WAIT: &str = "retry_after";
 
 /// Shows events from now on: all of them if details are wanted, otherwise why one has to wait.
 pub(super) fn install(voice: Verbosity, verbose: u8) {

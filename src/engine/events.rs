@@ -96,7 +96,7 @@ impl Telemetry {
                 counts.released_quietly.add();
                 "sent"
             }
-            HoldEnd::HandedOff => "handed-on",
+            HoldEnd::HandedOff => "handed-off",
             HoldEnd::Detached => {
                 counts.detached.add();
                 return self.emit_detached(held, nanos);
@@ -120,7 +120,7 @@ impl Telemetry {
     #[cold]
     fn emit_detached(&self, held: &LockState, nanos: u64) {
         tracing::debug!(
-            name: "taken_apart",
+            name: "detached",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
@@ -134,7 +134,7 @@ impl Telemetry {
     pub(crate) fn attached(&self, held: &LockState) {
         self.counts.attached.add();
         tracing::debug!(
-            name: "taken_up",
+            name: "attached",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
@@ -147,7 +147,7 @@ impl Telemetry {
     #[cold]
     fn emit_lost(&self, held: &LockState, reason: LossReason, nanos: u64) {
         tracing::warn!(
-            name: "lost",
+            name: "lock_lost",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
@@ -172,15 +172,15 @@ impl Telemetry {
         );
     }
 
-    /// A lock could not be given back. `later` says whether that is tried again.
-    pub(crate) fn release_failed(&self, held: &LockState, error: &LockError, later: bool) {
+    /// A lock could not be given back. `will_retry`: the renewer tries again.
+    pub(crate) fn release_failed(&self, held: &LockState, error: &LockError, will_retry: bool) {
         tracing::warn!(
             name: "release_failed",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
             error = %Redacted(error),
-            later,
+            will_retry,
             "a lock could not be given back"
         );
     }
@@ -201,7 +201,7 @@ impl Telemetry {
     pub(crate) fn acquire_undone(&self, name: &str, outcome: &Result<ReleaseStatus, LockError>) {
         let failed = |error: &dyn fmt::Display| {
             tracing::warn!(
-                name: "take_back_failed",
+                name: "acquire_undo_failed",
                 target: "memlatch",
                 name = %name,
                 server = %self.server,
@@ -216,7 +216,7 @@ impl Telemetry {
             Err(error) => return failed(&Redacted(error)),
         };
         tracing::debug!(
-            name: "took_back",
+            name: "acquire_undone",
             target: "memlatch",
             name = %name,
             server = %self.server,
@@ -286,7 +286,7 @@ impl Telemetry {
             false => "refused",
         };
         tracing::warn!(
-            name: "in_danger",
+            name: "lease_expiring",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
@@ -298,10 +298,10 @@ impl Telemetry {
     /// The server has not remembered everything for long enough.
     pub(crate) fn restart_guard_wait(&self, wait: Duration) {
         tracing::warn!(
-            name: "young_memory",
+            name: "restart_guard_wait",
             target: "memlatch",
             server = %self.server,
-            wait = ?wait,
+            retry_after = ?wait,
             "the server was started or flushed recently; waiting until no lock from before \
              can still be held"
         );
@@ -326,8 +326,8 @@ impl Telemetry {
             name: "server_restarted",
             target: "memlatch",
             server = %self.server,
-            before = %before,
-            now = %now,
+            old_instance = %before,
+            new_instance = %now,
             "the server was restarted: what was held there is lost"
         );
     }
@@ -357,7 +357,7 @@ impl Telemetry {
     /// A flight was not sent, or not answered.
     pub(crate) fn request_failed(&self, error: &NetError) {
         tracing::debug!(
-            name: "no_answer",
+            name: "request_failed",
             target: "memlatch",
             server = %self.server,
             error = %Redacted(error),
@@ -376,7 +376,7 @@ fn debug_enabled() -> bool {
 /// There is no client yet that this could be told of.
 pub(crate) fn plaintext_password(server: &Address) {
     tracing::warn!(
-        name: "password_in_the_clear",
+        name: "plaintext_password",
         target: "memlatch",
         server = %server,
         "the password goes over the network unencrypted"
@@ -435,7 +435,7 @@ impl<'a> AcquireRecorder<'a> {
                 target: "memlatch",
                 name = %self.name,
                 server = %self.telemetry.server,
-                left = left().map(tracing::field::debug),
+                free_in = left().map(tracing::field::debug),
                 "waiting for the holder"
             );
         }
@@ -450,7 +450,7 @@ impl<'a> AcquireRecorder<'a> {
             Ok(Some(held)) => return self.acquired(held),
             Ok(None) if self.patience == WaitPolicy::Try => {
                 counts.contended.add();
-                "refused"
+                "contended"
             }
             Ok(None) => {
                 counts.timed_out.add();
@@ -477,7 +477,7 @@ impl<'a> AcquireRecorder<'a> {
         let how = match held.grant.kind {
             GrantKind::Handoff => {
                 counts.handoffs.add();
-                "handed-on"
+                "handed-off"
             }
             GrantKind::Takeover => {
                 counts.takeovers.add();
@@ -500,7 +500,7 @@ impl<'a> AcquireRecorder<'a> {
             server = %self.telemetry.server,
             token = held.grant.token,
             waited = ?self.waited(),
-            how,
+            method = how,
             "acquired"
         );
     }
@@ -539,7 +539,7 @@ impl Drop for AcquireRecorder<'_> {
         if !self.ended {
             self.end_wait();
             self.telemetry.counts.cancelled.add();
-            self.not_acquired("abandoned");
+            self.not_acquired("cancelled");
         }
     }
 }

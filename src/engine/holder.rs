@@ -21,7 +21,7 @@ use std::string::String;
 /// let guard = client.lock("invoices/42").label("writer").acquire().await?;
 /// let holder = client.holder("invoices/42").await?.expect("it is held");
 /// assert_eq!((holder.label.as_str(), holder.pid), ("writer", std::process::id()));
-/// println!("held by {holder}, last fencing token {:?}", holder.last_token);
+/// println!("held by {holder}, last fencing token {:?}", holder.last_fencing_token);
 /// # drop(guard);
 /// # Ok(())
 /// # }
@@ -138,7 +138,7 @@ impl fmt::Debug for Holder {
             .field("since_unix", &self.acquired_at_unix)
             .field("held_for", &self.held_for)
             .field("expires_in", &self.expires_in)
-            .field("last_token", &self.last_fencing_token)
+            .field("last_fencing_token", &self.last_fencing_token)
             .finish_non_exhaustive()
     }
 }

@@ -286,7 +286,7 @@ impl Model {
                 }
                 FlightStatus::Pending => assert!(!self.ended, "{number} waits for ever"),
                 FlightStatus::NotSent => {
-                    assert!(self.ended && known.begin >= self.sent, "{number}")
+                    assert!(self.ended && known.begin >= self.sent, "{number}");
                 }
                 FlightStatus::Unknown => assert!(self.ended && known.begin < self.sent, "{number}"),
             }

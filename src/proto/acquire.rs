@@ -10,7 +10,7 @@ use super::server_state::{Protocol, ServerState};
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 
-/// Acquires a lock: with a record, or without one where [`Request::without_record`] says so and the server
+/// Acquires a lock: with a record, or without one where [`AcquireRequest::without_record`] says so and the server
 /// can do it.
 #[derive(Debug)]
 pub struct Acquire<'a> {

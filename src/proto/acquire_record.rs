@@ -73,7 +73,7 @@ enum AfterRollback {
 ///
 /// A record that stays the same for longer than the lease it states is taken over: then `cas` with
 /// its CAS unique stands in place of `add`, and all else is the same. So is the record of a holder
-/// in the same process that [hands it on](Self::inherit).
+/// in the same process that [hands it on](Self::accept_handoff).
 #[derive(Debug)]
 pub struct RecordAcquire<'a> {
     request: AcquireRequest<'a>,
@@ -141,7 +141,7 @@ impl<'a> RecordAcquire<'a> {
     /// A holder in the same process hands on the lock: its record, with this CAS unique as far as
     /// is known, is replaced with the next flight. To be called while nothing is under way.
     ///
-    /// [`take_settled`](Self::take_settled) tells the holder what it was worth. If the acquisition
+    /// [`take_settled`](Self::take_handoff_result) tells the holder what it was worth. If the acquisition
     /// is given up before that, the record may still stand, and somebody must release it.
     pub fn accept_handoff(&mut self, grant: &Grant, cas: u64) {
         self.handoff = Handoff::pending(grant);
@@ -152,7 +152,7 @@ impl<'a> RecordAcquire<'a> {
 
     /// The caller's patience ends, and it is the turn of others: the next flight only looks at who
     /// holds the lock, and the answer is a refusal even if nobody does. To be called while nothing
-    /// is under way, and not behind [`inherit`](Self::inherit).
+    /// is under way, and not behind [`inherit`](Self::accept_handoff).
     pub fn probe_only(&mut self) {
         if self.orphan().is_none() {
             self.probe_only = true;

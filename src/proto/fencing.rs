@@ -24,7 +24,7 @@
 //! takes anything first: keep the token with the data, and start from it
 //! ([`Fenced::with_highest`], [`FencingGuard::with_highest`]).
 //!
-//! A holder that has no token ([`Request::without_record`](super::Request::without_record), or fencing switched off)
+//! A holder that has no token ([`Request::without_record`](super::AcquireRequest::without_record), or fencing switched off)
 //! cannot be told from an older one: a resource that checks refuses such writes.
 
 use core::fmt;

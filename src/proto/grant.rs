@@ -122,7 +122,7 @@ impl Grant {
         })
     }
 
-    /// The record as stored; `None` when there is none, see [`Request::without_record`].
+    /// The record as stored; `None` when there is none, see [`AcquireRequest::without_record`].
     #[must_use]
     pub fn record(&self) -> Option<Record> {
         self.record_for(self.lease)

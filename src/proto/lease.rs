@@ -96,7 +96,7 @@ impl Lease {
     /// Checks that it is long enough for a lock without a record.
     ///
     /// # Errors
-    /// It is shorter than [`MIN_LEAN_LEASE`].
+    /// It is shorter than [`MIN_RECORDLESS_LEASE`].
     pub const fn check_recordless(self) -> Result<(), LeaseError> {
         if self.0.as_nanos() < MIN_RECORDLESS_LEASE.as_nanos() {
             return Err(LeaseError::TooShortWithoutRecord { lease: self.0 });
@@ -155,7 +155,7 @@ pub enum LeaseError {
         /// What was asked for.
         lease: Duration,
     },
-    /// Shorter than [`MIN_LEAN_LEASE`], for a lock without a record.
+    /// Shorter than [`MIN_RECORDLESS_LEASE`], for a lock without a record.
     TooShortWithoutRecord {
         /// What was asked for.
         lease: Duration,

@@ -43,7 +43,7 @@ impl LossReason {
         match self {
             Self::Expired => "expired",
             Self::TakenOver => "taken-over",
-            Self::Missing => "vanished",
+            Self::Missing => "missing",
             Self::ServerRestarted => "server-restarted",
             Self::Unreachable => "unreachable",
             Self::Released => "released",

@@ -13,8 +13,8 @@ pub(super) use sealed::Sealed;
 
 /// One thing to be done at a server, as a machine without sockets and clocks.
 ///
-/// Whoever drives it sends what [`prepare`](Self::prepare) wrote, hands the replies to
-/// [`interpret`](Self::interpret) or tells [`interrupted`](Self::interrupted) that there are none,
+/// Whoever drives it sends what [`prepare`](Self::poll_transmit) wrote, hands the replies to
+/// [`interpret`](Self::handle_replies) or tells [`interrupted`](Self::handle_failure) that there are none,
 /// and goes on as the [`Action`] says that it gets for that.
 pub trait Operation: Sealed {
     /// What comes of it.

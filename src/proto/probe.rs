@@ -442,7 +442,7 @@ mod tests {
             |survey: &mut ServerReport| survey.general.as_mut().expect("said").cmd_flush = Some(1),
             |survey: &mut ServerReport| survey.settings.as_mut().expect("said").oldest = Some(67),
             |survey: &mut ServerReport| {
-                survey.settings.as_mut().expect("said").memory_file = Some(true)
+                survey.settings.as_mut().expect("said").memory_file = Some(true);
             },
         ] {
             let mut forgetful = survey.clone();

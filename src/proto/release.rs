@@ -193,7 +193,7 @@ impl Operation for Release<'_> {
                     expiry.map_err(|error| ReleaseStatus::Failed(ServerError::Lease(error)))?;
                 match grant.record_for(rest) {
                     Some(record) => {
-                        push_retained_record(flight, self.keys, record.as_bytes(), cas, expiry)
+                        push_retained_record(flight, self.keys, record.as_bytes(), cas, expiry);
                     }
                     None => push_release(flight, dialect, self.keys, cas),
                 }

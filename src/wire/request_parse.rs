@@ -67,7 +67,7 @@ impl RequestDecoder {
     /// request or a refusal, what follows it.
     ///
     /// # Errors
-    /// What the server does instead, see [`Contended`].
+    /// What the server does instead, see [`Rejection`].
     pub fn decode<'a>(
         &mut self,
         buffer: &'a [u8],

@@ -68,7 +68,7 @@ impl Plan<'_> {
     ///
     /// The first round is not measured: locks that were acquired at the same time are renewed at
     /// the same time in it.
-    fn hold(&self, stats: impl Fn() -> memlatch::Stats) -> Held {
+    fn hold(&self, stats: impl Fn() -> memlatch::ClientStats) -> Held {
         let third = self.lease / 3;
         thread::sleep(third + third / 2);
         let (before, cpu, began) = (stats(), cpu(), Instant::now());
@@ -130,7 +130,7 @@ fn resident() -> Result<u64> {
 }
 
 /// Measures what gives all back: whether all was, and the numbers after that.
-fn give_back(work: impl FnOnce() -> (bool, memlatch::Stats)) -> Result<End> {
+fn give_back(work: impl FnOnce() -> (bool, memlatch::ClientStats)) -> Result<End> {
     let (before, began) = (cpu(), Instant::now());
     let (all, stats) = work();
     let end = End {

@@ -124,7 +124,7 @@ async fn handoffs(arguments: &Arguments, server: &str) -> Result<()> {
     type Mode = (&'static str, fn(Lock) -> Lock);
     let modes: [Mode; 2] = [
         ("handover", |lock| lock),
-        ("release-and-acquire", Lock::lean),
+        ("release-and-acquire", Lock::without_record),
     ];
     let client = connect(server).await?;
     for (name, mode) in modes {
