@@ -8,7 +8,7 @@ use super::admin::{
 use super::number::{parse_i64, parse_u32};
 use super::reply::ErrorSource;
 use super::request::Request;
-use super::request_parse::Rejected;
+use super::request_line::Rejected;
 use super::token::Tokens;
 use super::watch::WatchStreams;
 

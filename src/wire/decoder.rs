@@ -4,33 +4,10 @@
 //! values, so short input can never be confused with bad input.
 
 use super::error::DecodeError;
+use super::limits::Limits;
 use super::line_scan::{LineScanner, split_line};
 use super::reply::{Line, MetaStatus, Reply, value_length};
 use super::request::ReplyCount;
-
-/// How much a peer may send before it is cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest line, in bytes, its line end included.
-    pub line: usize,
-    /// The longest value, in bytes.
-    pub value: usize,
-}
-
-impl Limits {
-    /// What the replies to lock requests need, with room to spare: ours are below 200 bytes.
-    pub const LOCK: Self = Self {
-        line: 2048,
-        value: 4096,
-    };
-
-    /// What memcached itself takes by default: 2 KiB of line (retrievals may be longer, see
-    /// [`RequestDecoder`](super::RequestDecoder)) and items of 1 MiB.
-    pub const SERVER: Self = Self {
-        line: 2048,
-        value: 1024 * 1024,
-    };
-}
 
 /// Finds replies in a growing buffer and remembers how far it has looked.
 #[derive(Debug, Clone)]

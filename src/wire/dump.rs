@@ -4,8 +4,8 @@
 //! connection that is used for nothing else meanwhile.
 
 use super::debug_item::{ItemMetadata, trim};
-use super::decoder::Limits;
 use super::error::DecodeError;
+use super::limits::Limits;
 use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
 use super::reply::{AdminError, ErrorReply, Line, Reply};

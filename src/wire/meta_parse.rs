@@ -4,7 +4,7 @@ use super::flag::{Flag, FlagError};
 use super::flags::Flags;
 use super::key::Key;
 use super::request::Request;
-use super::request_parse::{Head, Line, Rejected, key, value_length};
+use super::request_line::{Head, Line, Rejected, key, value_length};
 use super::token::{Parsed, Tokens, word};
 use nom::Parser;
 use nom::combinator::map_opt;

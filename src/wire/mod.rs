@@ -23,6 +23,7 @@ mod flight;
 #[cfg(test)]
 mod injection;
 mod key;
+mod limits;
 mod line_scan;
 mod meta_parse;
 mod number;
@@ -30,6 +31,7 @@ mod prepared;
 mod reply;
 mod reply_flag;
 mod request;
+mod request_line;
 mod request_parse;
 mod token;
 mod uri;
@@ -44,7 +46,7 @@ pub use credentials::{Credentials, CredentialsError, MAX_CREDENTIAL_LENGTH, Owne
 pub use debug_item::{DebugItem, ItemMetadata};
 #[doc(hidden)]
 pub use decoder::FlightDecoder;
-pub use decoder::{Limits, Replies, ReplyDecoder};
+pub use decoder::{Replies, ReplyDecoder};
 #[doc(hidden)]
 pub use dump::{DumpLine, DumpedItem, DumpedKey, MetadumpDecoder, MgdumpDecoder};
 pub use error::DecodeError;
@@ -52,6 +54,7 @@ pub use flag::{Flag, FlagError, MAX_OPAQUE_LENGTH, Mode, Opaque};
 pub use flags::{Flags, MAX_FLAGS};
 pub use flight::Flight;
 pub use key::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey};
+pub use limits::Limits;
 #[doc(hidden)]
 pub(crate) use number::format_u64;
 pub use number::{parse_i64, parse_u32, parse_u64, put_i64, put_u64};

@@ -5,13 +5,13 @@
 //! value or for the next command, was measured and is kept here.
 
 use super::admin_parse;
-use super::decoder::Limits;
-use super::flags::Flags;
-use super::key::{Key, MAX_KEY_LENGTH};
+use super::key::Key;
+use super::limits::Limits;
 use super::meta_parse::{meta, meta_debug, meta_set};
 use super::number;
-use super::reply::{ErrorReply, ErrorSource};
+use super::reply::ErrorReply;
 use super::request::{Keys, Request, Store, StoreVerb};
+use super::request_line::{Head, Line, Rejected, fits, key, value_length};
 use super::token::{Tokens, number_i64};
 use nom::Parser;
 use nom::combinator::map_opt;
@@ -19,9 +19,6 @@ use nom::combinator::map_opt;
 /// The longest line of a `get` or `gets`, the only commands whose line may pass
 /// [`Limits::line`]. memcached has no limit here; something has to.
 const RETRIEVAL_LINE: usize = 1024 * 1024;
-
-/// The longest value a line can announce: two more have to fit an `int`.
-const LONGEST_VALUE: i32 = i32::MAX - 2;
 
 /// What a server does with a request that it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +81,7 @@ impl RequestDecoder {
         };
         let start = end + 1;
         let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
-        let (head, length) = match Line::parse(line, start) {
+        let (head, length) = match parse_line(line, start) {
             Ok(Line::Whole(request)) => {
                 self.forget();
                 return Ok(Some((request, start)));
@@ -160,133 +157,43 @@ impl RequestDecoder {
     }
 }
 
-/// Why a line is not executed, before it is known where in the buffer it stands.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rejected {
-    reply: ErrorReply<'static>,
-    silent: bool,
-    /// How many bytes behind the line go as well.
-    swallow: usize,
-    close: bool,
-}
-
-impl Rejected {
-    pub(super) const fn new(blame: ErrorSource, text: &'static str) -> Self {
-        Self {
-            reply: ErrorReply {
-                source: blame,
-                text: text.as_bytes(),
-            },
-            silent: false,
-            swallow: 0,
-            close: false,
-        }
+/// Reads a line without its line end, which was `length` bytes long with it.
+fn parse_line<'a>(line: &'a [u8], length: usize) -> Result<Line<'a>, Rejected> {
+    // Two letters and CR LF is the least there is; a bare LF makes `mn` too short.
+    if length < 4 {
+        return Err(Rejected::format());
     }
-
-    pub(super) const fn client(text: &'static str) -> Self {
-        Self::new(ErrorSource::Client, text)
-    }
-
-    const fn server(text: &'static str) -> Self {
-        Self::new(ErrorSource::Server, text)
-    }
-
-    pub(super) const fn format() -> Self {
-        Self::client("bad command line format")
-    }
-
-    pub(super) const fn unknown() -> Self {
-        Self::new(ErrorSource::Command, "")
-    }
-
-    const fn closing() -> Self {
-        let mut refused = Self::unknown();
-        refused.silent = true;
-        refused.close = true;
-        refused
-    }
-
-    pub(super) const fn swallowing(mut self, bytes: usize) -> Self {
-        self.swallow = bytes;
-        self
-    }
-
-    const fn silent_if(mut self, silent: bool) -> Self {
-        self.silent |= silent;
-        self
-    }
-}
-
-/// What one line asks for.
-pub(super) enum Line<'a> {
-    Whole(Request<'a>),
-    /// A value of this many bytes follows.
-    Head(Head<'a>, usize),
-}
-
-/// The line in front of a value.
-pub(super) enum Head<'a> {
-    /// The value in it is empty still.
-    Classic(Store<'a>),
-    Meta {
-        key: Key<'a>,
-        flags: Flags<'a>,
-    },
-}
-
-impl<'a> Head<'a> {
-    const fn noreply(&self) -> bool {
-        // `q` does not silence errors, so `ms` has nothing of the kind.
-        matches!(self, Self::Classic(Store { noreply: true, .. }))
-    }
-
-    const fn with_value(self, value: &'a [u8]) -> Request<'a> {
-        match self {
-            Self::Classic(store) => Request::Store(Store { value, ..store }),
-            Self::Meta { key, flags } => Request::MetaSet { key, flags, value },
-        }
-    }
-}
-
-impl<'a> Line<'a> {
-    /// Reads a line without its line end, which was `length` bytes long with it.
-    fn parse(line: &'a [u8], length: usize) -> Result<Self, Rejected> {
-        // Two letters and CR LF is the least there is; a bare LF makes `mn` too short.
-        if length < 4 {
-            return Err(Rejected::format());
-        }
-        let split = memchr::memchr(b' ', line).unwrap_or(line.len());
-        let (verb, rest) = line.split_at(split);
-        let store = |verb| classic_store(verb, rest);
-        let whole = |request: Result<Request<'a>, Rejected>| request.map(Line::Whole);
-        match verb {
-            b"mg" => whole(meta(b'g', rest)),
-            b"ms" => meta_set(rest),
-            b"md" => whole(meta(b'd', rest)),
-            b"ma" => whole(meta(b'a', rest)),
-            b"mn" => Ok(Line::Whole(Request::MetaNoop)),
-            b"me" => whole(meta_debug(rest)),
-            b"get" => whole(get(false, rest)),
-            b"gets" => whole(get(true, rest)),
-            b"gat" => whole(get_and_touch(false, rest)),
-            b"gats" => whole(get_and_touch(true, rest)),
-            b"set" => store(StoreVerb::Set),
-            b"add" => store(StoreVerb::Add),
-            b"replace" => store(StoreVerb::Replace),
-            b"append" => store(StoreVerb::Append),
-            b"prepend" => store(StoreVerb::Prepend),
-            b"cas" => store(StoreVerb::Cas(0)),
-            b"delete" => whole(delete(rest)),
-            b"incr" => whole(arithmetic(true, rest)),
-            b"decr" => whole(arithmetic(false, rest)),
-            b"touch" => whole(touch(rest)),
-            b"version" => Ok(Line::Whole(Request::Version)),
-            b"quit" => Ok(Line::Whole(Request::Quit)),
-            b"stats" => Ok(Line::Whole(Request::Stats {
-                group: Keys::from_line(rest),
-            })),
-            _ => whole(uncommon(line)),
-        }
+    let split = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let (verb, rest) = line.split_at(split);
+    let store = |verb| classic_store(verb, rest);
+    let whole = |request: Result<Request<'a>, Rejected>| request.map(Line::Whole);
+    match verb {
+        b"mg" => whole(meta(b'g', rest)),
+        b"ms" => meta_set(rest),
+        b"md" => whole(meta(b'd', rest)),
+        b"ma" => whole(meta(b'a', rest)),
+        b"mn" => Ok(Line::Whole(Request::MetaNoop)),
+        b"me" => whole(meta_debug(rest)),
+        b"get" => whole(get(false, rest)),
+        b"gets" => whole(get(true, rest)),
+        b"gat" => whole(get_and_touch(false, rest)),
+        b"gats" => whole(get_and_touch(true, rest)),
+        b"set" => store(StoreVerb::Set),
+        b"add" => store(StoreVerb::Add),
+        b"replace" => store(StoreVerb::Replace),
+        b"append" => store(StoreVerb::Append),
+        b"prepend" => store(StoreVerb::Prepend),
+        b"cas" => store(StoreVerb::Cas(0)),
+        b"delete" => whole(delete(rest)),
+        b"incr" => whole(arithmetic(true, rest)),
+        b"decr" => whole(arithmetic(false, rest)),
+        b"touch" => whole(touch(rest)),
+        b"version" => Ok(Line::Whole(Request::Version)),
+        b"quit" => Ok(Line::Whole(Request::Quit)),
+        b"stats" => Ok(Line::Whole(Request::Stats {
+            group: Keys::from_line(rest),
+        })),
+        _ => whole(uncommon(line)),
     }
 }
 
@@ -467,22 +374,6 @@ fn is_retrieval(buffer: &[u8]) -> bool {
 fn last_word(line: &[u8]) -> Option<&[u8]> {
     line.rsplit(|byte| *byte == b' ')
         .find(|word| !word.is_empty())
-}
-
-fn fits(key: &[u8]) -> bool {
-    key.len() <= MAX_KEY_LENGTH
-}
-
-pub(super) fn key(name: &[u8]) -> Option<Key<'_>> {
-    fits(name).then(|| Key::from_wire(name))
-}
-
-/// The length of a value, with its two bytes of line end still to be added.
-pub(super) fn value_length(digits: &[u8]) -> Option<usize> {
-    let length = i32::try_from(number::parse_u64(digits)?).ok()?;
-    usize::try_from(length)
-        .ok()
-        .filter(|_| length <= LONGEST_VALUE)
 }
 
 /// An `int` of seconds, strictly read.

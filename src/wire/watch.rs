@@ -4,8 +4,8 @@
 //! can be asked for on it.
 
 use super::debug_item::trim;
-use super::decoder::Limits;
 use super::error::DecodeError;
+use super::limits::Limits;
 use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
 use super::reply::{AdminError, ErrorReply, Line, Reply};

@@ -5,6 +5,9 @@ use super::super::admin::{
 };
 use super::super::credentials::Credentials;
 use super::super::flag::{Flag, Mode};
+use super::super::flags::Flags;
+use super::super::key::MAX_KEY_LENGTH;
+use super::super::reply::ErrorSource;
 use super::super::request::{MAX_VALUE_LENGTH, ReplySyntax};
 use super::super::watch::WatchStreams;
 use super::*;
