@@ -1,8 +1,10 @@
 //! `memlatch break`: ending somebody else's hold on a lock.
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::failure::{Failure, code};
-use super::output::{self, Verbosity};
+use super::headings::OUTPUT;
+use super::options::GlobalOptions;
+use super::output;
+use super::stderr::{self, Verbosity};
 use super::{format_holder, server, text};
 use memlatch::{BreakOutcome, Holder};
 use serde_json::{Map, Value};
@@ -59,7 +61,7 @@ pub(super) async fn break_lock(
             fields,
         }
     };
-    let shown_name = output::one_line(name);
+    let shown_name = text::one_line(name);
     let Some(holder) = client.holder(name).await? else {
         told("free", None).tell(&format!("{shown_name}  free already\n"))?;
         return Ok(code::SUCCESS);
@@ -85,7 +87,7 @@ pub(super) async fn break_lock(
         }
         BreakOutcome::Changed { holder } => {
             told("changed", Some(&holder)).tell("")?;
-            output::print_error(&format!(
+            stderr::print_error(&format!(
                 "lock `{name}`: it has changed hands and is held by {holder} now; not broken"
             ));
             Ok(code::FAILED)
@@ -123,7 +125,7 @@ fn is_wanted(holder: &Holder) -> Result<bool, Failure> {
             holder.lease / 3
         ),
     };
-    output::ask(&format!(
+    stderr::ask(&format!(
         "The holder learns of it {when}, and works on until then. Only where fencing tokens are \
          checked is it kept out.\nBreak it? [y/N] "
     ));

@@ -1,28 +1,19 @@
 //! The command that runs under the lock, and its supervisor.
 
-use super::failure::{Failure, code};
-use super::output;
-use super::startup::{self, Inherited};
-use super::supervisor::{self, FRAME, Order, Report, Strangers};
-use core::sync::atomic::AtomicBool;
+use super::exec::cannot_run;
+use super::failure::Failure;
+use super::process_tree::{self, Strangers};
+use super::startup;
+use super::supervisor::{self, FRAME, Order, Report};
 use core::time::Duration;
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, execvp, getpid, getppid};
-use rustix::io::FdFlags;
+use nix::unistd::{Pid, getpid};
 use rustix::process::{WaitOptions, WaitStatus, wait, waitpid};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::process::Command;
-use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
-
-/// First word of a command line that turns this program into another one, see
-/// [`become_command`].
-pub(super) const HELPER: &str = "__child";
 
 /// How often is looked whether killed processes are gone.
 const POLL: Duration = Duration::from_millis(20);
@@ -115,7 +106,7 @@ impl Child {
 
     /// How many processes run that the command has started, where the system tells.
     pub(super) fn count(&self) -> usize {
-        supervisor::descendants(self.supervisor, &Strangers::default()).len()
+        process_tree::descendants(self.supervisor, &Strangers::default()).len()
     }
 
     /// Kills all that the command has started after its supervisor was killed, and waits until
@@ -124,9 +115,9 @@ impl Child {
     pub(super) async fn kill_orphans(self, command: Option<i32>) {
         loop {
             let command = command.filter(|pid| matches!(status_of(Pid::from_raw(*pid)), Ok(None)));
-            supervisor::signal_all(getpid(), &self.strangers, command, Signal::SIGKILL as i32);
+            process_tree::signal_all(getpid(), &self.strangers, command, Signal::SIGKILL as i32);
             reap();
-            let left = supervisor::descendants(getpid(), &self.strangers);
+            let left = process_tree::descendants(getpid(), &self.strangers);
             if left.is_empty() && command.is_none() {
                 return;
             }
@@ -169,100 +160,4 @@ fn status_of(child: Pid) -> rustix::io::Result<Option<WaitStatus>> {
 
 fn reap() {
     while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
-}
-
-/// This program as the helper that becomes the command. The detour exists because only a process
-/// itself can set its signals, and ask to be ended together with its parent.
-pub(super) fn helper(argv: &[OsString], inherited: Inherited) -> Command {
-    let mut command = supervisor::own_program();
-    command
-        .arg(HELPER)
-        .arg(getpid().to_string())
-        .arg(inherited.encode())
-        .args(argv);
-    command
-}
-
-/// Lets this process become the command, with signals and streams as `memlatch` has inherited
-/// them, and have it ended by SIGTERM should its parent die. Returns only if it cannot.
-pub(super) fn become_command(mut words: impl Iterator<Item = OsString>) -> u8 {
-    let mut word = || words.next().and_then(|word| word.into_string().ok());
-    let parent = word().and_then(|word| word.parse().ok());
-    let inherited = word().and_then(|word| Inherited::decode(&word));
-    let argv: Vec<OsString> = words.collect();
-    let (Some(parent), Some(inherited)) = (parent, inherited) else {
-        output::print_error("this subcommand is for internal use");
-        return code::USAGE;
-    };
-    if !tie_to(parent, Signal::SIGTERM) {
-        return code::of_signal(Signal::SIGTERM as i32);
-    }
-    let error = restore(inherited).map_or_else(|error| error, |()| execute(&argv));
-    cannot_run(&argv, &error).report()
-}
-
-/// Restores streams and signals as they were when `memlatch` was started.
-fn restore(inherited: Inherited) -> io::Result<()> {
-    for (n, stream) in [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        if inherited.closed_streams >> n & 1 == 1 {
-            rustix::io::fcntl_setfd(stream, FdFlags::CLOEXEC)?;
-        }
-    }
-    if !inherited.sigpipe_ignored {
-        // Rust's runtime ignores it. What is handled gets its default when another program is
-        // executed.
-        signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::new(AtomicBool::new(false)))?;
-    }
-    Ok(inherited.blocked_signals().thread_set_mask()?)
-}
-
-/// Replaces this process by another program. Returns only if that fails.
-fn execute(argv: &[OsString]) -> io::Error {
-    let words = argv
-        .iter()
-        .map(|word| CString::new(word.clone().into_vec()));
-    match words.collect::<Result<Vec<_>, _>>() {
-        Ok(words) => match words.first() {
-            Some(program) => match execvp(program, &words) {
-                Err(errno) => errno.into(),
-            },
-            None => io::ErrorKind::NotFound.into(),
-        },
-        Err(error) => error.into(),
-    }
-}
-
-/// Has this process sent `signal` when its parent dies. Says whether the parent is there still.
-///
-/// Where the system cannot do that, this process is on its own when its parent is killed.
-pub(super) fn tie_to(parent: i32, signal: Signal) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = nix::sys::prctl::set_pdeathsig(signal);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = signal;
-    // One that died before the request was made is not told of.
-    getppid() == Pid::from_raw(parent)
-}
-
-fn cannot_run(argv: &[OsString], error: &io::Error) -> Failure {
-    if startup::is_shortage(error) {
-        return Failure::system("cannot start a process for the command", error);
-    }
-    let code = match error.kind() {
-        io::ErrorKind::NotFound => code::NOT_FOUND,
-        _ => code::CANNOT_EXECUTE,
-    };
-    let why = error.raw_os_error().map_or_else(
-        || error.to_string(),
-        |number| Errno::from_raw(number).desc().to_owned(),
-    );
-    let program = argv.first().map_or(OsStr::new(""), OsString::as_os_str);
-    Failure::new(code, format!("{}: {why}", program.to_string_lossy()))
 }

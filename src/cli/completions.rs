@@ -1,7 +1,7 @@
 //! `memlatch completions`: what a shell needs to complete command lines of this program.
 
-use super::args;
 use super::failure::{Failure, code};
+use super::options::NAME;
 use super::output;
 use clap::Command;
 use clap_complete::Shell;
@@ -23,18 +23,18 @@ pub(super) struct Completions {
     shell: Shell,
 }
 
-pub(super) fn completions(options: &Completions) -> Result<u8, Failure> {
-    let definition = args::definition();
+/// Prints a script that completes the commands in `definition`.
+pub(super) fn completions(options: &Completions, definition: &Command) -> Result<u8, Failure> {
     let visible = definition
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set());
-    let mut visible = Command::new(args::NAME)
+    let mut visible = Command::new(NAME)
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_subcommand(true)
         .args(definition.get_arguments().cloned())
         .subcommands(visible.cloned());
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut visible, args::NAME, &mut script);
+    clap_complete::generate(options.shell, &mut visible, NAME, &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(code::SUCCESS)
 }

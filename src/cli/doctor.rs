@@ -1,10 +1,12 @@
 //! `memlatch doctor`.
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::duration;
 use super::failure::{Failure, code};
+use super::headings::OUTPUT;
 use super::leases::{DefaultLease, Leases};
-use super::output::{self, Styler};
+use super::options::GlobalOptions;
+use super::output;
+use super::style::Styler;
 use super::{format_holder, server, text};
 use core::fmt::Write;
 use core::time::Duration;
@@ -175,13 +177,13 @@ fn told(fix: &Fix) -> String {
                  Locks that are held now are exempt once they are taken anew"
             )
         }
-        Fix::Failed(why) => format!("fix      not done: {}", output::one_line(why)),
+        Fix::Failed(why) => format!("fix      not done: {}", text::one_line(why)),
     }
 }
 
 fn describe(text: &mut String, check: &Check, style: Style) {
     // The server's words may come from anybody.
-    let seen = output::one_line(&check.observed);
+    let seen = text::one_line(&check.observed);
     let word = format!("{:<INDENT$}", check.severity);
     let word = match check.severity {
         Severity::Fine => style.paint.good(&word),
@@ -198,7 +200,7 @@ fn describe(text: &mut String, check: &Check, style: Style) {
         .into_iter()
         .flatten()
     {
-        let line = sentence(&output::one_line(line));
+        let line = sentence(&text::one_line(line));
         put(text, &format!("{:INDENT$}{line}", ""), style);
     }
 }
@@ -215,7 +217,7 @@ fn sentence(text: &str) -> String {
 }
 
 fn summary(diagnosis: &Diagnosis) -> String {
-    let server = output::one_line(&diagnosis.server);
+    let server = text::one_line(&diagnosis.server);
     let count = |verdict| {
         let checks = diagnosis.checks.iter();
         checks.filter(|check| check.severity == verdict).count()
@@ -241,7 +243,7 @@ fn summary(diagnosis: &Diagnosis) -> String {
         Severity::Warning => "good for locks, with warnings",
         _ => "not safe for locks",
     };
-    let version = output::one_line(&diagnosis.version);
+    let version = text::one_line(&diagnosis.version);
     let lease = diagnosis.longest_lease;
     format!("{server}, memcached {version}, leases up to {lease:?}: {judgement}{parts}")
 }

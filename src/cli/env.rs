@@ -1,10 +1,12 @@
 //! Options that were given as variables. What stands on the command line wins over them, and an
 //! empty variable is one that is not set.
 
-use super::args::{Args, Command, Leftovers, OnLost, Run};
+use super::args::{Args, Command};
 use super::duration;
 use super::failure::Failure;
-use super::output::shortened;
+use super::monitor::{Leftovers, OnLost};
+use super::run::Run;
+use super::text::shortened;
 use super::tickets::Acquire;
 use super::wait::Wait;
 use clap::parser::ValueSource;

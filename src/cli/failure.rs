@@ -1,6 +1,6 @@
 //! Why the command ends without having done what it was asked for, as one line and a code.
 
-use super::output;
+use super::stderr;
 use core::fmt::Display;
 use memlatch::{ErrorKind, LockError};
 use std::io;
@@ -61,7 +61,7 @@ impl Failure {
     /// Says it, and returns the code to end with.
     pub(super) fn report(self) -> u8 {
         if let Some(text) = self.text {
-            output::print_error(&text);
+            stderr::print_error(&text);
         }
         self.code
     }

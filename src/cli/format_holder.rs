@@ -1,10 +1,10 @@
 //! Locks and their holders, as people and programs are shown them.
 
-use super::{output, text, time_format};
+use super::{text, time_format};
 use core::fmt::Write;
 use core::time::Duration;
-use memlatch::Holder;
 use memlatch::proto::LockKeys;
+use memlatch::{Holder, LockEntry};
 use serde_json::{Map, Value, json};
 
 /// A lock in some lines of text, in at most so many columns if a number is given.
@@ -15,7 +15,7 @@ pub(super) fn readable(
     columns: Option<usize>,
 ) -> String {
     let mut lines = Vec::new();
-    let name = output::one_line(name);
+    let name = text::one_line(name);
     match holder {
         None => lines.push((2, format!("{name}  free"))),
         Some(holder) => {
@@ -101,7 +101,7 @@ pub(super) fn line(fields: Map<String, Value>) -> String {
 
 /// The holder in a few words, which may come from anybody.
 pub(super) fn describe_holder(holder: &Holder) -> String {
-    output::one_line(&holder.to_string())
+    text::one_line(&holder.to_string())
 }
 
 /// The host of a holder and what it calls itself.
@@ -113,7 +113,7 @@ pub(super) fn where_held(holder: &Holder) -> String {
     if !holder.label.is_empty() {
         let _ = write!(text, " \"{}\"", holder.label.escape_debug());
     }
-    output::one_line(&text)
+    text::one_line(&text)
 }
 
 /// The process id of a holder, where it is known.
@@ -157,6 +157,23 @@ pub(super) fn token(holder: &Holder) -> String {
     holder
         .last_fencing_token
         .map_or_else(|| "-".to_owned(), |token| token.to_string())
+}
+
+/// An entry of a list as an object: the fields of `status`, and whether the name is hashed.
+pub(super) fn entry_object(lock: &LockEntry, address: &str) -> Map<String, Value> {
+    let mut fields = object(&lock.name, Some(&lock.holder), address);
+    fields.insert("hashed".to_owned(), lock.is_hashed.into());
+    fields
+}
+
+/// The name of an entry, or the hash that replaces it.
+pub(super) fn entry_name(lock: &LockEntry) -> String {
+    let name = text::one_line(&lock.name);
+    if lock.is_hashed {
+        format!("{name} (hashed)")
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]

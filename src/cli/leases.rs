@@ -1,9 +1,9 @@
 //! The lease of one lock and the longest lease under the prefix: one rule for all verbs.
 
-use super::args::GlobalOptions;
 use super::failure::Failure;
 use super::format_holder;
-use super::output::Verbosity;
+use super::options::GlobalOptions;
+use super::stderr::Verbosity;
 use core::time::Duration;
 use memlatch::DEFAULT_LEASE;
 use memlatch::proto::Lease;
@@ -101,15 +101,20 @@ pub(super) fn longest_or_default(global: &GlobalOptions) -> Result<Duration, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Args;
     use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[command(flatten)]
+        global: GlobalOptions,
+    }
 
     fn leases(
         lease: Option<u64>,
         longest: Option<u64>,
         default: DefaultLease,
     ) -> Option<(u64, u64, bool)> {
-        let mut args = Args::try_parse_from(["memlatch", "status", "x"]).expect("usable");
+        let mut args = Options::try_parse_from(["memlatch"]).expect("usable");
         args.global.max_lease = longest.map(Duration::from_secs);
         let leases = Leases::new(&args.global, lease.map(Duration::from_secs), default).ok()?;
         let (lease, longest) = (leases.lease.as_secs(), leases.longest.as_secs());

@@ -1,8 +1,11 @@
 //! `memlatch list`: which locks are held.
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::failure::{Failure, code};
-use super::output::{self, Glyphs, Styler, Verbosity};
+use super::headings::OUTPUT;
+use super::options::GlobalOptions;
+use super::output;
+use super::stderr::Verbosity;
+use super::style::{Glyphs, Styler};
 use super::{format_holder, server, table, text};
 use memlatch::{LockEntry, LockList, MAX_LISTED};
 
@@ -70,26 +73,7 @@ pub(super) fn note_missing(listing: &LockList, voice: Verbosity) {
 }
 
 fn line(lock: &LockEntry, address: &str) -> String {
-    format_holder::line(fields(lock, address))
-}
-
-/// What `status` tells, and whether the name is one.
-pub(super) fn fields(
-    lock: &LockEntry,
-    address: &str,
-) -> serde_json::Map<String, serde_json::Value> {
-    let mut fields = format_holder::object(&lock.name, Some(&lock.holder), address);
-    fields.insert("hashed".to_owned(), lock.is_hashed.into());
-    fields
-}
-
-/// The name, or what stands for it.
-pub(super) fn name(lock: &LockEntry) -> String {
-    let name = output::one_line(&lock.name);
-    match lock.is_hashed {
-        true => format!("{name} (hashed)"),
-        false => name,
-    }
+    format_holder::line(format_holder::entry_object(lock, address))
 }
 
 fn table(listing: &LockList) -> String {

@@ -1,6 +1,6 @@
 //! What the library tells while it works, on stderr.
 
-use super::output::{self, Verbosity};
+use super::stderr::{self, Verbosity};
 use core::fmt::{Debug, Write};
 use std::time::Instant;
 use tracing::field::{Field, Visit};
@@ -58,9 +58,9 @@ impl Subscriber for StderrSubscriber {
             let EventVisitor {
                 message, fields, ..
             } = told;
-            output::print_error(&format!("[{since:.3} {level}] {message}{fields}"));
+            stderr::print_error(&format!("[{since:.3} {level}] {message}{fields}"));
         } else if let Some(wait) = told.wait {
-            output::print_error(&format!("{} ({wait})", told.message));
+            stderr::print_error(&format!("{} ({wait})", told.message));
         }
     }
 

@@ -1,8 +1,8 @@
 //! `memlatch man`: the manual, made from the same definition as `--help`.
 
-use super::args;
 use super::failure::{Failure, code};
-use super::output;
+use super::options::NAME;
+use super::{output, subcommands, text};
 use clap::Command;
 use clap_mangen::Man;
 use std::io;
@@ -22,8 +22,9 @@ pub(super) struct Manual {
     verb: Option<String>,
 }
 
-pub(super) fn manual(options: &Manual) -> Result<u8, Failure> {
-    let definition = built();
+/// Prints the manual of the commands in `definition`.
+pub(super) fn manual(options: &Manual, definition: Command) -> Result<u8, Failure> {
+    let definition = built(definition);
     let page = match &options.verb {
         None => whole(&definition),
         Some(verb) => match definition.get_subcommands().find(|sub| is(sub, verb)) {
@@ -31,7 +32,7 @@ pub(super) fn manual(options: &Manual) -> Result<u8, Failure> {
             None => {
                 return Err(Failure::usage(format!(
                     "there is no subcommand `{verb}`; the subcommands are {}",
-                    args::enumeration(&args::verbs(), "and")
+                    text::enumeration(&subcommands::names(&definition), "and")
                 )));
             }
         },
@@ -46,9 +47,8 @@ fn is(sub: &Command, verb: &str) -> bool {
 }
 
 /// The definition with everything that clap adds when it parses.
-fn built() -> Command {
+fn built(mut definition: Command) -> Command {
     // What the variables hold at this moment is nothing for a manual.
-    let mut definition = args::definition();
     definition.build();
     definition
 }
@@ -66,7 +66,7 @@ fn whole(definition: &Command) -> io::Result<Vec<u8>> {
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set())
     {
-        let heading = format!(".SH \"{} {}\"\n", args::NAME, sub.get_name());
+        let heading = format!(".SH \"{} {}\"\n", NAME, sub.get_name());
         page.extend_from_slice(heading.to_uppercase().as_bytes());
         // The options of all subcommands stand above.
         let own = sub.clone().mut_args(|option| {

@@ -9,15 +9,19 @@ mod demo;
 mod doctor;
 mod duration;
 mod env;
+mod exec;
 mod failure;
 mod files;
 mod format_holder;
+mod headings;
 mod leases;
 mod list;
 mod log;
 mod man;
 mod monitor;
+mod options;
 mod output;
+mod process_tree;
 mod run;
 mod select;
 mod serve;
@@ -26,6 +30,9 @@ mod shell;
 mod signals;
 mod startup;
 mod status;
+mod stderr;
+mod style;
+mod subcommands;
 mod supervisor;
 mod table;
 mod text;
@@ -40,11 +47,12 @@ use args::{Args, Command};
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use failure::{Failure, code};
-use output::Verbosity;
+use options::NAME;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use stderr::Verbosity;
 use tokio::runtime::Runtime;
 
 pub(crate) fn main() -> ExitCode {
@@ -54,7 +62,7 @@ pub(crate) fn main() -> ExitCode {
         Some(first) if first == supervisor::SUPERVISOR => {
             return supervisor::supervise(words).into();
         }
-        Some(first) if first == child::HELPER => return child::become_command(words).into(),
+        Some(first) if first == exec::HELPER => return exec::become_command(words).into(),
         _ => {}
     }
     stop_scripts_at_panics();
@@ -102,9 +110,10 @@ fn refuse(error: &clap::Error) -> u8 {
             return code::SUCCESS;
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::print_error(&format!(
+            let verbs = subcommands::names(&args::definition());
+            stderr::print_error(&format!(
                 "a subcommand is missing: {} (see `memlatch --help`)",
-                args::enumeration(&args::verbs(), "or")
+                text::enumeration(&verbs, "or")
             ));
             return code::USAGE;
         }
@@ -123,8 +132,8 @@ fn refuse(error: &clap::Error) -> u8 {
         told.push_str("; ");
         told.push_str(&hint);
     }
-    let told = output::shortened(told.strip_prefix("error: ").unwrap_or(&told));
-    output::print_error(&format!("{told} (see `{} --help`)", verb_asked()));
+    let told = text::shortened(told.strip_prefix("error: ").unwrap_or(&told));
+    stderr::print_error(&format!("{told} (see `{} --help`)", verb_asked()));
     code::USAGE
 }
 
@@ -146,7 +155,7 @@ fn hint(error: &clap::Error) -> Option<String> {
         ErrorKind::UnknownArgument => {
             let word = text(ContextKind::InvalidArg)?;
             let asked = verb_asked();
-            let verb = asked.strip_prefix(args::NAME)?.trim();
+            let verb = asked.strip_prefix(NAME)?.trim();
             let mut words = std::env::args_os().skip(1);
             let before = words.position(|other| other == verb);
             let at = std::env::args_os().skip(1).position(|other| other == word);
@@ -166,13 +175,13 @@ fn hint(error: &clap::Error) -> Option<String> {
 
 /// `memlatch run`, if that is how the command line begins.
 fn verb_asked() -> String {
-    let verbs = args::verbs();
+    let verbs = subcommands::names(&args::definition());
     let is_verb = |word: &OsString| verbs.iter().any(|verb| word == verb.as_str());
     // Behind options and their values, of which there are few.
     let verb = std::env::args_os().skip(1).take(8).find(is_verb);
     match verb.as_ref().and_then(|verb| verb.to_str()) {
-        Some(verb) => format!("{} {verb}", args::NAME),
-        None => args::NAME.to_owned(),
+        Some(verb) => format!("{} {verb}", NAME),
+        None => NAME.to_owned(),
     }
 }
 
@@ -216,8 +225,10 @@ fn dispatch(args: Args) -> u8 {
             Command::Bench(options) => bench::bench(global, options, voice).await,
             Command::Serve(options) => serve::serve(options, voice).await,
             Command::Demo(options) => demo::demo(global, &options).await,
-            Command::Completions(options) => completions::completions(&options),
-            Command::Manual(options) => man::manual(&options),
+            Command::Completions(options) => {
+                completions::completions(&options, &args::definition())
+            }
+            Command::Manual(options) => man::manual(&options, args::definition()),
             Command::Doctor(options) => doctor::doctor(global, &options).await,
             Command::DemoWorker(options) => demo::worker(global, &options).await,
         }

@@ -1,11 +1,11 @@
 //! The time during which the command runs and the lock must be held.
 
-use super::args::{Leftovers, OnLost};
 use super::child::Child;
 use super::failure::{Failure, code};
-use super::output::{self, Verbosity};
 use super::signals::{Arrival, ENDING, STOPPING, Signals};
+use super::stderr::{self, Verbosity};
 use super::supervisor::Report;
+use clap::ValueEnum;
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
@@ -32,6 +32,20 @@ const REMARK: Duration = Duration::from_secs(2);
 
 /// How long a command may take to stop after the terminal has asked for it.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnLost {
+    Term,
+    Kill,
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Leftovers {
+    Wait,
+    End,
+    Leave,
+}
 
 /// How a command ended.
 pub(super) struct ChildExit {
@@ -417,7 +431,7 @@ impl<'a> ChildMonitor<'a> {
                 "ending the command"
             }
         };
-        output::print_error(&format!("lock `{name}`: {why}; {what}"));
+        stderr::print_error(&format!("lock `{name}`: {why}; {what}"));
     }
 
     /// What the command has left running is left alone.
@@ -459,7 +473,7 @@ async fn is_lost(guard: &LockGuard, phase: MonitorState) -> bool {
     // Both at once.
     let reason = guard.lost().await;
     let name = guard.name();
-    output::print_error(&format!(
+    stderr::print_error(&format!(
         "lock `{name}`: lost: {reason}; the command has ended"
     ));
     true

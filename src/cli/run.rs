@@ -1,14 +1,16 @@
 //! `memlatch run`: a command under a lock.
 
-use super::args::{GlobalOptions, OnLost, Run};
 use super::child::{self, Child};
+use super::duration;
 use super::failure::{Failure, code};
+use super::headings::{LOCK, WAITING};
 use super::leases::{DefaultLease, Leases};
-use super::monitor::{ChildMonitor, GRACE, Rules};
-use super::output::{self, Verbosity};
+use super::monitor::{ChildMonitor, GRACE, Leftovers, OnLost, Rules};
+use super::options::GlobalOptions;
 use super::select::{Either, race};
 use super::server;
 use super::signals::{FORWARDED, STOPPING, Signals};
+use super::stderr::{self, Verbosity};
 use super::wait_limit::WaitLimit;
 use core::time::Duration;
 use memlatch::{Client, Lock, LockGuard, LossReason, ReleaseOutcome};
@@ -18,6 +20,123 @@ use tokio::time::{Instant, timeout};
 /// How long the way out may take when the server does not answer. What is left there then runs
 /// out with its lease.
 const WAY_OUT: Duration = Duration::from_secs(1);
+
+/// Run a command while holding a lock
+///
+/// The command runs as it would without memlatch: same streams, terminal, process group and signal
+/// settings. Its environment has MEMLATCH_NAME, the fencing token as MEMLATCH_TOKEN, and
+/// MEMLATCH_SERVER. The lock is renewed for as long as the command and what it has started run, and
+/// given back then.
+///
+/// SIGTERM, SIGHUP, SIGINT and SIGQUIT are passed on to the command and all that it has started
+/// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
+/// itself is killed, all of them get SIGTERM, and SIGKILL after a quarter of the lease or 2 seconds,
+/// whichever is less. Not covered: processes that memlatch may not signal, such as those of sudo or
+/// su, and processes that outlive memlatch when its supervisor is killed at the same time. When the
+/// supervisor alone is killed, memlatch kills the command and all that it has started. Where /proc
+/// does not list processes, only the command itself is signalled; on systems other than Linux it
+/// alone is waited for as well.
+///
+/// A command that is stopped keeps the lock, which is renewed. When the terminal stops the job
+/// (Ctrl-Z), memlatch stops as well and renews nothing: if the lease has run out when the job is
+/// continued, the lock is lost.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "memlatch run [OPTIONS] NAME [--] COMMAND [ARGS]...\n       \
+                      memlatch run [OPTIONS] NAME -c STRING",
+    after_long_help = "\
+Examples:
+  memlatch run nightly -- ./report.sh
+  memlatch run -n -E 0 nightly -- ./report.sh    # do nothing while another runs it
+  memlatch run -w 5m deploy -c 'make && make install'
+
+Exit codes:
+  the command's own, or 128+N when signal N ended it
+  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code.
+       As with flock(1), nothing is said then without -v
+  64   the command line cannot be used
+  69   the server is unreachable (-n) or was for too long (-w), is unfit, or was started or
+       flushed too recently
+  71   the system refuses something
+  120  the lock was lost while the command ran, or --max-hold was reached
+  126  the command cannot be executed
+  127  the command is not there
+
+DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
+)]
+pub(super) struct Run {
+    /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
+    ///
+    /// Nor for a server that may have forgotten locks (69). On a server that evicts, each run of a job
+    /// that runs now and then may meet that: what shows the age of the server's memory (the sentinel) is
+    /// gone by then, and a new process takes no other evidence of a server that has evicted. For
+    /// such jobs use -w with four seconds more than the longest lease, give the server more memory (-m),
+    /// or use a memcached for locks alone.
+    #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
+    pub(super) no_wait: bool,
+
+    /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
+    pub(super) wait: Option<Duration>,
+
+    /// Exit code when the lock is not to be had, 0 to 255 [env: MEMLATCH_CONFLICT_EXIT_CODE]
+    #[arg(short = 'E', long, value_name = "N", default_value_t = 1, help_heading = WAITING)]
+    pub(super) conflict_exit_code: u8,
+
+    /// How long the lock outlives this process and its machine
+    /// [default: 10s, or --max-lease if that is shorter] [env: MEMLATCH_LEASE]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
+    pub(super) lease: Option<Duration>,
+
+    /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
+    /// SIGKILL, SIGKILL at once, or nothing [env: MEMLATCH_ON_LOST]
+    #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
+    pub(super) on_lost: OnLost,
+
+    /// What happens to processes that the command leaves running when it ends by itself: they are
+    /// waited for, with the lock held; they get SIGTERM and, after --grace, SIGKILL; or the lock is
+    /// given back at once [env: MEMLATCH_LEFTOVERS]
+    #[arg(long, value_enum, value_name = "wait|end|leave", default_value_t = Leftovers::Wait)]
+    pub(super) leftovers: Leftovers,
+
+    /// How long such processes may take to end when they were asked to [env: MEMLATCH_GRACE]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub(super) grace: Duration,
+
+    /// How long the lock is held at most: then the command is ended as --on-lost says
+    /// [default: no limit] [env: MEMLATCH_MAX_HOLD]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
+    pub(super) max_hold: Option<Duration>,
+
+    /// How long the lock stays taken at least, also when the command ends sooner, so that hosts
+    /// whose clocks differ do not run it twice [default: not at all] [env: MEMLATCH_MIN_HOLD]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
+    pub(super) min_hold: Option<Duration>,
+
+    /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = LOCK
+    )]
+    pub(super) label: String,
+
+    /// A command line for $SHELL (or /bin/sh), in place of COMMAND
+    #[arg(short, long, value_name = "STRING")]
+    pub(super) command: Option<OsString>,
+
+    /// The lock's name and the command with its arguments; options end at NAME
+    // One list, so that nothing after the name is taken for an option of ours.
+    #[arg(
+        value_name = "NAME [--] COMMAND [ARGS]",
+        trailing_var_arg = true,
+        num_args = 1..,
+        required = true
+    )]
+    pub(super) words: Vec<OsString>,
+}
 
 pub(super) async fn run(
     global: &GlobalOptions,
@@ -148,7 +267,7 @@ impl RunConfig {
             LockOutcome::Free => {}
             LockOutcome::Lost(reason) => {
                 // It happened too shortly before the end to be noticed by a renewal.
-                output::print_error(&format!(
+                stderr::print_error(&format!(
                     "lock `{}`: lost while the command ran: {reason}",
                     self.name
                 ));

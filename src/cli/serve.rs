@@ -1,8 +1,102 @@
 //! `memlatch serve`: the embedded server as a program.
 
-use super::args::Serve;
+use super::duration;
 use super::failure::Failure;
-use super::output::Verbosity;
+use super::stderr::Verbosity;
+use core::time::Duration;
+use std::path::PathBuf;
+
+/// Serve memcached from this process, for tests and demos
+///
+/// Takes memcached's own short options, so that what starts memcached can start this instead, and
+/// prints the address it listens on. Ends on SIGINT or SIGTERM. Accepted without effect, because
+/// they mean nothing here: -t, -u, -U, -v, and all of -o but temporary_ttl and
+/// idle_timeout.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch serve -p 0
+  memlatch serve -s /tmp/memcached.sock -m 16")]
+pub(super) struct Serve {
+    /// Address to listen on, with or without a port
+    #[arg(short = 'l', value_name = "ADDR", default_value = "127.0.0.1")]
+    pub(super) listen: String,
+
+    /// Port to listen on; 0 or -1 takes a free one. The file that MEMCACHED_PORT_FILENAME names is
+    /// told which
+    #[arg(short = 'p', value_name = "PORT", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..=65_535))]
+    pub(super) port: Option<i32>,
+
+    /// Listen on a Unix socket at this path, and on no port
+    #[arg(short = 's', value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// Memory for items, in megabytes
+    #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
+    pub(super) memory: u32,
+
+    /// Refuse new items rather than evict old ones when memory is short
+    #[arg(short = 'M')]
+    pub(super) no_evictions: bool,
+
+    /// Run without CAS (locks are impossible then)
+    #[arg(short = 'C')]
+    pub(super) no_cas: bool,
+
+    /// Refuse flush_all
+    #[arg(short = 'F')]
+    pub(super) no_flush: bool,
+
+    /// Obey the shutdown command
+    #[arg(short = 'A')]
+    pub(super) shutdown: bool,
+
+    /// Serve only clients that authenticate with a line user:password of this file
+    #[arg(short = 'Y', value_name = "FILE")]
+    pub(super) accounts: Option<PathBuf>,
+
+    /// Most that one item may take, with k or m for kilo- and megabytes
+    #[arg(short = 'I', value_name = "SIZE", default_value = "1m")]
+    pub(super) item_size: String,
+
+    /// Most connections at once
+    #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = connections)]
+    pub(super) connections: usize,
+
+    /// temporary_ttl=N protects items with at most N seconds to live from eviction, idle_timeout=N
+    /// ends connections that were idle for longer than N seconds
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(super) extended: Vec<String>,
+
+    /// Listen where other machines can reach it, too
+    #[arg(long)]
+    pub(super) allow_remote: bool,
+
+    /// How long the server appears to have run; with more than the longest lease, clients do not
+    /// wait before they grant a first lock. Only for servers that hold no lock of an earlier run
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration::parse)]
+    pub(super) uptime: Duration,
+
+    #[arg(short = 't', hide = true, value_name = "N")]
+    threads: Option<String>,
+    #[arg(short = 'u', hide = true, value_name = "USER")]
+    user: Option<String>,
+    /// There is no UDP, so that only 0 can be meant
+    #[arg(short = 'U', hide = true, value_name = "PORT", value_parser = ["0"])]
+    udp_port: Option<String>,
+    /// Refuse watch
+    #[arg(short = 'W')]
+    pub(super) no_watch: bool,
+    /// Refuse dumps of all keys
+    #[arg(short = 'X')]
+    pub(super) no_dump: bool,
+}
+
+/// At least one connection, as memcached wants it.
+fn connections(text: &str) -> Result<usize, String> {
+    let connections = text.parse().ok().filter(|connections| *connections > 0);
+    connections.ok_or_else(|| "not a number of connections above 0".to_owned())
+}
 
 #[cfg(not(feature = "server"))]
 pub(super) async fn serve(_: Serve, _: Verbosity) -> Result<u8, Failure> {

@@ -1,7 +1,7 @@
 //! From the options to a client of the server.
 
-use super::args::{DEFAULT_SERVER, GlobalOptions};
 use super::failure::Failure;
+use super::options::{DEFAULT_SERVER, GlobalOptions};
 use super::{leases, tls_auth};
 use memlatch::net::Address;
 use memlatch::proto::{LockKeys, Namespace};
@@ -16,7 +16,7 @@ pub(super) fn builder(global: &GlobalOptions) -> Result<ClientBuilder<Client>, F
         .server(global.named_server().unwrap_or(DEFAULT_SERVER))
         .prefix(global.prefix())
         .restart_guard(global.restart_guard());
-    tls_auth::apply(global, builder)
+    tls_auth::apply(&global.secrets, builder)
 }
 
 /// The keys of a lock. Finds mistakes in the address, the prefix and the name before anything is

@@ -1,7 +1,8 @@
 //! `memlatch status`: who holds a lock.
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::failure::{Failure, code};
+use super::headings::OUTPUT;
+use super::options::GlobalOptions;
 use super::{format_holder, output, server, text};
 
 /// Tell who holds a lock

@@ -8,9 +8,11 @@
 //! It shares process group, terminal and streams with `memlatch` and the command, blocks all
 //! signals, and takes no decision while `memlatch` runs.
 
+use super::exec;
 use super::failure::code;
-use super::output;
+use super::process_tree::{Strangers, signal_all};
 use super::startup::Inherited;
+use super::stderr;
 use core::time::Duration;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -20,14 +22,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::{WaitOptions, WaitStatus, wait};
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 /// First word of a command line that turns this program into the supervisor.
@@ -133,7 +132,7 @@ pub(super) fn start(
 ) -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     send_descriptor(&ours, rustix::stdio::stdin())?;
-    let mut supervisor = own_program();
+    let mut supervisor = exec::own_program();
     supervisor
         .arg(SUPERVISOR)
         .arg(margin.as_millis().to_string())
@@ -144,24 +143,6 @@ pub(super) fn start(
     let process = supervisor.spawn()?;
     let pid = i32::try_from(process.id()).map_err(io::Error::other)?;
     Ok((ours, Pid::from_raw(pid)))
-}
-
-/// This program, to be started once more.
-pub(super) fn own_program() -> Command {
-    // Unlike its path, this is there still when the file has been replaced by a newer one.
-    let own = Path::new("/proc/self/exe");
-    let path = if own.exists() {
-        own.to_path_buf()
-    } else if let Ok(path) = std::env::current_exe() {
-        path
-    } else {
-        let name = std::env::args_os().next();
-        // The process that is started finds the program by this name once more.
-        return Command::new(name.as_deref().unwrap_or(OsStr::new("memlatch")));
-    };
-    let mut command = Command::new(path);
-    command.arg0("memlatch");
-    command
 }
 
 fn send_descriptor(socket: &UnixStream, fd: impl AsFd) -> io::Result<()> {
@@ -202,7 +183,7 @@ pub(super) fn supervise(mut words: impl Iterator<Item = OsString>) -> u8 {
     let inherited = word().and_then(|word| Inherited::decode(&word));
     let link = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
     let (Some(margin), Some(inherited), Ok(link)) = (margin, inherited, link) else {
-        output::print_error("this subcommand is for internal use");
+        stderr::print_error("this subcommand is for internal use");
         return code::USAGE;
     };
     let mut link = UnixStream::from(link);
@@ -243,7 +224,7 @@ impl Supervisor {
         children.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(Signal::SIGCHLD as i32, notify)?;
         let stdin = receive_descriptor(link)?;
-        let command = super::child::helper(argv, inherited)
+        let command = exec::helper(argv, inherited)
             .stdin(Stdio::from(stdin))
             .spawn()?;
         Ok(Self {
@@ -393,95 +374,9 @@ pub(super) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Processes that are told apart from those that run under the lock: number and start.
-#[derive(Debug, Default)]
-pub(super) struct Strangers(HashMap<Pid, Option<u64>>);
-
-impl Strangers {
-    /// All descendants that this process has now.
-    pub(super) fn observe() -> Self {
-        let all = descendants(Pid::this(), &Self::default()).into_iter();
-        Self(all.map(|pid| (pid, start_of(pid))).collect())
-    }
-
-    /// Returns false for a later process with the same number.
-    fn contains(&self, pid: Pid) -> bool {
-        self.0
-            .get(&pid)
-            .is_some_and(|start| *start == start_of(pid))
-    }
-}
-
-/// When a process was started, in ticks since the start of the system.
-fn start_of(pid: Pid) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the last parenthesis may contain anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19)?.parse().ok()
-}
-
 /// Sends a signal to the command and to all that it has started, from the supervisor.
 fn signal_descendants(command: Option<i32>, signal: i32) {
     signal_all(Pid::this(), &Strangers::default(), command, signal);
-}
-
-/// Sends a signal to all descendants of `root` but strangers and what those have started, parents
-/// before their children. Where the system does not tell them, it is sent to `command` alone, a
-/// child that was not waited for yet.
-///
-/// One that cannot be handled is also sent to those that are started meanwhile. Of others this
-/// would hit what a handler starts to clean up.
-pub(super) fn signal_all(root: Pid, strangers: &Strangers, command: Option<i32>, signal: i32) {
-    const LOOKS: usize = 16;
-    let Ok(signal) = Signal::try_from(signal) else {
-        return;
-    };
-    let looks = match signal {
-        Signal::SIGKILL | Signal::SIGSTOP => LOOKS,
-        _ => 1,
-    };
-    let mut told = HashSet::new();
-    for _ in 0..looks {
-        let mut news = false;
-        let mut all = descendants(root, strangers);
-        if all.is_empty() {
-            all.extend(command.map(Pid::from_raw));
-        }
-        for pid in all {
-            if told.insert(pid) {
-                news = true;
-                // A process that has ended meanwhile needs no signal.
-                let _ = kill(pid, signal);
-            }
-        }
-        if !news {
-            return;
-        }
-    }
-}
-
-/// The processes that `root` has started, and theirs, parents before their children, without
-/// strangers and theirs. Empty where the system does not tell.
-pub(super) fn descendants(root: Pid, strangers: &Strangers) -> Vec<Pid> {
-    let mut found = vec![root];
-    let mut next = 0;
-    // A /proc of another namespace has other numbers.
-    let own = std::fs::read_link("/proc/self");
-    if own.is_ok_and(|own| own == Path::new(&Pid::this().to_string())) {
-        while let Some(parent) = found.get(next) {
-            let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
-            for thread in threads.into_iter().flatten().flatten() {
-                let children = std::fs::read_to_string(thread.path().join("children"));
-                let children = children.unwrap_or_default();
-                let children = children.split_ascii_whitespace();
-                let children = children.filter_map(|pid| pid.parse().ok().map(Pid::from_raw));
-                found.extend(children.filter(|pid| !strangers.contains(*pid)));
-            }
-            next += 1;
-        }
-    }
-    found.remove(0);
-    found
 }
 
 #[cfg(test)]

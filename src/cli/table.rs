@@ -1,8 +1,8 @@
 //! Locks in columns: numbers first, names and holders in what is left of the line.
 
-use super::output::Glyphs;
+use super::format_holder;
+use super::style::Glyphs;
 use super::text::{Cut, fitted, padded, width};
-use super::{format_holder, list};
 use memlatch::{Holder, LockEntry};
 
 /// Width of the bar that shows what is left of a lease.
@@ -52,7 +52,7 @@ impl Column {
             Self::Bar => bar(holder, glyphs),
             Self::Token => format_holder::token(holder),
             Self::Pid => format_holder::pid(holder),
-            Self::Name => list::name(lock),
+            Self::Name => format_holder::entry_name(lock),
             Self::Holder => format_holder::where_held(holder),
         }
     }

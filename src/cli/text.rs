@@ -159,9 +159,43 @@ pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> String {
     lines
 }
 
+/// `a, b or c`.
+pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
+    match names {
+        [] => String::new(),
+        [name] => name.clone(),
+        [names @ .., last] => format!("{} {conjunction} {last}", names.join(", ")),
+    }
+}
+
+/// Long text without its middle: it is somebody's argument, and what is wrong stands around it.
+pub(super) fn shortened(text: &str) -> String {
+    const ENDS: usize = 300;
+    let length = text.chars().count();
+    if length <= 2 * ENDS {
+        return text.to_owned();
+    }
+    let begin = text.chars().take(ENDS);
+    begin
+        .chain(" … ".chars())
+        .chain(text.chars().skip(length - ENDS))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_end_with_a_conjunction() {
+        let named = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            enumeration(&names, "or")
+        };
+        assert_eq!(named(&[]), "");
+        assert_eq!(named(&["a"]), "a");
+        assert_eq!(named(&["a", "b", "c"]), "a, b or c");
+    }
     use serde_json::json;
 
     #[test]

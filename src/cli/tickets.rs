@@ -1,12 +1,14 @@
 //! `memlatch acquire`, `renew` and `release`: a lock that is held between commands, for scripts.
 
-use super::args::{GlobalOptions, LOCK, OUTPUT, WAITING};
 use super::failure::{Failure, code};
+use super::headings::{LOCK, OUTPUT, WAITING};
 use super::leases::{self, DefaultLease, Leases};
-use super::output::{self, Verbosity};
+use super::options::GlobalOptions;
+use super::output;
 use super::select::{Either, race};
 use super::shell::{self, Variables};
 use super::signals::{ENDING, Signals};
+use super::stderr::Verbosity;
 use super::wait_limit::WaitLimit;
 use super::{duration, format_holder, server, text};
 use core::time::Duration;
@@ -249,7 +251,7 @@ async fn renewed(global: &GlobalOptions, options: &Renew) -> Result<(), Failure>
 
 pub(super) async fn release(global: &GlobalOptions, options: &Release) -> Result<u8, Failure> {
     let parts = options.parts.read()?;
-    let name = output::one_line(parts.name());
+    let name = text::one_line(parts.name());
     let (client, guard) = match taken_up(global, &parts).await? {
         Ok(held) => held,
         Err(lost) => {
@@ -287,8 +289,8 @@ async fn taken_up(
     if global.prefix.is_some() && global.prefix() != parts.prefix() {
         return Err(Failure::usage(format!(
             "the lock is held under the prefix `{}`, not under `{}`; leave out --prefix",
-            output::one_line(parts.prefix()),
-            output::one_line(global.prefix()),
+            text::one_line(parts.prefix()),
+            text::one_line(global.prefix()),
         )));
     }
     // A held lock stays held, however short the longest lease is set by now.

@@ -1,8 +1,8 @@
 //! Who we are to the server: a user and a password from a file, certificates from files.
 
-use super::args::{CONNECTION, GlobalOptions};
 use super::failure::Failure;
 use super::files;
+use super::headings::CONNECTION;
 use memlatch::ClientBuilder;
 use std::ffi::OsString;
 use std::path::Path;
@@ -108,16 +108,16 @@ impl ConnectionSecrets {
     }
 }
 
-/// Tells a client what the options say.
+/// Sets the options of a client.
 pub(super) fn apply<F>(
-    global: &GlobalOptions,
+    secrets: &ConnectionSecrets,
     mut builder: ClientBuilder<F>,
 ) -> Result<ClientBuilder<F>, Failure> {
-    if let Some(path) = given(global.secrets.auth_file.as_ref()) {
+    if let Some(path) = given(secrets.auth_file.as_ref()) {
         let (user, password) = account(path)?;
         builder = builder.auth(user, password);
     }
-    global.secrets.tls(builder)
+    secrets.tls(builder)
 }
 
 /// The user and the password in a file. Nothing that it holds is part of an error.

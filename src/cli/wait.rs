@@ -1,8 +1,10 @@
 //! `memlatch wait`: until a lock is free.
 
-use super::args::{GlobalOptions, OUTPUT, WAITING};
 use super::failure::{Failure, code};
-use super::output::{self, Verbosity};
+use super::headings::{OUTPUT, WAITING};
+use super::options::GlobalOptions;
+use super::output;
+use super::stderr::Verbosity;
 use super::wait_limit::WaitLimit;
 use super::{duration, format_holder, server};
 use core::time::Duration;

@@ -1,8 +1,8 @@
 //! Waiting for a lock includes waiting for its server.
 
-use super::args::GlobalOptions;
 use super::failure::{Failure, code};
-use super::output::Verbosity;
+use super::options::GlobalOptions;
+use super::stderr::Verbosity;
 use super::{server, startup};
 use core::time::Duration;
 use memlatch::{Client, ClientBuilder, Lock, LockError, LockGuard};

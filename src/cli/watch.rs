@@ -1,11 +1,14 @@
 //! `memlatch watch`: the locks that are held, for as long as somebody looks.
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::failure::{Failure, code};
+use super::headings::OUTPUT;
 use super::list;
-use super::output::{self, Glyphs, Styler, Verbosity};
+use super::options::GlobalOptions;
+use super::output;
 use super::select::{Either, race};
 use super::signals::{ENDING, Signals};
+use super::stderr::{self, Verbosity};
+use super::style::{self, Glyphs, Styler};
 use super::text::{self, Cut};
 use super::{duration, format_holder, server, table, time_format};
 use core::fmt::Write;
@@ -71,7 +74,7 @@ pub(super) async fn watch(
     voice: Verbosity,
 ) -> Result<u8, Failure> {
     server::check_address(global)?;
-    let drawable = io::stdout().is_terminal() && !output::is_dumb();
+    let drawable = io::stdout().is_terminal() && !style::is_dumb();
     let on_terminal = drawable && !options.json;
     let mut signals = Signals::listen(&ENDING)
         .map_err(|error| Failure::system("cannot receive signals", &error))?;
@@ -191,14 +194,14 @@ impl Renderer {
     fn fail(&mut self, error: &LockError, again: bool) -> Result<(), Failure> {
         match self {
             Self::Table(table) => {
-                let why = output::one_line(&error.to_string());
+                let why = text::one_line(&error.to_string());
                 let why = text::wrapped(&why, text::terminal_width().unwrap_or(usize::MAX), 2);
                 let lines: Vec<String> = why.lines().map(|line| table.paint.bad(line)).collect();
                 table.draw(&lines)
             }
             Self::Lines(_) => {
                 if !again {
-                    output::print_error(&format!("{error}; going on"));
+                    stderr::print_error(&format!("{error}; going on"));
                 }
                 Ok(())
             }
@@ -223,7 +226,7 @@ struct TableRenderer {
 
 impl TableRenderer {
     fn new(server: &str, start: &str) -> Self {
-        let start = output::one_line(start);
+        let start = text::one_line(start);
         Self {
             title: match &*start {
                 "" => format!("locks on {server}"),
@@ -345,7 +348,7 @@ impl LineRenderer {
 
     fn put(&self, event: &str, lock: &LockEntry, now: u64, text: &mut String) {
         if self.json {
-            let mut fields = list::fields(lock, &self.server);
+            let mut fields = format_holder::entry_object(lock, &self.server);
             fields.insert("event".to_owned(), event.into());
             fields.insert("at_unix".to_owned(), now.into());
             if event == "freed" {
@@ -354,7 +357,7 @@ impl LineRenderer {
             text.push_str(&format_holder::line(fields));
             return;
         }
-        let (when, name) = (time_format::text(now), list::name(lock));
+        let (when, name) = (time_format::text(now), format_holder::entry_name(lock));
         let (whose, token) = (
             format_holder::describe_holder(&lock.holder),
             format_holder::token(&lock.holder),

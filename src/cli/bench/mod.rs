@@ -3,11 +3,13 @@
 mod histogram;
 mod report;
 
-use super::args::{GlobalOptions, OUTPUT};
 use super::failure::{Failure, code};
-use super::output::{self, Verbosity};
+use super::headings::OUTPUT;
+use super::options::GlobalOptions;
+use super::output;
 use super::select::{Either, race};
 use super::signals::{ENDING, Signals};
+use super::stderr::Verbosity;
 use super::{duration, server};
 use core::hash::BuildHasher;
 use core::time::Duration;

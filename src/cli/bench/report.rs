@@ -1,7 +1,7 @@
 //! What a bench shows.
 
 use super::histogram::Histogram;
-use crate::cli::output::{Glyphs, Styler};
+use crate::cli::style::{Glyphs, Styler};
 use crate::cli::text;
 use core::fmt::Write;
 use core::time::Duration;

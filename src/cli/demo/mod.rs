@@ -4,14 +4,16 @@ mod counter;
 mod report;
 mod worker;
 
-pub(super) use worker::worker;
+pub(super) use worker::{DemoWorker, worker};
 
-use super::args::{Demo, GlobalOptions};
+use super::duration;
 use super::failure::{Failure, code};
-use super::output::{self, Styler};
+use super::options::GlobalOptions;
+use super::output;
 use super::select::{Either, race};
 use super::server;
 use super::signals::{ENDING, Signals};
+use super::style::Styler;
 use core::time::Duration;
 use counter::SharedCounter;
 use memlatch::{Client, ClientBuilder};
@@ -28,6 +30,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest phase: a demo that outlasts its audience is a mistake in a number.
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// See what a lock is good for: processes raise one counter, without a lock and with one
+///
+/// Uses a server of its own unless --server or MEMLATCH_SERVER names one. Exits with 1 if an
+/// update was lost under the lock or a fencing token did not rise.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  memlatch demo
+  memlatch demo --workers 8 --seconds 5")]
+pub(super) struct Demo {
+    /// How many processes take part, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) workers: u32,
+
+    /// How long each of the two phases lasts
+    #[arg(long, value_name = "DURATION", default_value = "3", value_parser = duration::parse)]
+    pub(super) seconds: Duration,
+}
 
 pub(super) async fn demo(global: &GlobalOptions, options: &Demo) -> Result<u8, Failure> {
     if options.seconds.is_zero() || options.seconds > LONGEST {

@@ -1,7 +1,7 @@
 //! What the demo shows.
 
-use crate::cli::args::Demo;
-use crate::cli::output::Styler;
+use super::Demo;
+use crate::cli::style::Styler;
 use core::fmt::Write;
 use core::time::Duration;
 

@@ -1,25 +1,43 @@
 //! One of the processes that raise the counter.
 
 use super::counter::CounterHandle;
-use crate::cli::args::{DemoWorker, GlobalOptions};
-use crate::cli::child;
+use crate::cli::duration;
+use crate::cli::exec;
 use crate::cli::failure::{Failure, code};
+use crate::cli::options::GlobalOptions;
 use crate::cli::{output, server};
 use core::time::Duration;
 use memlatch::Client;
 use nix::sys::signal::Signal;
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Between reading the counter and writing it: the work for which a lock is taken.
 const WORK: Duration = Duration::from_millis(1);
+
+/// One process of the demo.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct DemoWorker {
+    #[arg(long)]
+    pub(in crate::cli) parent: i32,
+    #[arg(long)]
+    pub(in crate::cli) index: u32,
+    #[arg(long)]
+    pub(in crate::cli) folder: PathBuf,
+    #[arg(long, value_parser = duration::parse)]
+    pub(in crate::cli) length: Duration,
+    /// The lock to take for each increment; none is taken without.
+    #[arg(long)]
+    pub(in crate::cli) lock: Option<String>,
+}
 
 pub(in crate::cli) async fn worker(
     global: &GlobalOptions,
     options: &DemoWorker,
 ) -> Result<u8, Failure> {
     // Whatever becomes of the demo, this process does not outlive it.
-    if !child::tie_to(options.parent, Signal::SIGKILL) {
+    if !exec::tie_to(options.parent, Signal::SIGKILL) {
         return Ok(code::FAILED);
     }
     let filing = |error: io::Error| Failure::system("cannot use the counter", &error);
