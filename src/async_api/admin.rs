@@ -1,18 +1,8 @@
 //! What a client does about locks of others: finding them, breaking one, waiting for its end.
 
-use super::transport::Timeout;
-use super::{Client, ClientInner};
-use crate::engine::{
-    BreakOutcome, Cause, ConnectError, Holder, LockError, LockList, MAX_LISTED, clock,
-};
-use crate::net::dump::dump;
-use crate::proto::{AwaitFree, InspectPage, ListLocks, ListStep, WaitPolicy};
-use crate::wire::Flight;
-use core::future::poll_fn;
-use core::pin::pin;
-use core::task::Poll;
+use super::Client;
+use crate::engine::{BreakOutcome, Holder, LockError, LockList};
 use core::time::Duration;
-use tokio::time::sleep;
 
 impl Client {
     /// The locks that are held under this client's prefix and whose names start with `start`;
@@ -37,22 +27,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future closes the connection, which ends the list.
     pub async fn list(&self, start: impl AsRef<str>) -> Result<LockList, LockError> {
-        let core = self.core();
-        let namespace = &core.node.config.namespace;
-        let mut search = ListLocks::new(namespace, start.as_ref(), MAX_LISTED);
-        core.search(&mut search).await?;
-        let mut listing = LockList::new();
-        loop {
-            let batch = search.next_batch();
-            if batch.keys.is_empty() {
-                return Ok(listing.finish(search.is_complete()));
-            }
-            let mut looks = InspectPage::new(&batch.keys);
-            let seen = core
-                .drive(&mut looks, None, clock::now(), Timeout::Unlimited)
-                .await?;
-            listing.add(&core.node, &batch, seen)?;
-        }
+        self.inner().list(start.as_ref()).await
     }
 
     /// Ends the hold of `holder`, as [`holder`](Self::holder) or [`list`](Self::list) has shown
@@ -75,15 +50,7 @@ impl Client {
         name: impl AsRef<str>,
         holder: &Holder,
     ) -> Result<BreakOutcome, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let keys = core.node.keys(name)?;
-        let now = clock::now();
-        let mut breaking = core.node.begin_break(&keys, holder, now.monotonic);
-        let driven = core.drive(&mut breaking, Some(&keys), now, Timeout::Unlimited);
-        let broken = driven.await.map_err(about)?;
-        core.node.break_outcome(broken).map_err(about)
+        self.inner().break_lock(name.as_ref(), holder).await
     }
 
     /// Waits until nobody holds the lock of this name, without acquiring it; for at most `limit`
@@ -107,60 +74,7 @@ impl Client {
         name: impl AsRef<str>,
         limit: Option<Duration>,
     ) -> Result<Option<Holder>, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let site = &core.node;
-        let keys = site.keys(name)?;
-        let now = clock::now();
-        let (patience, bound) = match limit.map(|limit| now.monotonic.after(limit)) {
-            Some(end) => (WaitPolicy::Until(end), Timeout::Wait(end)),
-            None => (WaitPolicy::Forever, Timeout::Unlimited),
-        };
-        let tolerance = site.tolerance(site.config.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.monotonic));
-        let driven = core.drive(&mut wait, Some(&keys), now, bound);
-        let seen = core.unless_closed(driven).await.map_err(about)?;
-        site.inspected(seen).map_err(about)
-    }
-}
-
-impl ClientInner {
-    /// Does something that changes nothing at the server, unless the client is shut down.
-    async fn unless_closed<T>(
-        &self,
-        work: impl Future<Output = Result<T, LockError>>,
-    ) -> Result<T, LockError> {
-        let mut work = pin!(work);
-        let mut closed = pin!(self.closed.notified());
-        // Registered before looking, so that no shutdown between the two goes unnoticed.
-        closed.as_mut().enable();
-        poll_fn(|cx| {
-            if self.node.scheduler.is_closed() || closed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(LockError::new(Cause::Closed)));
-            }
-            work.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// Goes through all items of the server.
-    async fn search(&self, search: &mut ListLocks<'_>) -> Result<(), LockError> {
-        let failed = |why| self.node.unconnected(why);
-        let seat = self.open(None).await.map_err(failed)?;
-        // A dump may be refused behind other requests, and holds up those behind it.
-        let mut stream = seat.connection.into_stream();
-        let limit = self.node.config.operation_timeout;
-        let mut flight = Flight::new();
-        loop {
-            flight.clear();
-            search.prepare(&mut flight);
-            let over = dump(&mut stream, flight.bytes(), limit, |line| search.take(line)).await;
-            match over.map_err(|error| failed(ConnectError::Net(error)))? {
-                ListStep::Done => return Ok(()),
-                ListStep::Retry { after } => sleep(after).await,
-                ListStep::Failed(failure) => return Err(self.node.error(Cause::Server(failure))),
-            }
-        }
+        let client = self.inner();
+        client.wait_until_free(name.as_ref(), limit).await
     }
 }

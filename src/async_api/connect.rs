@@ -1,19 +1,14 @@
 //! Connecting, and what a client does besides handing out locks.
 
 use super::pool::ConnectionPool;
-use super::transport::Timeout;
-use super::{Client, ClientHandle, ClientInner, Lock, renewer};
-use crate::engine::{
-    Cause, Clear, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError, Node,
-    WaitQueues, clock,
-};
-use crate::proto::Inspect;
-use core::sync::atomic::AtomicBool;
+use super::{Client, Lock};
+use crate::engine::client::{ClientHandle, ClientInner};
+use crate::engine::transport::Timeout;
+use crate::engine::{Cause, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError};
 use core::time::Duration;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 impl Client {
@@ -64,21 +59,8 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future changes nothing at the server.
     pub async fn holder(&self, name: impl AsRef<str>) -> Result<Option<Holder>, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let keys = core.node.keys(name)?;
-        let inspected = core
-            .drive(
-                &mut Inspect::new(&keys),
-                Some(&keys),
-                clock::now(),
-                Timeout::Unlimited,
-            )
-            .await;
-        core.node
-            .inspected(inspected.map_err(about)?)
-            .map_err(about)
+        let client = self.inner();
+        client.holder(name.as_ref()).await
     }
 
     /// Gives back every lock that is still held or whose guard was dropped, and waits for that up
@@ -90,32 +72,14 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future does not stop the keeper from giving back what is left.
     pub async fn shutdown(&self, limit: Duration) -> bool {
-        let core = self.core();
-        for lock in core.node.scheduler.close() {
-            lock.changed.notify_waiters();
-        }
-        core.closed.notify_waiters();
-        core.wake.notify_one();
-        let drained = async {
-            loop {
-                let done = core.done.notified();
-                if core.node.scheduler.is_idle() {
-                    return;
-                }
-                done.await;
-            }
-        };
-        core.node.connections.send_quiet();
-        let in_time = tokio::time::timeout(limit, drained).await.is_ok();
-        core.node.connections.clear();
-        in_time
+        self.inner().shutdown(limit).await
     }
 
     /// How many [quiet releases](crate::LockGuard::release_quietly) were refused or not answered so far.
     /// Each was followed by a release that is waited for, in the background.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
-        self.core().node.telemetry.quiet_failures()
+        self.inner().node.telemetry.quiet_failures()
     }
 
     /// How often what has happened to this client since it was built, and what is the case now.
@@ -124,24 +88,17 @@ impl Client {
     /// All handles of one client, and their locks, count together.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        self.core().node.stats()
+        self.inner().node.stats()
     }
 
     /// The address of the server.
     #[must_use]
     pub fn server(&self) -> String {
-        self.core().node.config.address.to_string()
+        self.inner().node.config.address.to_string()
     }
 
-    fn start(core: Arc<ClientInner>, runtime: &Handle) -> Self {
-        runtime.spawn(renewer::run(Arc::clone(&core)));
-        Self {
-            shared: Arc::new(ClientHandle { core }),
-        }
-    }
-
-    pub(super) fn core(&self) -> &Arc<ClientInner> {
-        &self.shared.core
+    pub(super) fn inner(&self) -> &Arc<ClientInner<ConnectionPool>> {
+        &self.shared.inner
     }
 }
 
@@ -168,12 +125,15 @@ impl ClientBuilder<Client> {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn build(self) -> Result<Client, LockError> {
-        let (core, runtime) = self.core()?;
-        let until = core.node.tries_until();
-        while let Err(why) = core.connect(core.node.connections.slot(None), until).await {
-            sleep(core.node.pause_before_retry(why, until)?).await;
+        let client = self.build_lazy()?;
+        let inner = client.inner();
+        let until = inner.node.tries_until();
+        let timeout = until.map_or(Timeout::Unlimited, Timeout::Wait);
+        let slot = inner.node.connections.slot(None);
+        while let Err(why) = inner.connect(slot, timeout).await {
+            sleep(inner.node.pause_before_retry(why, until)?).await;
         }
-        Ok(Client::start(core, &runtime))
+        Ok(client)
     }
 
     /// Makes the client and starts the keeper task, without connecting: the first call that asks the
@@ -188,24 +148,12 @@ impl ClientBuilder<Client> {
     /// # Errors
     /// A setting cannot be used, or there is no tokio runtime with I/O and time.
     pub fn build_lazy(self) -> Result<Client, LockError> {
-        let (core, runtime) = self.core()?;
-        Ok(Client::start(core, &runtime))
-    }
-
-    fn core(self) -> Result<(Arc<ClientInner>, Handle), LockError> {
-        let settings = self.validate(COUNT)?;
-        let runtime = runtime()?;
-        let connections = ConnectionPool::new(settings.connections);
-        let core = Arc::new(ClientInner {
-            node: Node::new(settings, connections)?,
-            queues: WaitQueues::new(),
-            wake: Notify::new(),
-            done: Notify::new(),
-            closed: Notify::new(),
-            watch: AtomicBool::new(false),
-            unkept: AtomicBool::new(false),
-            quiet: AtomicBool::new(false),
-        });
-        Ok((core, runtime))
+        let config = self.validate(COUNT)?;
+        let connections = ConnectionPool::new(config.connections, runtime()?);
+        let inner = Arc::new(ClientInner::new(config, connections)?);
+        let shared = Arc::new(ClientHandle::new(inner));
+        // Before the first lock: it also watches the timeouts of other calls.
+        shared.ensure_renewer()?;
+        Ok(Client { shared })
     }
 }

@@ -2,12 +2,11 @@
 
 use super::Client;
 use super::connect::{COUNT, runtime};
-use super::transport::Timeout;
-use crate::engine::{Cause, ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
+use crate::engine::{ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
 use crate::engine::{clock, surveyed, to_compare};
 use crate::net::shared::SharedConnection;
 use crate::net::stream::Stream;
-use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
+use crate::proto::{ServerProbe, ServerReport, TemporaryLru};
 use crate::wire::Limits;
 use core::convert::Infallible;
 use core::net::SocketAddr;
@@ -22,7 +21,7 @@ impl Client {
     /// to the same server.
     /// Nothing is stored, no lock is looked at, and what the client is about to do elsewhere goes on.
     /// What is found goes by this client's settings, above all its
-    /// [`max_lease`](ClientBuilder::max_lease).
+    /// [`max_lease`](Builder::max_lease).
     ///
     /// # Errors
     /// The server cannot be reached, does not answer, or does not let this client in. That it
@@ -31,11 +30,11 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future changes nothing at the server.
     pub async fn diagnose(&self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.core().node.config).await
+        diagnose(&self.inner().node.config).await
     }
 
     /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
+    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
     /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
     ///
     /// A higher limit that the server has already stays as it is. Whether it took the new one is
@@ -50,12 +49,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future leaves the setting as it is, or set.
     pub async fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
-        let core = self.core();
-        let operation = &mut EnableTemporaryLru::new(core.node.longest_lease());
-        let enabled = core.drive(operation, None, clock::now(), Timeout::Unlimited);
-        enabled
-            .await?
-            .map_err(|failure| core.node.error(Cause::Server(failure)))
+        self.inner().enable_temporary_lru().await
     }
 }
 

@@ -1,21 +1,16 @@
 //! A lock that is held.
 
-use super::lock::wait_for_release_until;
-use super::transport::Timeout;
-use super::{ClientHandle, HeldLock};
-use crate::engine::{CleanupJob, HandoffState, HoldEnd, LockError, ReleaseOutcome, clock, in_span};
-use crate::net::shared::ReplyObserver;
-use crate::proto::{Instant, LossReason, Now, Operation};
+use super::Client;
+use super::pool::ConnectionPool;
+use crate::engine::guard::Guard;
+use crate::engine::{Holder, LockError, ReleaseOutcome};
+use crate::proto::{LockTicket, LossReason};
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
-use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
-use std::sync::Arc;
-
-/// The longest sleep at a stretch for whoever waits for the end of a lease.
-pub(super) const STRETCH: Duration = Duration::from_secs(1);
+use std::string::String;
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -48,11 +43,13 @@ pub(super) const STRETCH: Duration = Duration::from_secs(1);
 /// ```
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    pub(super) shared: Arc<ClientHandle>,
-    pub(super) lock: Arc<HeldLock>,
-    pub(super) index: usize,
-    /// The release has been taken care of.
-    pub(super) spent: bool,
+    pub(super) inner: Guard<ConnectionPool>,
+}
+
+impl From<Guard<ConnectionPool>> for LockGuard {
+    fn from(inner: Guard<ConnectionPool>) -> Self {
+        Self { inner }
+    }
 }
 
 impl fmt::Debug for LockGuard {
@@ -66,25 +63,16 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    pub(super) fn new(shared: Arc<ClientHandle>, lock: Arc<HeldLock>, index: usize) -> Self {
-        Self {
-            shared,
-            lock,
-            index,
-            spent: false,
-        }
-    }
-
     /// The name of the lock.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.lock.held.name
+        &self.inner.lock.name
     }
 
     /// The memcached key of the lock's record, as it stands on the wire.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        self.lock.held.keys.lock().as_bytes()
+        self.inner.lock.keys.lock().as_bytes()
     }
 
     /// The fencing token: a number that rises with every acquisition of this name, over all
@@ -95,13 +83,13 @@ impl LockGuard {
     /// doing harm; nothing on the holder's side can. Fits a signed 64-bit column.
     #[must_use]
     pub fn fencing_token(&self) -> Option<u64> {
-        self.lock.held.grant.token
+        self.inner.lock.grant.token
     }
 
     /// How long the lock is certain without another renewal; nothing once it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.lock.held.remaining(clock::monotonic())
+        self.inner.remaining()
     }
 
     /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
@@ -116,7 +104,7 @@ impl LockGuard {
     /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
     /// [`Lost`](crate::ErrorKind::Lost).
     pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
-        self.lock.held.ensure(wanted, clock::monotonic())
+        self.inner.ensure(wanted)
     }
 
     /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
@@ -129,24 +117,10 @@ impl LockGuard {
     /// Safe to drop and to call again.
     pub async fn lost(&self) -> LossReason {
         loop {
-            let mut changed = pin!(self.lock.changed.notified());
-            // Registered before looking, so that no change between the two goes unnoticed.
-            changed.as_mut().enable();
-            let now = clock::monotonic();
-            if let Some(reason) = self.lock.held.loss(now) {
+            // Without an end, the wait ends with a loss.
+            if let Some(reason) = self.inner.lost(None).await {
                 return reason;
             }
-            // The timer stands still while the machine is suspended, the lease does not.
-            let length = self.lock.held.remaining(now).min(STRETCH);
-            let mut deadline = pin!(tokio::time::sleep(length));
-            poll_fn(|cx| {
-                if changed.as_mut().poll(cx).is_ready() || deadline.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            })
-            .await;
         }
     }
 
@@ -188,12 +162,7 @@ impl LockGuard {
     /// # fn main() {}
     /// ```
     pub async fn run<W: Future>(&self, work: W) -> Result<W::Output, LockError> {
-        run_while_held(work, self.lost(), || self.check_held()).await
-    }
-
-    /// Whether the lock is still held, as an error that says why not.
-    pub(super) fn check_held(&self) -> Result<(), LockError> {
-        self.lock.held.check_held(clock::monotonic())
+        run_while_held(work, self.lost(), || self.inner.check_held()).await
     }
 
     /// Gives the lock back and says what truly happened.
@@ -205,30 +174,8 @@ impl LockGuard {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the release to the keeper.
-    pub async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
-        let now = clock::now();
-        let valid_until = self.lock.held.valid_until();
-        if let Some(reason) = self.end(now.monotonic) {
-            self.spent = true;
-            self.shared.core.notify_free(&self.lock);
-            return Ok(ReleaseOutcome::AlreadyLost { reason });
-        }
-        let core = &self.shared.core;
-        let operation_timeout = core.node.config.operation_timeout;
-        let give_up = wait_for_release_until(valid_until, operation_timeout, now.monotonic);
-        if core.hand_off(&self.lock, now.monotonic) {
-            // From here on it is the business of who inherits it.
-            self.spent = true;
-            return core.handed_on(&self.lock, give_up).await;
-        }
-        let outcome = core.release(&self.lock, now, give_up).await;
-        // What may succeed later is left to the keeper by the drop.
-        let later = |error: &LockError| error.is_unavailable() || error.is_unknown();
-        self.spent = !outcome.as_ref().is_err_and(later);
-        if let Err(error) = &outcome {
-            self.lock.held.emit_release_failed(error, !self.spent);
-        }
-        outcome
+    pub async fn release(self) -> Result<ReleaseOutcome, LockError> {
+        self.inner.release().await
     }
 
     /// Gives the lock back without waiting for the answer: the request travels with whatever is
@@ -239,42 +186,119 @@ impl LockGuard {
     /// comes of that; [`Client::quiet_failures`](crate::Client::quiet_failures) counts those. Where
     /// the program ends at once, the request may not be sent any more, and the lock frees itself
     /// with its lease.
-    pub fn release_quietly(mut self) {
-        let now = clock::now();
-        self.spent = true;
-        if self.end(now.monotonic).is_some() {
-            self.shared.core.notify_free(&self.lock);
-            return;
-        }
-        let core = &self.shared.core;
-        if core.hand_off(&self.lock, now.monotonic) {
-            return;
-        }
-        match core.release_quietly(&self.lock, now) {
-            Ok(()) => {
-                core.quiet.store(true, Ordering::Release);
-                core.watched();
-                self.lock.held.tell(HoldEnd::ReleasedQuietly);
-                // Whoever asks next is behind it on the connection.
-                core.notify_free(&self.lock);
-            }
-            // There is no connection, a renewal is under way, or an earlier request may come late:
-            // what takes time is the keeper's.
-            Err(lock) => core.node.scheduler.push(CleanupJob::Release(lock)),
-        }
-        core.wake.notify_one();
+    pub fn release_quietly(self) {
+        self.inner.release_quietly();
     }
 
-    /// Stops the keeping. The reason if the lock was over before.
-    pub(super) fn end(&self, now: Instant) -> Option<LossReason> {
-        let over = self.lock.held.give_up(now);
-        let core = &self.shared.core;
-        let (_, owed) = core.node.unschedule(self.index, &self.lock);
-        if owed {
-            core.wake.notify_one();
-        }
-        self.lock.changed.notify_waiters();
-        over
+    /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
+    /// any more, until [`attach`](Self::attach) makes a guard of it again.
+    ///
+    /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
+    /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
+    /// be valid, for the lock is one and the same to the server.
+    ///
+    /// The parts are a capability: whoever has them can release the lock. Limits that were set with
+    /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) are the handle's, and do not
+    /// go along. Of a lock that was lost before they are worth nothing, also where its record
+    /// still stands: they say so, and `attach` refuses them.
+    #[must_use = "without them, the lock can only run out"]
+    pub fn detach(self) -> LockTicket {
+        self.inner.detach()
+    }
+
+    /// Makes a guard of the parts of a lock, which this client keeps from then on.
+    ///
+    /// The lock is renewed before this returns. That shows that it is still ours, and its
+    /// [`remaining`](Self::remaining) counts by the clock of this process.
+    ///
+    /// # Errors
+    /// The client has another prefix ([`InvalidInput`](crate::ErrorKind::InvalidInput)). The lock is
+    /// not ours any more ([`Lost`](crate::ErrorKind::Lost)): its lease has run out, or the server was
+    /// restarted, or this client is connected to another server, which looks the same. Or the server
+    /// does not answer within the operation timeout: then the lock is left as it is, and
+    /// this may be called again before its lease ends.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the lock as it is, at most renewed once.
+    pub async fn attach(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
+        Guard::attach(&client.shared, parts).await.map(Self::from)
+    }
+
+    /// What the holder is called in the record, see [`Lock::label`](crate::Lock::label).
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.inner.lock.grant.owner.label()
+    }
+
+    /// The lease: how long the lock outlives a holder that dies.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.inner.lock.lease.duration()
+    }
+
+    /// Who holds the lock, as others see it ([`Client::holder`](crate::Client::holder)) for as long as
+    /// it is held: what its own record says. Asks nobody.
+    ///
+    /// The [`last_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
+    /// [without a record](crate::Lock::without_record) says nothing about its holder.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.inner.holder()
+    }
+
+    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
+    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
+    /// over.
+    ///
+    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
+    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
+    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// already.
+    ///
+    /// # Cancel safety
+    /// Safe to drop and to call again.
+    pub async fn expiring(&self, margin: Duration) -> Duration {
+        let remaining = self.inner.expiring(margin, None);
+        remaining.await.unwrap_or_default()
+    }
+
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for. Where the lock is to end before
+    /// ([`max_hold`](crate::Lock::max_hold)), nothing is sent.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the renewal, which is the keeper's, and leaves nothing
+    /// behind.
+    pub async fn renew(&self) -> Result<Duration, LockError> {
+        self.inner.renew().await
+    }
+
+    /// Asks the server whether the lock is still held: one round trip, which changes nothing.
+    ///
+    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
+    /// evicted, flushed, deleted or broken. Before a step that must not be done twice this is the way to
+    /// know sooner. The answer is as old as its way back, so it does not take the place of the
+    /// [fencing token](Self::fencing_token).
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
+    /// not answer within the operation timeout
+    /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
+    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn verify(&self) -> Result<(), LockError> {
+        self.inner.verify().await
     }
 }
 
@@ -299,138 +323,4 @@ pub(super) async fn run_while_held<W: Future>(
         }
     })
     .await
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        if !self.spent {
-            self.release_on_drop();
-        }
-        self.shared.core.node.scheduler.free_slot(self.index);
-    }
-}
-
-impl LockGuard {
-    /// What a guard that is dropped leaves to be done.
-    fn release_on_drop(&self) {
-        let core = &self.shared.core;
-        // From here on no renewal is begun; one that is under way is waited for by the release.
-        let now = clock::monotonic();
-        match self.end(now) {
-            None if core.hand_off(&self.lock, now) => {}
-            None | Some(LossReason::Released) => {
-                core.node
-                    .scheduler
-                    .push(CleanupJob::Release(Arc::clone(&self.lock)));
-                core.wake.notify_one();
-            }
-            Some(_) => core.notify_free(&self.lock),
-        }
-    }
-}
-
-impl super::ClientInner {
-    /// Writes the release of a lock that was ended, to be sent with the next write. Gives the lock
-    /// back where that is not possible.
-    fn release_quietly(&self, lock: &Arc<HeldLock>, now: Now) -> Result<(), Arc<HeldLock>> {
-        let held = &lock.held;
-        let cas = {
-            let state = held.state();
-            if state.renewing || held.grant.may_be_replayed {
-                return Err(Arc::clone(lock));
-            }
-            state.cas
-        };
-        let place = self.node.connections.slot(Some(&held.keys));
-        let Some(seat) = place.get() else {
-            return Err(Arc::clone(lock));
-        };
-        let mut release = held.release_operation(cas, now.monotonic);
-        let begun = seat
-            .connection
-            .begin_quiet(Arc::clone(lock) as ReplyObserver, |flight| {
-                let prepared = self.node.with_server(seat.instance, |view| {
-                    release.poll_transmit(view, now, flight).is_ok()
-                });
-                prepared == Some(true)
-            });
-        begun.map_err(|_| Arc::clone(lock))
-    }
-
-    /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
-    /// this returns `false`, it is to be released.
-    fn hand_off(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
-        let registry = &self.node.scheduler;
-        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_hand_off(now) {
-            return false;
-        }
-        registry.begin_handoff();
-        let handed_on = self.queues.hand_off(&lock.held.keys, lock, now);
-        if !handed_on {
-            registry.end_handoff();
-        }
-        handed_on
-    }
-
-    /// Waits until it is clear what became of a lock that was handed on.
-    async fn handed_on(
-        &self,
-        lock: &HeldLock,
-        give_up: Instant,
-    ) -> Result<ReleaseOutcome, LockError> {
-        loop {
-            let mut changed = pin!(lock.changed.notified());
-            changed.as_mut().enable();
-            match lock.held.begin_handoff() {
-                HandoffState::Resolved(outcome) => return Ok(outcome),
-                HandoffState::Pending | HandoffState::Unknown if clock::monotonic() < give_up => {}
-                HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {
-                    return Err(self.node.given_up(true, None).about(&lock.held.name));
-                }
-            }
-            let length = give_up.since(clock::monotonic());
-            let _ = tokio::time::timeout(length, changed).await;
-        }
-    }
-
-    /// Nobody in this process holds this lock any more: who waits for it may ask the server.
-    pub(super) fn notify_free(&self, lock: &HeldLock) {
-        self.queues.notify_free(&lock.held.keys);
-    }
-
-    /// Removes the record of a lock that was ended.
-    pub(super) async fn release(
-        &self,
-        lock: &HeldLock,
-        mut now: Now,
-        give_up: Instant,
-    ) -> Result<ReleaseOutcome, LockError> {
-        let held = &lock.held;
-        let cas = loop {
-            let changed = lock.changed.notified();
-            {
-                let state = held.state();
-                if !state.renewing {
-                    break state.cas;
-                }
-            }
-            // The renewal may be changing the CAS unique; its end is bounded by its time limit.
-            changed.await;
-            now = clock::now();
-        };
-        let mut release = held.release_operation(cas, give_up);
-        let about = |error: LockError| error.about(&held.name);
-        let span = self.node.telemetry.release_span(&held.name);
-        let released = self.drive(&mut release, Some(&held.keys), now, Timeout::Unlimited);
-        let released = in_span(&span, pin!(released)).await.map_err(about);
-        let _entered = span.enter();
-        self.notify_free(lock);
-        let released = released?;
-        if self.node.schedule_orphan_check(held) {
-            self.wake.notify_one();
-        }
-        let outcome = self.node.released(released).map_err(about)?;
-        held.emit_released(outcome);
-        Ok(outcome)
-    }
 }

@@ -1,16 +1,13 @@
 //! The lock of one name, not held.
 
-use super::acquire::QueueGuard;
 use super::guard::LockGuard;
-use super::{ClientHandle, ClientInner, HeldLock};
-use crate::engine::{Cause, CleanupJob, Holder, LockError, LockOptions, Scheduled, clock, in_span};
-use crate::proto::{Grant, Instant, Lease, LockKeys, LossReason, Now, WaitPolicy};
+use super::pool::ConnectionPool;
+use crate::engine::client::ClientHandle;
+use crate::engine::{LockError, LockOptions};
 use core::fmt;
-use core::pin::pin;
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// The lock of one name: a handle that knows how to acquire it.
 ///
@@ -53,7 +50,7 @@ use tokio::sync::Notify;
 /// ```
 #[derive(Clone)]
 pub struct Lock {
-    shared: Arc<ClientHandle>,
+    shared: Arc<ClientHandle<ConnectionPool>>,
     pub(super) options: LockOptions,
 }
 
@@ -69,8 +66,8 @@ impl fmt::Debug for Lock {
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<ClientHandle>, name: &str) -> Self {
-        let wish = LockOptions::new(name, &shared.core.node.config.namespace);
+    pub(super) fn new(shared: Arc<ClientHandle<ConnectionPool>>, name: &str) -> Self {
+        let wish = LockOptions::new(name, &shared.inner.node.config.namespace);
         Self {
             shared,
             options: wish,
@@ -129,7 +126,7 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        let settings = &self.shared.core.node.config;
+        let settings = &self.shared.inner.node.config;
         self.options.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
@@ -181,13 +178,8 @@ impl Lock {
     /// Safe to drop at any time. If the lock was being acquired at that moment, the keeper gives
     /// it back; at worst it stays taken until its lease ends.
     pub async fn acquire(&self) -> Result<LockGuard, LockError> {
-        match self.run(WaitPolicy::Forever, clock::now()).await? {
-            Ok(guard) => Ok(guard),
-            Err(_) => Err(LockError::new(Cause::Timeout {
-                waited: Duration::ZERO,
-                holder: None,
-            })),
-        }
+        let acquired = self.shared.acquire(&self.options);
+        acquired.await.map(LockGuard::from)
     }
 
     /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
@@ -201,7 +193,8 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(WaitPolicy::Try, clock::now()).await?.ok())
+        let acquired = self.shared.try_acquire(&self.options);
+        Ok(acquired.await?.map(LockGuard::from))
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
@@ -215,97 +208,7 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
-        let now = clock::now();
-        let patience = WaitPolicy::Until(now.monotonic.after(limit));
-        match self.run(patience, now).await? {
-            Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().node.timeout(self.name(), now.monotonic, holder)),
-        }
+        let acquired = self.shared.acquire_timeout(&self.options, limit);
+        acquired.await.map(LockGuard::from)
     }
-
-    pub(super) async fn run(
-        &self,
-        patience: WaitPolicy,
-        now: Now,
-    ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
-        let core = self.core();
-        let asked = self.options.validate(&core.node)?;
-        let mut waiting = QueueGuard::new(core, asked.keys, asked.accepts_handoff());
-        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.notify_one());
-        let span = core.node.telemetry.acquire_span(self.name());
-        let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
-        let acquired = in_span(&span, pin!(acquired)).await;
-        let _entered = span.enter();
-        let acquired = acquired.map_err(|error| error.about(self.name()));
-        let result = match acquired.and_then(|acquired| asked.result(acquired)) {
-            Ok(Ok(grant)) => self
-                .guard(asked.keys.clone(), asked.lease, grant, waiting)
-                .map(Ok),
-            Ok(Err(holder)) => Ok(Err(holder)),
-            Err(error) => Err(error),
-        };
-        let guard = result.as_ref().map(|guard| guard.as_ref().ok());
-        let held = guard.map(|guard| guard.map(|guard| &guard.lock.held));
-        acquiring.recorder.ended(held);
-        result
-    }
-
-    fn guard(
-        &self,
-        keys: LockKeys,
-        lease: Lease,
-        grant: Grant,
-        waiting: QueueGuard<'_>,
-    ) -> Result<LockGuard, LockError> {
-        let core = self.core();
-        let held = self.options.hold(keys, lease, grant, &core.node.telemetry);
-        let due = held.due(held.grant.sent_at);
-        let lock = HeldLock {
-            held,
-            changed: Notify::new(),
-        };
-        match core.node.scheduler.insert(lock, due) {
-            Ok(Scheduled { lock, index, wake }) => {
-                waiting.won(&lock);
-                if wake {
-                    core.wake.notify_one();
-                }
-                Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
-            }
-            Err(lock) => {
-                // Shut down while the answer was on its way.
-                lock.held.end(LossReason::Released);
-                // Nobody has had it.
-                let _ = lock.held.take_unreported();
-                core.node
-                    .scheduler
-                    .push(CleanupJob::Release(Arc::new(lock)));
-                core.wake.notify_one();
-                Err(LockError::new(Cause::Closed).about(self.name()))
-            }
-        }
-    }
-
-    pub(super) fn core(&self) -> &Arc<ClientInner> {
-        &self.shared.core
-    }
-}
-
-/// How long a caller waits for a release that finds no answer. The keeper goes on trying.
-const RELEASE_LIMIT: Duration = Duration::from_secs(5);
-
-/// The instant at which a release that finds no answer is given up: the end of the lease, after
-/// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Instant, now: Instant) -> Instant {
-    valid_until.max(now.after(Duration::from_millis(100)))
-}
-
-/// The same for a caller who waits for it.
-pub(super) fn wait_for_release_until(
-    valid_until: Instant,
-    operation_timeout: Duration,
-    now: Instant,
-) -> Instant {
-    let limit = RELEASE_LIMIT.max(operation_timeout);
-    release_until(valid_until, now).min(now.after(limit))
 }

@@ -1,11 +1,9 @@
 //! The async front, on tokio.
 
-mod acquire;
 mod admin;
 mod connect;
 mod diagnose;
 mod guard;
-mod holding;
 mod lock;
 mod multi_lock;
 mod multi_lock_guard;
@@ -20,59 +18,10 @@ pub use lock::Lock;
 pub use multi_lock::MultiLock;
 pub use multi_lock_guard::MultiLockGuard;
 
-use crate::engine::{LockState, Node, WaitQueues};
+use crate::engine::client::ClientHandle;
 use core::fmt;
-use core::sync::atomic::AtomicBool;
 use pool::ConnectionPool;
 use std::sync::Arc;
-use tokio::sync::Notify;
-
-/// A lock that is held, and who is to be told when it is over.
-#[derive(Debug)]
-struct HeldLock {
-    held: LockState,
-    /// Something about it has changed.
-    changed: Notify,
-}
-
-impl AsRef<LockState> for HeldLock {
-    fn as_ref(&self) -> &LockState {
-        &self.held
-    }
-}
-
-/// What the client, its guards and its keeper share.
-#[derive(Debug)]
-struct ClientInner {
-    node: Node<ConnectionPool, HeldLock>,
-    /// Those who wait for the same lock in this process.
-    queues: WaitQueues<HeldLock, Notify>,
-    /// The keeper has something to do.
-    wake: Notify,
-    /// The keeper has done something.
-    done: Notify,
-    /// The client was shut down.
-    closed: Notify,
-    /// The keeper watches how long what is under way takes.
-    watch: AtomicBool,
-    /// The keeper has gone.
-    unkept: AtomicBool,
-    /// Something is to be sent that nobody waits for.
-    quiet: AtomicBool,
-}
-
-/// The handle whose last drop lets the keeper end.
-#[derive(Debug)]
-struct ClientHandle {
-    core: Arc<ClientInner>,
-}
-
-impl Drop for ClientHandle {
-    fn drop(&mut self) {
-        self.core.node.scheduler.detach_client();
-        self.core.wake.notify_one();
-    }
-}
 
 /// A client of one memcached server: the place where locks come from.
 ///
@@ -103,13 +52,13 @@ impl Drop for ClientHandle {
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<ClientHandle>,
+    shared: Arc<ClientHandle<ConnectionPool>>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.core().node.config.address)
+            .field("server", &self.inner().node.config.address)
             .finish_non_exhaustive()
     }
 }

@@ -1,17 +1,13 @@
 //! The locks of several names, not held.
 
-use super::guard::LockGuard;
-use super::multi_lock_guard::{MultiLockGuard, first, release};
-use super::{Client, Lock};
-use crate::engine::multi_lock::{RestartBackoff, check, names, server_responded, sort_by_key};
-use crate::engine::{Cause, Holder, LockError, clock};
-use crate::proto::{Instant, WaitPolicy};
+use super::Client;
+use super::multi_lock_guard::MultiLockGuard;
+use super::pool::ConnectionPool;
+use crate::engine::client::ClientHandle;
+use crate::engine::multi_lock::{names, sort_by_key};
+use crate::engine::{LockError, LockOptions};
 use core::fmt;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
-use core::task::Poll;
 use core::time::Duration;
-use std::boxed::Box;
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
@@ -52,12 +48,13 @@ use std::vec::Vec;
 #[derive(Clone)]
 pub struct MultiLock {
     /// In the order in which they are taken.
-    locks: Vec<Lock>,
+    shared: Arc<ClientHandle<ConnectionPool>>,
+    locks: Vec<LockOptions>,
 }
 
 impl fmt::Debug for MultiLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.locks).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
@@ -77,18 +74,6 @@ impl Client {
     }
 }
 
-/// Which of them was not to be had, and who held it, if that is known.
-type Refusal = (Arc<str>, Option<Holder>);
-
-/// One run through all of them.
-enum AcquireRound {
-    Taken(MultiLockGuard),
-    /// One is held by another.
-    Refused(Refusal),
-    /// One that was taken was lost before all were.
-    Lost(LockError),
-}
-
 impl MultiLock {
     /// The most names that a set can have.
     pub const MAX_NAMES: usize = crate::engine::multi_lock::MAX_NAMES;
@@ -98,20 +83,23 @@ impl MultiLock {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let mut locks: Vec<_> = names(given).map(|name| client.lock(name)).collect();
-        sort_by_key(&mut locks, |lock| &lock.options);
-        Self { locks }
+        let mut locks: Vec<_> = names(given).map(|name| client.lock(name).options).collect();
+        sort_by_key(&mut locks);
+        Self {
+            shared: Arc::clone(&client.shared),
+            locks,
+        }
     }
 
-    fn each(mut self, change: impl Fn(Lock) -> Lock) -> Self {
-        self.locks = self.locks.into_iter().map(change).collect();
+    fn each(mut self, change: impl Fn(&mut LockOptions)) -> Self {
+        self.locks.iter_mut().for_each(change);
         self
     }
 
     /// How long each of the locks outlives a holder that dies, see [`Lock::lease`].
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
-        self.each(|lock| lock.lease(lease))
+        self.each(|lock| lock.lease = Some(lease))
     }
 
     /// For how long at most each of the locks is held, see [`Lock::max_hold`]. It counts for each
@@ -119,25 +107,25 @@ impl MultiLock {
     /// wait for the others takes longer than this, it starts over.
     #[must_use]
     pub fn max_hold(self, limit: Duration) -> Self {
-        self.each(|lock| lock.max_hold(limit))
+        self.each(|lock| lock.max_hold = Some(limit))
     }
 
     /// What the holder is called in all records, see [`Lock::label`].
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
-        let label = label.into();
-        self.each(|lock| lock.label(label.as_str()))
+        let owner = self.shared.inner.node.config.owner_labelled(&label.into());
+        self.each(|lock| lock.owner = Some(owner.clone()))
     }
 
     /// Whether each of the locks has a fencing token, see [`Lock::fencing`].
     #[must_use]
     pub fn fencing(self, on: bool) -> Self {
-        self.each(|lock| lock.fencing(on))
+        self.each(|lock| lock.fencing = on)
     }
 
     /// The names, in the order in which the locks are taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.locks.iter().map(Lock::name)
+        self.locks.iter().map(|lock| &*lock.name)
     }
 
     /// Acquires all of the locks, waiting for as long as others hold one of them.
@@ -150,11 +138,8 @@ impl MultiLock {
     /// Safe to drop at any time: what was taken is given back by the keeper, as by
     /// [`Lock::acquire`].
     pub async fn acquire(&self) -> Result<MultiLockGuard, LockError> {
-        match self.run(WaitPolicy::Forever).await? {
-            Ok(guard) => Ok(guard),
-            // Does not happen: who waits for ever is never refused.
-            Err((name, holder)) => Err(self.timeout(&name, clock::monotonic(), holder)),
-        }
+        let acquired = self.shared.acquire_all(&self.locks);
+        acquired.await.map(MultiLockGuard::from)
     }
 
     /// Acquires all of the locks if nobody holds any: `None` if somebody does, or if others in this
@@ -168,7 +153,8 @@ impl MultiLock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<MultiLockGuard>, LockError> {
-        Ok(self.run(WaitPolicy::Try).await?.ok())
+        let acquired = self.shared.try_acquire_all(&self.locks);
+        Ok(acquired.await?.map(MultiLockGuard::from))
     }
 
     /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
@@ -184,134 +170,7 @@ impl MultiLock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<MultiLockGuard, LockError> {
-        let began = clock::monotonic();
-        match self.run(WaitPolicy::Until(began.after(limit))).await? {
-            Ok(guard) => Ok(guard),
-            Err((name, holder)) => Err(self.timeout(&name, began, holder)),
-        }
-    }
-
-    fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
-        match self.locks.first() {
-            Some(lock) => lock.core().node.timeout(name, began, holder),
-            // Does not happen: a set without locks was refused.
-            None => LockError::new(Cause::Closed),
-        }
-    }
-
-    async fn run(
-        &self,
-        patience: WaitPolicy,
-    ) -> Result<Result<MultiLockGuard, Refusal>, LockError> {
-        // Before anything is sent: a set is not begun that cannot be had.
-        check(&self.locks, |lock| &lock.options)?;
-        for lock in &self.locks {
-            lock.options.validate(&lock.core().node)?;
-        }
-        let mut starts = RestartBackoff::new(patience);
-        loop {
-            match self.round(patience).await? {
-                AcquireRound::Taken(guard) => return Ok(Ok(guard)),
-                AcquireRound::Refused(refusal) => return Ok(Err(refusal)),
-                AcquireRound::Lost(error) => {
-                    let now = clock::monotonic();
-                    let Some(at) = starts.next(now) else {
-                        return Err(error);
-                    };
-                    tokio::time::sleep(at.since(now)).await;
-                }
-            }
-        }
-    }
-
-    /// Takes one lock behind the other. What was taken is given back unless it was all.
-    async fn round(&self, patience: WaitPolicy) -> Result<AcquireRound, LockError> {
-        let mut taken = AcquiredLocks {
-            guards: Vec::with_capacity(self.locks.len()),
-        };
-        for lock in &self.locks {
-            let acquiring = lock.run(patience, clock::now());
-            let acquired = taken.while_held(acquiring).await.transpose();
-            let refused = match acquired {
-                Ok(Some(Ok(guard))) => {
-                    taken.guards.push(guard);
-                    None
-                }
-                Ok(Some(Err(holder))) => Some(holder),
-                // One of the others is lost.
-                Ok(None) => Some(None),
-                Err(error) => {
-                    if server_responded(&error) {
-                        taken.give_back(lock).await;
-                    }
-                    return Err(error);
-                }
-            };
-            // A loss counts first: it may be why the rest was not to be had.
-            if let Some(error) = taken.lost() {
-                taken.give_back(lock).await;
-                return Ok(AcquireRound::Lost(error));
-            }
-            if let Some(holder) = refused {
-                taken.give_back(lock).await;
-                return Ok(AcquireRound::Refused((
-                    Arc::clone(&lock.options.name),
-                    holder,
-                )));
-            }
-        }
-        Ok(AcquireRound::Taken(MultiLockGuard::new(
-            taken.into_guards(),
-        )))
-    }
-}
-
-/// Those that were taken until now. Dropping it gives them back, the last one first.
-struct AcquiredLocks {
-    guards: Vec<LockGuard>,
-}
-
-impl Drop for AcquiredLocks {
-    fn drop(&mut self) {
-        while self.guards.pop().is_some() {}
-    }
-}
-
-impl AcquiredLocks {
-    /// Goes on for as long as all of them are held; `None` when one is lost.
-    async fn while_held<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
-        let mut lost = None;
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            let watch = || Box::pin(first(self.guards.iter().map(LockGuard::lost)));
-            match lost.get_or_insert_with(watch).as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    /// The error of the first that is lost.
-    fn lost(&self) -> Option<LockError> {
-        let now = clock::monotonic();
-        let held = |guard: &LockGuard| guard.lock.held.check_held(now).err();
-        self.guards.iter().find_map(held)
-    }
-
-    /// Gives all of them back, and waits for that at most as long as for one answer. `lock` is one
-    /// of the same client.
-    async fn give_back(mut self, lock: &Lock) {
-        let limit = lock.core().node.config.operation_timeout;
-        let released = release(core::mem::take(&mut self.guards));
-        // What is not answered by then is left to the keeper.
-        let _ = tokio::time::timeout(limit, released).await;
-    }
-
-    fn into_guards(mut self) -> Vec<LockGuard> {
-        core::mem::take(&mut self.guards)
+        let acquired = self.shared.acquire_all_timeout(&self.locks, limit);
+        acquired.await.map(MultiLockGuard::from)
     }
 }

@@ -1,15 +1,18 @@
 //! Several locks that are held together.
 
 use super::guard::{LockGuard, run_while_held};
-use crate::engine::multi_lock::outcome;
-use crate::engine::{LockError, MultiReleaseOutcome, ReleaseOutcome};
-use crate::proto::LossReason;
+use super::pool::ConnectionPool;
+use crate::engine::guard::Guard;
+use crate::engine::multi_lock::{
+    AcquiredLocks, outcome, release_together, renew_all, verify_all, wait_any,
+};
+use crate::engine::notify::Notify;
+use crate::engine::transport::Transport;
+use crate::engine::{LockError, MultiReleaseOutcome};
+use crate::proto::{Instant, LossReason};
 use core::fmt;
-use core::future::{Future, poll_fn};
-use core::pin::Pin;
-use core::task::Poll;
+use core::future::Future;
 use core::time::Duration;
-use std::boxed::Box;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -47,6 +50,8 @@ use std::vec::Vec;
 pub struct MultiLockGuard {
     /// In the order in which they were taken. At least one.
     guards: Vec<LockGuard>,
+    /// Notified when any of the locks changes.
+    changed: Arc<Notify>,
 }
 
 impl fmt::Debug for MultiLockGuard {
@@ -57,21 +62,22 @@ impl fmt::Debug for MultiLockGuard {
 
 impl Drop for MultiLockGuard {
     fn drop(&mut self) {
-        // The last one first: who waits for all of them finds the rest free when it is his turn.
-        while self.guards.pop().is_some() {}
+        let guards = self.guards.drain(..).map(|guard| guard.inner);
+        ConnectionPool::release_dropped_together(guards.collect());
+    }
+}
+
+impl From<AcquiredLocks<ConnectionPool>> for MultiLockGuard {
+    fn from(acquired: AcquiredLocks<ConnectionPool>) -> Self {
+        let guards = acquired.guards.into_iter().map(LockGuard::from);
+        Self {
+            guards: guards.collect(),
+            changed: acquired.changed,
+        }
     }
 }
 
 impl MultiLockGuard {
-    /// Guards of locks of one client, all of them held.
-    pub(super) fn new(guards: Vec<LockGuard>) -> Self {
-        if let Some(guard) = guards.first() {
-            let registry = &guard.shared.core.node.scheduler;
-            registry.group(guards.iter().map(|guard| (guard.index, &guard.lock)));
-        }
-        Self { guards }
-    }
-
     /// The names of the locks, in the order in which they were taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.guards.iter().map(LockGuard::name)
@@ -132,8 +138,18 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Safe to drop and to call again.
     pub async fn lost(&self) -> (&str, LossReason) {
-        let (guard, reason) = first(self.guards.iter().map(LockGuard::lost)).await;
-        (self.guards[guard].name(), reason)
+        let lost = || {
+            self.wait(None, |guard, now| {
+                let lock = &guard.inner.lock;
+                lock.loss(now).ok_or_else(|| lock.valid_until())
+            })
+        };
+        loop {
+            // Without an end, the wait ends with a result.
+            if let Some(found) = lost().await {
+                return found;
+            }
+        }
     }
 
     /// Waits until one of the locks is nearer to its end than `margin`, and says which and what
@@ -142,9 +158,15 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Safe to drop and to call again.
     pub async fn expiring(&self, margin: Duration) -> (&str, Duration) {
-        let danger = self.guards.iter().map(|guard| guard.expiring(margin));
-        let (guard, remaining) = first(danger).await;
-        (self.guards[guard].name(), remaining)
+        loop {
+            // Without an end, the wait ends with a result.
+            if let Some(found) = self
+                .wait(None, |guard, now| guard.inner.lock.expiring(margin, now))
+                .await
+            {
+                return found;
+            }
+        }
     }
 
     /// Runs `work` for as long as all of the locks are held, see [`LockGuard::run`].
@@ -156,7 +178,10 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Dropping the future drops the work, and leaves the locks held.
     pub async fn run<W: Future>(&self, work: W) -> Result<W::Output, LockError> {
-        let check = || self.guards.iter().try_for_each(LockGuard::check_held);
+        let check = || {
+            let mut guards = self.guards.iter();
+            guards.try_for_each(|guard| guard.inner.check_held())
+        };
         run_while_held(work, self.lost(), check).await
     }
 
@@ -170,9 +195,7 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Dropping the future does not stop the renewals, which are the keeper's.
     pub async fn renew(&self) -> Result<Duration, LockError> {
-        for renewed in all(self.guards.iter().map(LockGuard::renew)).await {
-            renewed?;
-        }
+        renew_all(&self.inner()).await?;
         Ok(self.remaining())
     }
 
@@ -185,8 +208,7 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn verify(&self) -> Result<(), LockError> {
-        let verified = all(self.guards.iter().map(LockGuard::verify)).await;
-        verified.into_iter().collect()
+        verify_all(&self.inner()).await
     }
 
     /// Gives all of the locks back and says what truly happened.
@@ -199,58 +221,22 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Dropping the future leaves the releases to the keeper.
     pub async fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
-        outcome(release(core::mem::take(&mut self.guards)).await)
+        let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
+        outcome(release_together(guards).await)
     }
-}
 
-/// Releases locks together, the last one first. What came of each, in the order of the guards.
-pub(super) async fn release(
-    guards: Vec<LockGuard>,
-) -> Vec<(Arc<str>, Result<ReleaseOutcome, LockError>)> {
-    let releases = guards.into_iter().rev().map(|guard| async move {
-        let name = Arc::clone(&guard.lock.held.name);
-        (name, guard.release().await)
-    });
-    let mut released = all(releases).await;
-    released.reverse();
-    released
-}
+    fn inner(&self) -> Vec<&Guard<ConnectionPool>> {
+        self.guards.iter().map(|guard| &guard.inner).collect()
+    }
 
-/// What comes of each of these, all of which are begun before any is waited for.
-pub(super) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut pending: Vec<Option<Pin<Box<F>>>> = futures
-        .into_iter()
-        .map(|future| Some(Box::pin(future)))
-        .collect();
-    let mut outputs: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        let mut over = true;
-        for (slot, output) in pending.iter_mut().zip(&mut outputs) {
-            let Some(future) = slot else { continue };
-            match future.as_mut().poll(cx) {
-                Poll::Ready(ready) => {
-                    *output = Some(ready);
-                    *slot = None;
-                }
-                Poll::Pending => over = false,
-            }
-        }
-        if over { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
-}
-
-/// The first of these to be over, by its place, and what came of it. Of none, nothing ever comes.
-pub(super) async fn first<F: Future>(futures: impl IntoIterator<Item = F>) -> (usize, F::Output) {
-    let mut pending: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    poll_fn(|cx| {
-        for (place, future) in pending.iter_mut().enumerate() {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready((place, output));
-            }
-        }
-        Poll::Pending
-    })
-    .await
+    /// Waits until `look` finds something in one of the guards.
+    async fn wait<V>(
+        &self,
+        until: Option<Instant>,
+        look: impl Fn(&LockGuard, Instant) -> Result<V, Instant>,
+    ) -> Option<(&str, V)> {
+        let found = wait_any::<ConnectionPool, _, _>(&self.guards, &self.changed, until, look);
+        let (index, found) = found.await?;
+        Some((self.guards[index].name(), found))
+    }
 }

@@ -1,6 +1,7 @@
 //! The shared connections of a client: which one carries what, and how they come and go.
 
-use super::ClientInner;
+use crate::engine::client::ClientInner;
+use crate::engine::transport::Timeout;
 use crate::engine::{Clear, Comparison, ConnectError, NodeConnection, Plan, clock};
 use crate::net::shared::{ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
@@ -9,11 +10,13 @@ use crate::proto::{Instant, LockKeys, ServerError, ServerState};
 use crate::wire::Limits;
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
+use core::sync::atomic::AtomicBool;
 use core::task::{Context, Waker};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
+use tokio::runtime::Handle;
 
 /// A shared connection, and which run of the server is at its other end.
 pub(super) type SharedNodeConnection = NodeConnection<SharedConnection<Stream>>;
@@ -34,6 +37,14 @@ pub(super) struct ConnectionPool {
     /// Connections that were replaced while something was under way on them.
     retired: Mutex<Vec<Arc<SharedNodeConnection>>>,
     hasher: RandomState,
+    /// The runtime that the client was built on.
+    pub(super) runtime: Handle,
+    /// The renewer watches how long the flights that are under way take.
+    pub(super) watch: AtomicBool,
+    /// The renewer has gone, and watches nothing.
+    pub(super) unwatched: AtomicBool,
+    /// A quiet release is to be sent.
+    pub(super) quiet: AtomicBool,
 }
 
 /// Where a connection is, or will be.
@@ -53,7 +64,7 @@ struct ReconnectBackoff {
 }
 
 impl ConnectionPool {
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize, runtime: Handle) -> Self {
         let places = (0..count).map(|_| ConnectionSlot {
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
@@ -62,6 +73,10 @@ impl ConnectionPool {
             slots: places.collect(),
             retired: Mutex::default(),
             hasher: RandomState::new(),
+            runtime,
+            watch: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
         }
     }
 
@@ -167,7 +182,7 @@ impl ReconnectBackoff {
     }
 }
 
-impl ClientInner {
+impl ClientInner<ConnectionPool> {
     /// A connection on which the handshake has been made, by `until` if that is given: the one
     /// that is in this place, if it is of use.
     ///
@@ -176,7 +191,7 @@ impl ClientInner {
     pub(super) async fn connect(
         &self,
         place: &ConnectionSlot,
-        until: Option<Instant>,
+        timeout: Timeout,
     ) -> Result<Arc<SharedNodeConnection>, ConnectError> {
         let usable = |place: &ConnectionSlot| {
             place.get().filter(|seat| {
@@ -185,7 +200,13 @@ impl ClientInner {
             })
         };
         let settings = &self.node.config;
-        let limit = self.within(settings.connect_timeout, until, clock::monotonic())?;
+        let limit = timeout
+            .limit(
+                settings.connect_timeout,
+                settings.operation_timeout,
+                clock::monotonic(),
+            )
+            .map_err(ConnectError::Net)?;
         let connecting = tokio::time::timeout(limit, place.connecting.lock()).await;
         let mut rest = connecting
             .map_err(|_| ConnectError::Net(NetError::unsent(NetCause::Timeout(limit))))?;
@@ -197,7 +218,7 @@ impl ClientInner {
             self.node.telemetry.disconnected();
         }
         rest.check(clock::monotonic())?;
-        let opened = self.open(until).await;
+        let opened = self.open(timeout).await;
         match &opened {
             Err(why) if why.should_back_off() => {
                 let now = clock::monotonic();
@@ -215,18 +236,20 @@ impl ClientInner {
     /// server.
     pub(super) async fn open(
         &self,
-        until: Option<Instant>,
+        timeout: Timeout,
     ) -> Result<SharedNodeConnection, ConnectError> {
         let settings = &self.node.config;
         let began = clock::monotonic();
         let limit = settings.connect_timeout;
-        let found = self.within(limit, until, began)?;
-        let found = Stream::resolve(&settings.address, &settings.connect_options, found).await;
+        let left = timeout
+            .limit(limit, settings.operation_timeout, began)
+            .map_err(ConnectError::Net)?;
+        let found = Stream::resolve(&settings.address, &settings.connect_options, left).await;
         let found = found.map_err(ConnectError::Net)?;
         let addresses = &self.node.addresses;
         if let Plan::Use(usable) = addresses.plan(&found, began) {
             let patience = settings.operation_timeout;
-            let greeted = self.greet(&usable, limit, patience, until).await;
+            let greeted = self.greet(&usable, limit, patience, timeout).await;
             let known = match &greeted {
                 Ok((_, view)) => !self.node.was_restarted(view.instance),
                 Err(_) => false,
@@ -244,9 +267,9 @@ impl ClientInner {
             return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
         };
         // A server that is restarted between two answers is asked once more.
-        let mut compared = self.compare(&all, &found, limit, until).await;
+        let mut compared = self.compare(&all, &found, limit, timeout).await;
         if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
-            compared = self.compare(&all, &found, limit, until).await;
+            compared = self.compare(&all, &found, limit, timeout).await;
         }
         let ((connection, view), mut answered) = compared?;
         answered.retain(|address| found.contains(address));
@@ -261,11 +284,12 @@ impl ClientInner {
         all: &[SocketAddr],
         found: &[SocketAddr],
         limit: Duration,
-        until: Option<Instant>,
+        timeout: Timeout,
     ) -> Result<(Greeted, Vec<SocketAddr>), ConnectError> {
         let settings = &self.node.config;
         let now = clock::monotonic();
-        let ends = now.after(self.within(limit, until, now)?);
+        let limit = timeout.limit(limit, settings.operation_timeout, now);
+        let ends = now.after(limit.map_err(ConnectError::Net)?);
         let mut comparison = Comparison::default();
         let mut first = None;
         let mut silence = NetError::unsent(NetCause::NoAddress);
@@ -278,7 +302,7 @@ impl ClientInner {
                 Some(_) => settings.operation_timeout.min(share),
             };
             let address = core::slice::from_ref(address);
-            match self.greet(address, share, patience, until).await {
+            match self.greet(address, share, patience, timeout).await {
                 Ok((connection, view)) => {
                     comparison.add(address[0], view.instance);
                     if first.is_none() && found.contains(&address[0]) {
@@ -302,10 +326,12 @@ impl ClientInner {
         addresses: &[SocketAddr],
         limit: Duration,
         patience: Duration,
-        until: Option<Instant>,
+        timeout: Timeout,
     ) -> Result<Greeted, ConnectError> {
         let settings = &self.node.config;
-        let limit = self.within(limit, until, clock::monotonic())?;
+        let limit = timeout
+            .limit(limit, settings.operation_timeout, clock::monotonic())
+            .map_err(ConnectError::Net)?;
         let stream = Stream::dial(
             &settings.address,
             addresses,
@@ -318,7 +344,9 @@ impl ClientInner {
         let mut handshake = settings.handshake(self.node.nonces.draw(clock::monotonic()));
         loop {
             let now = clock::now();
-            let limit = self.within(patience, until, now.monotonic)?;
+            let limit = timeout
+                .limit(patience, settings.operation_timeout, now.monotonic)
+                .map_err(ConnectError::Net)?;
             let begun = connection.begin(false, limit, |flight, _| {
                 handshake.prepare(now, flight);
                 Ok::<(), core::convert::Infallible>(())
@@ -345,12 +373,9 @@ impl ClientInner {
         view: ServerState,
     ) -> SharedNodeConnection {
         self.node.telemetry.connected();
-        let incarnation = view.instance;
-        for lock in self.node.update_server(view) {
-            self.notify_free(&lock);
-            lock.changed.notify_waiters();
-        }
-        NodeConnection::new(connection, incarnation)
+        let instance = view.instance;
+        self.server_found(view);
+        NodeConnection::new(connection, instance)
     }
 }
 
@@ -393,8 +418,10 @@ mod tests {
 
     #[test]
     fn requests_about_one_lock_keep_to_one_connection() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
         let namespace = crate::proto::Namespace::new("test:").expect("a plain prefix");
-        let connections = ConnectionPool::new(4);
+        let connections = ConnectionPool::new(4, runtime.handle().clone());
         let mut used = std::collections::BTreeSet::new();
         for name in 0..100u8 {
             let keys = namespace.keys(std::format!("{name}").as_bytes());

@@ -1,253 +1,177 @@
-//! Operations, driven over connections: the one loop behind every call of the async front.
+//! The engine on tokio: flights travel on shared connections, and waits are timers and wakers.
 
-use super::ClientInner;
-use super::pool::SharedNodeConnection;
-use crate::engine::{Cause, ConnectError, LockError, clamp_timeout, clock};
-use crate::net::shared::FlightFuture;
+use super::pool::{ConnectionPool, SharedNodeConnection};
+use super::renewer;
+use crate::engine::client::ClientInner;
+use crate::engine::guard::Guard;
+use crate::engine::notify::{Notify, STRETCH};
+use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout, Transport};
+use crate::engine::{Cause, ConnectError, LockError, LockState, clock};
+use crate::net::dump::dump;
+use crate::net::shared::{FlightFuture, ReplyObserver};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
-use crate::proto::{
-    Action, FlightError, Instant, LockKeys, Now, Operation, ServerError, ServerState,
-};
-use crate::wire::{DecodeError, Flight, Replies};
+use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now, Operation};
+use crate::wire::Flight;
+use core::future::poll_fn;
+use core::pin::pin;
 use core::sync::atomic::Ordering;
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
+use std::vec::Vec;
 use tokio::time::sleep;
 
-/// How long an operation may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Timeout {
-    /// As long as it likes.
-    Unlimited,
-    /// The caller's patience ends then; what is begun before may end an operation timeout later.
-    Wait(Instant),
-    /// The caller's patience was over when the last pause was, which a busy machine may do late: from
-    /// then on the same is left as at its end.
-    Over(Instant),
-}
-
-impl Timeout {
-    /// A pause is over, maybe behind the end of the caller's patience.
-    pub(super) fn resume(&mut self, now: Instant) {
-        match *self {
-            Self::Wait(until) if until < now => *self = Self::Over(now),
-            _ => {}
-        }
-    }
-
-    const fn until(self) -> Option<Instant> {
-        match self {
-            Self::Wait(until) | Self::Over(until) => Some(until),
-            Self::Unlimited => None,
-        }
-    }
-}
-
-/// What is sent and understood in one exchange: an operation, or several at once.
-pub(super) trait FlightHandler {
-    /// What comes of it when nothing had to be sent.
-    type Skipped;
-    /// What comes of it.
-    type Output;
-
-    fn encode(
-        &mut self,
-        view: &ServerState,
-        now: Now,
-        flight: &mut Flight,
-    ) -> Result<(), Self::Skipped>;
-
-    fn handle_replies(
-        &mut self,
-        view: &mut ServerState,
-        replies: &mut Replies<'_>,
-        sent: Instant,
-        received: Instant,
-    ) -> Result<Self::Output, DecodeError>;
-}
-
-impl<O: Operation> FlightHandler for O {
-    type Skipped = O::Outcome;
-    type Output = Action<O::Outcome>;
-
-    fn encode(
-        &mut self,
-        view: &ServerState,
-        now: Now,
-        flight: &mut Flight,
-    ) -> Result<(), O::Outcome> {
-        Operation::poll_transmit(self, view, now, flight)
-    }
-
-    fn handle_replies(
-        &mut self,
-        view: &mut ServerState,
-        replies: &mut Replies<'_>,
-        sent: Instant,
-        received: Instant,
-    ) -> Result<Action<O::Outcome>, DecodeError> {
-        Operation::handle_replies(self, view, replies, sent, received)
-    }
-}
-
-/// What came of an exchange: an answer, or what there was to say without one.
-pub(super) type FlightResult<X> =
-    Result<Result<<X as FlightHandler>::Output, <X as FlightHandler>::Skipped>, ConnectError>;
-
-impl ClientInner {
-    /// Runs an operation to its end, from `now` on. `keys` are those of the lock that it is about.
-    ///
-    /// # Cancel safety
-    /// Dropping the future takes back requests of which nothing has been sent. What the operation
-    /// may have left at the server is for its caller to know.
-    pub(super) async fn drive<O: Operation>(
-        &self,
-        operation: &mut O,
+impl Transport for ConnectionPool {
+    async fn exchange<H: FlightHandler>(
+        client: &ClientInner<Self>,
+        handler: &mut H,
         keys: Option<&LockKeys>,
         mut now: Now,
-        mut bound: Timeout,
-    ) -> Result<O::Outcome, LockError> {
-        let mut failure = None;
-        loop {
-            match self.step(operation, keys, now, bound, &mut failure).await? {
-                Action::Transmit => {}
-                Action::Sleep { until, why } => {
-                    let length = until.since(clock::monotonic());
-                    self.node.note_pause(why, length);
-                    sleep(length).await;
-                    bound.resume(clock::monotonic());
-                }
-                Action::Done(outcome) => return Ok(outcome),
-                Action::Fail { unknown } => return Err(self.node.given_up(unknown, failure)),
-            }
-            now = clock::now();
-        }
-    }
-
-    /// Sends the next flight of an operation and takes in what comes of it. Why there was no
-    /// answer, if there was none, is left in `failure`.
-    ///
-    /// # Cancel safety
-    /// As [`drive`](Self::drive).
-    pub(super) async fn step<O: Operation>(
-        &self,
-        operation: &mut O,
-        keys: Option<&LockKeys>,
-        now: Now,
-        bound: Timeout,
-        failure: &mut Option<NetError>,
-    ) -> Result<Action<O::Outcome>, LockError> {
-        self.node.check_process()?;
-        let most = self.node.config.operation_timeout;
-        let exchanged = self.exchange(operation, keys, now, bound.until(), most);
-        match exchanged.await {
-            Ok(Ok(step)) => Ok(step),
-            Ok(Err(outcome)) => Ok(Action::Done(outcome)),
-            // In the second in which a delayed flush takes effect.
-            Err(ConnectError::Rejected(ServerError::DropsItems)) => {
-                Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
-            }
-            Err(ConnectError::Rejected(failure)) => Err(self.node.error(Cause::Server(failure))),
-            Err(ConnectError::Net(error)) => {
-                self.node.telemetry.request_failed(&error);
-                let how = if error.sent {
-                    FlightError::NoReply
-                } else {
-                    FlightError::NotSent
-                };
-                *failure = Some(error);
-                Ok(operation.handle_failure(how, clock::now()))
-            }
-        }
-    }
-
-    /// One flight there and back, within `most`, and by an operation timeout behind `until` if that is
-    /// given.
-    pub(super) async fn exchange<X: FlightHandler>(
-        &self,
-        exchange: &mut X,
-        keys: Option<&LockKeys>,
-        mut now: Now,
-        until: Option<Instant>,
-        most: Duration,
-    ) -> FlightResult<X> {
-        let place = self.node.connections.slot(keys);
-        let mut old = place.get();
+        timeout: Timeout,
+        limit: Duration,
+    ) -> FlightResult<H> {
+        let node = &client.node;
+        let operation_timeout = node.config.operation_timeout;
+        let slot = node.connections.slot(keys);
+        let mut old = slot.get();
         loop {
             let was_there = old.is_some();
-            let seat = match old.take() {
-                Some(seat) => seat,
+            let connection = match old.take() {
+                Some(connection) => connection,
                 None => {
-                    let seat = self.connect(place, until).await?;
+                    let connection = client.connect(slot, timeout).await?;
                     now = clock::now();
-                    seat
+                    connection
                 }
             };
-            let limit = self.within(most, until, now.monotonic)?;
-            let begun = self.begin(&seat, exchange, &mut now, limit).await;
+            let left = timeout
+                .limit(limit, operation_timeout, now.monotonic)
+                .map_err(ConnectError::Net)?;
+            let begun = client.begin(&connection, handler, &mut now, left).await;
             let flight = match begun {
                 Ok(Ok(flight)) => flight,
-                Ok(Err(Some(spared))) => return Ok(Err(spared)),
-                // The connection is one of old, and nothing was sent on it.
-                Ok(Err(None)) | Err(_) if was_there && self.is_over(&seat) => continue,
+                Ok(Err(Some(skipped))) => return Ok(Exchanged::Skipped(skipped)),
+                // The connection was reused, and nothing was sent on it.
+                Ok(Err(None)) | Err(_) if was_there && client.has_ended(&connection) => continue,
                 Ok(Err(None)) => return Err(ConnectError::Net(NetError::unsent(NetCause::Closed))),
                 Err(error) => return Err(ConnectError::Net(error)),
             };
-            self.watched();
-            let limit = clamp_timeout(
-                most,
-                until,
-                self.node.config.operation_timeout,
-                now.monotonic,
-            );
-            // The keeper sees to the usual limit. Looked at behind the begin: what the keeper leaves
+            client.watch_timeouts();
+            let left = timeout
+                .limit(limit, operation_timeout, now.monotonic)
+                .unwrap_or_default();
+            // The renewer sees to the usual limit. Looked at after the begin: what the renewer leaves
             // under way when it goes, it ends.
             let unwatched =
-                self.unkept.load(Ordering::Acquire) || limit < self.node.config.operation_timeout;
-            let limit = unwatched.then_some(limit);
-            let interpreted = flight.replies(limit, |replies| {
+                node.connections.unwatched.load(Ordering::Acquire) || left < operation_timeout;
+            let left = unwatched.then_some(left);
+            let handled = flight.replies(left, |replies| {
                 let received = clock::monotonic();
-                seat.answered(received);
-                let interpreted = self.node.with_server(seat.instance, |view| {
-                    exchange.handle_replies(view, replies, now.monotonic, received)
+                connection.answered(received);
+                let handled = node.with_server(connection.instance, |server| {
+                    handler.handle_replies(server, replies, now.monotonic, received)
                 });
-                interpreted.transpose()
+                handled.transpose()
             });
-            return match interpreted.await.map_err(ConnectError::Net)? {
-                Some(answer) => Ok(Ok(answer)),
-                // The server was restarted while the answer was on its way.
+            return match handled.await.map_err(ConnectError::Net)? {
+                Some(output) => Ok(Exchanged::Replied(output)),
+                // The server was restarted while the reply was on its way.
                 None => Err(ConnectError::Net(NetError::sent(NetCause::Closed))),
             };
         }
     }
 
-    /// How long a step with the limit `limit` may take for a caller whose patience ends at `until`;
-    /// an error if it may not begin any more.
-    pub(super) fn within(
-        &self,
-        limit: Duration,
-        until: Option<Instant>,
-        now: Instant,
-    ) -> Result<Duration, ConnectError> {
-        let left = clamp_timeout(limit, until, self.node.config.operation_timeout, now);
-        match left.is_zero() {
-            true => Err(ConnectError::Net(NetError::unsent(NetCause::Timeout(
-                limit,
-            )))),
-            false => Ok(left),
+    async fn wait(notify: &Notify, seen: u64, until: Option<Instant>) {
+        let mut changed = pin!(notify.changed(seen));
+        let Some(until) = until else {
+            return changed.await;
+        };
+        let length = until.since(clock::monotonic()).min(STRETCH);
+        let mut timer = pin!(sleep(length));
+        poll_fn(|cx| {
+            if changed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    async fn dump(client: &ClientInner<Self>, search: &mut ListLocks<'_>) -> Result<(), LockError> {
+        let node = &client.node;
+        let failed = |why| node.unconnected(why);
+        let opened = client.open(Timeout::Unlimited).await.map_err(failed)?;
+        // A dump may be refused after other requests, and delays those after it.
+        let mut stream = opened.connection.into_stream();
+        let limit = node.config.operation_timeout;
+        let mut flight = Flight::new();
+        loop {
+            flight.clear();
+            search.prepare(&mut flight);
+            let step = dump(&mut stream, flight.bytes(), limit, |line| search.take(line)).await;
+            match step.map_err(|error| failed(ConnectError::Net(error)))? {
+                ListStep::Done => return Ok(()),
+                ListStep::Retry { after } => sleep(after).await,
+                ListStep::Failed(error) => return Err(node.error(Cause::Server(error))),
+            }
         }
     }
 
+    fn start_renewer(client: &Arc<ClientInner<Self>>) -> Result<(), LockError> {
+        let connections = &client.node.connections;
+        connections.runtime.spawn(renewer::run(Arc::clone(client)));
+        Ok(())
+    }
+
+    fn release_quietly(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now) -> bool {
+        let node = &client.node;
+        let Some(connection) = node.connections.slot(Some(&lock.keys)).get() else {
+            return false;
+        };
+        let cas = lock.state().cas;
+        let mut release = lock.release_operation(cas, now.monotonic);
+        let observer = Arc::clone(lock) as ReplyObserver;
+        let begun = connection.connection.begin_quiet(observer, |flight| {
+            let encoded = node.with_server(connection.instance, |server| {
+                release.poll_transmit(server, now, flight).is_ok()
+            });
+            encoded == Some(true)
+        });
+        if begun.is_err() {
+            return false;
+        }
+        node.connections.quiet.store(true, Ordering::Release);
+        client.watch_timeouts();
+        node.wake.notify();
+        true
+    }
+
+    fn settle_quiet(client: &ClientInner<Self>, _: Instant) {
+        // Their replies come by themselves, and are read by the renewer.
+        client.node.connections.send_quiet();
+    }
+
+    fn release_dropped(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, _: Now) {
+        client.schedule_release(lock);
+    }
+
+    fn release_dropped_together(mut guards: Vec<Guard<Self>>) {
+        // The last one first.
+        while guards.pop().is_some() {}
+    }
+}
+
+impl ClientInner<ConnectionPool> {
     /// Writes the flight. The inner error is what there was to say without one, or nothing when
     /// another run of the server is there by now.
-    async fn begin<'a, X: FlightHandler>(
+    async fn begin<'a, H: FlightHandler>(
         &self,
         seat: &'a Arc<SharedNodeConnection>,
-        exchange: &mut X,
+        handler: &mut H,
         now: &mut Now,
         limit: Duration,
-    ) -> Result<Result<FlightFuture<'a, Stream>, Option<X::Skipped>>, NetError> {
+    ) -> Result<Result<FlightFuture<'a, Stream>, Option<H::Skipped>>, NetError> {
         let look = !seat.was_recently_used(now.monotonic);
         let begun = seat.connection.begin(look, limit, |flight, waited| {
             if waited {
@@ -256,7 +180,7 @@ impl ClientInner {
             }
             let prepared = self
                 .node
-                .with_server(seat.instance, |view| exchange.encode(view, *now, flight));
+                .with_server(seat.instance, |view| handler.encode(view, *now, flight));
             match prepared {
                 Some(Ok(())) => Ok(()),
                 Some(Err(spared)) => Err(Some(spared)),
@@ -267,15 +191,16 @@ impl ClientInner {
     }
 
     /// Whether a connection is of no use any more.
-    fn is_over(&self, seat: &SharedNodeConnection) -> bool {
+    fn has_ended(&self, seat: &SharedNodeConnection) -> bool {
         let current = self.node.with_server(seat.instance, |_| ()).is_some();
         !current || seat.connection.has_ended()
     }
 
-    /// Something is under way: sees to it that the keeper watches how long it takes.
-    pub(super) fn watched(&self) {
-        if !self.watch.load(Ordering::Relaxed) && !self.watch.swap(true, Ordering::AcqRel) {
-            self.wake.notify_one();
+    /// Lets the renewer watch how long the flights that are under way take.
+    pub(super) fn watch_timeouts(&self) {
+        let watch = &self.node.connections.watch;
+        if !watch.load(Ordering::Relaxed) && !watch.swap(true, Ordering::AcqRel) {
+            self.node.wake.notify();
         }
     }
 }

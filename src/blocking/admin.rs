@@ -1,13 +1,9 @@
 //! What a client does about locks of others: finding them, breaking one, waiting for its end.
 
-use super::transport::{self, Timeout};
-use super::{Client, ClientInner};
-use crate::engine::{
-    BreakOutcome, Cause, ConnectError, Holder, LockError, LockList, MAX_LISTED, clock,
-};
-use crate::proto::{AwaitFree, InspectPage, Instant, ListLocks, ListStep, WaitPolicy};
+use super::Client;
+use crate::engine::transport::run;
+use crate::engine::{BreakOutcome, Holder, LockError, LockList};
 use core::time::Duration;
-use std::thread;
 
 impl Client {
     /// The locks that are held under this client's prefix and whose names start with `start`;
@@ -29,25 +25,7 @@ impl Client {
     /// ([`Unlisted`](crate::ErrorKind::DumpUnavailable): it was started with `-X`, without an LRU crawler,
     /// or is busy with its items).
     pub fn list(&self, start: impl AsRef<str>) -> Result<LockList, LockError> {
-        let core = self.core();
-        let namespace = &core.node.config.namespace;
-        let mut search = ListLocks::new(namespace, start.as_ref(), MAX_LISTED);
-        core.search(&mut search)?;
-        let mut listing = LockList::new();
-        loop {
-            let batch = search.next_batch();
-            if batch.keys.is_empty() {
-                return Ok(listing.finish(search.is_complete()));
-            }
-            let mut looks = InspectPage::new(&batch.keys);
-            let seen = core.drive(
-                &mut looks,
-                clock::now(),
-                Timeout::Unlimited,
-                transport::sleep,
-            )?;
-            listing.add(&core.node, &batch, seen)?;
-        }
+        run(self.inner().list(start.as_ref()))
     }
 
     /// Ends the hold of `holder`, as [`holder`](Self::holder) or [`list`](Self::list) has shown
@@ -67,16 +45,7 @@ impl Client {
         name: impl AsRef<str>,
         holder: &Holder,
     ) -> Result<BreakOutcome, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let keys = core.node.keys(name)?;
-        let now = clock::now();
-        let mut breaking = core.node.begin_break(&keys, holder, now.monotonic);
-        let broken = core.drive(&mut breaking, now, Timeout::Unlimited, transport::sleep);
-        core.node
-            .break_outcome(broken.map_err(about)?)
-            .map_err(about)
+        run(self.inner().break_lock(name.as_ref(), holder))
     }
 
     /// Waits until nobody holds the lock of this name, without acquiring it; for at most `limit`
@@ -97,54 +66,7 @@ impl Client {
         name: impl AsRef<str>,
         limit: Option<Duration>,
     ) -> Result<Option<Holder>, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let site = &core.node;
-        let keys = site.keys(name)?;
-        let now = clock::now();
-        let (patience, bound) = match limit.map(|limit| now.monotonic.after(limit)) {
-            Some(end) => (WaitPolicy::Until(end), Timeout::Wait(end)),
-            None => (WaitPolicy::Forever, Timeout::Unlimited),
-        };
-        let tolerance = site.tolerance(site.config.default_lease, true);
-        let mut wait = AwaitFree::new(&keys, patience, tolerance, site.nonces.draw(now.monotonic));
-        let seen = core.drive(&mut wait, now, bound, |until| core.rest(until));
-        site.inspected(seen.map_err(about)?).map_err(about)
-    }
-}
-
-impl ClientInner {
-    /// Spends a pause of a wait, which a shutdown ends.
-    fn rest(&self, until: Instant) -> Result<(), LockError> {
-        loop {
-            let seen = self.closing.generation();
-            if self.node.scheduler.is_closed() {
-                return Err(LockError::new(Cause::Closed));
-            }
-            if clock::monotonic() >= until {
-                return Ok(());
-            }
-            self.closing.wait(seen, until);
-        }
-    }
-
-    /// Goes through all items of the server.
-    fn search(&self, search: &mut ListLocks<'_>) -> Result<(), LockError> {
-        let failed = |why| self.node.unconnected(why);
-        // A dump may be refused behind other requests, and nothing else is to wait for it.
-        let checkout = self.open(Timeout::Unlimited).map_err(failed)?;
-        let unconnected = |error| failed(ConnectError::Net(error));
-        let mut connection = checkout.take().map_err(unconnected)?.connection;
-        let limit = self.node.config.operation_timeout;
-        loop {
-            search.prepare(connection.next_flight());
-            let over = connection.dump(limit, |line| search.take(line));
-            match over.map_err(unconnected)? {
-                ListStep::Done => return Ok(()),
-                ListStep::Retry { after } => thread::sleep(after),
-                ListStep::Failed(failure) => return Err(self.node.error(Cause::Server(failure))),
-            }
-        }
+        let client = self.inner();
+        run(client.wait_until_free(name.as_ref(), limit))
     }
 }

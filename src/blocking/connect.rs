@@ -1,16 +1,13 @@
 //! Connecting, and what a client does besides handing out locks.
 
-use super::notify::ThreadNotify;
-use super::transport::{self, Timeout};
-use super::{Client, ClientHandle, ClientInner, Lock};
-use crate::engine::{
-    Clear, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError, Node, WaitQueues, clock,
-};
-use crate::net::pool::Pool;
-use crate::proto::Inspect;
+use super::transport::Connections;
+use super::{Client, Lock};
+use crate::engine::client::{ClientHandle, ClientInner};
+use crate::engine::transport::{Timeout, run};
+use crate::engine::{ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError};
 use core::time::Duration;
 use std::string::{String, ToString};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
 impl Client {
@@ -55,19 +52,8 @@ impl Client {
     /// # Errors
     /// The name cannot be used, or the server does not answer.
     pub fn holder(&self, name: impl AsRef<str>) -> Result<Option<Holder>, LockError> {
-        let name = name.as_ref();
-        let about = |error: LockError| error.about(name);
-        let core = self.core();
-        let keys = core.node.keys(name)?;
-        let inspected = core.drive(
-            &mut Inspect::new(&keys),
-            clock::now(),
-            Timeout::Unlimited,
-            transport::sleep,
-        );
-        core.node
-            .inspected(inspected.map_err(about)?)
-            .map_err(about)
+        let client = self.inner();
+        run(client.holder(name.as_ref()))
     }
 
     /// Gives back every lock that is still held, and waits for that up to `limit`. Guards that are
@@ -79,34 +65,14 @@ impl Client {
     /// included. What was not runs out with its lease, unless the keeper still reaches the server
     /// before.
     pub fn shutdown(&self, limit: Duration) -> bool {
-        let core = self.core();
-        let until = clock::monotonic().after(limit);
-        for lock in core.node.scheduler.close() {
-            lock.changed.notify();
-        }
-        core.closing.notify();
-        core.queues.notify_all();
-        core.wake.notify();
-        core.settle_quiet(until);
-        let drained = loop {
-            let seen = core.done.generation();
-            if core.node.scheduler.is_idle() {
-                break true;
-            }
-            if clock::monotonic() >= until {
-                break false;
-            }
-            core.done.wait(seen, until);
-        };
-        core.node.connections.clear();
-        drained
+        run(self.inner().shutdown(limit))
     }
 
     /// How many [quiet releases](super::LockGuard::release_quietly) were refused or not answered, as far
     /// as is known by now. Each is followed by a release that is waited for, in the background.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
-        self.core().node.telemetry.quiet_failures()
+        self.inner().node.telemetry.quiet_failures()
     }
 
     /// How often what has happened to this client since it was built, and what is the case now.
@@ -115,17 +81,17 @@ impl Client {
     /// All handles of one client, and their locks, count together.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        self.core().node.stats()
+        self.inner().node.stats()
     }
 
     /// The address of the server.
     #[must_use]
     pub fn server(&self) -> String {
-        self.core().node.config.address.to_string()
+        self.inner().node.config.address.to_string()
     }
 
-    pub(super) fn core(&self) -> &Arc<ClientInner> {
-        &self.shared.core
+    pub(super) fn inner(&self) -> &Arc<ClientInner<Connections>> {
+        &self.shared.inner
     }
 }
 
@@ -144,13 +110,13 @@ impl ClientBuilder<Client> {
     /// locks can be kept on.
     pub fn build(self) -> Result<Client, LockError> {
         let client = self.build_lazy()?;
-        let core = client.core();
-        let until = core.node.tries_until();
-        let bound = until.map_or(Timeout::Unlimited, Timeout::Wait);
+        let inner = client.inner();
+        let until = inner.node.tries_until();
+        let timeout = until.map_or(Timeout::Unlimited, Timeout::Wait);
         loop {
-            match core.open(bound) {
-                Ok(checkout) => break drop(checkout),
-                Err(why) => thread::sleep(core.node.pause_before_retry(why, until)?),
+            match inner.open(timeout) {
+                Ok(connection) => break drop(connection),
+                Err(why) => thread::sleep(inner.node.pause_before_retry(why, until)?),
             }
         }
         Ok(client)
@@ -168,20 +134,11 @@ impl ClientBuilder<Client> {
     /// # Errors
     /// A setting cannot be used.
     pub fn build_lazy(self) -> Result<Client, LockError> {
-        let settings = self.validate(COUNT)?;
-        let connections = Pool::new(settings.connections);
-        let core = Arc::new(ClientInner {
-            node: Node::new(settings, connections)?,
-            queues: WaitQueues::new(),
-            wake: ThreadNotify::default(),
-            done: ThreadNotify::default(),
-            closing: ThreadNotify::default(),
-        });
+        let config = self.validate(COUNT)?;
+        let connections = Connections::new(config.connections);
+        let inner = Arc::new(ClientInner::new(config, connections)?);
         Ok(Client {
-            shared: Arc::new(ClientHandle {
-                core,
-                kept: Mutex::new(false),
-            }),
+            shared: Arc::new(ClientHandle::new(inner)),
         })
     }
 }

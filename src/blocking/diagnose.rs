@@ -1,12 +1,13 @@
 //! Whether a server is a good place for locks, and making it a better one.
 
+use super::Client;
 use super::connect::COUNT;
-use super::transport::{Timeout, sleep};
-use super::{Client, Link};
-use crate::engine::{Cause, ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
+use super::transport::Link;
+use crate::engine::transport::run;
+use crate::engine::{ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
 use crate::engine::{clock, surveyed, to_compare};
 use crate::net::{NetCause, NetError};
-use crate::proto::{EnableTemporaryLru, ServerProbe, ServerReport, TemporaryLru};
+use crate::proto::{ServerProbe, ServerReport, TemporaryLru};
 use core::net::SocketAddr;
 use std::vec::Vec;
 
@@ -18,17 +19,17 @@ impl Client {
     /// password) on a connection of its own, and makes a few more connections to see whether all lead
     /// to the same server.
     /// Nothing is stored, and no lock is looked at. What is found goes by this client's settings,
-    /// above all its [`max_lease`](ClientBuilder::max_lease).
+    /// above all its [`max_lease`](Builder::max_lease).
     ///
     /// # Errors
     /// The server cannot be reached, does not answer, or does not let this client in. That it
     /// refuses to tell something is no error.
     pub fn diagnose(&self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.core().node.config)
+        diagnose(&self.inner().node.config)
     }
 
     /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
+    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
     /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
     ///
     /// A higher limit that the server has already stays as it is. Whether it took the new one is
@@ -40,10 +41,7 @@ impl Client {
     /// The server cannot be reached or does not answer; with
     /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
     pub fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
-        let core = self.core();
-        let operation = &mut EnableTemporaryLru::new(core.node.longest_lease());
-        core.drive(operation, clock::now(), Timeout::Unlimited, sleep)?
-            .map_err(|failure| core.node.error(Cause::Server(failure)))
+        run(self.inner().enable_temporary_lru())
     }
 }
 

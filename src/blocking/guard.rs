@@ -1,18 +1,13 @@
 //! A lock that is held.
 
-use super::transport::{Timeout, sleep};
-use super::{ClientHandle, ClientInner, HeldLock};
-use crate::engine::{
-    CleanupJob, HandoffState, HoldEnd, LockError, LockState, ReleaseOutcome, clock,
-};
-use crate::proto::{Instant, LossReason, Now};
+use super::{Client, Connections};
+use crate::engine::guard::Guard;
+use crate::engine::transport::run;
+use crate::engine::{Holder, LockError, ReleaseOutcome, clock};
+use crate::proto::{LockTicket, LossReason};
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
-
-/// The longest that [`LockGuard::release`] waits for a server that does not answer, unless the
-/// operation timeout is longer.
-pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+use std::string::String;
 
 /// A lock that is held, until it is released, dropped or lost.
 ///
@@ -44,11 +39,13 @@ pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// ```
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct LockGuard {
-    pub(super) shared: Arc<ClientHandle>,
-    pub(super) lock: Arc<HeldLock>,
-    pub(super) index: usize,
-    /// The release has been taken care of.
-    pub(super) spent: bool,
+    pub(super) inner: Guard<Connections>,
+}
+
+impl From<Guard<Connections>> for LockGuard {
+    fn from(inner: Guard<Connections>) -> Self {
+        Self { inner }
+    }
 }
 
 impl fmt::Debug for LockGuard {
@@ -62,29 +59,16 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    pub(super) fn new(shared: Arc<ClientHandle>, lock: Arc<HeldLock>, index: usize) -> Self {
-        Self {
-            shared,
-            lock,
-            index,
-            spent: false,
-        }
-    }
-
-    pub(super) fn held(&self) -> &LockState {
-        &self.lock.held
-    }
-
     /// The name of the lock.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.lock.held.name
+        &self.inner.lock.name
     }
 
     /// The memcached key of the lock's record, as it stands on the wire.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        self.lock.held.keys.lock().as_bytes()
+        self.inner.lock.keys.lock().as_bytes()
     }
 
     /// The fencing token: a number that rises with every acquisition of this name, over all
@@ -95,13 +79,13 @@ impl LockGuard {
     /// doing harm; nothing on the holder's side can. Fits a signed 64-bit column.
     #[must_use]
     pub fn fencing_token(&self) -> Option<u64> {
-        self.lock.held.grant.token
+        self.inner.lock.grant.token
     }
 
     /// How long the lock is certain without another renewal; nothing once it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.lock.held.remaining(clock::monotonic())
+        self.inner.remaining()
     }
 
     /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
@@ -116,7 +100,7 @@ impl LockGuard {
     /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
     /// [`Lost`](crate::ErrorKind::Lost).
     pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
-        self.lock.held.ensure(wanted, clock::monotonic())
+        self.inner.ensure(wanted)
     }
 
     /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
@@ -129,7 +113,8 @@ impl LockGuard {
     #[must_use]
     pub fn lost(&self) -> LossReason {
         loop {
-            if let Some(reason) = self.lost_until(Instant::from_nanos(u64::MAX)) {
+            // Without an end, the wait ends with a loss.
+            if let Some(reason) = run(self.inner.lost(None)) {
                 return reason;
             }
         }
@@ -138,20 +123,7 @@ impl LockGuard {
     /// As [`lost`](Self::lost), for at most `limit`: `None` if the lock is still held then.
     #[must_use]
     pub fn lost_timeout(&self, limit: Duration) -> Option<LossReason> {
-        self.lost_until(clock::monotonic().after(limit))
-    }
-
-    fn lost_until(&self, until: Instant) -> Option<LossReason> {
-        loop {
-            let seen = self.lock.changed.generation();
-            let now = clock::monotonic();
-            let over = self.lock.held.loss(now);
-            if over.is_some() || now >= until {
-                return over;
-            }
-            let deadline = self.lock.held.valid_until();
-            self.lock.changed.wait(seen, deadline.min(until));
-        }
+        run(self.inner.lost(Some(clock::monotonic().after(limit))))
     }
 
     /// Runs `work` if the lock is held, and returns what it returned if the lock was held until then.
@@ -190,15 +162,10 @@ impl LockGuard {
     /// # fn main() {}
     /// ```
     pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
-        self.check_held()?;
+        self.inner.check_held()?;
         let output = work(self);
-        self.check_held()?;
+        self.inner.check_held()?;
         Ok(output)
-    }
-
-    /// Whether the lock is still held, as an error that says why not.
-    pub(super) fn check_held(&self) -> Result<(), LockError> {
-        self.lock.held.check_held(clock::monotonic())
     }
 
     /// Gives the lock back and says what truly happened.
@@ -207,30 +174,8 @@ impl LockGuard {
     /// The server refused, or did not answer for 5 s (the operation timeout, if that is longer) or
     /// until the end of the lease. In the second case the keeper goes on trying until the lease
     /// ends, and then the lock frees itself.
-    pub fn release(mut self) -> Result<ReleaseOutcome, LockError> {
-        let now = clock::now();
-        let valid_until = self.lock.held.valid_until();
-        let (over, _) = self.end(now.monotonic);
-        self.spent = true;
-        let core = &self.shared.core;
-        if let Some(reason) = over {
-            core.notify_free(&self.lock);
-            return Ok(ReleaseOutcome::AlreadyLost { reason });
-        }
-        let limit = RELEASE_LIMIT.max(core.node.config.operation_timeout);
-        let give_up = release_until(valid_until, now.monotonic).min(now.monotonic.after(limit));
-        if core.hand_off(&self.lock, now.monotonic) {
-            return core.handed_on(&self.lock, give_up);
-        }
-        let outcome = core.release(&self.lock, now, give_up);
-        if let Err(error) = &outcome {
-            let later = may_succeed_later(error);
-            self.lock.held.emit_release_failed(error, later);
-            if later {
-                core.schedule_release(&self.lock);
-            }
-        }
-        outcome
+    pub fn release(self) -> Result<ReleaseOutcome, LockError> {
+        run(self.inner.release())
     }
 
     /// Gives the lock back without waiting for the answer: the request is sent at once, and the
@@ -247,186 +192,113 @@ impl LockGuard {
     /// Where no idle connection can take the request, or the last renewal is not answered, the
     /// release is left to the keeper, as by a drop that finds no answer. Where more connections are
     /// idle than are kept, this one's answer is waited for, for at most the operation timeout.
-    pub fn release_quietly(mut self) {
-        let now = clock::now();
-        self.spent = true;
-        let (over, _) = self.end(now.monotonic);
-        let core = &self.shared.core;
-        if over.is_some() {
-            core.notify_free(&self.lock);
-            return;
-        }
-        if core.hand_off(&self.lock, now.monotonic) {
-            return;
-        }
-        if core.release_quietly(&self.lock, now) {
-            self.lock.held.tell(HoldEnd::ReleasedQuietly);
-            core.notify_free(&self.lock);
-        } else {
-            core.schedule_release(&self.lock);
-        }
+    pub fn release_quietly(self) {
+        self.inner.release_quietly();
     }
 
-    /// Stops the keeping. Returns the reason if the lock was over before, and whether it was still
-    /// kept, so that nobody else gives it back.
-    pub(super) fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
-        let over = self.lock.held.give_up(now);
-        let core = &self.shared.core;
-        let (kept, owed) = core.node.unschedule(self.index, &self.lock);
-        if owed {
-            core.wake.notify();
-        }
-        self.lock.changed.notify();
-        (over, kept)
-    }
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        if !self.spent {
-            self.release_on_drop();
-        }
-        self.shared.core.node.scheduler.free_slot(self.index);
-    }
-}
-
-impl LockGuard {
-    /// What a guard that is dropped leaves to be done.
-    fn release_on_drop(&self) {
-        // From here on no renewal is begun; one that is under way is waited for by the release.
-        let now = clock::now();
-        let (over, kept) = self.end(now.monotonic);
-        let ours = match over {
-            None => true,
-            // Shut down: what was taken out of keeping before is the keeper's to give back.
-            Some(LossReason::Released) => kept,
-            Some(_) => false,
-        };
-        let core = &self.shared.core;
-        if !ours {
-            core.notify_free(&self.lock);
-            return;
-        }
-        if over.is_none() && core.hand_off(&self.lock, now.monotonic) {
-            return;
-        }
-        let deadline = now.monotonic.after(core.node.config.operation_timeout);
-        if let Err(error) = core.release(&self.lock, now, deadline) {
-            let later = may_succeed_later(&error);
-            self.lock.held.emit_release_failed(&error, later);
-            if later {
-                core.schedule_release(&self.lock);
-            }
-        }
-    }
-}
-
-/// Whether a release that ended with this error is worth another try.
-pub(super) fn may_succeed_later(error: &LockError) -> bool {
-    error.is_unavailable() || error.is_unknown()
-}
-
-/// The instant at which a release that finds no answer is given up: the end of the lease, after
-/// which the record is about to go by itself, and at least a moment from now.
-pub(super) fn release_until(valid_until: Instant, now: Instant) -> Instant {
-    valid_until.max(now.after(Duration::from_millis(100)))
-}
-
-impl ClientInner {
-    /// Hands a lock that was ended on to who waits for it in this process, if somebody does. Where
-    /// this returns `false`, it is to be released.
-    pub(super) fn hand_off(&self, lock: &Arc<HeldLock>, now: Instant) -> bool {
-        let registry = &self.node.scheduler;
-        if self.queues.are_empty() || registry.is_closed() || !lock.held.can_hand_off(now) {
-            return false;
-        }
-        registry.begin_handoff();
-        let handed_on = self.queues.hand_off(&lock.held.keys, lock, now);
-        if !handed_on {
-            registry.end_handoff();
-        }
-        handed_on
+    /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
+    /// any more, until [`attach`](Self::attach) makes a guard of it again.
+    ///
+    /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
+    /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
+    /// be valid, for the lock is one and the same to the server.
+    ///
+    /// The parts are a capability: whoever has them can release the lock. Limits that were set with
+    /// [`max_hold`](super::Lock::max_hold) and [`min_hold`](super::Lock::min_hold) are the handle's, and do not
+    /// go along. Of a lock that was lost before they are worth nothing, also where its record
+    /// still stands: they say so, and `attach` refuses them.
+    #[must_use = "without them, the lock can only run out"]
+    pub fn detach(self) -> LockTicket {
+        self.inner.detach()
     }
 
-    /// Waits until it is clear what became of a lock that was handed on.
-    pub(super) fn handed_on(
-        &self,
-        lock: &HeldLock,
-        give_up: Instant,
-    ) -> Result<ReleaseOutcome, LockError> {
-        loop {
-            let seen = lock.changed.generation();
-            match lock.held.begin_handoff() {
-                HandoffState::Resolved(outcome) => return Ok(outcome),
-                HandoffState::Pending | HandoffState::Unknown if clock::monotonic() < give_up => {}
-                HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {
-                    return Err(self.node.given_up(true, None).about(&lock.held.name));
-                }
-            }
-            lock.changed.wait(seen, give_up);
-        }
+    /// Makes a guard of the parts of a lock, which this client keeps from then on.
+    ///
+    /// The lock is renewed before this returns. That shows that it is still ours, and its
+    /// [`remaining`](Self::remaining) counts by the clock of this process.
+    ///
+    /// # Errors
+    /// The client has another prefix ([`InvalidInput`](crate::ErrorKind::InvalidInput)). The lock is
+    /// not ours any more ([`Lost`](crate::ErrorKind::Lost)): its lease has run out, or the server was
+    /// restarted, or this client is connected to another server, which looks the same. Or the server
+    /// does not answer within the operation timeout: then the lock is left as it is, and
+    /// this may be called again before its lease ends.
+    pub fn attach(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
+        run(Guard::attach(&client.shared, parts)).map(Self::from)
     }
 
-    /// Nobody in this process holds this lock any more: who waits for it may ask the server.
-    pub(super) fn notify_free(&self, lock: &HeldLock) {
-        self.queues.notify_free(&lock.held.keys);
+    /// What the holder is called in the record, see [`Lock::label`](super::Lock::label).
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.inner.lock.grant.owner.label()
     }
 
-    /// Removes the record of a lock that was ended, by `deadline` or not at all.
-    fn release(
-        &self,
-        lock: &HeldLock,
-        mut now: Now,
-        deadline: Instant,
-    ) -> Result<ReleaseOutcome, LockError> {
-        let held = &lock.held;
-        let about = |error: LockError| error.about(&held.name);
-        let Some(cas) = self.settled_cas(lock, &mut now, deadline) else {
-            return Err(about(self.node.given_up(false, None)));
-        };
-        let span = self.node.telemetry.release_span(&held.name);
-        let _entered = span.enter();
-        let mut release = held.release_operation(cas, deadline);
-        let released = self.drive(&mut release, now, Timeout::Deadline(deadline), sleep);
-        self.notify_free(lock);
-        let released = released.map_err(about)?;
-        if self.node.schedule_orphan_check(held) {
-            self.wake.notify();
-        }
-        let outcome = self.node.released(released).map_err(about)?;
-        held.emit_released(outcome);
-        Ok(outcome)
+    /// The lease: how long the lock outlives a holder that dies.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.inner.lock.lease.duration()
     }
 
-    /// The CAS unique of a lock that was ended: not before a renewal is over that may be changing
-    /// it. Nothing if that takes until `deadline`.
-    pub(super) fn settled_cas(
-        &self,
-        lock: &HeldLock,
-        now: &mut Now,
-        deadline: Instant,
-    ) -> Option<u64> {
-        loop {
-            let seen = lock.changed.generation();
-            {
-                let state = lock.held.state();
-                if !state.renewing {
-                    return Some(state.cas);
-                }
-            }
-            if now.monotonic >= deadline {
-                return None;
-            }
-            lock.changed.wait(seen, deadline);
-            *now = clock::now();
-        }
+    /// Who holds the lock, as others see it ([`Client::holder`](super::Client::holder)) for as long as
+    /// it is held: what its own record says. Asks nobody.
+    ///
+    /// The [`last_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
+    /// [without a record](super::Lock::without_record) says nothing about its holder.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.inner.holder()
     }
 
-    /// Leaves the release to the keeper, which goes on trying.
-    pub(super) fn schedule_release(&self, lock: &Arc<HeldLock>) {
-        self.node
-            .scheduler
-            .push(CleanupJob::Release(Arc::clone(lock)));
-        self.wake.notify();
+    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
+    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
+    /// over.
+    ///
+    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
+    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
+    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// already. Otherwise it does not return for as long as all is well: call it in a thread that has
+    /// nothing else to do, or use [`expiring_timeout`](Self::expiring_timeout).
+    #[must_use]
+    pub fn expiring(&self, margin: Duration) -> Duration {
+        run(self.inner.expiring(margin, None)).unwrap_or_default()
+    }
+
+    /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
+    #[must_use]
+    pub fn expiring_timeout(&self, margin: Duration, limit: Duration) -> Option<Duration> {
+        let until = clock::monotonic().after(limit);
+        run(self.inner.expiring(margin, Some(until)))
+    }
+
+    /// Renews the lock now, and returns for how long it is certain then.
+    ///
+    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
+    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
+    /// under way, that one is waited for. Where the lock is to end before
+    /// ([`max_hold`](super::Lock::max_hold)), nothing is sent.
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
+    /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
+    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    pub fn renew(&self) -> Result<Duration, LockError> {
+        run(self.inner.renew())
+    }
+
+    /// Asks the server whether the lock is still held: one round trip, which changes nothing.
+    ///
+    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
+    /// evicted, flushed, deleted or broken. Before a step that must not be done twice this is the way to
+    /// know sooner. The answer is as old as its way back, so it does not take the place of the
+    /// [fencing token](Self::fencing_token).
+    ///
+    /// # Errors
+    /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
+    /// not answer within the operation timeout
+    /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
+    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    pub fn verify(&self) -> Result<(), LockError> {
+        run(self.inner.verify())
     }
 }

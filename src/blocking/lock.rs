@@ -1,11 +1,10 @@
 //! The lock of one name, not held.
 
-use super::acquire::QueueGuard;
+use super::Connections;
 use super::guard::LockGuard;
-use super::notify::ThreadNotify;
-use super::{ClientHandle, ClientInner, HeldLock};
-use crate::engine::{Cause, CleanupJob, Holder, LockError, LockOptions, Scheduled, clock};
-use crate::proto::{Grant, Lease, LockKeys, LossReason, Now, WaitPolicy};
+use crate::engine::client::ClientHandle;
+use crate::engine::transport::run;
+use crate::engine::{LockError, LockOptions};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -54,7 +53,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Lock {
-    shared: Arc<ClientHandle>,
+    shared: Arc<ClientHandle<Connections>>,
     pub(super) options: LockOptions,
 }
 
@@ -70,8 +69,8 @@ impl fmt::Debug for Lock {
 }
 
 impl Lock {
-    pub(super) fn new(shared: Arc<ClientHandle>, name: &str) -> Self {
-        let wish = LockOptions::new(name, &shared.core.node.config.namespace);
+    pub(super) fn new(shared: Arc<ClientHandle<Connections>>, name: &str) -> Self {
+        let wish = LockOptions::new(name, &shared.inner.node.config.namespace);
         Self {
             shared,
             options: wish,
@@ -130,7 +129,7 @@ impl Lock {
     /// 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        let settings = &self.shared.core.node.config;
+        let settings = &self.shared.inner.node.config;
         self.options.owner = Some(settings.owner_labelled(&label.into()));
         self
     }
@@ -181,12 +180,8 @@ impl Lock {
     /// tells that a request was sent whose fate is not known; the keeper takes back what it may
     /// have left.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
-        let now = clock::now();
-        match self.run(WaitPolicy::Forever, now, &[])? {
-            Ok(guard) => Ok(guard),
-            // Does not happen: who waits for ever is never refused.
-            Err(holder) => Err(self.core().node.timeout(self.name(), now.monotonic, holder)),
-        }
+        let acquired = self.shared.acquire(&self.options);
+        run(acquired).map(LockGuard::from)
     }
 
     /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
@@ -200,7 +195,8 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::RestartGuard`](crate::ErrorKind::RestartGuard)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
-        Ok(self.run(WaitPolicy::Try, clock::now(), &[])?.ok())
+        let acquired = self.shared.try_acquire(&self.options);
+        Ok(run(acquired)?.map(LockGuard::from))
     }
 
     /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
@@ -212,80 +208,7 @@ impl Lock {
     /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
     /// lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
-        let now = clock::now();
-        match self.run(WaitPolicy::Until(now.monotonic.after(limit)), now, &[])? {
-            Ok(guard) => Ok(guard),
-            Err(holder) => Err(self.core().node.timeout(self.name(), now.monotonic, holder)),
-        }
-    }
-
-    /// Acquires the lock, for as long as the locks of `beside` are held as well: when one of them is
-    /// lost, it is as if this one were held by another.
-    pub(super) fn run(
-        &self,
-        patience: WaitPolicy,
-        now: Now,
-        beside: &[LockGuard],
-    ) -> Result<Result<LockGuard, Option<Holder>>, LockError> {
-        let core = self.core();
-        let asked = self.options.validate(&core.node)?;
-        self.shared.keep()?;
-        let mut waiting = QueueGuard::new(core, asked.keys, asked.accepts_handoff(), beside);
-        let mut acquiring = asked.begin(patience, now.monotonic, || core.wake.notify());
-        let span = core.node.telemetry.acquire_span(self.name());
-        let _entered = span.enter();
-        let acquired = core.acquire(&asked, &mut acquiring, &mut waiting, patience, now);
-        let acquired = acquired.map_err(|error| error.about(self.name()));
-        let result = match acquired.and_then(|acquired| asked.result(acquired)) {
-            Ok(Ok(grant)) => self
-                .guard(asked.keys.clone(), asked.lease, grant, waiting)
-                .map(Ok),
-            Ok(Err(holder)) => Ok(Err(holder)),
-            Err(error) => Err(error),
-        };
-        let guard = result.as_ref().map(|guard| guard.as_ref().ok());
-        let held = guard.map(|guard| guard.map(|guard| &guard.lock.held));
-        acquiring.recorder.ended(held);
-        result
-    }
-
-    fn guard(
-        &self,
-        keys: LockKeys,
-        lease: Lease,
-        grant: Grant,
-        waiting: QueueGuard<'_>,
-    ) -> Result<LockGuard, LockError> {
-        let core = self.core();
-        let held = self.options.hold(keys, lease, grant, &core.node.telemetry);
-        let due = held.due(held.grant.sent_at);
-        let lock = HeldLock {
-            held,
-            changed: ThreadNotify::default(),
-        };
-        match core.node.scheduler.insert(lock, due) {
-            Ok(Scheduled { lock, index, wake }) => {
-                waiting.won(&lock);
-                if wake {
-                    core.wake.notify();
-                }
-                Ok(LockGuard::new(Arc::clone(&self.shared), lock, index))
-            }
-            Err(lock) => {
-                // Shut down while the answer was on its way.
-                lock.held.end(LossReason::Released);
-                // Nobody has had it.
-                let _ = lock.held.take_unreported();
-                core.node
-                    .scheduler
-                    .push(CleanupJob::Release(Arc::new(lock)));
-                core.wake.notify();
-                Err(LockError::new(Cause::Closed).about(self.name()))
-            }
-        }
-    }
-
-    pub(super) fn core(&self) -> &Arc<ClientInner> {
-        &self.shared.core
+        let acquired = self.shared.acquire_timeout(&self.options, limit);
+        run(acquired).map(LockGuard::from)
     }
 }

@@ -19,16 +19,13 @@
 //! # }
 //! ```
 
-mod acquire;
 mod admin;
 mod connect;
 mod diagnose;
 mod guard;
-mod holding;
 mod lock;
 mod multi_lock;
 mod multi_lock_guard;
-mod notify;
 mod quiet_release;
 mod renewer;
 #[cfg(all(test, feature = "server"))]
@@ -40,77 +37,10 @@ pub use lock::Lock;
 pub use multi_lock::MultiLock;
 pub use multi_lock_guard::MultiLockGuard;
 
-use crate::engine::{Cause, ConfigError, LockError, LockState, Node, NodeConnection, WaitQueues};
-use crate::net::blocking::Connection;
-use crate::net::pool::Pool;
+use crate::engine::client::ClientHandle;
 use core::fmt;
-use notify::ThreadNotify;
-use quiet_release::QuietRelease;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-
-/// A lock that is held, and who is to be told when it is over.
-#[derive(Debug)]
-struct HeldLock {
-    held: LockState,
-    /// Something about it has changed.
-    changed: ThreadNotify,
-}
-
-impl AsRef<LockState> for HeldLock {
-    fn as_ref(&self) -> &LockState {
-        &self.held
-    }
-}
-
-/// A connection, and what may have been sent ahead on it.
-type Link = Connection<QuietRelease>;
-
-/// What the client, its guards and its keeper share.
-#[derive(Debug)]
-struct ClientInner {
-    node: Node<Pool<NodeConnection<Link>>, HeldLock>,
-    /// Those who wait for the same lock in this process.
-    queues: WaitQueues<HeldLock, ThreadNotify>,
-    /// The keeper has something to do.
-    wake: ThreadNotify,
-    /// The keeper has done something.
-    done: ThreadNotify,
-    /// The client was shut down.
-    closing: ThreadNotify,
-}
-
-/// The handle whose last drop lets the keeper end.
-#[derive(Debug)]
-struct ClientHandle {
-    core: Arc<ClientInner>,
-    /// Whether the keeper has been started.
-    kept: Mutex<bool>,
-}
-
-impl ClientHandle {
-    /// Sees to it that there is a keeper. Not before the first lock that needs one: a program that
-    /// takes none has no thread for it, and where it cannot take any, no code either.
-    fn keep(&self) -> Result<(), LockError> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*kept {
-            let core = Arc::clone(&self.core);
-            thread::Builder::new()
-                .name("memlatch-keeper".into())
-                .spawn(move || renewer::run(&core))
-                .map_err(|error| LockError::new(Cause::Setting(ConfigError::Thread(error))))?;
-            *kept = true;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for ClientHandle {
-    fn drop(&mut self) {
-        self.core.node.scheduler.detach_client();
-        self.core.wake.notify();
-    }
-}
+use std::sync::Arc;
+use transport::Connections;
 
 /// A client of one memcached server: the place where locks come from.
 ///
@@ -139,13 +69,13 @@ impl Drop for ClientHandle {
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<ClientHandle>,
+    shared: Arc<ClientHandle<Connections>>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.core().node.config.address)
+            .field("server", &self.inner().node.config.address)
             .finish_non_exhaustive()
     }
 }

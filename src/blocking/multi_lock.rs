@@ -1,11 +1,12 @@
 //! The locks of several names, not held.
 
-use super::guard::LockGuard;
-use super::multi_lock_guard::{MultiLockGuard, give_back, operation_timeout};
-use super::{Client, Lock};
-use crate::engine::multi_lock::{RestartBackoff, check, names, server_responded, sort_by_key};
-use crate::engine::{Cause, Holder, LockError, clock};
-use crate::proto::{Instant, WaitPolicy};
+use super::Client;
+use super::Connections;
+use super::multi_lock_guard::MultiLockGuard;
+use crate::engine::client::ClientHandle;
+use crate::engine::multi_lock::{names, sort_by_key};
+use crate::engine::transport::run;
+use crate::engine::{LockError, LockOptions};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -48,12 +49,13 @@ use std::vec::Vec;
 #[derive(Clone)]
 pub struct MultiLock {
     /// In the order in which they are taken.
-    locks: Vec<Lock>,
+    shared: Arc<ClientHandle<Connections>>,
+    locks: Vec<LockOptions>,
 }
 
 impl fmt::Debug for MultiLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.locks).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
@@ -73,18 +75,6 @@ impl Client {
     }
 }
 
-/// Which of them was not to be had, and who held it, if that is known.
-type Refusal = (Arc<str>, Option<Holder>);
-
-/// One run through all of them.
-enum AcquireRound {
-    Taken(MultiLockGuard),
-    /// One is held by another.
-    Refused(Refusal),
-    /// One that was taken was lost before all were.
-    Lost(LockError),
-}
-
 impl MultiLock {
     /// The most names that a set can have.
     pub const MAX_NAMES: usize = crate::engine::multi_lock::MAX_NAMES;
@@ -94,20 +84,23 @@ impl MultiLock {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let mut locks: Vec<_> = names(given).map(|name| client.lock(name)).collect();
-        sort_by_key(&mut locks, |lock| &lock.options);
-        Self { locks }
+        let mut locks: Vec<_> = names(given).map(|name| client.lock(name).options).collect();
+        sort_by_key(&mut locks);
+        Self {
+            shared: Arc::clone(&client.shared),
+            locks,
+        }
     }
 
-    fn each(mut self, change: impl Fn(Lock) -> Lock) -> Self {
-        self.locks = self.locks.into_iter().map(change).collect();
+    fn each(mut self, change: impl Fn(&mut LockOptions)) -> Self {
+        self.locks.iter_mut().for_each(change);
         self
     }
 
     /// How long each of the locks outlives a holder that dies, see [`Lock::lease`].
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
-        self.each(|lock| lock.lease(lease))
+        self.each(|lock| lock.lease = Some(lease))
     }
 
     /// For how long at most each of the locks is held, see [`Lock::max_hold`]. It counts for each
@@ -115,25 +108,25 @@ impl MultiLock {
     /// wait for the others takes longer than this, it starts over.
     #[must_use]
     pub fn max_hold(self, limit: Duration) -> Self {
-        self.each(|lock| lock.max_hold(limit))
+        self.each(|lock| lock.max_hold = Some(limit))
     }
 
     /// What the holder is called in all records, see [`Lock::label`].
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
-        let label = label.into();
-        self.each(|lock| lock.label(label.as_str()))
+        let owner = self.shared.inner.node.config.owner_labelled(&label.into());
+        self.each(|lock| lock.owner = Some(owner.clone()))
     }
 
     /// Whether each of the locks has a fencing token, see [`Lock::fencing`].
     #[must_use]
     pub fn fencing(self, on: bool) -> Self {
-        self.each(|lock| lock.fencing(on))
+        self.each(|lock| lock.fencing = on)
     }
 
     /// The names, in the order in which the locks are taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.locks.iter().map(Lock::name)
+        self.locks.iter().map(|lock| &*lock.name)
     }
 
     /// Acquires all of the locks, waiting for as long as others hold one of them. A
@@ -143,11 +136,8 @@ impl MultiLock {
     /// As [`Lock::acquire`], with the name of the lock that it is about; also where no name, too
     /// many or one twice are given.
     pub fn acquire(&self) -> Result<MultiLockGuard, LockError> {
-        match self.run(WaitPolicy::Forever)? {
-            Ok(guard) => Ok(guard),
-            // Does not happen: who waits for ever is never refused.
-            Err((name, holder)) => Err(self.timeout(&name, clock::monotonic(), holder)),
-        }
+        let acquired = self.shared.acquire_all(&self.locks);
+        run(acquired).map(MultiLockGuard::from)
     }
 
     /// Acquires all of the locks if nobody holds any: `None` if somebody does, or if others in this
@@ -158,7 +148,8 @@ impl MultiLock {
     /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`]. [`Lost`](crate::ErrorKind::Lost)
     /// where one that was taken was lost before the others were.
     pub fn try_acquire(&self) -> Result<Option<MultiLockGuard>, LockError> {
-        Ok(self.run(WaitPolicy::Try)?.ok())
+        let acquired = self.shared.try_acquire_all(&self.locks);
+        Ok(run(acquired)?.map(MultiLockGuard::from))
     }
 
     /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
@@ -171,102 +162,7 @@ impl MultiLock {
     /// the keeper goes on. [`Lost`](crate::ErrorKind::Lost) where one that was taken was lost and
     /// there was no time to start over.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<MultiLockGuard, LockError> {
-        let began = clock::monotonic();
-        match self.run(WaitPolicy::Until(began.after(limit)))? {
-            Ok(guard) => Ok(guard),
-            Err((name, holder)) => Err(self.timeout(&name, began, holder)),
-        }
-    }
-
-    fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
-        match self.locks.first() {
-            Some(lock) => lock.core().node.timeout(name, began, holder),
-            // Does not happen: a set without locks was refused.
-            None => LockError::new(Cause::Closed),
-        }
-    }
-
-    fn run(&self, patience: WaitPolicy) -> Result<Result<MultiLockGuard, Refusal>, LockError> {
-        // Before anything is sent: a set is not begun that cannot be had.
-        check(&self.locks, |lock| &lock.options)?;
-        for lock in &self.locks {
-            lock.options.validate(&lock.core().node)?;
-        }
-        let mut starts = RestartBackoff::new(patience);
-        loop {
-            match self.round(patience)? {
-                AcquireRound::Taken(guard) => return Ok(Ok(guard)),
-                AcquireRound::Refused(refusal) => return Ok(Err(refusal)),
-                AcquireRound::Lost(error) => {
-                    let now = clock::monotonic();
-                    let Some(at) = starts.next(now) else {
-                        return Err(error);
-                    };
-                    std::thread::sleep(at.since(now));
-                }
-            }
-        }
-    }
-
-    /// Takes one lock behind the other. What was taken is given back unless it was all.
-    fn round(&self, patience: WaitPolicy) -> Result<AcquireRound, LockError> {
-        let mut taken = AcquiredLocks {
-            guards: Vec::with_capacity(self.locks.len()),
-            patient: true,
-        };
-        for lock in &self.locks {
-            let acquired = lock.run(patience, clock::now(), &taken.guards);
-            let (guard, refused) = match acquired {
-                Ok(Ok(guard)) => (Some(guard), None),
-                Ok(Err(holder)) => (None, Some(holder)),
-                Err(error) => {
-                    taken.patient = server_responded(&error);
-                    return Err(error);
-                }
-            };
-            taken.guards.extend(guard);
-            // A loss counts first: it may be why the rest was not to be had.
-            if let Some(error) = taken.lost() {
-                return Ok(AcquireRound::Lost(error));
-            }
-            if let Some(holder) = refused {
-                return Ok(AcquireRound::Refused((
-                    Arc::clone(&lock.options.name),
-                    holder,
-                )));
-            }
-        }
-        Ok(AcquireRound::Taken(MultiLockGuard::new(
-            taken.into_guards(),
-        )))
-    }
-}
-
-/// Those that were taken until now. Dropping it gives them back.
-struct AcquiredLocks {
-    guards: Vec<LockGuard>,
-    /// Whether the answers are waited for.
-    patient: bool,
-}
-
-impl Drop for AcquiredLocks {
-    fn drop(&mut self) {
-        let guards = core::mem::take(&mut self.guards);
-        if let Some(limit) = operation_timeout(&guards) {
-            give_back(guards, if self.patient { limit } else { Duration::ZERO });
-        }
-    }
-}
-
-impl AcquiredLocks {
-    /// The error of the first that is lost.
-    fn lost(&self) -> Option<LockError> {
-        let now = clock::monotonic();
-        let mut guards = self.guards.iter();
-        guards.find_map(|guard| guard.held().check_held(now).err())
-    }
-
-    fn into_guards(mut self) -> Vec<LockGuard> {
-        core::mem::take(&mut self.guards)
+        let acquired = self.shared.acquire_all_timeout(&self.locks, limit);
+        run(acquired).map(MultiLockGuard::from)
     }
 }

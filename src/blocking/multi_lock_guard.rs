@@ -1,12 +1,15 @@
 //! Several locks that are held together.
 
-use super::guard::{LockGuard, RELEASE_LIMIT, may_succeed_later, release_until};
-use super::notify::ThreadNotify;
-use super::transport::{Timeout, sleep};
-use super::{ClientInner, HeldLock};
-use crate::engine::multi_lock::outcome;
-use crate::engine::{LockError, LockState, MultiReleaseOutcome, ReleaseOutcome, clock};
-use crate::proto::{Batch, Instant, LossReason, Now, ReleaseStatus, Verify};
+use super::Connections;
+use super::guard::LockGuard;
+use crate::engine::guard::Guard;
+use crate::engine::multi_lock::{
+    AcquiredLocks, outcome, release_together, renew_all, verify_all, wait_any,
+};
+use crate::engine::notify::Notify;
+use crate::engine::transport::{Transport, run};
+use crate::engine::{LockError, MultiReleaseOutcome, clock};
+use crate::proto::{Instant, LossReason};
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -46,8 +49,8 @@ use std::vec::Vec;
 pub struct MultiLockGuard {
     /// In the order in which they were taken. At least one.
     guards: Vec<LockGuard>,
-    /// Something about one of them has changed.
-    changed: Arc<ThreadNotify>,
+    /// Notified when any of the locks changes.
+    changed: Arc<Notify>,
 }
 
 impl fmt::Debug for MultiLockGuard {
@@ -58,27 +61,22 @@ impl fmt::Debug for MultiLockGuard {
 
 impl Drop for MultiLockGuard {
     fn drop(&mut self) {
-        let guards = core::mem::take(&mut self.guards);
-        if let Some(limit) = operation_timeout(&guards) {
-            give_back(guards, limit);
+        let guards = self.guards.drain(..).map(|guard| guard.inner);
+        Connections::release_dropped_together(guards.collect());
+    }
+}
+
+impl From<AcquiredLocks<Connections>> for MultiLockGuard {
+    fn from(acquired: AcquiredLocks<Connections>) -> Self {
+        let guards = acquired.guards.into_iter().map(LockGuard::from);
+        Self {
+            guards: guards.collect(),
+            changed: acquired.changed,
         }
     }
 }
 
 impl MultiLockGuard {
-    /// Guards of locks of one client, all of them held.
-    pub(super) fn new(guards: Vec<LockGuard>) -> Self {
-        let changed = Arc::new(ThreadNotify::default());
-        for guard in &guards {
-            guard.lock.changed.chain(Arc::clone(&changed));
-        }
-        if let Some(guard) = guards.first() {
-            let registry = &guard.shared.core.node.scheduler;
-            registry.group(guards.iter().map(|guard| (guard.index, &guard.lock)));
-        }
-        Self { guards, changed }
-    }
-
     /// The names of the locks, in the order in which they were taken.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.guards.iter().map(LockGuard::name)
@@ -141,8 +139,9 @@ impl MultiLockGuard {
     #[must_use]
     pub fn lost(&self) -> (&str, LossReason) {
         loop {
-            if let Some(lost) = self.lost_until(NEVER) {
-                return lost;
+            // Without an end, the wait ends with a result.
+            if let Some(found) = self.lost_until(None) {
+                return found;
             }
         }
     }
@@ -150,14 +149,7 @@ impl MultiLockGuard {
     /// As [`lost`](Self::lost), for at most `limit`: `None` if all are still held then.
     #[must_use]
     pub fn lost_timeout(&self, limit: Duration) -> Option<(&str, LossReason)> {
-        self.lost_until(clock::monotonic().after(limit))
-    }
-
-    fn lost_until(&self, until: Instant) -> Option<(&str, LossReason)> {
-        self.wait_until(until, |guard, now| match guard.held().loss(now) {
-            Some(reason) => Ok((guard.name(), reason)),
-            None => Err(guard.held().valid_until()),
-        })
+        self.lost_until(Some(clock::monotonic().after(limit)))
     }
 
     /// Waits until one of the locks is nearer to its end than `margin`, and says which and what
@@ -166,8 +158,9 @@ impl MultiLockGuard {
     #[must_use]
     pub fn expiring(&self, margin: Duration) -> (&str, Duration) {
         loop {
-            if let Some(danger) = self.expiring_until(margin, NEVER) {
-                return danger;
+            // Without an end, the wait ends with a result.
+            if let Some(found) = self.expiring_until(margin, None) {
+                return found;
             }
         }
     }
@@ -175,41 +168,7 @@ impl MultiLockGuard {
     /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
     #[must_use]
     pub fn expiring_timeout(&self, margin: Duration, limit: Duration) -> Option<(&str, Duration)> {
-        self.expiring_until(margin, clock::monotonic().after(limit))
-    }
-
-    fn expiring_until(&self, margin: Duration, until: Instant) -> Option<(&str, Duration)> {
-        self.wait_until(until, |guard, now| {
-            let remaining = guard.held().remaining(now);
-            match remaining.checked_sub(margin).filter(|left| !left.is_zero()) {
-                Some(left) => Err(now.after(left)),
-                None => Ok((guard.name(), remaining)),
-            }
-        })
-    }
-
-    /// Waits until there is something to say about one of the locks, for at most until then. `look`
-    /// finds it, or says when to look again if there is no news before.
-    fn wait_until<'a, T>(
-        &'a self,
-        until: Instant,
-        mut look: impl FnMut(&'a LockGuard, Instant) -> Result<T, Instant>,
-    ) -> Option<T> {
-        loop {
-            let seen = self.changed.generation();
-            let now = clock::monotonic();
-            let mut next = until;
-            for guard in &self.guards {
-                match look(guard, now) {
-                    Ok(found) => return Some(found),
-                    Err(again) => next = next.min(again),
-                }
-            }
-            if now >= until {
-                return None;
-            }
-            self.changed.wait(seen, next);
-        }
+        self.expiring_until(margin, Some(clock::monotonic().after(limit)))
     }
 
     /// Runs `work` if all of the locks are held, and returns what it returned if they were held until
@@ -219,7 +178,10 @@ impl MultiLockGuard {
     /// One of the locks was lost before the work began or was over
     /// ([`Lost`](crate::ErrorKind::Lost)): the error names it.
     pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
-        let check = || self.guards.iter().try_for_each(LockGuard::check_held);
+        let check = || {
+            let mut guards = self.guards.iter();
+            guards.try_for_each(|guard| guard.inner.check_held())
+        };
         check()?;
         let output = work(self);
         check()?;
@@ -233,15 +195,7 @@ impl MultiLockGuard {
     /// As [`LockGuard::renew`]: the first error, in the order in which the locks were taken. The
     /// others were renewed if they could be.
     pub fn renew(&self) -> Result<Duration, LockError> {
-        // All are asked for before the first is waited for.
-        let asked: Vec<_> = self.guards.iter().map(LockGuard::ask_for_renewal).collect();
-        let renewed = self.guards.iter().zip(asked);
-        let renewed: Vec<_> = renewed
-            .map(|(guard, asked)| guard.renewed(asked?))
-            .collect();
-        for result in renewed {
-            result?;
-        }
+        run(renew_all(&self.inner()))?;
         Ok(self.remaining())
     }
 
@@ -251,29 +205,7 @@ impl MultiLockGuard {
     /// # Errors
     /// As [`LockGuard::verify`]: the first error, in the order in which the locks were taken.
     pub fn verify(&self) -> Result<(), LockError> {
-        let Some(first) = self.guards.first() else {
-            return Ok(());
-        };
-        let now = clock::now();
-        for guard in &self.guards {
-            guard.held().check_held(now.monotonic)?;
-        }
-        let looks = self.guards.iter().map(LockGuard::held);
-        let mut looks = Batch::new(looks.map(|held| Verify::new(&held.keys, &held.grant)));
-        let core = &first.shared.core;
-        let driven = core.drive(&mut looks, now, Timeout::Unlimited, sleep);
-        let mut silence = driven.err();
-        let mut verified = Ok(());
-        for (guard, outcome) in self.guards.iter().zip(looks.outcomes()) {
-            let result = match outcome {
-                Some(outcome) => guard.verified(outcome),
-                None => silence
-                    .take()
-                    .map_or(Ok(()), |error| Err(error.about(guard.name()))),
-            };
-            verified = verified.and(result);
-        }
-        verified
+        run(verify_all(&self.inner()))
     }
 
     /// Gives all of the locks back and says what truly happened.
@@ -283,150 +215,33 @@ impl MultiLockGuard {
     /// does not keep the others from being released; whether one of them was lost before is not told
     /// then.
     pub fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
-        let guards = core::mem::take(&mut self.guards);
-        let limit = operation_timeout(&guards).unwrap_or_default();
-        outcome(release(guards, RELEASE_LIMIT.max(limit)))
-    }
-}
-
-/// An instant that does not come.
-const NEVER: Instant = Instant::from_nanos(u64::MAX);
-
-/// How long an answer to any of these is waited for; nothing where there are none.
-pub(super) fn operation_timeout(guards: &[LockGuard]) -> Option<Duration> {
-    let core = &guards.first()?.shared.core;
-    Some(core.node.config.operation_timeout)
-}
-
-/// What came of a release.
-type Release = (Arc<str>, Result<ReleaseOutcome, LockError>);
-
-/// A lock that was ended.
-struct PendingRelease {
-    lock: Arc<HeldLock>,
-    /// How long an answer is waited for.
-    give_up: Instant,
-    /// What came of its release, where that is known without asking.
-    known: Option<ReleaseOutcome>,
-    handed_on: bool,
-}
-
-/// Gives locks back together, as a drop does: within `limit`.
-pub(super) fn give_back(guards: Vec<LockGuard>, limit: Duration) {
-    // What came of it was told.
-    drop(release(guards, limit));
-}
-
-/// Releases locks together, the last one first: all requests are on their way before the first
-/// answer is waited for. What came of each, in the order of the guards. What is not answered within
-/// `limit` is left to the keeper; without any, all of it.
-fn release(guards: Vec<LockGuard>, limit: Duration) -> Vec<Release> {
-    let Some(shared) = guards.first().map(|guard| Arc::clone(&guard.shared)) else {
-        return Vec::new();
-    };
-    let core = &shared.core;
-    let now = clock::now();
-    let limit = now.monotonic.after(limit);
-    let backwards = guards.into_iter().rev();
-    let ended: Vec<PendingRelease> = backwards
-        .map(|guard| end(core, guard, limit, now.monotonic))
-        .collect();
-    let mut released: Vec<Release> = core.release_together(&ended, now);
-    released.reverse();
-    released
-}
-
-/// Ends a lock, and hands it on to who waits for it in this process.
-fn end(core: &ClientInner, mut guard: LockGuard, limit: Instant, now: Instant) -> PendingRelease {
-    let give_up = release_until(guard.held().valid_until(), now).min(limit);
-    let (over, kept) = guard.end(now);
-    guard.spent = true;
-    let lock = Arc::clone(&guard.lock);
-    let known = match over {
-        // Shut down, and taken out of keeping by this call: nobody else gives it back.
-        Some(LossReason::Released) if kept => None,
-        Some(reason) => {
-            core.notify_free(&lock);
-            Some(ReleaseOutcome::AlreadyLost { reason })
-        }
-        None => None,
-    };
-    PendingRelease {
-        handed_on: over.is_none() && core.hand_off(&lock, now),
-        lock,
-        give_up,
-        known,
-    }
-}
-
-impl ClientInner {
-    fn release_together(&self, ended: &[PendingRelease], mut now: Now) -> Vec<Release> {
-        let mut batch = Vec::new();
-        for (place, one) in ended.iter().enumerate() {
-            if one.known.is_some() || one.handed_on {
-                continue;
-            }
-            let in_time = now.monotonic < one.give_up;
-            let settled = || self.settled_cas(&one.lock, &mut now, one.give_up);
-            if let Some(cas) = in_time.then(settled).flatten() {
-                batch.push((place, cas));
-            }
-        }
-        let requests = batch.iter().map(|(place, cas)| {
-            let one = &ended[*place];
-            one.lock.held.release_operation(*cas, one.give_up)
-        });
-        let mut requests = Batch::new(requests);
-        let latest = ended.iter().map(|one| one.give_up).max();
-        let bound = latest.map_or(Timeout::Unlimited, Timeout::Deadline);
-        let driven = match batch.is_empty() {
-            true => Ok(()),
-            false => self.drive(&mut requests, clock::now(), bound, sleep),
-        };
-        let mut silence = driven.err();
-        let mut answers: Vec<_> = ended.iter().map(|_| None).collect();
-        for ((place, _), answer) in batch.iter().zip(requests.outcomes()) {
-            answers[*place] = Some(answer);
-        }
-        let mut results = Vec::with_capacity(ended.len());
-        for (one, answer) in ended.iter().zip(answers) {
-            let held = &one.lock.held;
-            let result = match (one.known, answer) {
-                (Some(known), _) => Ok(known),
-                (None, _) if one.handed_on => self.handed_on(&one.lock, one.give_up),
-                // A renewal is under way, or there was no time at all.
-                (None, None) => Err(self.node.given_up(false, None)),
-                (None, Some(answer)) => {
-                    self.notify_free(&one.lock);
-                    self.answered(held, answer.ok_or_else(|| silence.take()))
-                }
-            };
-            let result = result.map_err(|error| error.about(&held.name));
-            if let Some(error) = result.as_ref().err().filter(|_| !one.handed_on) {
-                let later = may_succeed_later(error);
-                held.emit_release_failed(error, later);
-                if later {
-                    self.schedule_release(&one.lock);
-                }
-            }
-            results.push((Arc::clone(&held.name), result));
-        }
-        results
+        let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
+        outcome(run(release_together(guards)))
     }
 
-    /// What the answer to a release means, or its want.
-    fn answered(
+    fn inner(&self) -> Vec<&Guard<Connections>> {
+        self.guards.iter().map(|guard| &guard.inner).collect()
+    }
+
+    fn lost_until(&self, until: Option<Instant>) -> Option<(&str, LossReason)> {
+        self.wait(until, |guard, now| {
+            let lock = &guard.inner.lock;
+            lock.loss(now).ok_or_else(|| lock.valid_until())
+        })
+    }
+
+    fn expiring_until(&self, margin: Duration, until: Option<Instant>) -> Option<(&str, Duration)> {
+        self.wait(until, |guard, now| guard.inner.lock.expiring(margin, now))
+    }
+
+    /// Waits until `look` finds something in one of the guards.
+    fn wait<V>(
         &self,
-        held: &LockState,
-        answer: Result<ReleaseStatus, Option<LockError>>,
-    ) -> Result<ReleaseOutcome, LockError> {
-        let released =
-            answer.map_err(|why| why.unwrap_or_else(|| self.node.given_up(true, None)))?;
-        if self.node.schedule_orphan_check(held) {
-            self.wake.notify();
-        }
-        let outcome = self.node.released(released)?;
-        held.emit_released(outcome);
-        Ok(outcome)
+        until: Option<Instant>,
+        look: impl Fn(&LockGuard, Instant) -> Result<V, Instant>,
+    ) -> Option<(&str, V)> {
+        let found = wait_any::<Connections, _, _>(&self.guards, &self.changed, until, look);
+        let (index, found) = run(found)?;
+        Some((self.guards[index].name(), found))
     }
 }

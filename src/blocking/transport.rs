@@ -1,101 +1,163 @@
-//! Operations, driven over connections: the one loop behind every call of the blocking front.
+//! The engine on `std::net`: each flight has a connection of its own for a moment, and waits block.
 
-use super::{ClientInner, Link};
+use super::quiet_release::QuietRelease;
+use super::renewer;
+use crate::engine::client::ClientInner;
+use crate::engine::guard::Guard;
+use crate::engine::multi_lock::release_all;
+use crate::engine::notify::Notify;
+use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout, Transport, run};
 use crate::engine::{
-    Cause, Clear, Comparison, ConnectError, LockError, NodeConnection, Plan, clamp_timeout, clock,
+    Cause, Clear, Comparison, ConfigError, ConnectError, LockError, LockState, NodeConnection,
+    Plan, clock,
 };
+use crate::net::blocking::Connection;
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Action, FlightError, Instant, Now, Operation, ServerError, ServerState};
+use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now, ServerError, ServerState};
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 use std::thread;
 use std::vec::Vec;
+
+/// A connection, and what may have been sent ahead on it.
+pub(super) type Link = Connection<QuietRelease>;
+
+/// The idle connections of a client.
+pub(super) type Connections = Pool<NodeConnection<Link>>;
+
+type Client = ClientInner<Connections>;
 
 /// A connection on which the handshake was made, and what that has found.
 type Greeted = (Link, ServerState);
 
-/// Deadlines cut limits in whole steps of this, so that those of the sockets seldom change.
-const STEP: Duration = Duration::from_millis(100);
-
-/// Until when a drive may wait for the server, besides the limits that each exchange has.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Timeout {
-    /// For as long as the operation likes.
-    Unlimited,
-    /// The caller's patience ends then; what is begun before may end an operation timeout later.
-    Wait(Instant),
-    /// The caller's patience was over when the last pause was, which a busy machine may do late: from
-    /// then on the same is left as at its end.
-    Over(Instant),
-    /// Nothing goes on after that, by more than a [`STEP`].
-    Deadline(Instant),
-}
-
-impl Timeout {
-    /// A pause is over, maybe behind the end of the caller's patience.
-    pub(super) fn resume(&mut self, now: Instant) {
-        match *self {
-            Self::Wait(until) if until < now => *self = Self::Over(now),
-            _ => {}
-        }
-    }
-
-    /// How long a step with this limit may take, at a server with this operation timeout.
-    pub(super) fn limit(
-        self,
+impl Transport for Connections {
+    async fn exchange<H: FlightHandler>(
+        client: &Client,
+        handler: &mut H,
+        _: Option<&LockKeys>,
+        mut now: Now,
+        timeout: Timeout,
         limit: Duration,
-        operation_timeout: Duration,
-        now: Instant,
-    ) -> Result<Duration, NetError> {
-        match self {
-            Self::Unlimited => Ok(limit),
-            Self::Wait(until) | Self::Over(until) => {
-                let left = clamp_timeout(limit, Some(until), operation_timeout, now);
-                match left.is_zero() {
-                    true => Err(NetError::unsent(NetCause::Timeout(limit))),
-                    false => Ok(left),
+    ) -> FlightResult<H> {
+        let node = &client.node;
+        let mut checkout = client.connect(timeout, &mut now)?;
+        let connection = checkout.seat().map_err(ConnectError::Net)?;
+        let instance = connection.instance;
+        let flight = connection.connection.next_flight();
+        let encoded = node.with_server(instance, |server| handler.encode(server, now, flight));
+        match encoded {
+            None => return Err(ConnectError::Net(NetError::unsent(NetCause::Closed))),
+            Some(Err(skipped)) => return Ok(Exchanged::Skipped(skipped)),
+            Some(Ok(())) => {}
+        }
+        let mut replies = timeout
+            .limit(limit, node.config.operation_timeout, now.monotonic)
+            .and_then(|limit| {
+                let elapsed = || clock::monotonic().since(now.monotonic);
+                connection.connection.exchange(limit, elapsed)
+            })
+            .map_err(ConnectError::Net)?;
+        let received = clock::monotonic();
+        let handled = node.with_server(instance, |server| {
+            handler.handle_replies(server, &mut replies, now.monotonic, received)
+        });
+        match handled {
+            Some(Ok(output)) => {
+                if let Some(connection) = &checkout.connection {
+                    connection.answered(received);
                 }
+                Ok(Exchanged::Replied(output))
             }
-            Self::Deadline(until) if until <= now => {
-                Err(NetError::unsent(NetCause::Timeout(limit)))
+            Some(Err(error)) => {
+                // Whatever it was, the next bytes are not to be trusted either.
+                checkout.close();
+                Err(ConnectError::Net(NetError::sent(NetCause::unexpected(
+                    error,
+                ))))
             }
-            Self::Deadline(until) => {
-                let steps = until.since(now).as_nanos().div_ceil(STEP.as_nanos());
-                let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-                Ok(limit.min(STEP.saturating_mul(steps)))
+            // The server was restarted while the reply was on its way.
+            None => Err(ConnectError::Net(NetError::sent(NetCause::Closed))),
+        }
+    }
+
+    async fn wait(notify: &Notify, seen: u64, until: Option<Instant>) {
+        notify.block(seen, until);
+    }
+
+    async fn dump(client: &Client, search: &mut ListLocks<'_>) -> Result<(), LockError> {
+        let failed = |why| client.node.unconnected(why);
+        // A dump may be refused after other requests, and delays those after it.
+        let checkout = client.open(Timeout::Unlimited).map_err(failed)?;
+        let unconnected = |error| failed(ConnectError::Net(error));
+        let mut connection = checkout.take().map_err(unconnected)?.connection;
+        let limit = client.node.config.operation_timeout;
+        loop {
+            search.prepare(connection.next_flight());
+            let step = connection.dump(limit, |line| search.take(line));
+            match step.map_err(unconnected)? {
+                ListStep::Done => return Ok(()),
+                ListStep::Retry { after } => thread::sleep(after),
+                ListStep::Failed(error) => return Err(client.node.error(Cause::Server(error))),
             }
         }
     }
-}
 
-/// Sleeps until then: how the pauses of most operations are spent.
-pub(super) fn sleep(until: Instant) -> Result<(), LockError> {
-    thread::sleep(until.since(clock::monotonic()));
-    Ok(())
+    fn start_renewer(client: &Arc<Client>) -> Result<(), LockError> {
+        let client = Arc::clone(client);
+        thread::Builder::new()
+            .name("memlatch-keeper".into())
+            .spawn(move || renewer::run(&client))
+            .map_err(|error| LockError::new(Cause::Setting(ConfigError::Thread(error))))?;
+        Ok(())
+    }
+
+    fn release_quietly(client: &Arc<Client>, lock: &Arc<LockState>, now: Now) -> bool {
+        super::quiet_release::release_quietly(client, lock, now)
+    }
+
+    fn settle_quiet(client: &Client, until: Instant) {
+        super::quiet_release::settle(client, until);
+    }
+
+    fn release_dropped(client: &Arc<Client>, lock: &Arc<LockState>, now: Now) {
+        let deadline = now.monotonic.after(client.node.config.operation_timeout);
+        if let Err(error) = run(client.release(lock, now, deadline)) {
+            client.release_failed(lock, &error);
+        }
+    }
+
+    fn release_dropped_together(guards: Vec<Guard<Self>>) {
+        if let Some(guard) = guards.first() {
+            let limit = guard.client().node.config.operation_timeout;
+            // The outcomes were reported.
+            drop(run(release_all(guards, limit)));
+        }
+    }
 }
 
 /// A connection for one exchange. Dropping it gives it back if it is still of use.
 pub(super) struct PooledConnection<'a> {
-    core: &'a ClientInner,
+    client: &'a Client,
     connection: Option<NodeConnection<Link>>,
 }
 
 impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         match self.connection.take() {
-            Some(seat) if seat.connection.is_dirty() => self.core.node.telemetry.disconnected(),
-            Some(seat) => self.core.give_back(seat),
+            Some(seat) if seat.connection.is_dirty() => self.client.node.telemetry.disconnected(),
+            Some(seat) => self.client.give_back(seat),
             None => {}
         }
     }
 }
 
 impl<'a> PooledConnection<'a> {
-    pub(super) const fn new(core: &'a ClientInner, seat: NodeConnection<Link>) -> Self {
+    pub(super) const fn new(client: &'a Client, connection: NodeConnection<Link>) -> Self {
         Self {
-            core,
-            connection: Some(seat),
+            client,
+            connection: Some(connection),
         }
     }
 
@@ -109,7 +171,7 @@ impl<'a> PooledConnection<'a> {
     /// Closes the connection: it is of no use any more.
     pub(super) fn close(&mut self) {
         self.connection = None;
-        self.core.node.telemetry.disconnected();
+        self.client.node.telemetry.disconnected();
     }
 
     /// The connection. There is one from the making of the checkout to its drop.
@@ -120,13 +182,13 @@ impl<'a> PooledConnection<'a> {
     }
 }
 
-impl Clear for Pool<NodeConnection<Link>> {
+impl Clear for Connections {
     fn clear(&self) {
         self.close_all();
     }
 }
 
-impl ClientInner {
+impl Client {
     /// Takes a connection back for later use. Where enough are waiting it is closed, once what it
     /// was sent ahead is answered: that is done, as a rule, and need not be done once more.
     pub(super) fn give_back(&self, seat: NodeConnection<Link>) {
@@ -313,160 +375,8 @@ impl ClientInner {
     /// A connection that is to be used, and what its handshake has found.
     fn seated(&self, connection: Link, view: ServerState) -> PooledConnection<'_> {
         self.node.telemetry.connected();
-        let incarnation = view.instance;
-        for lock in self.node.update_server(view) {
-            self.notify_free(&lock);
-            lock.changed.notify();
-        }
-        PooledConnection::new(self, NodeConnection::new(connection, incarnation))
-    }
-
-    /// Runs an operation to its end, from `now` on. Its pauses are spent in `rest`, which must not
-    /// return before the instant that it is given, and may end everything with an error.
-    pub(super) fn drive<O: Operation>(
-        &self,
-        operation: &mut O,
-        mut now: Now,
-        mut bound: Timeout,
-        mut rest: impl FnMut(Instant) -> Result<(), LockError>,
-    ) -> Result<O::Outcome, LockError> {
-        let mut failure = None;
-        loop {
-            match self.step(operation, now, bound, &mut failure)? {
-                Action::Transmit => {}
-                Action::Sleep { until, why } => {
-                    self.node.note_pause(why, until.since(clock::monotonic()));
-                    rest(until)?;
-                    bound.resume(clock::monotonic());
-                }
-                Action::Done(outcome) => return Ok(outcome),
-                Action::Fail { unknown } => return Err(self.node.given_up(unknown, failure)),
-            }
-            now = clock::now();
-        }
-    }
-
-    /// Sends the next flight of an operation and takes in what comes of it. Why there was no
-    /// answer, if there was none, is left in `failure`.
-    pub(super) fn step<O: Operation>(
-        &self,
-        operation: &mut O,
-        now: Now,
-        bound: Timeout,
-        failure: &mut Option<NetError>,
-    ) -> Result<Action<O::Outcome>, LockError> {
-        self.node.check_process()?;
-        match self.exchange(operation, now, bound) {
-            Ok(Ok(step)) => Ok(step),
-            Ok(Err(outcome)) => Ok(Action::Done(outcome)),
-            // In the second in which a delayed flush takes effect.
-            Err(ConnectError::Rejected(ServerError::DropsItems)) => {
-                Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
-            }
-            Err(ConnectError::Rejected(failure)) => Err(self.node.error(Cause::Server(failure))),
-            Err(ConnectError::Net(error)) => {
-                self.node.telemetry.request_failed(&error);
-                let how = if error.sent {
-                    FlightError::NoReply
-                } else {
-                    FlightError::NotSent
-                };
-                *failure = Some(error);
-                Ok(operation.handle_failure(how, clock::now()))
-            }
-        }
-    }
-
-    /// One flight of an operation, there and back. The inner error is an outcome for which
-    /// nothing had to be sent.
-    fn exchange<O: Operation>(
-        &self,
-        operation: &mut O,
-        mut now: Now,
-        bound: Timeout,
-    ) -> Result<Result<Action<O::Outcome>, O::Outcome>, ConnectError> {
-        let mut checkout = self.connect(bound, &mut now)?;
-        let seat = checkout.seat().map_err(ConnectError::Net)?;
-        let incarnation = seat.instance;
-        let flight = seat.connection.next_flight();
-        let prepared = self.node.with_server(incarnation, |view| {
-            operation.poll_transmit(view, now, flight)
-        });
-        match prepared {
-            None => return Err(ConnectError::Net(NetError::unsent(NetCause::Closed))),
-            Some(Err(outcome)) => return Ok(Err(outcome)),
-            Some(Ok(())) => {}
-        }
-        let operation_timeout = self.node.config.operation_timeout;
-        let mut replies = bound
-            .limit(operation_timeout, operation_timeout, now.monotonic)
-            .and_then(|limit| {
-                let elapsed = || clock::monotonic().since(now.monotonic);
-                seat.connection.exchange(limit, elapsed)
-            })
-            .map_err(ConnectError::Net)?;
-        let received = clock::monotonic();
-        let interpreted = self.node.with_server(incarnation, |view| {
-            operation.handle_replies(view, &mut replies, now.monotonic, received)
-        });
-        match interpreted {
-            Some(Ok(step)) => {
-                if let Some(seat) = &checkout.connection {
-                    seat.answered(received);
-                }
-                Ok(Ok(step))
-            }
-            Some(Err(error)) => {
-                // Whatever it was, the next bytes are not to be trusted either.
-                checkout.close();
-                Err(ConnectError::Net(NetError::sent(NetCause::unexpected(
-                    error,
-                ))))
-            }
-            // The server was restarted while the answer was on its way.
-            None => Err(ConnectError::Net(NetError::sent(NetCause::Closed))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_nanos(millis * 1_000_000)
-    }
-
-    #[test]
-    fn deadlines_cut_limits_in_steps_and_end_them() {
-        let limit = |until, now| {
-            let limit = Timeout::Deadline(at(until)).limit(SECOND, SECOND, at(now));
-            limit.map_err(|error| error.sent)
-        };
-        assert_eq!(limit(1000, 0), Ok(SECOND));
-        assert_eq!(limit(1000, 99), Ok(SECOND));
-        assert_eq!(limit(1000, 100), Ok(STEP * 9));
-        assert_eq!(limit(1000, 999), Ok(STEP));
-        assert_eq!(limit(1000, 1000), Err(false));
-        assert_eq!(limit(u64::MAX / 1_000_000, 0), Ok(SECOND));
-    }
-
-    #[test]
-    fn patience_leaves_a_last_round_trip_its_time() {
-        let limit = |limit, until, now| {
-            let limit = Timeout::Wait(at(until)).limit(limit, SECOND, at(now));
-            limit.map_err(|error| error.sent)
-        };
-        assert_eq!(limit(SECOND, 5000, 0), Ok(SECOND));
-        assert_eq!(limit(SECOND, 5000, 4500), Ok(SECOND / 2));
-        assert_eq!(limit(SECOND, 5000, 4999), Ok(SECOND));
-        assert_eq!(limit(SECOND, 5000, 5000), Ok(SECOND));
-        // However many steps there are, each with a limit of its own, they end then.
-        assert_eq!(limit(SECOND, 5000, 5900), Ok(SECOND / 10));
-        assert_eq!(limit(SECOND * 60, 5000, 4999), Ok(at(6000).since(at(4999))));
-        assert_eq!(limit(SECOND, 5000, 6000), Err(false));
-        assert_eq!(limit(SECOND, 5000, 9000), Err(false));
+        let instance = view.instance;
+        self.server_found(view);
+        PooledConnection::new(self, NodeConnection::new(connection, instance))
     }
 }

@@ -1,221 +1,413 @@
-//! An acquisition as users see it: from what a lock handle was told to a request, and from what
-//! came of that to a result.
+//! The acquisition of one lock: whose turn it is to ask, and how it ends.
 
+use super::client::{ClientHandle, ClientInner};
 use super::clock;
-use super::config::ConfigError;
 use super::error::{Cause, LockError};
-use super::events::{AcquireRecorder, Telemetry};
+use super::events::{AcquireRecorder, in_span};
+use super::guard::Guard;
 use super::holder::Holder;
 use super::lock_state::{HandoffState, LockState, ReleaseOutcome};
 use super::node::Node;
+use super::notify::Notify;
+use super::options::{LockOptions, ValidatedOptions};
 use super::scheduler::CleanupJob;
+use super::transport::{Timeout, Transport};
+use super::wait_queue::{Departure, Turn, WaiterHandle};
 use crate::proto::{
-    Acquire, AcquireOutcome, AcquireRequest, Grant, InspectOutcome, Instant, Lease, LockKeys,
-    MAX_LEASE, NameError, Namespace, Owner, ReleaseStatus, ServerError, WaitPolicy,
+    Acquire, AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
 };
+use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-/// What a lock handle was told.
-#[derive(Debug, Clone)]
-pub(crate) struct LockOptions {
-    pub(crate) name: Arc<str>,
-    /// Made once, so that acquiring again does not make them again. What is wrong with the name is
-    /// told by whatever would acquire.
-    pub(crate) keys: Result<LockKeys, NameError>,
-    pub(crate) lease: Option<Duration>,
-    /// Who asks, where that is not the client's own name.
-    pub(crate) owner: Option<Owner>,
-    pub(crate) fencing: bool,
-    pub(crate) without_record: bool,
-    /// For how long at most it is held.
-    pub(crate) max_hold: Option<Duration>,
-    /// For how long at least its name stays taken.
-    pub(crate) min_hold: Option<Duration>,
+/// The end of an acquisition without an error.
+#[derive(Debug)]
+pub(crate) enum Acquired<G> {
+    Granted(G),
+    /// Another holds the lock: who, if that was asked for and is known.
+    Contended(Option<Holder>),
 }
 
-impl LockOptions {
-    pub(crate) fn new(name: &str, namespace: &Namespace) -> Self {
-        Self {
-            keys: namespace.keys(name.as_bytes()),
-            name: name.into(),
-            lease: None,
-            owner: None,
-            fencing: true,
-            without_record: false,
-            max_hold: None,
-            min_hold: None,
-        }
+/// Locks that the caller holds already and wants together with the next one.
+#[derive(Debug)]
+pub(crate) struct Beside<'a, T: Transport> {
+    pub(crate) guards: &'a [Guard<T>],
+    /// Notified when any of these locks changes.
+    pub(crate) changed: &'a Arc<Notify>,
+}
+
+impl<T: Transport> Beside<'_, T> {
+    fn is_lost(&self, now: Instant) -> bool {
+        self.guards
+            .iter()
+            .any(|guard| guard.lock.loss(now).is_some())
     }
 
-    /// Checks whether it can be had of this client.
-    pub(crate) fn validate<'a, C, L: AsRef<LockState>>(
-        &'a self,
-        site: &'a Node<C, L>,
-    ) -> Result<ValidatedOptions<'a, C, L>, LockError> {
-        site.check_process()
-            .map_err(|error| error.about(&self.name))?;
-        if site.scheduler.is_closed() {
-            return Err(LockError::new(Cause::Closed).about(&self.name));
-        }
-        let keys = match &self.keys {
-            Ok(keys) => keys,
-            Err(error) => {
-                return Err(LockError::new(Cause::Name(*error)).about(&self.name));
-            }
-        };
-        let lease = match self.lease {
-            Some(lease) => Lease::new(lease)
-                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
-            None => site.config.default_lease,
-        };
-        let longest = site.config.max_lease;
-        if lease > longest {
-            let error = ConfigError::LeaseOverMax { lease, longest };
-            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
-        }
-        if self.without_record {
-            lease
-                .check_recordless()
-                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
-        }
-        if let Some(error) = self.validate_hold_limits() {
-            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
-        }
-        Ok(ValidatedOptions {
-            node: site,
-            options: self,
-            keys,
-            lease,
+    /// The first instant at which one of the locks is over unless it is renewed.
+    fn valid_until(&self) -> Option<Instant> {
+        let deadlines = self.guards.iter().map(|guard| guard.lock.valid_until());
+        deadlines.min()
+    }
+}
+
+impl<T: Transport> ClientHandle<T> {
+    /// Acquires the lock, waiting for as long as others hold it.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        options: &LockOptions,
+    ) -> Result<Guard<T>, LockError> {
+        self.acquire_or_time_out(options, WaitPolicy::Forever, clock::now())
+            .await
+    }
+
+    /// Acquires the lock if no other holds it or waits for it in this process.
+    pub(crate) async fn try_acquire(
+        self: &Arc<Self>,
+        options: &LockOptions,
+    ) -> Result<Option<Guard<T>>, LockError> {
+        let acquired = self.acquire_beside(options, WaitPolicy::Try, clock::now(), None);
+        Ok(match acquired.await? {
+            Acquired::Granted(guard) => Some(guard),
+            Acquired::Contended(_) => None,
         })
     }
 
-    /// What is wrong with the limits of how long it is held.
-    fn validate_hold_limits(&self) -> Option<ConfigError> {
-        if self.max_hold == Some(Duration::ZERO) {
-            let text =
-                "max_hold is 0, so the lock would be over before it is held; it must be more";
-            return Some(text.into());
-        }
-        let length = self.min_hold?;
-        if self.without_record {
-            let text = "min_hold needs a record to say it with, and a lean lock has none; leave out \
-                        one of the two";
-            return Some(text.into());
-        }
-        (length > MAX_LEASE).then_some(ConfigError::MinHold { length })
+    /// Acquires the lock, waiting at most `limit` for others.
+    pub(crate) async fn acquire_timeout(
+        self: &Arc<Self>,
+        options: &LockOptions,
+        limit: Duration,
+    ) -> Result<Guard<T>, LockError> {
+        let now = clock::now();
+        let wait = WaitPolicy::Until(now.monotonic.after(limit));
+        self.acquire_or_time_out(options, wait, now).await
     }
 
-    /// What was granted, to be taken into keeping.
-    pub(crate) fn hold(
-        &self,
-        keys: LockKeys,
-        lease: Lease,
-        grant: Grant,
-        chronicle: &Arc<Telemetry>,
-    ) -> LockState {
-        let (name, chronicle) = (Arc::clone(&self.name), Arc::clone(chronicle));
-        let held = LockState::new(name, keys, lease, grant, chronicle).for_at_most(self.max_hold);
-        match self.min_hold {
-            None => held,
-            some => held.for_at_least(some, clock::monotonic()),
+    async fn acquire_or_time_out(
+        self: &Arc<Self>,
+        options: &LockOptions,
+        wait: WaitPolicy,
+        now: Now,
+    ) -> Result<Guard<T>, LockError> {
+        match self.acquire_beside(options, wait, now, None).await? {
+            Acquired::Granted(guard) => Ok(guard),
+            // With `Forever`, this does not happen.
+            Acquired::Contended(holder) => {
+                let began = now.monotonic;
+                Err(self.inner.node.timeout(&options.name, began, holder))
+            }
+        }
+    }
+
+    /// Acquires the lock beside others, whose loss ends the wait.
+    ///
+    /// # Cancel safety
+    /// What may be left at the server is undone by the renewer.
+    pub(crate) async fn acquire_beside(
+        self: &Arc<Self>,
+        options: &LockOptions,
+        wait: WaitPolicy,
+        now: Now,
+        beside: Option<Beside<'_, T>>,
+    ) -> Result<Acquired<Guard<T>>, LockError> {
+        let client = &*self.inner;
+        let validated = options.validate(&client.node)?;
+        self.ensure_renewer()?;
+        let mut queued = QueueGuard::new(client, &validated, beside);
+        let mut pending = validated.begin(wait, now.monotonic);
+        let span = client.node.telemetry.acquire_span(&options.name);
+        let acquired = client.acquire(&mut pending, &mut queued, wait, now);
+        let acquired = in_span(&span, pin!(acquired)).await;
+        let _entered = span.enter();
+        let acquired = acquired.map_err(|error| error.about(&options.name));
+        let result = match acquired.and_then(|acquired| validated.result(acquired)) {
+            Ok(Acquired::Granted(grant)) => {
+                let lock = validated.lock(grant);
+                self.keep(lock, queued).map(Acquired::Granted)
+            }
+            Ok(Acquired::Contended(holder)) => Ok(Acquired::Contended(holder)),
+            Err(error) => Err(error),
+        };
+        pending.recorder.ended(match &result {
+            Ok(Acquired::Granted(guard)) => Ok(Some(&guard.lock)),
+            Ok(Acquired::Contended(_)) => Ok(None),
+            Err(error) => Err(error),
+        });
+        result
+    }
+
+    /// Takes a lock that was acquired into keeping.
+    fn keep(
+        self: &Arc<Self>,
+        lock: LockState,
+        queued: QueueGuard<'_, T>,
+    ) -> Result<Guard<T>, LockError> {
+        match Guard::new(self, lock) {
+            Ok(guard) => {
+                queued.acquired(&guard.lock);
+                Ok(guard)
+            }
+            Err(lock) => {
+                // Shut down while the reply was on its way.
+                lock.end(crate::proto::LossReason::Released);
+                // No guard of it has existed, so there is no end to report.
+                let _ = lock.take_unreported();
+                let error = LockError::new(Cause::Closed).about(&lock.name);
+                self.inner.schedule_release(&Arc::new(*lock));
+                Err(error)
+            }
         }
     }
 }
 
-/// A wish that can be had.
-#[derive(Debug)]
-pub(crate) struct ValidatedOptions<'a, C, L> {
-    node: &'a Node<C, L>,
-    options: &'a LockOptions,
-    pub(crate) keys: &'a LockKeys,
-    pub(crate) lease: Lease,
+/// A place in the queue of this process for a lock, if one was needed. Dropping it leaves the queue.
+struct QueueGuard<'a, T: Transport> {
+    client: &'a ClientInner<T>,
+    keys: &'a LockKeys,
+    /// Whether a holder in this process can hand the lock off to this waiter.
+    accepts_handoff: bool,
+    handle: Option<WaiterHandle>,
+    beside: Option<Beside<'a, T>>,
 }
 
-impl<C, L: AsRef<LockState>> ValidatedOptions<'_, C, L> {
-    /// Begins to acquire at `now`. `wake` tells the keeper that there is work for it.
-    pub(crate) fn begin<W: Fn()>(
-        &self,
-        patience: WaitPolicy,
-        now: Instant,
-        wake: W,
-    ) -> PendingAcquire<'_, C, L, W> {
-        let settings = &self.node.config;
-        let request = AcquireRequest {
-            namespace: &settings.namespace,
-            keys: self.keys,
-            owner: self.options.owner.as_ref().unwrap_or(&settings.owner),
-            lease: self.lease,
-            fencing: self.options.fencing && !self.options.without_record,
-            without_record: self.options.without_record,
-            // Who waits for a while is told who was in the way. The others do not ask.
-            report_holder: matches!(patience, WaitPolicy::Until(_)),
-            min_memory: match self.options.without_record {
-                true => None,
-                false => self.node.memory_needed(),
-            },
-            wait: patience,
-            retry_timeout: self.node.tolerance(self.lease, patience != WaitPolicy::Try),
-        };
-        PendingAcquire {
-            node: self.node,
-            name: &self.options.name,
-            keys: self.keys,
-            acquire: Acquire::new(request, self.node.nonces.draw(now)),
-            recorder: AcquireRecorder::new(&self.node.telemetry, &self.options.name, patience, now),
-            handoff: None,
-            wake,
+impl<'a, T: Transport> QueueGuard<'a, T> {
+    fn new(
+        client: &'a ClientInner<T>,
+        options: &ValidatedOptions<'a, T>,
+        beside: Option<Beside<'a, T>>,
+    ) -> Self {
+        Self {
+            client,
+            keys: options.keys,
+            accepts_handoff: options.accepts_handoff(),
+            handle: None,
+            beside,
         }
     }
 
-    /// Whether a holder in this process can hand the lock on to who asks.
-    pub(crate) fn accepts_handoff(&self) -> bool {
-        !self.options.without_record
+    fn join(&mut self) {
+        if self.handle.is_none() {
+            let (queues, scheduler) = (&self.client.queues, &self.client.node.scheduler);
+            let shared = self.beside.as_ref().map(|beside| beside.changed);
+            let holder = || scheduler.find(self.keys);
+            self.handle = Some(queues.join(self.keys, self.accepts_handoff, shared, holder));
+        }
     }
 
-    /// What came of it, to the user: held, held by another, or an error.
-    pub(crate) fn result(
+    /// What a waiter is woken by. A shutdown notifies each of these.
+    fn notify(&self) -> &Notify {
+        match (&self.handle, &self.beside) {
+            (Some(handle), _) => &handle.notifier,
+            (None, Some(beside)) => beside.changed,
+            (None, None) => &self.client.closed,
+        }
+    }
+
+    /// Leaves the queue with the lock in hand.
+    fn acquired(mut self, lock: &Arc<LockState>) {
+        self.leave(Departure::Acquired(Arc::clone(lock), clock::monotonic()));
+    }
+
+    fn leave(&mut self, how: Departure) {
+        if let Some(handle) = self.handle.take() {
+            if let Some(unwanted) = self.client.queues.leave(self.keys, handle, how) {
+                self.client.node.release_handoff(unwanted);
+            }
+        }
+    }
+}
+
+impl<T: Transport> Drop for QueueGuard<'_, T> {
+    fn drop(&mut self) {
+        self.leave(Departure::Cancelled);
+    }
+}
+
+/// Whether a waiter may ask the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitOutcome {
+    Ready,
+    /// The caller's wait ended first.
+    TimedOut,
+    /// A lock that was to be held beside this one is lost.
+    Aborted,
+}
+
+impl<T: Transport> ClientInner<T> {
+    /// Runs an acquisition to its end, from `now` on.
+    ///
+    /// # Cancel safety
+    /// As [`drive`](Self::drive).
+    async fn acquire(
         &self,
-        acquired: AcquireOutcome,
-    ) -> Result<Result<Grant, Option<Holder>>, LockError> {
-        let cause = match acquired {
-            AcquireOutcome::Granted(grant) => return Ok(Ok(grant)),
-            AcquireOutcome::Contended(refusal) => {
-                let holder = refusal.holder;
-                return Ok(Err(
-                    holder.map(|record| Holder::from_record(record, refusal.free_in))
-                ));
-            }
-            AcquireOutcome::Failed(ServerError::Lease(error)) => {
-                return Err(LockError::new(Cause::Lease(error)).about(&self.options.name));
-            }
-            AcquireOutcome::RestartGuard {
-                retry_after: lacking,
-            } => Cause::RestartGuard { lacking },
-            AcquireOutcome::Failed(failure) => Cause::Server(failure),
+        pending: &mut PendingAcquire<'_, T>,
+        queued: &mut QueueGuard<'_, T>,
+        wait: WaitPolicy,
+        mut now: Now,
+    ) -> Result<AcquireOutcome, LockError> {
+        let contended = AcquireOutcome::Contended(Contended {
+            holder: None,
+            free_in: None,
+        });
+        let (mut timeout, ends) = match wait {
+            WaitPolicy::Until(end) => (Timeout::Wait(end), Some(end)),
+            WaitPolicy::Try | WaitPolicy::Forever => (Timeout::Unlimited, None),
         };
-        Err(self.node.error(cause).about(&self.options.name))
+        let keys = queued.keys;
+        if self.queues.has_waiters(keys) {
+            if wait == WaitPolicy::Try {
+                return Ok(contended);
+            }
+            // Joined before it is counted among those who wait.
+            queued.join();
+            pending.recorder.waits_for_holder(None);
+        }
+        let mut pause = None;
+        let mut failure = None;
+        loop {
+            if pause.is_some() || queued.handle.is_some() {
+                match self.turn(queued, pending, pause, ends).await? {
+                    WaitOutcome::Ready => {}
+                    WaitOutcome::TimedOut if pending.acquire.probe_only() => {}
+                    WaitOutcome::TimedOut | WaitOutcome::Aborted => return Ok(contended),
+                }
+                now = clock::now();
+                timeout.resume(now.monotonic);
+            }
+            let action = self.step(&mut pending.acquire, Some(keys), now, timeout, &mut failure);
+            let action = action.await;
+            if let Some(lock) = pending.finish() {
+                // The releaser that handed it off waits for this.
+                lock.changed.notify();
+                self.done.notify();
+            }
+            match action {
+                Ok(Action::Transmit) => {
+                    pause = None;
+                    now = clock::now();
+                }
+                Ok(Action::Sleep { until, why }) => {
+                    self.node.note_pause(why, until.since(clock::monotonic()));
+                    if why == SleepReason::Contended {
+                        queued.join();
+                        let free_by = pending.acquire.free_by();
+                        pending.recorder.waits_for_holder(free_by);
+                    }
+                    pending.recorder.waits();
+                    pause = Some(until);
+                }
+                Ok(Action::Done(acquired)) => {
+                    if matches!(acquired, AcquireOutcome::Failed(_)) {
+                        queued.leave(Departure::Failed);
+                    }
+                    return Ok(acquired);
+                }
+                Ok(Action::Fail { unknown }) => {
+                    queued.leave(Departure::Failed);
+                    return Err(self.node.given_up(unknown, failure));
+                }
+                Err(error) => {
+                    queued.leave(Departure::Failed);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits until the acquisition may go on: its pause is over, and it is its turn to ask. A
+    /// shutdown ends the wait.
+    async fn turn(
+        &self,
+        queued: &QueueGuard<'_, T>,
+        pending: &mut PendingAcquire<'_, T>,
+        mut pause: Option<Instant>,
+        ends: Option<Instant>,
+    ) -> Result<WaitOutcome, LockError> {
+        let notify = queued.notify();
+        let mut seen = notify.generation();
+        loop {
+            if self.node.scheduler.is_closed() {
+                return Err(LockError::new(Cause::Closed));
+            }
+            let now = clock::monotonic();
+            let beside = queued.beside.as_ref();
+            if beside.is_some_and(|beside| beside.is_lost(now)) {
+                return Ok(WaitOutcome::Aborted);
+            }
+            let turn = match &queued.handle {
+                Some(handle) => self.queues.turn(queued.keys, handle, now),
+                None => Turn::Contend(now),
+            };
+            let until = match turn {
+                Turn::Handoff(lock) => {
+                    pending.accept_handoff(lock);
+                    return Ok(WaitOutcome::Ready);
+                }
+                Turn::Contend(from) => {
+                    let from = pause.map_or(from, |pause| pause.max(from));
+                    if from <= now {
+                        return Ok(WaitOutcome::Ready);
+                    }
+                    Some(from)
+                }
+                Turn::Wait(_) if ends.is_some_and(|ends| ends <= now) => {
+                    return Ok(WaitOutcome::TimedOut);
+                }
+                Turn::Wait(until) => earlier(until, ends),
+            };
+            let until = earlier(until, beside.and_then(Beside::valid_until));
+            T::wait(notify, seen, until).await;
+            let generation = notify.generation();
+            if generation != seen {
+                // The lock may be free.
+                pause = None;
+                seen = generation;
+            }
+        }
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 
 /// An acquisition that may be abandoned at any point. Whatever it may have left at the server by
 /// then is handed to the keeper.
 #[derive(Debug)]
-pub(crate) struct PendingAcquire<'a, C, L: AsRef<LockState>, W: Fn()> {
-    node: &'a Node<C, L>,
+pub(crate) struct PendingAcquire<'a, C> {
+    node: &'a Node<C>,
     name: &'a Arc<str>,
     keys: &'a LockKeys,
     pub(crate) acquire: Acquire<'a>,
     pub(crate) recorder: AcquireRecorder<'a>,
     /// What was handed on, until it is clear what became of it.
-    handoff: Option<Arc<L>>,
-    wake: W,
+    handoff: Option<Arc<LockState>>,
 }
 
-impl<C, L: AsRef<LockState>, W: Fn()> PendingAcquire<'_, C, L, W> {
+impl<'a, C> PendingAcquire<'a, C> {
+    pub(crate) const fn new(
+        node: &'a Node<C>,
+        name: &'a Arc<str>,
+        keys: &'a LockKeys,
+        acquire: Acquire<'a>,
+        recorder: AcquireRecorder<'a>,
+    ) -> Self {
+        Self {
+            node,
+            name,
+            keys,
+            acquire,
+            recorder,
+            handoff: None,
+        }
+    }
+
     /// The lock was handed on by its holder.
-    pub(crate) fn accept_handoff(&mut self, lock: Arc<L>) {
-        let held: &LockState = (*lock).as_ref();
+    pub(crate) fn accept_handoff(&mut self, lock: Arc<LockState>) {
+        let held = &*lock;
         let cas = held.state().cas;
         self.acquire.accept_handoff(&held.grant, cas);
         self.handoff = Some(lock);
@@ -223,11 +415,11 @@ impl<C, L: AsRef<LockState>, W: Fn()> PendingAcquire<'_, C, L, W> {
 
     /// The one that was handed on, when it has become clear what became of it: its holder is to be
     /// told then.
-    pub(crate) fn finish(&mut self) -> Option<Arc<L>> {
+    pub(crate) fn finish(&mut self) -> Option<Arc<LockState>> {
         self.handoff.as_ref()?;
         let how = self.acquire.take_handoff_result()?;
         let lock = self.handoff.take()?;
-        let held: &LockState = (*lock).as_ref();
+        let held = &*lock;
         held.resolve_handoff(HandoffState::Resolved(match how {
             Ok(()) => ReleaseOutcome::Released,
             Err(reason) => ReleaseOutcome::AlreadyLost { reason },
@@ -237,13 +429,13 @@ impl<C, L: AsRef<LockState>, W: Fn()> PendingAcquire<'_, C, L, W> {
     }
 }
 
-impl<C, L: AsRef<LockState>, W: Fn()> Drop for PendingAcquire<'_, C, L, W> {
+impl<C> Drop for PendingAcquire<'_, C> {
     fn drop(&mut self) {
         let leftover = self.acquire.orphan();
         let left = leftover.is_some() || self.handoff.is_some();
         if let Some(lock) = self.handoff.take() {
             if leftover.is_some() {
-                let held: &LockState = (*lock).as_ref();
+                let held = &*lock;
                 held.resolve_handoff(HandoffState::Unknown);
             }
             self.node.release_handoff(lock);
@@ -256,57 +448,7 @@ impl<C, L: AsRef<LockState>, W: Fn()> Drop for PendingAcquire<'_, C, L, W> {
             });
         }
         if left {
-            (self.wake)();
-        }
-    }
-}
-
-impl<C, L: AsRef<LockState>> Node<C, L> {
-    /// A lock was handed on, and nobody takes it: leaves its release to the keeper, which must be
-    /// woken then.
-    pub(crate) fn release_handoff(&self, lock: Arc<L>) {
-        self.scheduler.push(CleanupJob::Release(lock));
-        self.scheduler.end_handoff();
-    }
-
-    /// A lock was released. Leaves it to the keeper, which must be woken then, to look for what a
-    /// request that was not answered may bring back.
-    pub(crate) fn schedule_orphan_check(&self, held: &LockState) -> bool {
-        if held.stays(clock::monotonic()) {
-            // What stands there is to stay, and keeps a late request out.
-            return false;
-        }
-        let Some(leftover) = held.grant.orphan() else {
-            return false;
-        };
-        self.scheduler.push(CleanupJob::Undo {
-            name: Arc::clone(&held.name),
-            keys: held.keys.clone(),
-            leftover,
-        });
-        true
-    }
-
-    /// What came of a release, to the user.
-    pub(crate) fn released(&self, released: ReleaseStatus) -> Result<ReleaseOutcome, LockError> {
-        match released {
-            ReleaseStatus::Released => Ok(ReleaseOutcome::Released),
-            ReleaseStatus::AlreadyLost(reason) => Ok(ReleaseOutcome::AlreadyLost { reason }),
-            ReleaseStatus::Failed(failure) => Err(self.error(Cause::Server(failure))),
-        }
-    }
-
-    /// The error of a wait that began at `began` and in which `holder` was seen last.
-    pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
-        let waited = clock::monotonic().since(began);
-        self.error(Cause::Timeout { waited, holder }).about(name)
-    }
-
-    /// What an inspection found, to the user.
-    pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
-        match inspected {
-            InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),
-            seen => Ok(Holder::from_inspected(seen)),
+            self.node.wake.notify();
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::error::{Cause, LockError};
 use super::holder::Holder;
-use super::lock_state::LockState;
 use super::node::Node;
 use crate::proto::{BreakLock, BreakStatus, Instant, LockKeys};
 use core::time::Duration;
@@ -27,7 +26,7 @@ pub enum BreakOutcome {
     Free,
 }
 
-impl<C, L: AsRef<LockState>> Node<C, L> {
+impl<C> Node<C> {
     /// What breaks the lock that was held by `holder`.
     pub(crate) fn begin_break<'a>(
         &self,

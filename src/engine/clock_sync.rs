@@ -1,6 +1,5 @@
 //! When a keeper reads the server's clock, and with it the longest lease in use.
 
-use super::lock_state::LockState;
 use super::node::Node;
 use crate::proto::Instant;
 use core::time::Duration;
@@ -42,9 +41,9 @@ impl ClockSync {
 
     /// When to take the next reading, or to ask again whether one is wanted. `None` once the
     /// client is shut down. `is_waiting` says whether a caller waits for a lock.
-    pub(crate) fn due<C, L: AsRef<LockState>>(
+    pub(crate) fn due<C>(
         &mut self,
-        site: &Node<C, L>,
+        site: &Node<C>,
         is_waiting: bool,
         now: Instant,
     ) -> Option<Instant> {

@@ -544,8 +544,7 @@ impl Drop for AcquireRecorder<'_> {
     }
 }
 
-/// The future, in the span whenever it is polled.
-#[cfg(feature = "tokio")]
+/// Runs a future in the span, whenever it is polled.
 pub(crate) async fn in_span<F: Future>(
     span: &Span,
     mut future: core::pin::Pin<&mut F>,

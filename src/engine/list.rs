@@ -2,7 +2,6 @@
 
 use super::error::{Cause, LockError};
 use super::holder::Holder;
-use super::lock_state::LockState;
 use super::node::Node;
 use crate::proto::{DecodedName, InspectOutcome, KeyPage};
 use std::string::{String, ToString};
@@ -43,9 +42,9 @@ impl LockList {
     }
 
     /// Adds those of a batch that somebody holds.
-    pub(crate) fn add<C, L: AsRef<LockState>>(
+    pub(crate) fn add<C>(
         &mut self,
-        site: &Node<C, L>,
+        site: &Node<C>,
         batch: &KeyPage,
         seen: Vec<InspectOutcome>,
     ) -> Result<(), LockError> {

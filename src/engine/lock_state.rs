@@ -4,6 +4,7 @@ use super::clock;
 use super::error::{Cause, LockError};
 use super::events::{HoldEnd, Telemetry};
 use super::node::ConnectError;
+use super::notify::Notify;
 use super::process::Process;
 use crate::proto::{
     Grant, Instant, Lease, LockKeys, LossReason, OwnerId, Release, RenewOutcome, ServerError,
@@ -66,6 +67,8 @@ pub(crate) struct LockState {
     telemetry: Arc<Telemetry>,
     /// How often in a row the lock was handed on in this process until it was held like this.
     turns: AtomicU32,
+    /// Notified when anything about the lock has changed.
+    pub(crate) changed: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -142,6 +145,7 @@ impl LockState {
             retained_until: None,
             telemetry: chronicle,
             turns: AtomicU32::new(0),
+            changed: Notify::new(),
             inner: Mutex::new(Inner {
                 cas: grant.cas,
                 expiry: grant.expiry,

@@ -1,9 +1,16 @@
 //! Several locks that are taken together: in which order, how many, and when to start over.
 
-use super::acquire::LockOptions;
+use super::acquire::{Acquired, Beside};
+use super::client::{ClientHandle, ClientInner};
+use super::clock;
 use super::error::{Cause, LockError};
+use super::guard::{EndedLock, Guard, RELEASE_LIMIT};
+use super::holder::Holder;
 use super::lock_state::ReleaseOutcome;
-use crate::proto::{Instant, LossReason, WaitPolicy};
+use super::notify::Notify;
+use super::options::LockOptions;
+use super::transport::{Timeout, Transport};
+use crate::proto::{Batch, Instant, LossReason, Now, Verify, WaitPolicy};
 use core::fmt;
 use core::time::Duration;
 use std::string::String;
@@ -70,9 +77,9 @@ where
 /// Puts locks into the order in which they are taken: that of the bytes of their keys, which is
 /// the same for every client, whatever order the names were given in. So no two who take several
 /// wait for each other in a circle: who waits for a key holds lower ones only.
-pub(crate) fn sort_by_key<T>(locks: &mut [T], wish: impl Fn(&T) -> &LockOptions) {
+pub(crate) fn sort_by_key(locks: &mut [LockOptions]) {
     // Names that cannot be used come first; whoever takes the locks finds them before the others.
-    locks.sort_by(|a, b| key(wish(a)).cmp(&key(wish(b))));
+    locks.sort_by(|a, b| key(a).cmp(&key(b)));
 }
 
 fn key(wish: &LockOptions) -> Option<&[u8]> {
@@ -81,7 +88,7 @@ fn key(wish: &LockOptions) -> Option<&[u8]> {
 }
 
 /// Checks that locks, which are in order, can be taken together.
-pub(crate) fn check<T>(locks: &[T], wish: impl Fn(&T) -> &LockOptions) -> Result<(), LockError> {
+fn check(locks: &[LockOptions]) -> Result<(), LockError> {
     let error = |error| LockError::new(Cause::Set(error));
     if locks.is_empty() {
         return Err(error(MultiLockError::Empty));
@@ -90,7 +97,7 @@ pub(crate) fn check<T>(locks: &[T], wish: impl Fn(&T) -> &LockOptions) -> Result
         return Err(error(MultiLockError::TooMany));
     }
     for two in locks.windows(2) {
-        let (first, second) = (wish(&two[0]), wish(&two[1]));
+        let (first, second) = (&two[0], &two[1]);
         if key(first).is_some() && key(first) == key(second) {
             return Err(error(MultiLockError::Twice).about(&second.name));
         }
@@ -153,6 +160,308 @@ pub(crate) fn server_responded(error: &LockError) -> bool {
     !error.is_unavailable() && !error.is_unknown()
 }
 
+/// Locks that were acquired together, and what their waiters are woken by.
+#[derive(Debug)]
+pub(crate) struct AcquiredLocks<T: Transport> {
+    pub(crate) guards: Vec<Guard<T>>,
+    /// Notified when any of the locks changes.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// The lock that another holds.
+type ContendedLock = (Arc<str>, Option<Holder>);
+
+/// The end of one attempt to take all locks.
+enum Round<T: Transport> {
+    Acquired(AcquiredLocks<T>),
+    Contended(ContendedLock),
+    /// A lock was lost before the last one was acquired.
+    Lost(LockError),
+}
+
+impl<T: Transport> ClientHandle<T> {
+    /// Acquires all of these locks, waiting for as long as others hold one.
+    pub(crate) async fn acquire_all(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+    ) -> Result<AcquiredLocks<T>, LockError> {
+        let began = clock::monotonic();
+        let acquired = self.acquire_together(locks, WaitPolicy::Forever);
+        acquired.await?.map_err(|lock| self.timeout(began, lock))
+    }
+
+    /// Acquires all of these locks if no other holds one.
+    pub(crate) async fn try_acquire_all(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+    ) -> Result<Option<AcquiredLocks<T>>, LockError> {
+        Ok(self.acquire_together(locks, WaitPolicy::Try).await?.ok())
+    }
+
+    /// Acquires all of these locks, waiting at most `limit` for others.
+    pub(crate) async fn acquire_all_timeout(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+        limit: Duration,
+    ) -> Result<AcquiredLocks<T>, LockError> {
+        let began = clock::monotonic();
+        let acquired = self.acquire_together(locks, WaitPolicy::Until(began.after(limit)));
+        acquired.await?.map_err(|lock| self.timeout(began, lock))
+    }
+
+    fn timeout(&self, began: Instant, (name, holder): ContendedLock) -> LockError {
+        self.inner.node.timeout(&name, began, holder)
+    }
+
+    async fn acquire_together(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+        wait: WaitPolicy,
+    ) -> Result<Result<AcquiredLocks<T>, ContendedLock>, LockError> {
+        // Before anything is sent: locks are not taken that cannot all be had.
+        check(locks)?;
+        for lock in locks {
+            lock.validate(&self.inner.node)?;
+        }
+        let mut backoff = RestartBackoff::new(wait);
+        loop {
+            match self.acquire_round(locks, wait).await? {
+                Round::Acquired(acquired) => return Ok(Ok(acquired)),
+                Round::Contended(lock) => return Ok(Err(lock)),
+                Round::Lost(error) => match backoff.next(clock::monotonic()) {
+                    Some(at) => self.inner.sleep(at).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Takes the locks in order. Those it has are released when the next is not to be had.
+    ///
+    /// # Cancel safety
+    /// Dropping the future releases the locks it has.
+    async fn acquire_round(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+        wait: WaitPolicy,
+    ) -> Result<Round<T>, LockError> {
+        let changed = Arc::new(Notify::new());
+        let mut acquired = AcquiredLocks {
+            guards: Vec::with_capacity(locks.len()),
+            changed,
+        };
+        for lock in locks {
+            let beside = Some(Beside {
+                guards: &acquired.guards,
+                changed: &acquired.changed,
+            });
+            let beside = beside.filter(|beside| !beside.guards.is_empty());
+            let result = self.acquire_beside(lock, wait, clock::now(), beside).await;
+            let contended = match result {
+                Ok(Acquired::Granted(guard)) => {
+                    guard.lock.changed.chain(Arc::clone(&acquired.changed));
+                    acquired.guards.push(guard);
+                    None
+                }
+                Ok(Acquired::Contended(holder)) => Some(holder),
+                Err(error) => {
+                    // A server that does not answer would not answer the releases either.
+                    if server_responded(&error) {
+                        self.give_up(acquired).await;
+                    }
+                    return Err(error);
+                }
+            };
+            // A loss counts first: it may be why the next lock was not to be had.
+            let mut guards = acquired.guards.iter();
+            if let Some(error) = guards.find_map(|guard| guard.check_held().err()) {
+                self.give_up(acquired).await;
+                return Ok(Round::Lost(error));
+            }
+            if let Some(holder) = contended {
+                self.give_up(acquired).await;
+                return Ok(Round::Contended((Arc::clone(&lock.name), holder)));
+            }
+        }
+        let guards = acquired.guards.iter();
+        let scheduler = &self.inner.node.scheduler;
+        scheduler.group(guards.map(|guard| (guard.index, Arc::clone(&guard.lock))));
+        Ok(Round::Acquired(acquired))
+    }
+
+    /// Releases the locks, for at most an operation timeout. What is left is the renewer's.
+    async fn give_up(&self, acquired: AcquiredLocks<T>) {
+        let limit = self.inner.node.config.operation_timeout;
+        // The outcomes were reported.
+        drop(release_all(acquired.guards, limit).await);
+    }
+}
+
+/// The outcome of the release of one lock, with its name.
+type Release = (Arc<str>, Result<ReleaseOutcome, LockError>);
+
+/// Releases locks together within `limit`, the last one first. The outcomes are in the order of the
+/// guards.
+///
+/// # Cancel safety
+/// Dropping the future leaves the releases to the renewer.
+pub(crate) async fn release_all<T: Transport>(
+    mut guards: Vec<Guard<T>>,
+    limit: Duration,
+) -> Vec<Release> {
+    let Some(handle) = guards.first().map(|guard| Arc::clone(&guard.handle)) else {
+        return Vec::new();
+    };
+    let now = clock::now();
+    let limit = now.monotonic.after(limit);
+    let backwards = guards.iter_mut().rev();
+    let ended: Vec<_> = backwards
+        .map(|guard| guard.begin_release(now.monotonic, limit))
+        .collect();
+    let mut released = handle.inner.release_batch(&ended, now).await;
+    guards.iter_mut().for_each(Guard::set_released);
+    released.reverse();
+    released
+}
+
+/// Releases the locks of a guard that holds several, waiting as long as the release of one lock may.
+///
+/// # Cancel safety
+/// As [`release_all`].
+pub(crate) async fn release_together<T: Transport>(guards: Vec<Guard<T>>) -> Vec<Release> {
+    let Some(guard) = guards.first() else {
+        return Vec::new();
+    };
+    let limit = guard.client().node.config.operation_timeout;
+    release_all(guards, RELEASE_LIMIT.max(limit)).await
+}
+
+/// Waits until `look` finds something in one of these guards, and until `until` at the latest. The
+/// error of `look` is the instant of its next look.
+pub(crate) async fn wait_any<T: Transport, G, V>(
+    guards: &[G],
+    changed: &Notify,
+    until: Option<Instant>,
+    look: impl Fn(&G, Instant) -> Result<V, Instant>,
+) -> Option<(usize, V)> {
+    loop {
+        let seen = changed.generation();
+        let now = clock::monotonic();
+        let mut next = until;
+        for (index, guard) in guards.iter().enumerate() {
+            match look(guard, now) {
+                Ok(found) => return Some((index, found)),
+                Err(again) => next = Some(next.map_or(again, |next| next.min(again))),
+            }
+        }
+        if until.is_some_and(|until| now >= until) {
+            return None;
+        }
+        T::wait(changed, seen, next).await;
+    }
+}
+
+/// Renews all of these locks; the first error, in their order, if there is one.
+pub(crate) async fn renew_all<T: Transport>(guards: &[&Guard<T>]) -> Result<(), LockError> {
+    // All are asked for before the first is waited for.
+    let requested: Vec<_> = guards.iter().map(|guard| guard.request_renewal()).collect();
+    let mut first = Ok(());
+    for (guard, requested) in guards.iter().zip(requested) {
+        let renewed = match requested {
+            Ok(requested) => guard.renewed(requested).await.map(drop),
+            Err(error) => Err(error),
+        };
+        first = first.and(renewed);
+    }
+    first
+}
+
+/// Asks the server in one flight whether all of these locks are still held.
+pub(crate) async fn verify_all<T: Transport>(guards: &[&Guard<T>]) -> Result<(), LockError> {
+    let Some(first) = guards.first() else {
+        return Ok(());
+    };
+    let now = clock::now();
+    for guard in guards {
+        guard.lock.check_held(now.monotonic)?;
+    }
+    let looks = guards.iter().map(|guard| &guard.lock);
+    let mut looks = Batch::new(looks.map(|lock| Verify::new(&lock.keys, &lock.grant)));
+    let keys = Some(&first.lock.keys);
+    let driven = first
+        .client()
+        .drive(&mut looks, keys, now, Timeout::Unlimited);
+    let mut silence = driven.await.err();
+    let mut verified = Ok(());
+    for (guard, outcome) in guards.iter().zip(looks.outcomes()) {
+        let result = match outcome {
+            Some(outcome) => guard.verified(outcome),
+            None => silence
+                .take()
+                .map_or(Ok(()), |error| Err(error.about(&guard.lock.name))),
+        };
+        verified = verified.and(result);
+    }
+    verified
+}
+
+impl<T: Transport> ClientInner<T> {
+    /// Releases ended locks in one flight.
+    async fn release_batch(&self, ended: &[EndedLock], mut now: Now) -> Vec<Release> {
+        let mut batch = Vec::new();
+        for (place, one) in ended.iter().enumerate() {
+            if one.known.is_some() || one.handed_off || now.monotonic >= one.deadline {
+                continue;
+            }
+            if let Some(cas) = self.settled_cas(&one.lock, &mut now, one.deadline).await {
+                batch.push((place, cas));
+            }
+        }
+        let requests = batch.iter().map(|(place, cas)| {
+            let one = &ended[*place];
+            one.lock.release_operation(*cas, one.deadline)
+        });
+        let mut requests = Batch::new(requests);
+        let latest = ended.iter().map(|one| one.deadline).max();
+        let timeout = latest.map_or(Timeout::Unlimited, Timeout::Deadline);
+        let mut silence = None;
+        if let Some((place, _)) = batch.first() {
+            let keys = Some(&ended[*place].lock.keys);
+            let driven = self.drive(&mut requests, keys, clock::now(), timeout);
+            silence = driven.await.err();
+        }
+        let mut replies: Vec<_> = ended.iter().map(|_| None).collect();
+        for ((place, _), reply) in batch.iter().zip(requests.outcomes()) {
+            replies[*place] = Some(reply);
+        }
+        let mut results = Vec::with_capacity(ended.len());
+        for (one, reply) in ended.iter().zip(replies) {
+            let lock = &one.lock;
+            let result = match (one.known, reply) {
+                (Some(known), _) => Ok(known),
+                (None, _) if one.handed_off => self.handoff_outcome(lock, one.deadline).await,
+                // A renewal is under way, or there was no time at all.
+                (None, None) => Err(self.node.given_up(false, None)),
+                (None, Some(reply)) => {
+                    self.notify_free(lock);
+                    match reply {
+                        Some(released) => self.released(lock, released),
+                        None => Err(silence
+                            .take()
+                            .unwrap_or_else(|| self.node.given_up(true, None))),
+                    }
+                }
+            };
+            let result = result.map_err(|error| error.about(&lock.name));
+            if let Some(error) = result.as_ref().err().filter(|_| !one.handed_off) {
+                self.release_failed(lock, error);
+            }
+            results.push((Arc::clone(&lock.name), result));
+        }
+        results
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +474,7 @@ mod tests {
         let mut wishes: Vec<_> = names(given.iter().copied())
             .map(|name| LockOptions::new(&name, &namespace))
             .collect();
-        sort_by_key(&mut wishes, |wish| wish);
+        sort_by_key(&mut wishes);
         wishes
     }
 
@@ -175,7 +484,7 @@ mod tests {
     }
 
     fn wrong(given: &[&str]) -> Option<String> {
-        let checked = check(&in_order(given), |wish| wish);
+        let checked = check(&in_order(given));
         checked.err().map(|error| error.to_string())
     }
 

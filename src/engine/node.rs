@@ -6,6 +6,7 @@ use super::config::{Config, ConfigError};
 use super::error::{Cause, LockError};
 use super::events::Telemetry;
 use super::lock_state::LockState;
+use super::notify::Notify;
 use super::process::Process;
 use super::scheduler::RenewalScheduler;
 use super::stats::ClientStats;
@@ -18,28 +19,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
-
-/// Where the caller's patience ends sooner than this, an exchange is not cut short by it: a look
-/// that finds the lock held tells more than one that was cut off.
-const MIN_FINAL_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// How long a step with the limit `limit` may take for a caller whose patience ends at `until`.
-/// Zero: it may not begin any more.
-///
-/// An instant that has passed, or is about to, still gets one round trip: all that is begun from
-/// then on has `overrun` together.
-pub(crate) fn clamp_timeout(
-    limit: Duration,
-    until: Option<Instant>,
-    overrun: Duration,
-    now: Instant,
-) -> Duration {
-    match until {
-        None => limit,
-        Some(until) if until > now.after(MIN_FINAL_TIMEOUT) => limit.min(until.since(now)),
-        Some(until) => limit.min(until.after(overrun).since(now)),
-    }
-}
 
 /// For how long a new client bears with a server that drops what it stores.
 const DROPPED_ITEM_TIMEOUT: Duration = Duration::from_secs(3);
@@ -156,13 +135,15 @@ impl ConnectError {
 
 /// One server: settings, the connections `C`, what is known of it, and the locks `L` held there.
 #[derive(Debug)]
-pub(crate) struct Node<C, L> {
+pub(crate) struct Node<C> {
     pub(crate) config: Config,
     pub(crate) nonces: Nonces,
     process: Process,
     pub(crate) addresses: Addresses,
     pub(crate) connections: C,
-    pub(crate) scheduler: RenewalScheduler<L>,
+    pub(crate) scheduler: RenewalScheduler,
+    /// Notified when the scheduler has work for the renewer.
+    pub(crate) wake: Notify,
     pub(crate) telemetry: Arc<Telemetry>,
     server: Mutex<Option<ServerState>>,
     made: Instant,
@@ -171,11 +152,11 @@ pub(crate) struct Node<C, L> {
     corrected: Mutex<ClockCorrections>,
 }
 
-impl<C: Clear, L: AsRef<LockState>> Node<C, L> {
+impl<C: Clear> Node<C> {
     /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
     /// is another run than before; whoever waits for news of them is to be told.
     #[must_use]
-    pub(crate) fn update_server(&self, fresh: ServerState) -> Vec<Arc<L>> {
+    pub(crate) fn update_server(&self, fresh: ServerState) -> Vec<Arc<LockState>> {
         let incarnation = fresh.instance;
         let mut slot = self.server_slot();
         let restarted = match slot.as_mut() {
@@ -200,7 +181,7 @@ impl<C: Clear, L: AsRef<LockState>> Node<C, L> {
         self.connections.clear();
         let mut lost = self.scheduler.locks();
         lost.retain(|lock| {
-            let held: &LockState = (**lock).as_ref();
+            let held = &**lock;
             // Where only the instance word is another, the next renewal finds out whether the lock
             // is still there.
             !held.grant.instance.is_same_process(&incarnation)
@@ -213,7 +194,7 @@ impl<C: Clear, L: AsRef<LockState>> Node<C, L> {
 /// How long a client that is being built leaves a server alone that could not be reached.
 const SERVER_PAUSE: Duration = Duration::from_millis(100);
 
-impl<C, L: AsRef<LockState>> Node<C, L> {
+impl<C> Node<C> {
     /// Until when the first connection is tried, from now on; `None` is one attempt.
     pub(crate) fn tries_until(&self) -> Option<Instant> {
         let wait = self.config.server_wait;
@@ -250,6 +231,7 @@ impl<C, L: AsRef<LockState>> Node<C, L> {
             addresses: Addresses::default(),
             connections,
             scheduler: RenewalScheduler::new(),
+            wake: Notify::new(),
             telemetry: Arc::new(Telemetry::new(&settings.address)),
             server: Mutex::new(None),
             longest_told: AtomicU64::new(0),
@@ -274,7 +256,6 @@ impl<C, L: AsRef<LockState>> Node<C, L> {
         let now = clock::monotonic();
         let mut held = 0;
         self.scheduler.visit(|lock| {
-            let lock: &LockState = lock.as_ref();
             held += u64::from(!lock.remaining(now).is_zero());
         });
         self.telemetry.stats(held)
@@ -394,7 +375,7 @@ impl<C, L: AsRef<LockState>> Node<C, L> {
             return;
         }
         self.scheduler.visit(|lock| {
-            let held: &LockState = lock.as_ref();
+            let held = lock;
             let expiry = held.state().expiry;
             let kept = self
                 .with_server(held.grant.instance, |view| {

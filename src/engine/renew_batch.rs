@@ -31,14 +31,10 @@ struct PendingRenewal<'a> {
 
 impl<'a> RenewBatch<'a> {
     /// Begins to renew those locks of `batch` that are still held.
-    pub(crate) fn begin<L: AsRef<LockState>>(
-        batch: &'a RenewalBatch<L>,
-        namespace: &'a Namespace,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn begin(batch: &'a RenewalBatch, namespace: &'a Namespace, now: Instant) -> Self {
         let locks = &batch.locks;
         let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
-            let held = lock.as_ref().as_ref();
+            let held = lock.as_ref();
             let cas = held.begin_renewal(now)?;
             let renew = Renew::new(namespace, &held.keys, &held.grant, held.lease, cas);
             Some(PendingRenewal { place, held, renew })
@@ -51,12 +47,9 @@ impl<'a> RenewBatch<'a> {
     }
 
     /// How long the exchange may take: what remains must do for another try.
-    pub(crate) fn limit<L: AsRef<LockState>>(
-        batch: &RenewalBatch<L>,
-        operation_timeout: Duration,
-    ) -> Duration {
+    pub(crate) fn limit(batch: &RenewalBatch, operation_timeout: Duration) -> Duration {
         let leases = batch.locks.iter().map(|(_, lock)| {
-            let held: &LockState = (**lock).as_ref();
+            let held = &**lock;
             held.lease.duration() / 3
         });
         leases
@@ -122,13 +115,13 @@ impl<'a> RenewBatch<'a> {
     }
 }
 
-impl<C, L: AsRef<LockState>> Node<C, L> {
+impl<C> Node<C> {
     /// Ends the keeping of a lock that is over. Where it was left to the keeper to release it,
     /// that is a job now, and the keeper must be woken. Returns whether it was kept, and whether
     /// there is such a job.
-    pub(crate) fn unschedule(&self, index: usize, lock: &Arc<L>) -> (bool, bool) {
+    pub(crate) fn unschedule(&self, index: usize, lock: &Arc<LockState>) -> (bool, bool) {
         let kept = self.scheduler.remove(index, lock);
-        let owed = kept && lock.as_ref().as_ref().take_pending_release();
+        let owed = kept && lock.as_ref().take_pending_release();
         if owed {
             self.scheduler.push(CleanupJob::Release(Arc::clone(lock)));
         }
@@ -136,7 +129,7 @@ impl<C, L: AsRef<LockState>> Node<C, L> {
     }
 
     /// Counts and tells which of these renewals begin late.
-    pub(crate) fn note_late(&self, batch: &RenewalBatch<L>) {
+    pub(crate) fn note_late(&self, batch: &RenewalBatch) {
         if let Some(late) = batch.late {
             self.telemetry.renewals_late(late, self.scheduler.len());
         }
@@ -146,14 +139,14 @@ impl<C, L: AsRef<LockState>> Node<C, L> {
     /// whether the lock is over.
     pub(crate) fn renewed(
         &self,
-        batch: &RenewalBatch<L>,
+        batch: &RenewalBatch,
         place: usize,
         renewals: &RenewBatch<'_>,
         now: Instant,
     ) -> bool {
         let (index, lock) = &batch.locks[place];
         let (index, outcome) = (*index, renewals.outcome(place));
-        let held: &LockState = (**lock).as_ref();
+        let held = &**lock;
         let silence = outcome.err().flatten();
         let outcome = outcome.ok();
         held.end_renewal(outcome, silence);

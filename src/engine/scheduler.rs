@@ -11,6 +11,7 @@ use super::slots::Slots;
 use crate::proto::{Instant, LockKeys, LossReason, OrphanedAttempt};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::boxed::Box;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
@@ -45,22 +46,22 @@ const LATE: u32 = 6;
 /// Locks come and go by index, without allocating once the table has its size: whoever leaves
 /// leaves an allocation for the next one.
 #[derive(Debug)]
-pub(crate) struct RenewalScheduler<L> {
-    inner: Mutex<Inner<L>>,
+pub(crate) struct RenewalScheduler {
+    inner: Mutex<Inner>,
     /// Nothing is acquired any more. Written under `inner`.
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Inner<L> {
-    slots: Slots<L>,
+struct Inner {
+    slots: Slots,
     /// The locks that wait for their renewal, by the instant at which it is due: those whose slot
     /// says so, and no others.
     schedule: BTreeSet<(Instant, usize)>,
     /// Locks that came since the keeper looked last, and are not in the schedule yet. Most locks are
     /// gone before it does.
     fresh: Vec<usize>,
-    jobs: VecDeque<CleanupJob<L>>,
+    jobs: VecDeque<CleanupJob>,
     /// Jobs and renewals that were handed out and are not done.
     running: usize,
     /// Of these, the flights with renewals.
@@ -82,8 +83,8 @@ struct Inner<L> {
 
 /// A lock that was taken into keeping.
 #[derive(Debug)]
-pub(crate) struct Scheduled<L> {
-    pub(crate) lock: Arc<L>,
+pub(crate) struct Scheduled {
+    pub(crate) lock: Arc<LockState>,
     pub(crate) index: usize,
     /// The keeper must be woken, to look earlier than it meant to.
     pub(crate) wake: bool,
@@ -91,9 +92,9 @@ pub(crate) struct Scheduled<L> {
 
 /// Something to be done once.
 #[derive(Debug)]
-pub(crate) enum CleanupJob<L> {
+pub(crate) enum CleanupJob {
     /// Give back a lock whose guard was dropped.
-    Release(Arc<L>),
+    Release(Arc<LockState>),
     /// Take back what an abandoned acquisition may have left.
     Undo {
         name: Arc<str>,
@@ -104,15 +105,15 @@ pub(crate) enum CleanupJob<L> {
 
 /// Locks to be renewed by one flight.
 #[derive(Debug)]
-pub(crate) struct RenewalBatch<L> {
-    pub(crate) locks: Vec<(usize, Arc<L>)>,
+pub(crate) struct RenewalBatch {
+    pub(crate) locks: Vec<(usize, Arc<LockState>)>,
     /// Renewals that begin late though nothing was tried before, if there are any.
     pub(crate) late: Option<LateRenewals>,
     /// Which part of [`SPREAD`] the next renewals are due earlier, in 256ths.
     earlier: u32,
 }
 
-impl<L> RenewalBatch<L> {
+impl RenewalBatch {
     /// How much earlier than usual the next renewal of a lock with this lease is due.
     pub(crate) fn earlier(&self, lease: Duration) -> Duration {
         lease / 3 / SPREAD * self.earlier / 256
@@ -132,16 +133,16 @@ pub(crate) struct LateRenewals {
 
 /// What to do next.
 #[derive(Debug)]
-pub(crate) enum SchedulerAction<L> {
-    Job(CleanupJob<L>),
-    Renew(RenewalBatch<L>),
+pub(crate) enum SchedulerAction {
+    Job(CleanupJob),
+    Renew(RenewalBatch),
     Sleep { until: Instant },
     Exit,
 }
 
 const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
-impl<L: AsRef<LockState>> RenewalScheduler<L> {
+impl RenewalScheduler {
     pub(crate) fn new() -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -162,15 +163,19 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner<L>> {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a lock into keeping, or gives it back when the client was shut down.
-    pub(crate) fn insert(&self, lock: L, due: Instant) -> Result<Scheduled<L>, L> {
+    pub(crate) fn insert(
+        &self,
+        lock: LockState,
+        due: Instant,
+    ) -> Result<Scheduled, Box<LockState>> {
         let mut inner = self.inner();
         if self.is_closed() {
-            return Err(lock);
+            return Err(Box::new(lock));
         }
         let (index, lock) = inner.slots.insert(lock, due);
         inner.fresh.push(index);
@@ -184,7 +189,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
 
     /// Ends the keeping of a lock, if it is still kept: the place may have another by now. Returns
     /// whether it was.
-    pub(crate) fn remove(&self, index: usize, lock: &Arc<L>) -> bool {
+    pub(crate) fn remove(&self, index: usize, lock: &Arc<LockState>) -> bool {
         let mut inner = self.inner();
         let kept = inner.slots.has(index, lock);
         if kept {
@@ -200,7 +205,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// Leaves work for the keeper, which must be woken.
-    pub(crate) fn push(&self, job: CleanupJob<L>) {
+    pub(crate) fn push(&self, job: CleanupJob) {
         self.inner().jobs.push_back(job);
     }
 
@@ -215,7 +220,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// The renewal of a lock is over; the next is due then.
-    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<L>, due: Instant) {
+    pub(crate) fn reschedule(&self, index: usize, lock: &Arc<LockState>, due: Instant) {
         let mut inner = self.inner();
         // The guard may be gone, and its place taken by another lock.
         if inner.slots.has(index, lock) {
@@ -224,7 +229,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
-    pub(crate) fn renew_now(&self, index: usize, lock: &Arc<L>) {
+    pub(crate) fn renew_now(&self, index: usize, lock: &Arc<LockState>) {
         let mut inner = self.inner();
         if inner.slots.has(index, lock) {
             inner.renew_now(index, clock::monotonic());
@@ -232,10 +237,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// From now on these locks are renewed together: as soon as one of them is due, all are.
-    pub(crate) fn group<'a>(&self, locks: impl Iterator<Item = (usize, &'a Arc<L>)>)
-    where
-        L: 'a,
-    {
+    pub(crate) fn group(&self, locks: impl Iterator<Item = (usize, Arc<LockState>)>) {
         let mut inner = self.inner();
         let kept = locks.filter(|(index, lock)| inner.slots.has(*index, lock));
         let members: Arc<Vec<usize>> = Arc::new(kept.map(|(index, _)| index).collect());
@@ -260,7 +262,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
 
     /// Stops acquiring, ends everything that is held, and leaves it to the keeper to give that
     /// back. Returns the locks that were ended.
-    pub(crate) fn close(&self) -> Vec<Arc<L>> {
+    pub(crate) fn close(&self) -> Vec<Arc<LockState>> {
         let mut inner = self.inner();
         self.closed.store(true, Ordering::Release);
         inner.schedule.clear();
@@ -268,7 +270,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
         let locks = inner.slots.take_all();
         for lock in &locks {
             // Before the release can be sent: whoever holds the guard must not believe in it.
-            lock.as_ref().as_ref().end(LossReason::Released);
+            lock.end(LossReason::Released);
             inner.jobs.push_back(CleanupJob::Release(Arc::clone(lock)));
         }
         locks
@@ -297,13 +299,13 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// The lock with these keys, if one is in keeping.
-    pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<L>> {
+    pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<LockState>> {
         self.inner().slots.find(keys)
     }
 
     /// Visits every lock in keeping. Others get their turn in between, so locks that come or go
     /// meanwhile may be visited or not.
-    pub(crate) fn visit(&self, mut visit: impl FnMut(&L)) {
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&LockState)) {
         let mut from = 0;
         loop {
             let (locks, next) = self.inner().slots.some_from(from);
@@ -316,14 +318,14 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 
     /// Every lock in keeping.
-    pub(crate) fn locks(&self) -> Vec<Arc<L>> {
+    pub(crate) fn locks(&self) -> Vec<Arc<LockState>> {
         self.inner().slots.all()
     }
 
     /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
     /// release that is late is only late. Of either, only so many are under way at once, so that
     /// neither keeps the other waiting.
-    pub(crate) fn next_action(&self, now: Instant) -> SchedulerAction<L> {
+    pub(crate) fn next_action(&self, now: Instant) -> SchedulerAction {
         let mut inner = self.inner();
         let inner = &mut *inner;
         inner.settle();
@@ -357,7 +359,7 @@ impl<L: AsRef<LockState>> RenewalScheduler<L> {
     }
 }
 
-impl<L: AsRef<LockState>> Inner<L> {
+impl Inner {
     /// The renewal of a lock is due then, and not when it was before.
     fn schedule(&mut self, index: usize, due: Instant) {
         self.unschedule(index);
@@ -399,7 +401,7 @@ impl<L: AsRef<LockState>> Inner<L> {
 
     /// Takes what is due out of the schedule, as much as one flight renews, and along with it what
     /// is due soon: locks that are due one after the other then have a flight in common.
-    fn take_due(&mut self, now: Instant) -> Option<RenewalBatch<L>> {
+    fn take_due(&mut self, now: Instant) -> Option<RenewalBatch> {
         let mut locks = Vec::new();
         let (mut early, mut late) = (Duration::MAX, None);
         while let Some((due, index)) = self.schedule.first().copied() {
@@ -411,7 +413,7 @@ impl<L: AsRef<LockState>> Inner<L> {
                 break;
             }
             let slot = self.slots.get_mut(index);
-            let held: &LockState = (*slot.lock).as_ref();
+            let held = &*slot.lock;
             // A lock that lasts for as long as it may has nothing to be renewed before its end.
             if held.is_final() && due > now {
                 break;
@@ -462,7 +464,7 @@ impl<L: AsRef<LockState>> Inner<L> {
                 .group
                 .as_ref()
                 .is_some_and(|own| Arc::ptr_eq(own, group));
-            let held: &LockState = (*slot.lock).as_ref();
+            let held = &*slot.lock;
             if member && !held.is_final() {
                 self.renew_now(*index, due);
             }
@@ -477,16 +479,6 @@ mod tests {
     use core::iter;
     use std::format;
 
-    /// A lock that is nothing else.
-    #[derive(Debug)]
-    struct Plain(LockState);
-
-    impl AsRef<LockState> for Plain {
-        fn as_ref(&self) -> &LockState {
-            &self.0
-        }
-    }
-
     const LEASE: Duration = Duration::from_secs(9);
 
     fn at(millis: u64) -> Instant {
@@ -494,26 +486,26 @@ mod tests {
     }
 
     /// A lock that was acquired then, and is valid for nine seconds.
-    fn lock(name: usize, sent: Instant) -> Plain {
-        Plain(acquired(&format!("{name}"), LEASE, sent))
+    fn lock(name: usize, sent: Instant) -> LockState {
+        acquired(&format!("{name}"), LEASE, sent)
     }
 
     /// Takes a lock into keeping that is due a third of its lease later.
-    fn keep(registry: &RenewalScheduler<Plain>, name: usize, sent: Instant) -> Scheduled<Plain> {
+    fn keep(registry: &RenewalScheduler, name: usize, sent: Instant) -> Scheduled {
         let lock = lock(name, sent);
-        let due = lock.0.due(sent);
+        let due = lock.due(sent);
         registry.insert(lock, due).expect("not closed")
     }
 
     /// The indexes of the locks to be renewed, and nothing if it is not time for any.
-    fn batch(registry: &RenewalScheduler<Plain>, now: Instant) -> Vec<usize> {
+    fn batch(registry: &RenewalScheduler, now: Instant) -> Vec<usize> {
         match registry.next_action(now) {
             SchedulerAction::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
             _ => Vec::new(),
         }
     }
 
-    fn sleeps_until(registry: &RenewalScheduler<Plain>, now: Instant) -> Instant {
+    fn sleeps_until(registry: &RenewalScheduler, now: Instant) -> Instant {
         match registry.next_action(now) {
             SchedulerAction::Sleep { until } => until,
             other => panic!("{other:?}"),
@@ -521,11 +513,11 @@ mod tests {
     }
 
     /// Renews so many batches, which takes no time.
-    fn renew(registry: &RenewalScheduler<Plain>, now: Instant) -> usize {
+    fn renew(registry: &RenewalScheduler, now: Instant) -> usize {
         let mut renewed = 0;
         while let SchedulerAction::Renew(batch) = registry.next_action(now) {
             for (index, lock) in &batch.locks {
-                let due = lock.0.due_earlier(now, batch.earlier(LEASE));
+                let due = lock.due_earlier(now, batch.earlier(LEASE));
                 registry.reschedule(*index, lock, due);
             }
             renewed += batch.locks.len();
@@ -561,8 +553,8 @@ mod tests {
         assert_eq!(batch(&registry, at(3000)), Vec::from_iter(0..BATCH));
         assert_eq!(batch(&registry, at(3000)), [], "the others are not due");
         // A lock with a short lease is not made to wait for others, nor others for it.
-        let short = Plain(acquired("short", Duration::from_millis(300), at(3000)));
-        let due = short.0.due(at(3000));
+        let short = acquired("short", Duration::from_millis(300), at(3000));
+        let due = short.due(at(3000));
         registry.insert(short, due).expect("not closed");
         assert_eq!(batch(&registry, at(3032)).len(), BATCH);
         // Of what is due 6 ms later, and not what is due after 10 ms.
@@ -582,7 +574,7 @@ mod tests {
         assert_eq!(new.index, old.index);
         registry.reschedule(old.index, &old.lock, at(1));
         registry.renew_now(old.index, &old.lock);
-        registry.group(iter::once((old.index, &old.lock)));
+        registry.group(iter::once((old.index, Arc::clone(&old.lock))));
         assert!(!registry.remove(old.index, &old.lock));
         assert_eq!(batch(&registry, at(3999)), []);
         assert_eq!(batch(&registry, at(4000)), [0]);
@@ -613,7 +605,11 @@ mod tests {
             .map(|n| keep(&registry, n, at(n as u64 * 500)))
             .collect();
         let group = |from: usize, to: usize| {
-            registry.group(kept[from..to].iter().map(|kept| (kept.index, &kept.lock)));
+            registry.group(
+                kept[from..to]
+                    .iter()
+                    .map(|kept| (kept.index, Arc::clone(&kept.lock))),
+            );
         };
         group(2, 5);
         group(8, 80);
@@ -638,11 +634,11 @@ mod tests {
     fn a_lock_that_lasts_for_as_long_as_it_may_waits_for_its_end() {
         let registry = RenewalScheduler::new();
         let kept = keep(&registry, 0, at(0));
-        let last = Plain(acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90)));
-        assert!(last.0.is_final());
-        let due = last.0.due(at(0));
+        let last = acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90));
+        assert!(last.is_final());
+        let due = last.due(at(0));
         let last = registry.insert(last, due).expect("not closed");
-        registry.group([(0, &kept.lock), (1, &last.lock)].into_iter());
+        registry.group([(0, Arc::clone(&kept.lock)), (1, Arc::clone(&last.lock))].into_iter());
         assert_eq!(due, at(3100));
         assert_eq!(batch(&registry, at(3000)), [0], "not before its end");
         assert_eq!(batch(&registry, at(3100)), [1]);
@@ -652,7 +648,7 @@ mod tests {
     fn locks_are_found_by_their_keys() {
         let registry = RenewalScheduler::new();
         let kept: Vec<_> = (0..1000).map(|n| keep(&registry, n, at(0))).collect();
-        let keys = |name: usize| lock(name, at(0)).0.keys;
+        let keys = |name: usize| lock(name, at(0)).keys;
         for name in [0, 1, 7, 8, 511, 512, 999] {
             let found = registry.find(&keys(name)).expect("it is kept");
             assert!(Arc::ptr_eq(&found, &kept[name].lock));
@@ -736,10 +732,10 @@ mod tests {
         }
         registry.push(CleanupJob::Undo {
             name: "undo".into(),
-            keys: kept[0].lock.0.keys.clone(),
+            keys: kept[0].lock.keys.clone(),
             leftover: OrphanedAttempt {
-                instance: kept[0].lock.0.grant.instance,
-                owner_id: kept[0].lock.0.grant.owner_id,
+                instance: kept[0].lock.grant.instance,
+                owner_id: kept[0].lock.grant.owner_id,
                 expires_at: at(0),
             },
         });
@@ -773,15 +769,18 @@ mod tests {
     /// at with 100 locks as with 30,000.
     #[test]
     fn the_work_for_one_lock_does_not_grow_with_their_number() {
-        let visits = |registry: &RenewalScheduler<Plain>| {
-            core::mem::take(&mut registry.inner().slots.visits)
-        };
+        let visits =
+            |registry: &RenewalScheduler| core::mem::take(&mut registry.inner().slots.visits);
         let work = |count: usize| {
             let registry = RenewalScheduler::new();
             let kept: Vec<_> = (0..count)
                 .map(|n| keep(&registry, n, at(n as u64)))
                 .collect();
-            registry.group(kept[..3].iter().map(|kept| (kept.index, &kept.lock)));
+            registry.group(
+                kept[..3]
+                    .iter()
+                    .map(|kept| (kept.index, Arc::clone(&kept.lock))),
+            );
             let room = count.next_power_of_two() - count;
             assert!(room > 0, "the table does not grow now");
             let (mut least, mut total) = ([usize::MAX; 6], 0);
@@ -790,7 +789,7 @@ mod tests {
                 visits(&registry);
                 let new = keep(&registry, name, at(1_000_000));
                 let inserted = visits(&registry);
-                registry.find(&new.lock.0.keys).expect("it is kept");
+                registry.find(&new.lock.keys).expect("it is kept");
                 let found = visits(&registry);
                 registry.renew_now(new.index, &new.lock);
                 registry.reschedule(new.index, &new.lock, at(2_000_000));

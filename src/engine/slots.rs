@@ -15,8 +15,8 @@ const NONE: u32 = u32::MAX;
 
 /// A table of locks. A lock keeps its index for as long as its guard is there.
 #[derive(Debug)]
-pub(super) struct Slots<L> {
-    slots: Vec<Slot<L>>,
+pub(super) struct Slots {
+    slots: Vec<Slot>,
     /// The slots whose guards are gone.
     free: Vec<usize>,
     /// How many slots keep a lock.
@@ -30,9 +30,9 @@ pub(super) struct Slots<L> {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot<L> {
+pub(super) struct Slot {
     /// The lock, or one that was here before.
-    pub(super) lock: Arc<L>,
+    pub(super) lock: Arc<LockState>,
     kept: bool,
     /// When to renew; `None` while a renewal is under way, or where nothing is kept.
     pub(super) due: Option<Instant>,
@@ -46,7 +46,7 @@ pub(super) struct Slot<L> {
     next: u32,
 }
 
-impl<L: AsRef<LockState>> Slots<L> {
+impl Slots {
     pub(super) fn new() -> Self {
         let random = RandomState::new();
         Self {
@@ -65,7 +65,7 @@ impl<L: AsRef<LockState>> Slots<L> {
         self.kept
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> &mut Slot<L> {
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut Slot {
         #[cfg(test)]
         {
             self.visits += 1;
@@ -74,15 +74,15 @@ impl<L: AsRef<LockState>> Slots<L> {
     }
 
     /// Whether this lock is kept here: the slot may have another by now.
-    pub(super) fn has(&self, index: usize, lock: &Arc<L>) -> bool {
+    pub(super) fn has(&self, index: usize, lock: &Arc<LockState>) -> bool {
         let slot = &self.slots[index];
         slot.kept && Arc::ptr_eq(&slot.lock, lock)
     }
 
     /// Keeps a lock, to be renewed then.
     #[inline]
-    pub(super) fn insert(&mut self, lock: L, due: Instant) -> (usize, Arc<L>) {
-        let held: &LockState = lock.as_ref();
+    pub(super) fn insert(&mut self, lock: LockState, due: Instant) -> (usize, Arc<LockState>) {
+        let held = &lock;
         let hash = self.hash(held.keys.lock().as_bytes());
         let index = match self.free.pop() {
             Some(index) => {
@@ -132,7 +132,7 @@ impl<L: AsRef<LockState>> Slots<L> {
     }
 
     /// Ends the keeping of all locks, and returns them.
-    pub(super) fn take_all(&mut self) -> Vec<Arc<L>> {
+    pub(super) fn take_all(&mut self) -> Vec<Arc<LockState>> {
         let locks = self.all();
         for slot in &mut self.slots {
             (slot.kept, slot.due, slot.group) = (false, None, None);
@@ -144,13 +144,13 @@ impl<L: AsRef<LockState>> Slots<L> {
     }
 
     /// All locks that are kept.
-    pub(super) fn all(&self) -> Vec<Arc<L>> {
+    pub(super) fn all(&self) -> Vec<Arc<LockState>> {
         let kept = self.slots.iter().filter(|slot| slot.kept);
         kept.map(|slot| Arc::clone(&slot.lock)).collect()
     }
 
     /// Some of the locks that are kept, from this index on, and where to go on.
-    pub(super) fn some_from(&self, from: usize) -> (Vec<Arc<L>>, Option<usize>) {
+    pub(super) fn some_from(&self, from: usize) -> (Vec<Arc<LockState>>, Option<usize>) {
         let slots = self.slots.iter().skip(from).take(TURN);
         let kept = slots.filter(|slot| slot.kept);
         let locks = kept.map(|slot| Arc::clone(&slot.lock)).collect();
@@ -160,15 +160,15 @@ impl<L: AsRef<LockState>> Slots<L> {
 
     /// The lock with these keys, if one is kept. Where one that is over is still kept beside its
     /// successor, it is the successor: the one that is valid for longer.
-    pub(super) fn find(&mut self, keys: &LockKeys) -> Option<Arc<L>> {
+    pub(super) fn find(&mut self, keys: &LockKeys) -> Option<Arc<LockState>> {
         let key = keys.lock().as_bytes();
         let hash = self.hash(key);
         let mut next = *self.chains.get(self.chain(hash))?;
-        let mut found: Option<(Instant, Arc<L>)> = None;
+        let mut found: Option<(Instant, Arc<LockState>)> = None;
         while next != NONE {
             let slot = self.get_mut(next as usize);
             next = slot.next;
-            let held: &LockState = (*slot.lock).as_ref();
+            let held = &*slot.lock;
             if slot.hash == hash && held.keys.lock().as_bytes() == key {
                 let valid_until = held.valid_until();
                 if found.as_ref().is_none_or(|(until, _)| *until < valid_until) {

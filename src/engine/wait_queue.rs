@@ -4,6 +4,7 @@
 //! in this process: who holds it hands it on.
 
 use super::lock_state::LockState;
+use super::notify::Notify;
 use crate::proto::{Instant, LockKeys};
 use core::borrow::Borrow;
 use core::hash::{Hash, Hasher};
@@ -20,28 +21,22 @@ const MAX_HANDOFFS: u32 = 64;
 /// look at it about every millisecond.
 const YIELD_DURATION: Duration = Duration::from_millis(2);
 
-/// How somebody who waits is told that something has changed. What is told while he does not wait
-/// is not lost on him.
-pub(crate) trait Notifier: Default {
-    fn notify(&self);
-}
-
 /// The lines of a client, by the key of their lock.
 #[derive(Debug)]
-pub(crate) struct WaitQueues<L, N> {
-    map: Mutex<QueueMap<L, N>>,
+pub(crate) struct WaitQueues {
+    map: Mutex<QueueMap>,
     /// How many lines there are, for those who would find none. Written under `lines`.
     count: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct QueueMap<L, N> {
-    by_key: HashMap<Key, WaitQueue<L, N>>,
+struct QueueMap {
+    by_key: HashMap<Key, WaitQueue>,
     /// How many have ever joined one.
     joined: u64,
     /// What lines and places leave for later ones, so that waiting allocates nothing.
-    spare_queues: Vec<VecDeque<Waiter<N>>>,
-    spare_notifiers: Vec<Arc<N>>,
+    spare_queues: Vec<VecDeque<Waiter>>,
+    spare_notifiers: Vec<Arc<Notify>>,
 }
 
 /// How much is kept for later.
@@ -73,12 +68,12 @@ impl Hash for Key {
 
 /// A line. There is somebody in it, always.
 #[derive(Debug)]
-struct WaitQueue<L, N> {
+struct WaitQueue {
     /// Who holds the lock in this process, as far as is known. The lock may be lost by now.
-    holder: Option<Arc<L>>,
+    holder: Option<Arc<LockState>>,
     /// What a holder has handed on to the first one, who can take it.
-    handoff: Option<Arc<L>>,
-    waiting: VecDeque<Waiter<N>>,
+    handoff: Option<Arc<LockState>>,
+    waiting: VecDeque<Waiter>,
     /// How often in a row the lock was handed on.
     handoffs: u32,
     /// Before this, the first one leaves the lock to others.
@@ -89,43 +84,45 @@ struct WaitQueue<L, N> {
 }
 
 #[derive(Debug)]
-struct Waiter<N> {
+struct Waiter {
     number: u64,
-    notifier: Arc<N>,
+    notifier: Arc<Notify>,
     /// Whether the lock can be handed on to him.
     accepts_handoff: bool,
 }
 
 /// A place in a line, to be given back by [`WaitQueues::leave`].
 #[derive(Debug)]
-pub(crate) struct WaiterHandle<N> {
+pub(crate) struct WaiterHandle {
     number: u64,
-    pub(crate) notifier: Arc<N>,
+    pub(crate) notifier: Arc<Notify>,
+    /// The notifier has other users, and is not for the next waiter.
+    is_shared: bool,
 }
 
 /// What somebody in a line may do.
 #[derive(Debug)]
-pub(crate) enum Turn<L> {
+pub(crate) enum Turn {
     /// Wait for news, and until this instant at most.
     Wait(Option<Instant>),
     /// Ask the server, not before this instant.
     Contend(Instant),
     /// Replace the record of this lock, which was handed on.
-    Handoff(Arc<L>),
+    Handoff(Arc<LockState>),
 }
 
 /// Why somebody leaves a line.
 #[derive(Debug)]
-pub(crate) enum Departure<L> {
+pub(crate) enum Departure {
     /// With the lock, at this instant.
-    Acquired(Arc<L>, Instant),
+    Acquired(Arc<LockState>, Instant),
     /// The server does not answer, or cannot serve.
     Failed,
     /// For reasons of his own.
     Cancelled,
 }
 
-impl<L, N: Notifier> WaitQueue<L, N> {
+impl WaitQueue {
     fn notify_first(&self) {
         if let Some(first) = self.waiting.front() {
             first.notifier.notify();
@@ -133,7 +130,7 @@ impl<L, N: Notifier> WaitQueue<L, N> {
     }
 }
 
-impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
+impl WaitQueues {
     pub(crate) fn new() -> Self {
         Self {
             map: Mutex::new(QueueMap {
@@ -146,7 +143,7 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
         }
     }
 
-    fn lines(&self) -> MutexGuard<'_, QueueMap<L, N>> {
+    fn lines(&self) -> MutexGuard<'_, QueueMap> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,13 +163,17 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
         &self,
         keys: &LockKeys,
         inherits: bool,
-        holder: impl FnOnce() -> Option<Arc<L>>,
-    ) -> WaiterHandle<N> {
+        shared: Option<&Arc<Notify>>,
+        holder: impl FnOnce() -> Option<Arc<LockState>>,
+    ) -> WaiterHandle {
         let mut lines = self.lines();
         let lines = &mut *lines;
         lines.joined += 1;
         let number = lines.joined;
-        let news = lines.spare_notifiers.pop().unwrap_or_default();
+        let news = match shared {
+            Some(shared) => Arc::clone(shared),
+            None => lines.spare_notifiers.pop().unwrap_or_default(),
+        };
         let waiter = Waiter {
             number,
             notifier: Arc::clone(&news),
@@ -186,7 +187,7 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
                 let holder = holder();
                 let line = WaitQueue {
                     // A line that has emptied between two holders is still the same row.
-                    handoffs: holder.as_ref().map_or(0, |lock| (**lock).as_ref().turns()),
+                    handoffs: holder.as_ref().map_or(0, |lock| lock.turns()),
                     holder,
                     handoff: None,
                     waiting,
@@ -200,11 +201,12 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
         WaiterHandle {
             number,
             notifier: news,
+            is_shared: shared.is_some(),
         }
     }
 
     /// What who has this place may do now.
-    pub(crate) fn turn(&self, keys: &LockKeys, place: &WaiterHandle<N>, now: Instant) -> Turn<L> {
+    pub(crate) fn turn(&self, keys: &LockKeys, place: &WaiterHandle, now: Instant) -> Turn {
         let mut lines = self.lines();
         let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
             return Turn::Contend(now);
@@ -220,7 +222,7 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
             return Turn::Handoff(estate);
         }
         if let Some(holder) = &line.holder {
-            let held: &LockState = (**holder).as_ref();
+            let held = &**holder;
             // What it is over by is told to others than those who stand in line.
             if !held.remaining(now).is_zero() {
                 return Turn::Wait(Some(held.valid_until()));
@@ -235,12 +237,12 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
     pub(crate) fn leave(
         &self,
         keys: &LockKeys,
-        place: WaiterHandle<N>,
-        how: Departure<L>,
-    ) -> Option<Arc<L>> {
+        place: WaiterHandle,
+        how: Departure,
+    ) -> Option<Arc<LockState>> {
         let key = keys.lock().as_bytes();
         let mut lines = self.lines();
-        if lines.spare_notifiers.len() < SPARE {
+        if !place.is_shared && lines.spare_notifiers.len() < SPARE {
             // It may be told once more what was meant for the one before, and looks again then.
             lines.spare_notifiers.push(place.notifier);
         }
@@ -253,7 +255,7 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
             Departure::Acquired(lock, now) => {
                 // The server answers again.
                 line.bypassed = false;
-                let held: &LockState = (*lock).as_ref();
+                let held = &*lock;
                 held.set_turns(line.handoffs);
                 if held.remaining(now).is_zero() {
                     // It was lost before it got here, and who noticed that has told the one who
@@ -286,7 +288,7 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
     /// Hands a lock, which was ended, on to the first in the line, if there is one who can take it
     /// and it is not time for other processes. Where this returns `false` the lock is to be
     /// released, and [`freed`](Self::freed) to be called after that.
-    pub(crate) fn hand_off(&self, keys: &LockKeys, lock: &Arc<L>, now: Instant) -> bool {
+    pub(crate) fn hand_off(&self, keys: &LockKeys, lock: &Arc<LockState>, now: Instant) -> bool {
         if self.are_empty() {
             return false;
         }
@@ -328,7 +330,6 @@ impl<L: AsRef<LockState>, N: Notifier> WaitQueues<L, N> {
     }
 
     /// Tells everybody who waits.
-    #[cfg(feature = "blocking")]
     pub(crate) fn notify_all(&self) {
         for line in self.lines().by_key.values() {
             line.waiting
@@ -343,50 +344,43 @@ mod tests {
     use super::super::lock_state::tests::{at, held};
     use super::*;
     use crate::proto::LossReason;
-    use core::sync::atomic::AtomicBool;
+    use core::cell::Cell;
 
-    #[derive(Debug)]
-    struct TestLock(LockState);
-
-    impl AsRef<LockState> for TestLock {
-        fn as_ref(&self) -> &LockState {
-            &self.0
-        }
+    /// A waiter, and which of its notifications the test has seen.
+    struct TestWaiter {
+        handle: WaiterHandle,
+        seen: Cell<u64>,
     }
 
-    #[derive(Debug, Default)]
-    struct TestNews(AtomicBool);
-
-    impl Notifier for TestNews {
-        fn notify(&self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    impl TestNews {
-        /// Whether something was told since this was last asked.
+    impl TestWaiter {
+        /// Whether it was notified since this was last asked.
         fn take(&self) -> bool {
-            self.0.swap(false, Ordering::Relaxed)
+            let now = self.handle.notifier.generation();
+            self.seen.replace(now) != now
         }
     }
 
-    type TestQueues = WaitQueues<TestLock, TestNews>;
+    fn join(queues: &WaitQueues, keys: &LockKeys, accepts_handoff: bool) -> TestWaiter {
+        let handle = queues.join(keys, accepts_handoff, None, || None);
+        let seen = Cell::new(handle.notifier.generation());
+        TestWaiter { handle, seen }
+    }
 
-    fn lock() -> Arc<TestLock> {
-        Arc::new(TestLock(held()))
+    fn lock() -> Arc<LockState> {
+        Arc::new(held())
     }
 
     /// A line of two; `second_inherits` says whether the second one can take what is handed on.
-    fn line_of_two(second_inherits: bool) -> (TestQueues, LockKeys, [WaiterHandle<TestNews>; 2]) {
-        let (queues, keys) = (TestQueues::new(), held().keys);
-        let first = queues.join(&keys, true, || None);
-        let second = queues.join(&keys, second_inherits, || None);
+    fn line_of_two(second_inherits: bool) -> (WaitQueues, LockKeys, [TestWaiter; 2]) {
+        let (queues, keys) = (WaitQueues::new(), held().keys);
+        let first = join(&queues, &keys, true);
+        let second = join(&queues, &keys, second_inherits);
         assert!(matches!(
-            queues.turn(&keys, &first, at(1)),
+            queues.turn(&keys, &first.handle, at(1)),
             Turn::Contend(_)
         ));
         assert!(matches!(
-            queues.turn(&keys, &second, at(1)),
+            queues.turn(&keys, &second.handle, at(1)),
             Turn::Wait(None)
         ));
         (queues, keys, [first, second])
@@ -400,18 +394,18 @@ mod tests {
             let (queues, keys, [first, second]) = line_of_two(true);
             let lock = lock();
             let now = if noticed {
-                lock.0.end(LossReason::ServerRestarted);
+                lock.end(LossReason::ServerRestarted);
                 // Tells the one who is leaving.
                 queues.notify_free(&keys);
-                assert!(!second.notifier.take());
+                assert!(!second.take());
                 at(2)
             } else {
-                lock.0.valid_until()
+                lock.valid_until()
             };
-            let unwanted = queues.leave(&keys, first, Departure::Acquired(lock, now));
+            let unwanted = queues.leave(&keys, first.handle, Departure::Acquired(lock, now));
             assert!(unwanted.is_none());
-            assert!(second.notifier.take(), "noticed: {noticed}");
-            let standing = queues.turn(&keys, &second, now);
+            assert!(second.take(), "noticed: {noticed}");
+            let standing = queues.turn(&keys, &second.handle, now);
             assert!(matches!(standing, Turn::Contend(_)), "{standing:?}");
         }
     }
@@ -420,16 +414,20 @@ mod tests {
     fn a_lock_that_is_held_lets_the_next_sleep_until_it_is_freed() {
         let (queues, keys, [first, second]) = line_of_two(true);
         let lock = lock();
-        let until = lock.0.valid_until();
-        queues.leave(&keys, first, Departure::Acquired(Arc::clone(&lock), at(2)));
-        assert!(!second.notifier.take());
-        let standing = queues.turn(&keys, &second, at(2));
+        let until = lock.valid_until();
+        queues.leave(
+            &keys,
+            first.handle,
+            Departure::Acquired(Arc::clone(&lock), at(2)),
+        );
+        assert!(!second.take());
+        let standing = queues.turn(&keys, &second.handle, at(2));
         assert!(matches!(standing, Turn::Wait(Some(end)) if end == until));
         // Lost behind that: whoever notices tells the next one.
-        lock.0.end(LossReason::ServerRestarted);
+        lock.end(LossReason::ServerRestarted);
         queues.notify_free(&keys);
-        assert!(second.notifier.take());
-        let standing = queues.turn(&keys, &second, at(2));
+        assert!(second.take());
+        let standing = queues.turn(&keys, &second.handle, at(2));
         assert!(matches!(standing, Turn::Contend(_)), "{standing:?}");
     }
 
@@ -440,11 +438,11 @@ mod tests {
             let (queues, keys, [first, second]) = line_of_two(inherits);
             let lock = lock();
             assert!(queues.hand_off(&keys, &lock, at(2)));
-            assert!(first.notifier.take());
-            let unwanted = queues.leave(&keys, first, Departure::Cancelled);
+            assert!(first.take());
+            let unwanted = queues.leave(&keys, first.handle, Departure::Cancelled);
             assert_eq!(unwanted.is_some(), !inherits);
-            assert!(second.notifier.take());
-            let standing = queues.turn(&keys, &second, at(2));
+            assert!(second.take());
+            let standing = queues.turn(&keys, &second.handle, at(2));
             assert_eq!(matches!(standing, Turn::Handoff(_)), inherits);
             assert_eq!(matches!(standing, Turn::Contend(_)), !inherits);
         }
@@ -453,11 +451,11 @@ mod tests {
     /// Of two that take turns with a rest, none waits whenever the other has just got the lock.
     #[test]
     fn a_line_that_empties_between_counts_on() {
-        let (queues, keys) = (TestQueues::new(), held().keys);
+        let (queues, keys) = (WaitQueues::new(), held().keys);
         let mut holder = lock();
         for _ in 0..MAX_HANDOFFS {
             let now = Arc::clone(&holder);
-            let place = queues.join(&keys, true, || Some(now));
+            let place = queues.join(&keys, true, None, || Some(now));
             assert!(queues.hand_off(&keys, &holder, at(2)));
             holder = lock();
             queues.leave(
@@ -468,7 +466,7 @@ mod tests {
             assert!(queues.are_empty());
         }
         let now = Arc::clone(&holder);
-        let place = queues.join(&keys, true, || Some(now));
+        let place = queues.join(&keys, true, None, || Some(now));
         assert!(!queues.hand_off(&keys, &holder, at(2)));
         queues.notify_free(&keys);
         let standing = queues.turn(&keys, &place, at(2));
@@ -476,22 +474,22 @@ mod tests {
         // Then the next row begins.
         let next = lock();
         queues.leave(&keys, place, Departure::Acquired(Arc::clone(&next), at(5)));
-        assert_eq!(next.0.turns(), 0);
+        assert_eq!(next.turns(), 0);
     }
 
     #[test]
     fn a_line_closes_up_again_when_the_server_answers() {
         let (queues, keys, [first, second]) = line_of_two(true);
-        let third = queues.join(&keys, true, || None);
-        queues.leave(&keys, first, Departure::Failed);
-        assert!(second.notifier.take() && third.notifier.take());
-        let standing = queues.turn(&keys, &third, at(1));
+        let third = join(&queues, &keys, true);
+        queues.leave(&keys, first.handle, Departure::Failed);
+        assert!(second.take() && third.take());
+        let standing = queues.turn(&keys, &third.handle, at(1));
         assert!(matches!(standing, Turn::Contend(_)), "{standing:?}");
-        let fourth = queues.join(&keys, true, || None);
-        queues.leave(&keys, third, Departure::Acquired(lock(), at(1)));
-        let standing = queues.turn(&keys, &fourth, at(1));
+        let fourth = join(&queues, &keys, true);
+        queues.leave(&keys, third.handle, Departure::Acquired(lock(), at(1)));
+        let standing = queues.turn(&keys, &fourth.handle, at(1));
         assert!(matches!(standing, Turn::Wait(None)), "{standing:?}");
-        let standing = queues.turn(&keys, &second, at(1));
+        let standing = queues.turn(&keys, &second.handle, at(1));
         assert!(matches!(standing, Turn::Wait(Some(_))), "{standing:?}");
     }
 }

@@ -1,0 +1,252 @@
+//! A client: one server, the queues of those who wait, and the operations that run to their end.
+
+use super::config::Config;
+use super::error::{Cause, LockError};
+use super::node::{ConnectError, Node};
+use super::notify::Notify;
+use super::transport::{Exchanged, Pause, Timeout, Transport};
+use super::wait_queue::WaitQueues;
+use super::{Holder, clock};
+use crate::net::NetError;
+use crate::proto::{
+    Action, FlightError, Inspect, Instant, LockKeys, Now, Operation, SampleClock, ServerError,
+};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// State that the handles of a client, its guards and its renewer share.
+#[derive(Debug)]
+pub(crate) struct ClientInner<T> {
+    pub(crate) node: Node<T>,
+    /// Waiters of this process, by lock.
+    pub(crate) queues: WaitQueues,
+    /// Notified when the renewer has finished something.
+    pub(crate) done: Notify,
+    /// Notified at the shutdown.
+    pub(crate) closed: Notify,
+}
+
+/// The handles of a client: after the last one is dropped, the renewer ends.
+#[derive(Debug)]
+pub(crate) struct ClientHandle<T: Transport> {
+    pub(crate) inner: Arc<ClientInner<T>>,
+    has_renewer: AtomicBool,
+    starting: Mutex<()>,
+}
+
+impl<T: Transport> ClientHandle<T> {
+    /// A handle whose renewer starts before the first lock.
+    pub(crate) fn new(inner: Arc<ClientInner<T>>) -> Self {
+        Self {
+            inner,
+            has_renewer: AtomicBool::new(false),
+            starting: Mutex::new(()),
+        }
+    }
+
+    /// Starts the renewer unless it was started. A program that takes no lock has no thread for it,
+    /// and where it cannot take any, no code either.
+    pub(crate) fn ensure_renewer(&self) -> Result<(), LockError> {
+        if self.has_renewer.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_renewer.load(Ordering::Acquire) {
+            T::start_renewer(&self.inner)?;
+            self.has_renewer.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Transport> Drop for ClientHandle<T> {
+    fn drop(&mut self) {
+        self.inner.node.scheduler.detach_client();
+        self.inner.node.wake.notify();
+    }
+}
+
+impl<T: Transport> ClientInner<T> {
+    pub(crate) fn new(config: Config, transport: T) -> Result<Self, LockError> {
+        Ok(Self {
+            node: Node::new(config, transport)?,
+            queues: WaitQueues::new(),
+            done: Notify::new(),
+            closed: Notify::new(),
+        })
+    }
+
+    /// Runs an operation to its end, from `now` on. `keys` are those of the lock that it is about.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes back requests of which nothing has been sent. What the operation
+    /// may have left at the server is for its caller to know.
+    pub(crate) async fn drive<O: Operation>(
+        &self,
+        operation: &mut O,
+        keys: Option<&LockKeys>,
+        now: Now,
+        timeout: Timeout,
+    ) -> Result<O::Outcome, LockError> {
+        self.drive_with(operation, keys, now, timeout, &mut Pause::Sleep)
+            .await
+    }
+
+    /// The same, with its pauses spent as `pause` says.
+    pub(crate) async fn drive_with<O: Operation>(
+        &self,
+        operation: &mut O,
+        keys: Option<&LockKeys>,
+        mut now: Now,
+        mut timeout: Timeout,
+        pause: &mut Pause<'_>,
+    ) -> Result<O::Outcome, LockError> {
+        let mut failure = None;
+        loop {
+            match self
+                .step(operation, keys, now, timeout, &mut failure)
+                .await?
+            {
+                Action::Transmit => {}
+                Action::Sleep { until, why } => {
+                    self.node.note_pause(why, until.since(clock::monotonic()));
+                    self.pause(pause, until).await?;
+                    timeout.resume(clock::monotonic());
+                }
+                Action::Done(outcome) => return Ok(outcome),
+                Action::Fail { unknown } => return Err(self.node.given_up(unknown, failure)),
+            }
+            now = clock::now();
+        }
+    }
+
+    /// Sends the next flight of an operation and takes in its replies. Why there were none is left in
+    /// `failure`.
+    ///
+    /// # Cancel safety
+    /// As [`drive`](Self::drive).
+    pub(crate) async fn step<O: Operation>(
+        &self,
+        operation: &mut O,
+        keys: Option<&LockKeys>,
+        now: Now,
+        timeout: Timeout,
+        failure: &mut Option<NetError>,
+    ) -> Result<Action<O::Outcome>, LockError> {
+        self.node.check_process()?;
+        let limit = self.node.config.operation_timeout;
+        match T::exchange(self, operation, keys, now, timeout, limit).await {
+            Ok(Exchanged::Replied(action)) => Ok(action),
+            Ok(Exchanged::Skipped(outcome)) => Ok(Action::Done(outcome)),
+            // In the second in which a delayed flush takes effect.
+            Err(ConnectError::Rejected(ServerError::DropsItems)) => {
+                Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
+            }
+            Err(ConnectError::Rejected(error)) => Err(self.node.error(Cause::Server(error))),
+            Err(ConnectError::Net(error)) => {
+                self.node.telemetry.request_failed(&error);
+                let how = if error.sent {
+                    FlightError::NoReply
+                } else {
+                    FlightError::NotSent
+                };
+                *failure = Some(error);
+                Ok(operation.handle_failure(how, clock::now()))
+            }
+        }
+    }
+
+    async fn pause(&self, how: &mut Pause<'_>, until: Instant) -> Result<(), LockError> {
+        match how {
+            Pause::Sleep => self.sleep(until).await,
+            Pause::SleepUnlessClosed => self.sleep_unless_closed(until).await?,
+            Pause::Work(work) => work(until),
+        }
+        Ok(())
+    }
+
+    /// Waits until then.
+    pub(crate) async fn sleep(&self, until: Instant) {
+        let never = Notify::new();
+        while clock::monotonic() < until {
+            T::wait(&never, 0, Some(until)).await;
+        }
+    }
+
+    /// Waits until then, unless the client is shut down.
+    async fn sleep_unless_closed(&self, until: Instant) -> Result<(), LockError> {
+        loop {
+            let seen = self.closed.generation();
+            if self.node.scheduler.is_closed() {
+                return Err(LockError::new(Cause::Closed));
+            }
+            if clock::monotonic() >= until {
+                return Ok(());
+            }
+            T::wait(&self.closed, seen, Some(until)).await;
+        }
+    }
+
+    /// Takes in what a handshake has found: tells those whose locks are lost by it.
+    pub(crate) fn server_found(&self, server: crate::proto::ServerState) {
+        for lock in self.node.update_server(server) {
+            self.notify_free(&lock);
+            lock.changed.notify();
+        }
+    }
+
+    /// No guard of this process holds this lock any more: the first waiter may ask the server.
+    pub(crate) fn notify_free(&self, lock: &super::LockState) {
+        self.queues.notify_free(&lock.keys);
+    }
+
+    pub(crate) async fn holder(&self, name: &str) -> Result<Option<Holder>, LockError> {
+        let about = |error: LockError| error.about(name);
+        let keys = self.node.keys(name)?;
+        let mut inspect = Inspect::new(&keys);
+        let inspected = self.drive(&mut inspect, Some(&keys), clock::now(), Timeout::Unlimited);
+        let inspected = inspected.await.map_err(about)?;
+        self.node.inspected(inspected).map_err(about)
+    }
+
+    /// Releases all locks, and waits for that up to `limit`. Returns whether nothing is left.
+    pub(crate) async fn shutdown(&self, limit: Duration) -> bool {
+        let until = clock::monotonic().after(limit);
+        for lock in self.node.scheduler.close() {
+            lock.changed.notify();
+        }
+        self.notify_closed();
+        T::settle_quiet(self, until);
+        let drained = loop {
+            let seen = self.done.generation();
+            if self.node.scheduler.is_idle() {
+                break true;
+            }
+            if clock::monotonic() >= until {
+                break false;
+            }
+            T::wait(&self.done, seen, Some(until)).await;
+        };
+        self.node.connections.clear();
+        drained
+    }
+
+    /// Wakes all who wait, after the scheduler was closed.
+    pub(crate) fn notify_closed(&self) {
+        self.closed.notify();
+        self.queues.notify_all();
+        self.node.wake.notify();
+    }
+
+    /// Reads the server's clock, and the longest lease.
+    pub(crate) async fn sync_clock(&self) {
+        let config = &self.node.config;
+        let mut sample = SampleClock::new(&config.namespace, config.max_lease);
+        let sampled = self.drive(&mut sample, None, clock::now(), Timeout::Unlimited);
+        if let Ok(Ok(())) = sampled.await {
+            self.node.correct_deadlines(clock::monotonic());
+            self.node.report_longest_lease();
+        }
+    }
+}

@@ -1,0 +1,729 @@
+//! A lock that is held, as its guard sees it: loss, expiry, renewal, release and handoff.
+
+use super::client::{ClientHandle, ClientInner};
+use super::clock;
+use super::config::ConfigError;
+use super::error::{Cause, LockError};
+use super::events::{HoldEnd, in_span};
+use super::holder::Holder;
+use super::lock_state::{HandoffState, LockState, ReleaseOutcome, RenewError};
+use super::node::{ConnectError, Node};
+use super::scheduler::{CleanupJob, Scheduled};
+use super::transport::{Pause, Timeout, Transport};
+use crate::net::NetError;
+use crate::proto::{
+    Grant, HolderRecord, InspectOutcome, Instant, LockKeys, LockTicket, LossReason, Namespace, Now,
+    ReleaseStatus, Renew, RenewOutcome, SessionId, Verify, VerifyOutcome,
+};
+use crate::wire::TimeLeft;
+use core::pin::pin;
+use core::time::Duration;
+use std::boxed::Box;
+use std::sync::Arc;
+
+/// The longest time that the caller of a release waits for a server that does not answer, unless
+/// the operation timeout is longer. The renewer goes on trying.
+pub(crate) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A lock that is held, and its place in the scheduler. Dropping it releases the lock.
+#[derive(Debug)]
+pub(crate) struct Guard<T: Transport> {
+    pub(crate) handle: Arc<ClientHandle<T>>,
+    pub(crate) lock: Arc<LockState>,
+    pub(crate) index: usize,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Held,
+    /// The release has begun: what is left of it when the guard is dropped is the renewer's.
+    Releasing,
+    /// Nothing is left to be done by the drop.
+    Ended,
+}
+
+impl<T: Transport> Guard<T> {
+    /// A guard of a lock that was acquired just now; gives the lock back when the client was shut
+    /// down.
+    pub(crate) fn new(
+        handle: &Arc<ClientHandle<T>>,
+        lock: LockState,
+    ) -> Result<Self, Box<LockState>> {
+        let node = &handle.inner.node;
+        let due = lock.due(lock.grant.sent_at);
+        let Scheduled { lock, index, wake } = node.scheduler.insert(lock, due)?;
+        if wake {
+            node.wake.notify();
+        }
+        Ok(Self {
+            handle: Arc::clone(handle),
+            lock,
+            index,
+            phase: Phase::Held,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Arc<ClientInner<T>> {
+        &self.handle.inner
+    }
+
+    /// How long the lock is certain without another renewal.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.lock.remaining(clock::monotonic())
+    }
+
+    pub(crate) fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
+        self.lock.ensure(wanted, clock::monotonic())
+    }
+
+    pub(crate) fn check_held(&self) -> Result<(), LockError> {
+        self.lock.check_held(clock::monotonic())
+    }
+
+    pub(crate) fn holder(&self) -> Holder {
+        let node = &self.client().node;
+        node.holder_of(&self.lock, clock::monotonic())
+    }
+
+    /// Waits until the lock is lost, and until `until` at the latest.
+    pub(crate) async fn lost(&self, until: Option<Instant>) -> Option<LossReason> {
+        self.wait(until, |now| match self.lock.loss(now) {
+            Some(reason) => Ok(reason),
+            None => Err(self.lock.valid_until()),
+        })
+        .await
+    }
+
+    /// Waits until no more than `margin` remains, and until `until` at the latest. Returns what
+    /// remains.
+    pub(crate) async fn expiring(
+        &self,
+        margin: Duration,
+        until: Option<Instant>,
+    ) -> Option<Duration> {
+        self.wait(until, |now| self.lock.expiring(margin, now))
+            .await
+    }
+
+    /// Waits until `look` finds something; its error is the instant of the next look.
+    async fn wait<V>(
+        &self,
+        until: Option<Instant>,
+        look: impl Fn(Instant) -> Result<V, Instant>,
+    ) -> Option<V> {
+        loop {
+            let seen = self.lock.changed.generation();
+            let now = clock::monotonic();
+            let next = match look(now) {
+                Ok(found) => return Some(found),
+                Err(next) => next,
+            };
+            if until.is_some_and(|until| now >= until) {
+                return None;
+            }
+            let next = until.map_or(next, |until| until.min(next));
+            T::wait(&self.lock.changed, seen, Some(next)).await;
+        }
+    }
+
+    /// Renews the lock now.
+    pub(crate) async fn renew(&self) -> Result<Duration, LockError> {
+        let requested = self.request_renewal()?;
+        self.renewed(requested).await
+    }
+
+    /// Asks the renewer for a renewal, unless it would not make the lock last longer. Returns how
+    /// many renewals there were before.
+    pub(crate) fn request_renewal(&self) -> Result<Option<u64>, LockError> {
+        self.check_held()?;
+        if self.lock.is_final() {
+            return Ok(None);
+        }
+        let node = &self.client().node;
+        Ok(Some(node.request_renewal(self.index, &self.lock)))
+    }
+
+    /// Waits for the renewal that was asked for.
+    pub(crate) async fn renewed(&self, requested: Option<u64>) -> Result<Duration, LockError> {
+        let Some(before) = requested else {
+            return Ok(self.remaining());
+        };
+        let node = &self.client().node;
+        let renewed = self.wait(None, |now| {
+            let renewed = node.renewed_since(&self.lock, before, now);
+            renewed.ok_or_else(|| self.lock.valid_until())
+        });
+        // Without an end, the wait ends with a result.
+        renewed.await.unwrap_or_else(|| Ok(self.remaining()))
+    }
+
+    /// Asks the server whether the lock is still held.
+    pub(crate) async fn verify(&self) -> Result<(), LockError> {
+        let now = clock::now();
+        self.lock.check_held(now.monotonic)?;
+        let (client, keys) = (self.client(), &self.lock.keys);
+        let mut verify = Verify::new(keys, &self.lock.grant);
+        let verified = client.drive(&mut verify, Some(keys), now, Timeout::Unlimited);
+        let verified = verified.await;
+        self.verified(verified.map_err(|error| error.about(&self.lock.name))?)
+    }
+
+    /// Takes in what the server said.
+    pub(crate) fn verified(&self, verified: VerifyOutcome) -> Result<(), LockError> {
+        let client = self.client();
+        let now = clock::monotonic();
+        let result = client.node.verified(&self.lock, verified, now);
+        if result.is_err() {
+            client.notify_free(&self.lock);
+            self.lock.changed.notify();
+        }
+        result
+    }
+
+    /// Ends the guard and keeps the lock, to be attached by another process.
+    pub(crate) fn detach(mut self) -> LockTicket {
+        self.phase = Phase::Ended;
+        let (lost, _) = self.end(clock::monotonic());
+        self.lock.tell(HoldEnd::Detached);
+        let client = self.client();
+        client.notify_free(&self.lock);
+        self.lock.parts(&client.node.config.namespace, lost)
+    }
+
+    /// Makes a guard of a ticket, by a renewal.
+    pub(crate) async fn attach(
+        handle: &Arc<ClientHandle<T>>,
+        ticket: &LockTicket,
+    ) -> Result<Self, LockError> {
+        let client = &handle.inner;
+        let keys = client.node.check_parts(ticket)?;
+        handle.ensure_renewer()?;
+        let now = clock::now();
+        let grant = ticket.grant(now.monotonic);
+        let namespace = &client.node.config.namespace;
+        let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
+        let renewed = client.drive(&mut renew, Some(&keys), now, Timeout::Unlimited);
+        let renewed = renewed.await.map_err(|error| error.about(ticket.name()))?;
+        let lock = client
+            .node
+            .attach(ticket, keys.clone(), grant.clone(), renewed)?;
+        match Self::new(handle, lock) {
+            Ok(guard) => {
+                client.node.telemetry.attached(&guard.lock);
+                Ok(guard)
+            }
+            // Shut down while the reply was on its way. The lock belongs to the ticket.
+            Err(_) => Err(LockError::new(Cause::Closed).about(ticket.name())),
+        }
+    }
+
+    /// Ends the guard. Returns why the lock was over before, and whether it was still kept until
+    /// now: then nothing else releases it.
+    fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
+        let loss = self.lock.give_up(now);
+        let node = &self.client().node;
+        let (kept, release_pending) = node.unschedule(self.index, &self.lock);
+        if release_pending {
+            node.wake.notify();
+        }
+        self.lock.changed.notify();
+        (loss, kept)
+    }
+
+    /// Releases the lock, or hands it off to a waiter of this process.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the release to the renewer.
+    pub(crate) async fn release(mut self) -> Result<ReleaseOutcome, LockError> {
+        let now = clock::now();
+        let client = Arc::clone(self.client());
+        let limit = RELEASE_LIMIT.max(client.node.config.operation_timeout);
+        let ended = self.begin_release(now.monotonic, now.monotonic.after(limit));
+        let outcome = client.finish_release(&ended, now).await;
+        self.phase = Phase::Ended;
+        outcome
+    }
+
+    /// Ends the guard and hands the lock off, if a waiter of this process takes it.
+    pub(crate) fn begin_release(&mut self, now: Instant, limit: Instant) -> EndedLock {
+        let deadline = release_deadline(self.lock.valid_until(), now).min(limit);
+        let (loss, kept) = self.end(now);
+        let client = self.client();
+        let known = match loss {
+            // Shut down, and taken out of keeping by this call: nothing else releases it.
+            Some(LossReason::Released) if kept => None,
+            Some(reason) => {
+                client.notify_free(&self.lock);
+                Some(ReleaseOutcome::AlreadyLost { reason })
+            }
+            None => None,
+        };
+        let handed_off = loss.is_none() && client.hand_off(&self.lock, now);
+        self.phase = if handed_off || known.is_some() {
+            Phase::Ended
+        } else {
+            Phase::Releasing
+        };
+        EndedLock {
+            lock: Arc::clone(&self.lock),
+            deadline,
+            known,
+            handed_off,
+        }
+    }
+
+    /// What is left of the release, if anything, was done or left to the renewer.
+    pub(crate) fn set_released(&mut self) {
+        self.phase = Phase::Ended;
+    }
+
+    /// Sends the release without waiting for its reply.
+    pub(crate) fn release_quietly(mut self) {
+        let now = clock::now();
+        self.phase = Phase::Ended;
+        let (loss, _) = self.end(now.monotonic);
+        let client = self.client();
+        if loss.is_some() {
+            client.notify_free(&self.lock);
+        } else if client.hand_off(&self.lock, now.monotonic) {
+        } else if client.can_release_quietly(&self.lock)
+            && T::release_quietly(client, &self.lock, now)
+        {
+            self.lock.tell(HoldEnd::ReleasedQuietly);
+            // The next request on the connection is behind it.
+            client.notify_free(&self.lock);
+        } else {
+            client.schedule_release(&self.lock);
+        }
+    }
+
+    fn release_on_drop(&self) {
+        let client = self.client();
+        if self.phase == Phase::Releasing {
+            client.schedule_release(&self.lock);
+            return;
+        }
+        // From here on no renewal begins; one that is under way is waited for by the release.
+        let now = clock::now();
+        let (loss, kept) = self.end(now.monotonic);
+        match loss {
+            None if client.hand_off(&self.lock, now.monotonic) => {}
+            None => T::release_dropped(client, &self.lock, now),
+            // Shut down: what was taken out of keeping before is the renewer's to release.
+            Some(LossReason::Released) if kept => T::release_dropped(client, &self.lock, now),
+            Some(_) => client.notify_free(&self.lock),
+        }
+    }
+}
+
+impl<T: Transport> Drop for Guard<T> {
+    fn drop(&mut self) {
+        if self.phase != Phase::Ended {
+            self.release_on_drop();
+        }
+        self.client().node.scheduler.free_slot(self.index);
+    }
+}
+
+/// A lock whose guard has ended, on its way to its release.
+#[derive(Debug)]
+pub(crate) struct EndedLock {
+    pub(crate) lock: Arc<LockState>,
+    /// The instant at which the release is given up.
+    pub(crate) deadline: Instant,
+    /// The outcome, where it needs no request.
+    pub(crate) known: Option<ReleaseOutcome>,
+    /// A waiter of this process takes the lock over.
+    pub(crate) handed_off: bool,
+}
+
+/// Whether a release that failed with this error is worth another try.
+fn may_succeed_later(error: &LockError) -> bool {
+    error.is_unavailable() || error.is_unknown()
+}
+
+/// The instant at which a release without a reply is given up: the end of the lease, after which
+/// the record is about to expire, and at least a moment from now.
+pub(crate) fn release_deadline(valid_until: Instant, now: Instant) -> Instant {
+    valid_until.max(now.after(Duration::from_millis(100)))
+}
+
+impl<T: Transport> ClientInner<T> {
+    /// Hands a lock that was ended off to the first waiter of this process, if there is one that can
+    /// take it. Where this returns `false`, it is to be released.
+    fn hand_off(&self, lock: &Arc<LockState>, now: Instant) -> bool {
+        let scheduler = &self.node.scheduler;
+        if self.queues.are_empty() || scheduler.is_closed() || !lock.can_hand_off(now) {
+            return false;
+        }
+        scheduler.begin_handoff();
+        let handed_off = self.queues.hand_off(&lock.keys, lock, now);
+        if !handed_off {
+            scheduler.end_handoff();
+        }
+        handed_off
+    }
+
+    /// Waits for the outcome of a handoff.
+    pub(crate) async fn handoff_outcome(
+        &self,
+        lock: &LockState,
+        deadline: Instant,
+    ) -> Result<ReleaseOutcome, LockError> {
+        loop {
+            let seen = lock.changed.generation();
+            match lock.begin_handoff() {
+                HandoffState::Resolved(outcome) => return Ok(outcome),
+                HandoffState::Pending | HandoffState::Unknown if clock::monotonic() < deadline => {}
+                HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {
+                    return Err(self.node.given_up(true, None).about(&lock.name));
+                }
+            }
+            T::wait(&lock.changed, seen, Some(deadline)).await;
+        }
+    }
+
+    /// Sends the release of a lock whose guard has ended, where it needs one. A release that may
+    /// succeed later is left to the renewer.
+    pub(crate) async fn finish_release(
+        &self,
+        ended: &EndedLock,
+        now: Now,
+    ) -> Result<ReleaseOutcome, LockError> {
+        if let Some(known) = ended.known {
+            return Ok(known);
+        }
+        if ended.handed_off {
+            return self.handoff_outcome(&ended.lock, ended.deadline).await;
+        }
+        let outcome = self.release(&ended.lock, now, ended.deadline).await;
+        if let Err(error) = &outcome {
+            self.release_failed(&ended.lock, error);
+        }
+        outcome
+    }
+
+    /// Reports a release that failed, and leaves it to the renewer if that may succeed.
+    pub(crate) fn release_failed(&self, lock: &Arc<LockState>, error: &LockError) {
+        let later = may_succeed_later(error);
+        lock.emit_release_failed(error, later);
+        if later {
+            self.schedule_release(lock);
+        }
+    }
+
+    /// Removes the record of a lock that was ended, by `deadline` or not at all.
+    pub(crate) async fn release(
+        &self,
+        lock: &LockState,
+        now: Now,
+        deadline: Instant,
+    ) -> Result<ReleaseOutcome, LockError> {
+        self.release_with(lock, now, deadline, &mut Pause::Sleep)
+            .await
+    }
+
+    /// The same, with its pauses spent as `pause` says.
+    pub(crate) async fn release_with(
+        &self,
+        lock: &LockState,
+        mut now: Now,
+        deadline: Instant,
+        pause: &mut Pause<'_>,
+    ) -> Result<ReleaseOutcome, LockError> {
+        let about = |error: LockError| error.about(&lock.name);
+        let Some(cas) = self.settled_cas(lock, &mut now, deadline).await else {
+            return Err(about(self.node.given_up(false, None)));
+        };
+        let mut release = lock.release_operation(cas, deadline);
+        let span = self.node.telemetry.release_span(&lock.name);
+        let timeout = Timeout::Deadline(deadline);
+        let released = self.drive_with(&mut release, Some(&lock.keys), now, timeout, pause);
+        let released = in_span(&span, pin!(released)).await;
+        let _entered = span.enter();
+        self.notify_free(lock);
+        self.released(lock, released.map_err(about)?).map_err(about)
+    }
+
+    /// Takes in the reply to a release.
+    pub(crate) fn released(
+        &self,
+        lock: &LockState,
+        released: ReleaseStatus,
+    ) -> Result<ReleaseOutcome, LockError> {
+        self.node.schedule_orphan_check(lock);
+        let outcome = self.node.released(released)?;
+        lock.emit_released(outcome);
+        Ok(outcome)
+    }
+
+    /// The CAS unique of a lock that was ended, once no renewal is under way that may change it.
+    /// `None` if that takes until `deadline`.
+    pub(crate) async fn settled_cas(
+        &self,
+        lock: &LockState,
+        now: &mut Now,
+        deadline: Instant,
+    ) -> Option<u64> {
+        loop {
+            let seen = lock.changed.generation();
+            {
+                let state = lock.state();
+                if !state.renewing {
+                    return Some(state.cas);
+                }
+            }
+            if now.monotonic >= deadline {
+                return None;
+            }
+            T::wait(&lock.changed, seen, Some(deadline)).await;
+            *now = clock::now();
+        }
+    }
+
+    /// Whether the CAS unique is known for certain and no earlier request may still be carried out:
+    /// otherwise, a release without a reply could fail unnoticed.
+    fn can_release_quietly(&self, lock: &LockState) -> bool {
+        let state = lock.state();
+        !(state.renewing || state.renewal_unanswered || lock.grant.may_be_replayed)
+    }
+
+    /// Leaves the release to the renewer, which goes on trying.
+    pub(crate) fn schedule_release(&self, lock: &Arc<LockState>) {
+        let job = CleanupJob::Release(Arc::clone(lock));
+        self.node.scheduler.push(job);
+        self.node.wake.notify();
+    }
+}
+
+impl LockState {
+    /// What it consists of.
+    pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
+        let (cas, expiry) = {
+            let state = self.state();
+            (state.cas, state.expiry)
+        };
+        LockTicket::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
+    }
+
+    /// The error of a lock that is not held any more.
+    pub(crate) fn lost(&self, reason: LossReason) -> LockError {
+        LockError::new(Cause::Lost(reason)).about(&self.name)
+    }
+
+    /// Checks that it is not over: then there is nothing to ask the server.
+    pub(crate) fn check_held(&self, now: Instant) -> Result<(), LockError> {
+        match self.loss(now) {
+            Some(reason) => Err(self.lost(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// What remains, if it is no more than `margin`; otherwise when that will be so.
+    pub(crate) fn expiring(&self, margin: Duration, now: Instant) -> Result<Duration, Instant> {
+        let remaining = self.remaining(now);
+        match remaining.checked_sub(margin).filter(|left| !left.is_zero()) {
+            Some(left) => Err(now.after(left)),
+            None => Ok(remaining),
+        }
+    }
+}
+
+impl<C> Node<C> {
+    /// Checks whether the lock that these are parts of can be held by this client. Its keys.
+    pub(crate) fn check_parts(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
+        let about = |cause| LockError::new(cause).about(parts.name());
+        self.check_process()?;
+        if self.scheduler.is_closed() {
+            return Err(about(Cause::Closed));
+        }
+        let prefix = self.config.namespace.prefix();
+        if parts.prefix() != prefix {
+            let (parts, client) = (parts.prefix().into(), prefix.into());
+            return Err(about(Cause::Setting(ConfigError::Prefix { parts, client })));
+        }
+        if let Some(reason) = parts.lost() {
+            return Err(self.error(Cause::Lost(reason)).about(parts.name()));
+        }
+        self.keys(parts.name())
+    }
+
+    /// What the first renewal of a lock has shown that came in parts, as `grant`: it is held, or why
+    /// not.
+    pub(crate) fn attach(
+        &self,
+        parts: &LockTicket,
+        keys: LockKeys,
+        grant: Grant,
+        renewed: RenewOutcome,
+    ) -> Result<LockState, LockError> {
+        let cause = match renewed {
+            RenewOutcome::Renewed {
+                cas,
+                expiry,
+                sent,
+                valid_until,
+            } => {
+                let grant = Grant {
+                    cas,
+                    expiry,
+                    sent_at: sent,
+                    valid_until,
+                    ..grant
+                };
+                let chronicle = Arc::clone(&self.telemetry);
+                let name = parts.name().into();
+                return Ok(LockState::new(name, keys, grant.lease, grant, chronicle));
+            }
+            RenewOutcome::Lost(reason) => Cause::Lost(reason),
+            RenewOutcome::Failed(failure) => Cause::Server(failure),
+        };
+        Err(self.error(cause).about(parts.name()))
+    }
+
+    /// Makes the renewal of a lock due at once, for the keeper, which must be woken. Returns what
+    /// [`renewed_since`](Self::renewed_since) wants to know.
+    ///
+    /// The keeper does it, so that whoever asked may go away at any time: a renewal that is begun
+    /// must be ended, because releases wait for that.
+    pub(crate) fn request_renewal(&self, index: usize, lock: &Arc<LockState>) -> u64 {
+        let before = lock.state().renewals;
+        self.scheduler.renew_now(index, lock);
+        self.wake.notify();
+        before
+    }
+
+    /// What came of the renewal that was asked for, or was under way then: what remains now, or
+    /// why it came to nothing. `None` when that is not known yet.
+    pub(crate) fn renewed_since(
+        &self,
+        held: &LockState,
+        before: u64,
+        now: Instant,
+    ) -> Option<Result<Duration, LockError>> {
+        if let Err(error) = held.check_held(now) {
+            return Some(Err(error));
+        }
+        let state = held.state();
+        if state.renewals == before {
+            // Nobody renews it any more.
+            let closed = self.scheduler.is_closed();
+            return closed.then(|| Err(LockError::new(Cause::Closed).about(&held.name)));
+        }
+        let Some(trouble) = state.renew_error.as_deref() else {
+            return Some(match state.renewal_unanswered {
+                false => Ok(held.remaining(now)),
+                true => Err(self.given_up(true, None).about(&held.name)),
+            });
+        };
+        let cause = match trouble {
+            RenewError::Rejected(failure) => Cause::Server(failure.clone()),
+            RenewError::Unreachable(ConnectError::Rejected(failure)) => {
+                Cause::Server(failure.clone())
+            }
+            RenewError::Unreachable(ConnectError::Net(error)) => {
+                let again = NetError {
+                    sent: error.sent,
+                    cause: error.cause.again(),
+                };
+                match error.sent {
+                    true => Cause::Unknown(again),
+                    false => Cause::Unavailable(again),
+                }
+            }
+        };
+        Some(Err(self.error(cause).about(&held.name)))
+    }
+
+    /// The holder of a lock that is held, as others see it. Asks nobody.
+    pub(crate) fn holder_of(&self, held: &LockState, now: Instant) -> Holder {
+        let grant = &held.grant;
+        let (cas, expiry) = {
+            let state = held.state();
+            (state.cas, state.expiry)
+        };
+        let second = self
+            .with_server(grant.instance, |view| view.clock.seconds_lower_bound(now))
+            .flatten();
+        let left = second.map(|second| expiry.saturating_sub(second));
+        let left = left.and_then(|left| u32::try_from(left).ok());
+        let record = grant.record();
+        let record = record.and_then(|record| HolderRecord::parse(record.as_bytes()));
+        Holder {
+            last_fencing_token: grant.token,
+            cas_unique: cas,
+            session: SessionId::from_owner_id(grant.owner_id),
+            ..Holder::seen(record, left.map(TimeLeft::Seconds), second)
+        }
+    }
+
+    /// What a look at a lock that is held has found, to the user. Ends the lock if it is lost;
+    /// whoever waits for news of it is to be told then.
+    pub(crate) fn verified(
+        &self,
+        held: &LockState,
+        verified: VerifyOutcome,
+        now: Instant,
+    ) -> Result<(), LockError> {
+        match verified {
+            // The time may have run out while the answer was on its way.
+            VerifyOutcome::Held => held.check_held(now),
+            VerifyOutcome::Lost(reason) => {
+                held.end(reason);
+                // It may have ended for another reason before, and that one counts.
+                Err(held.lost(held.loss(now).unwrap_or(reason)))
+            }
+            VerifyOutcome::Failed(failure) => {
+                Err(self.error(Cause::Server(failure)).about(&held.name))
+            }
+        }
+    }
+
+    /// Leaves the release of a lock that was handed off, and that no waiter takes, to the renewer.
+    pub(crate) fn release_handoff(&self, lock: Arc<LockState>) {
+        self.scheduler.push(CleanupJob::Release(lock));
+        self.scheduler.end_handoff();
+        self.wake.notify();
+    }
+
+    /// After a release, leaves it to the renewer to undo what a request without a reply may still bring.
+    pub(crate) fn schedule_orphan_check(&self, held: &LockState) {
+        if held.stays(clock::monotonic()) {
+            // What stands there is to stay, and keeps a late request out.
+            return;
+        }
+        let Some(leftover) = held.grant.orphan() else {
+            return;
+        };
+        self.scheduler.push(CleanupJob::Undo {
+            name: Arc::clone(&held.name),
+            keys: held.keys.clone(),
+            leftover,
+        });
+        self.wake.notify();
+    }
+
+    /// What came of a release, to the user.
+    pub(crate) fn released(&self, released: ReleaseStatus) -> Result<ReleaseOutcome, LockError> {
+        match released {
+            ReleaseStatus::Released => Ok(ReleaseOutcome::Released),
+            ReleaseStatus::AlreadyLost(reason) => Ok(ReleaseOutcome::AlreadyLost { reason }),
+            ReleaseStatus::Failed(failure) => Err(self.error(Cause::Server(failure))),
+        }
+    }
+
+    /// The error of a wait that began at `began` and in which `holder` was seen last.
+    pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
+        let waited = clock::monotonic().since(began);
+        self.error(Cause::Timeout { waited, holder }).about(name)
+    }
+
+    /// What an inspection found, to the user.
+    pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
+        match inspected {
+            InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            seen => Ok(Holder::from_inspected(seen)),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! An acquisition as users see it: from what a lock handle was told to a request, and from what
+//! came of that to a result.
+
+use super::acquire::{Acquired, PendingAcquire};
+use super::clock;
+use super::config::ConfigError;
+use super::error::{Cause, LockError};
+use super::events::{AcquireRecorder, Telemetry};
+use super::holder::Holder;
+use super::lock_state::LockState;
+use super::node::Node;
+use crate::proto::{
+    Acquire, AcquireOutcome, AcquireRequest, Grant, Instant, Lease, LockKeys, MAX_LEASE, NameError,
+    Namespace, Owner, ServerError, WaitPolicy,
+};
+use core::time::Duration;
+use std::sync::Arc;
+
+/// What a lock handle was told.
+#[derive(Debug, Clone)]
+pub(crate) struct LockOptions {
+    pub(crate) name: Arc<str>,
+    /// Made once, so that acquiring again does not make them again. What is wrong with the name is
+    /// told by whatever would acquire.
+    pub(crate) keys: Result<LockKeys, NameError>,
+    pub(crate) lease: Option<Duration>,
+    /// Who asks, where that is not the client's own name.
+    pub(crate) owner: Option<Owner>,
+    pub(crate) fencing: bool,
+    pub(crate) without_record: bool,
+    /// For how long at most it is held.
+    pub(crate) max_hold: Option<Duration>,
+    /// For how long at least its name stays taken.
+    pub(crate) min_hold: Option<Duration>,
+}
+
+impl LockOptions {
+    pub(crate) fn new(name: &str, namespace: &Namespace) -> Self {
+        Self {
+            keys: namespace.keys(name.as_bytes()),
+            name: name.into(),
+            lease: None,
+            owner: None,
+            fencing: true,
+            without_record: false,
+            max_hold: None,
+            min_hold: None,
+        }
+    }
+
+    /// Checks whether it can be had of this client.
+    pub(crate) fn validate<'a, C>(
+        &'a self,
+        site: &'a Node<C>,
+    ) -> Result<ValidatedOptions<'a, C>, LockError> {
+        site.check_process()
+            .map_err(|error| error.about(&self.name))?;
+        if site.scheduler.is_closed() {
+            return Err(LockError::new(Cause::Closed).about(&self.name));
+        }
+        let keys = match &self.keys {
+            Ok(keys) => keys,
+            Err(error) => {
+                return Err(LockError::new(Cause::Name(*error)).about(&self.name));
+            }
+        };
+        let lease = match self.lease {
+            Some(lease) => Lease::new(lease)
+                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
+            None => site.config.default_lease,
+        };
+        let longest = site.config.max_lease;
+        if lease > longest {
+            let error = ConfigError::LeaseOverMax { lease, longest };
+            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+        }
+        if self.without_record {
+            lease
+                .check_recordless()
+                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
+        }
+        if let Some(error) = self.validate_hold_limits() {
+            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+        }
+        Ok(ValidatedOptions {
+            node: site,
+            options: self,
+            keys,
+            lease,
+        })
+    }
+
+    /// What is wrong with the limits of how long it is held.
+    fn validate_hold_limits(&self) -> Option<ConfigError> {
+        if self.max_hold == Some(Duration::ZERO) {
+            let text =
+                "max_hold is 0, so the lock would be over before it is held; it must be more";
+            return Some(text.into());
+        }
+        let length = self.min_hold?;
+        if self.without_record {
+            let text = "min_hold needs a record to say it with, and a lean lock has none; leave out \
+                        one of the two";
+            return Some(text.into());
+        }
+        (length > MAX_LEASE).then_some(ConfigError::MinHold { length })
+    }
+
+    /// What was granted, to be taken into keeping.
+    pub(crate) fn hold(
+        &self,
+        keys: LockKeys,
+        lease: Lease,
+        grant: Grant,
+        chronicle: &Arc<Telemetry>,
+    ) -> LockState {
+        let (name, chronicle) = (Arc::clone(&self.name), Arc::clone(chronicle));
+        let held = LockState::new(name, keys, lease, grant, chronicle).for_at_most(self.max_hold);
+        match self.min_hold {
+            None => held,
+            some => held.for_at_least(some, clock::monotonic()),
+        }
+    }
+}
+
+/// A wish that can be had.
+#[derive(Debug)]
+pub(crate) struct ValidatedOptions<'a, C> {
+    node: &'a Node<C>,
+    options: &'a LockOptions,
+    pub(crate) keys: &'a LockKeys,
+    pub(crate) lease: Lease,
+}
+
+impl<C> ValidatedOptions<'_, C> {
+    /// Begins to acquire at `now`.
+    pub(crate) fn begin(&self, patience: WaitPolicy, now: Instant) -> PendingAcquire<'_, C> {
+        let settings = &self.node.config;
+        let request = AcquireRequest {
+            namespace: &settings.namespace,
+            keys: self.keys,
+            owner: self.options.owner.as_ref().unwrap_or(&settings.owner),
+            lease: self.lease,
+            fencing: self.options.fencing && !self.options.without_record,
+            without_record: self.options.without_record,
+            // Who waits for a while is told who was in the way. The others do not ask.
+            report_holder: matches!(patience, WaitPolicy::Until(_)),
+            min_memory: match self.options.without_record {
+                true => None,
+                false => self.node.memory_needed(),
+            },
+            wait: patience,
+            retry_timeout: self.node.tolerance(self.lease, patience != WaitPolicy::Try),
+        };
+        let name = &self.options.name;
+        PendingAcquire::new(
+            self.node,
+            name,
+            self.keys,
+            Acquire::new(request, self.node.nonces.draw(now)),
+            AcquireRecorder::new(&self.node.telemetry, name, patience, now),
+        )
+    }
+
+    /// The state of the lock, granted.
+    pub(crate) fn lock(&self, grant: Grant) -> LockState {
+        let telemetry = &self.node.telemetry;
+        self.options
+            .hold(self.keys.clone(), self.lease, grant, telemetry)
+    }
+
+    /// Whether a holder in this process can hand the lock on to who asks.
+    pub(crate) fn accepts_handoff(&self) -> bool {
+        !self.options.without_record
+    }
+
+    /// What came of it, to the user: held, held by another, or an error.
+    pub(crate) fn result(&self, acquired: AcquireOutcome) -> Result<Acquired<Grant>, LockError> {
+        let cause = match acquired {
+            AcquireOutcome::Granted(grant) => return Ok(Acquired::Granted(grant)),
+            AcquireOutcome::Contended(refusal) => {
+                let holder = refusal.holder;
+                let holder = holder.map(|record| Holder::from_record(record, refusal.free_in));
+                return Ok(Acquired::Contended(holder));
+            }
+            AcquireOutcome::Failed(ServerError::Lease(error)) => {
+                return Err(LockError::new(Cause::Lease(error)).about(&self.options.name));
+            }
+            AcquireOutcome::RestartGuard {
+                retry_after: lacking,
+            } => Cause::RestartGuard { lacking },
+            AcquireOutcome::Failed(failure) => Cause::Server(failure),
+        };
+        Err(self.node.error(cause).about(&self.options.name))
+    }
+}

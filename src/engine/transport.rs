@@ -1,0 +1,264 @@
+//! What each API brings to the engine: how a flight travels, and how to wait.
+
+use super::LockError;
+use super::client::ClientInner;
+use super::guard::Guard;
+use super::lock_state::LockState;
+use super::node::{Clear, ConnectError};
+use super::notify::Notify;
+use crate::net::{NetCause, NetError};
+use crate::proto::{Action, Instant, ListLocks, LockKeys, Now, Operation, ServerState};
+use crate::wire::{DecodeError, Flight, Replies};
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+use std::vec::Vec;
+
+/// Connections to one server, and how a caller waits: the only things that differ between the APIs.
+///
+/// The methods of the blocking API block and are ready at their first poll, so [`run`] gets the
+/// output of a flow by polling it.
+pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
+    /// Sends a flight and hands the replies to `handler`, within `limit` and by the end of `timeout`.
+    /// `keys` are those of the lock that it is about: their flights keep their order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes back a flight of which nothing has been sent.
+    fn exchange<H: FlightHandler>(
+        client: &ClientInner<Self>,
+        handler: &mut H,
+        keys: Option<&LockKeys>,
+        now: Now,
+        timeout: Timeout,
+        limit: Duration,
+    ) -> impl Future<Output = FlightResult<H>>;
+
+    /// Waits until `notify` was notified after `seen`, or until `until`, or less: the caller looks
+    /// again.
+    fn wait(notify: &Notify, seen: u64, until: Option<Instant>) -> impl Future<Output = ()>;
+
+    /// Goes through all items of the server, on a connection of its own.
+    fn dump(
+        client: &ClientInner<Self>,
+        search: &mut ListLocks<'_>,
+    ) -> impl Future<Output = Result<(), LockError>>;
+
+    /// Starts the renewer, once for each client, before its first lock.
+    fn start_renewer(client: &Arc<ClientInner<Self>>) -> Result<(), LockError>;
+
+    /// Sends the release of a lock that was ended, and waits for no reply. Returns whether it will
+    /// be sent.
+    fn release_quietly(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now) -> bool;
+
+    /// Sends the quiet releases that were not sent yet; where the API reads their replies itself,
+    /// waits for those until `until`.
+    fn settle_quiet(client: &ClientInner<Self>, until: Instant);
+
+    /// Releases a lock whose guard was dropped, and that was ended.
+    fn release_dropped(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now);
+
+    /// Releases locks whose guards are dropped together.
+    fn release_dropped_together(guards: Vec<Guard<Self>>);
+}
+
+/// The content of one flight: an operation, or several at once.
+pub(crate) trait FlightHandler {
+    /// The outcome when nothing had to be sent.
+    type Skipped;
+    /// The outcome of the replies.
+    type Output;
+
+    fn encode(
+        &mut self,
+        server: &ServerState,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), Self::Skipped>;
+
+    fn handle_replies(
+        &mut self,
+        server: &mut ServerState,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Self::Output, DecodeError>;
+}
+
+impl<O: Operation> FlightHandler for O {
+    type Skipped = O::Outcome;
+    type Output = Action<O::Outcome>;
+
+    fn encode(
+        &mut self,
+        server: &ServerState,
+        now: Now,
+        flight: &mut Flight,
+    ) -> Result<(), O::Outcome> {
+        Operation::poll_transmit(self, server, now, flight)
+    }
+
+    fn handle_replies(
+        &mut self,
+        server: &mut ServerState,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Action<O::Outcome>, DecodeError> {
+        Operation::handle_replies(self, server, replies, sent, received)
+    }
+}
+
+/// The outcome of a flight that did not fail.
+#[derive(Debug)]
+pub(crate) enum Exchanged<O, S> {
+    /// The replies came.
+    Replied(O),
+    /// Nothing had to be sent.
+    Skipped(S),
+}
+
+pub(crate) type FlightResult<H> =
+    Result<Exchanged<<H as FlightHandler>::Output, <H as FlightHandler>::Skipped>, ConnectError>;
+
+/// Deadlines cut limits in whole steps of this, so that the limits of sockets seldom change.
+const STEP: Duration = Duration::from_millis(100);
+
+/// How long an operation may wait for the server, besides the limit of each exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timeout {
+    /// As long as the operation goes on.
+    Unlimited,
+    /// The caller's wait ends then; what began before may end an operation timeout later.
+    Wait(Instant),
+    /// The caller's wait had ended when the last pause was over, which a busy machine may do late: from
+    /// then on as much time is left as at its end.
+    Overdue(Instant),
+    /// Nothing goes on after that, by more than 100 ms.
+    Deadline(Instant),
+}
+
+impl Timeout {
+    /// A pause is over, maybe after the end of the caller's wait.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        match *self {
+            Self::Wait(until) if until < now => *self = Self::Overdue(now),
+            _ => {}
+        }
+    }
+
+    /// How long a step with the limit `limit` may take; an error if it may not begin any more.
+    pub(crate) fn limit(
+        self,
+        limit: Duration,
+        operation_timeout: Duration,
+        now: Instant,
+    ) -> Result<Duration, NetError> {
+        match self {
+            Self::Unlimited => Ok(limit),
+            Self::Wait(until) | Self::Overdue(until) => {
+                let left = clamp_timeout(limit, until, operation_timeout, now);
+                if left.is_zero() {
+                    return Err(NetError::unsent(NetCause::Timeout(limit)));
+                }
+                Ok(left)
+            }
+            Self::Deadline(until) if until <= now => {
+                Err(NetError::unsent(NetCause::Timeout(limit)))
+            }
+            Self::Deadline(until) => {
+                let steps = until.since(now).as_nanos().div_ceil(STEP.as_nanos());
+                let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+                Ok(limit.min(STEP.saturating_mul(steps)))
+            }
+        }
+    }
+}
+
+/// Where the caller's patience ends sooner than this, an exchange is not cut short by it: a look
+/// that finds the lock held tells more than one that was cut off.
+const MIN_FINAL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long a step with the limit `limit` may take for a caller whose patience ends at `until`.
+/// Zero: it may not begin any more.
+///
+/// An instant that has passed, or is about to, still gets one round trip: all that is begun from
+/// then on has `overrun` together.
+fn clamp_timeout(limit: Duration, until: Instant, overrun: Duration, now: Instant) -> Duration {
+    let end = if until > now.after(MIN_FINAL_TIMEOUT) {
+        until
+    } else {
+        until.after(overrun)
+    };
+    limit.min(end.since(now))
+}
+
+/// How the pauses of an operation are spent.
+pub(crate) enum Pause<'a> {
+    Sleep,
+    /// A shutdown of the client ends the operation.
+    SleepUnlessClosed,
+    /// By this function, which blocks at least until the given instant.
+    #[cfg_attr(
+        not(feature = "blocking"),
+        expect(dead_code, reason = "only a thread can")
+    )]
+    Work(&'a mut (dyn FnMut(Instant) + Send)),
+}
+
+/// The output of a future of a transport whose waits block.
+#[cfg(feature = "blocking")]
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    let mut future = pin!(future);
+    let cx = &mut Context::from_waker(Waker::noop());
+    loop {
+        // Ready at the first poll: nothing in it returns before what it waits for has come.
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return output;
+        }
+        std::thread::yield_now();
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn deadlines_cut_limits_in_steps_and_end_them() {
+        let limit = |until, now| {
+            let limit = Timeout::Deadline(at(until)).limit(SECOND, SECOND, at(now));
+            limit.map_err(|error| error.sent)
+        };
+        assert_eq!(limit(1000, 0), Ok(SECOND));
+        assert_eq!(limit(1000, 99), Ok(SECOND));
+        assert_eq!(limit(1000, 100), Ok(STEP * 9));
+        assert_eq!(limit(1000, 999), Ok(STEP));
+        assert_eq!(limit(1000, 1000), Err(false));
+        assert_eq!(limit(u64::MAX / 1_000_000, 0), Ok(SECOND));
+    }
+
+    #[test]
+    fn patience_leaves_a_last_round_trip_its_time() {
+        let limit = |limit, until, now| {
+            let limit = Timeout::Wait(at(until)).limit(limit, SECOND, at(now));
+            limit.map_err(|error| error.sent)
+        };
+        assert_eq!(limit(SECOND, 5000, 0), Ok(SECOND));
+        assert_eq!(limit(SECOND, 5000, 4500), Ok(SECOND / 2));
+        assert_eq!(limit(SECOND, 5000, 4999), Ok(SECOND));
+        assert_eq!(limit(SECOND, 5000, 5000), Ok(SECOND));
+        // However many steps there are, each with a limit of its own, they end then.
+        assert_eq!(limit(SECOND, 5000, 5900), Ok(SECOND / 10));
+        assert_eq!(limit(SECOND * 60, 5000, 4999), Ok(at(6000).since(at(4999))));
+        assert_eq!(limit(SECOND, 5000, 6000), Err(false));
+        assert_eq!(limit(SECOND, 5000, 9000), Err(false));
+    }
+}
