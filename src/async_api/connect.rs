@@ -125,15 +125,16 @@ impl ClientBuilder<Client> {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn build(self) -> Result<Client, LockError> {
-        let client = self.build_lazy()?;
-        let inner = client.inner();
+        let shared = self.handle()?;
+        let inner = &shared.inner;
         let until = inner.node.tries_until();
         let timeout = until.map_or(Timeout::Unlimited, Timeout::Wait);
         let slot = inner.node.connections.slot(None);
         while let Err(why) = inner.connect(slot, timeout).await {
             sleep(inner.node.pause_before_retry(why, until)?).await;
         }
-        Ok(client)
+        shared.ensure_renewer()?;
+        Ok(Client { shared })
     }
 
     /// Makes the client and starts the keeper task, without connecting: the first call that asks the
@@ -148,12 +149,16 @@ impl ClientBuilder<Client> {
     /// # Errors
     /// A setting cannot be used, or there is no tokio runtime with I/O and time.
     pub fn build_lazy(self) -> Result<Client, LockError> {
-        let config = self.validate(COUNT)?;
-        let connections = ConnectionPool::new(config.connections, runtime()?);
-        let inner = Arc::new(ClientInner::new(config, connections)?);
-        let shared = Arc::new(ClientHandle::new(inner));
+        let shared = self.handle()?;
         // Before the first lock: it also watches the timeouts of other calls.
         shared.ensure_renewer()?;
         Ok(Client { shared })
+    }
+
+    fn handle(self) -> Result<Arc<ClientHandle<ConnectionPool>>, LockError> {
+        let config = self.validate(COUNT)?;
+        let connections = ConnectionPool::new(config.connections, runtime()?);
+        let inner = Arc::new(ClientInner::new(config, connections)?);
+        Ok(Arc::new(ClientHandle::new(inner)))
     }
 }

@@ -446,19 +446,19 @@ mod tests {
             "AddressError",
             "CredentialsError",
             "DecodeError",
-            "Failure",
             "FlagError",
             "KeyError",
             "LeaseError",
             "LockError",
             "NameError",
             "NetError",
-            "PartsError",
-            "PipelineEnd",
+            "PipelineError",
+            "ServerError",
             "StaleToken",
             "SubmitError",
-            // In src/net/tls/problem.rs.
-            "TlsProblem",
+            "TicketError",
+            // In src/net/tls/error.rs.
+            "TlsError",
         ];
         fn search(folder: &std::path::Path, found: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).expect("a folder") {
