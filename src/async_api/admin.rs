@@ -11,7 +11,7 @@ impl Client {
     /// The server is asked for a list of all its items (`lru_crawler metadump`), on a connection of
     /// its own, and those that are locks are looked at. That is a burden: about a hundred bytes
     /// for each item that anybody keeps there, a second or so for a million of them. At most
-    /// [`MAX_LISTED`] locks are listed, see [`LockList::is_complete`]. Names too long to
+    /// [`MAX_LISTED`](crate::MAX_LISTED) locks are listed, see [`LockList::is_complete`]. Names too long to
     /// stand in a key are [marked](crate::LockEntry::is_hashed); they are listed where `start` is
     /// empty or begins like what stands for them.
     ///

@@ -21,7 +21,7 @@ impl Client {
     /// to the same server.
     /// Nothing is stored, no lock is looked at, and what the client is about to do elsewhere goes on.
     /// What is found goes by this client's settings, above all its
-    /// [`max_lease`](Builder::max_lease).
+    /// [`max_lease`](ClientBuilder::max_lease).
     ///
     /// # Errors
     /// The server cannot be reached, does not answer, or does not let this client in. That it
@@ -34,7 +34,7 @@ impl Client {
     }
 
     /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
+    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
     /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
     ///
     /// A higher limit that the server has already stays as it is. Whether it took the new one is

@@ -19,7 +19,7 @@ impl Client {
     /// password) on a connection of its own, and makes a few more connections to see whether all lead
     /// to the same server.
     /// Nothing is stored, and no lock is looked at. What is found goes by this client's settings,
-    /// above all its [`max_lease`](Builder::max_lease).
+    /// above all its [`max_lease`](ClientBuilder::max_lease).
     ///
     /// # Errors
     /// The server cannot be reached, does not answer, or does not let this client in. That it
@@ -29,7 +29,7 @@ impl Client {
     }
 
     /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](Builder::max_lease): `lru temp_ttl N`, with the
+    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
     /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
     ///
     /// A higher limit that the server has already stays as it is. Whether it took the new one is

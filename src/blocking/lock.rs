@@ -95,7 +95,7 @@ impl Lock {
     /// the while.
     ///
     /// No guard [remains](LockGuard::remaining) valid beyond that. At that instant
-    /// [`lost`](LockGuard::lost) says [`Expired`](LossReason::Expired), and the keeper releases the
+    /// [`lost`](LockGuard::lost) says [`Expired`](crate::LossReason::Expired), and the keeper releases the
     /// lock, so that others need not wait for the end of its lease.
     ///
     /// It may be shorter than the lease. 0 is refused by whatever would acquire.

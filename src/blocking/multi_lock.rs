@@ -97,13 +97,13 @@ impl MultiLock {
         self
     }
 
-    /// How long each of the locks outlives a holder that dies, see [`Lock::lease`].
+    /// How long each of the locks outlives a holder that dies, see [`Lock::lease`](super::Lock::lease).
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         self.each(|lock| lock.lease = Some(lease))
     }
 
-    /// For how long at most each of the locks is held, see [`Lock::max_hold`]. It counts for each
+    /// For how long at most each of the locks is held, see [`Lock::max_hold`](super::Lock::max_hold). It counts for each
     /// from when it was asked for, so the set is over with the lock that was taken first. Where the
     /// wait for the others takes longer than this, it starts over.
     #[must_use]
@@ -111,14 +111,14 @@ impl MultiLock {
         self.each(|lock| lock.max_hold = Some(limit))
     }
 
-    /// What the holder is called in all records, see [`Lock::label`].
+    /// What the holder is called in all records, see [`Lock::label`](super::Lock::label).
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
         let owner = self.shared.inner.node.config.owner_labelled(&label.into());
         self.each(|lock| lock.owner = Some(owner.clone()))
     }
 
-    /// Whether each of the locks has a fencing token, see [`Lock::fencing`].
+    /// Whether each of the locks has a fencing token, see [`Lock::fencing`](super::Lock::fencing).
     #[must_use]
     pub fn fencing(self, on: bool) -> Self {
         self.each(|lock| lock.fencing = on)
@@ -133,7 +133,7 @@ impl MultiLock {
     /// [shutdown](Client::shutdown) of the client ends the wait.
     ///
     /// # Errors
-    /// As [`Lock::acquire`], with the name of the lock that it is about; also where no name, too
+    /// As [`Lock::acquire`](super::Lock::acquire), with the name of the lock that it is about; also where no name, too
     /// many or one twice are given.
     pub fn acquire(&self) -> Result<MultiLockGuard, LockError> {
         let acquired = self.shared.acquire_all(&self.locks);
@@ -145,7 +145,7 @@ impl MultiLock {
     /// returns.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`]. [`Lost`](crate::ErrorKind::Lost)
+    /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`](super::Lock::try_acquire). [`Lost`](crate::ErrorKind::Lost)
     /// where one that was taken was lost before the others were.
     pub fn try_acquire(&self) -> Result<Option<MultiLockGuard>, LockError> {
         let acquired = self.shared.try_acquire_all(&self.locks);
