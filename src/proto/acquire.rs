@@ -6,7 +6,8 @@ use super::grant::{AcquireOutcome, AcquireRequest, Grant, OrphanedAttempt};
 use super::loss::LossReason;
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::record::Nonce;
-use super::server_state::{Protocol, ServerState};
+use super::server_instance::Protocol;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 

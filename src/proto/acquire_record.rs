@@ -1,20 +1,21 @@
 //! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
 
 use super::attempt::RecordAttempt;
+use super::failure::ServerError;
+use super::fence::read_fence;
 use super::fence_repair::{FenceRepair, RepairStep, TokenBound};
 use super::grant::{AcquireOutcome, AcquireRequest, Contended, Grant, GrantKind, OrphanedAttempt};
 use super::handoff::Handoff;
-use super::items::{
-    CasOutcome, LockItem, MemoryReading, ServerError, StoreOutcome, push_get_lock,
-    push_memory_probe, push_release, read_cas_outcome, read_fence, read_lock, read_memory,
-    read_stored,
-};
+use super::items::{CasOutcome, StoreOutcome, read_cas_outcome, read_stored};
+use super::lock_item::{LockItem, push_get_lock, push_release, read_lock};
 use super::loss::LossReason;
+use super::memory_probe::{MemoryReading, push_memory_probe, read_memory};
 use super::operation::{Action, FlightError, Operation, Sealed, SleepReason};
 use super::record::{HolderRecord, Nonce, is_ours, nonce_of};
 use super::retry::RetryPolicy;
 use super::sentinel_init::{InitStep, SentinelInit};
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::takeover::TakeoverWatch;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
@@ -185,9 +186,10 @@ impl<'a> RecordAcquire<'a> {
     fn contended(&self, item: LockItem<'_>) -> Contended {
         match item {
             LockItem::Held { value, left, .. } => Contended {
-                holder: match self.request.report_holder {
-                    true => HolderRecord::parse(value),
-                    false => None,
+                holder: if self.request.report_holder {
+                    HolderRecord::parse(value)
+                } else {
+                    None
                 },
                 free_in: left,
             },
@@ -326,9 +328,10 @@ impl<'a> RecordAcquire<'a> {
             .transpose()?;
         let stored = read_stored(replies)?;
         let item = read_lock(replies, dialect)?;
-        let token = match self.request.fencing {
-            true => read_fence(replies, dialect)?.map(Some),
-            false => Ok(None),
+        let token = if self.request.fencing {
+            read_fence(replies, dialect)?.map(Some)
+        } else {
+            Ok(None)
         };
         let evidence = self
             .attempt
@@ -411,9 +414,10 @@ impl<'a> RecordAcquire<'a> {
             };
             if !lacking.is_zero() {
                 // Others may have bumped the sentinel.
-                let then = match evidence {
-                    true => AfterRollback::Wait(lacking),
-                    false => AfterRollback::ReadCounters(lacking),
+                let then = if evidence {
+                    AfterRollback::Wait(lacking)
+                } else {
+                    AfterRollback::ReadCounters(lacking)
                 };
                 return Ok(self.rollback(cas, then));
             }

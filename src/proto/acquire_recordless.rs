@@ -1,16 +1,16 @@
 //! Acquiring a lock without a record, by one request of one line.
 
 use super::acquire_record::runs_out;
+use super::failure::ServerError;
 use super::grant::{AcquireOutcome, AcquireRequest, Contended, Grant, GrantKind, OrphanedAttempt};
-use super::items::{
-    CasOutcome, ServerError, push_recordless_attempt, push_release, read_cas_outcome,
-    read_recordless_attempt,
-};
+use super::items::{CasOutcome, read_cas_outcome};
+use super::lock_item::{push_recordless_attempt, push_release, read_recordless_attempt};
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::owner_id::{CasOwner, OwnerId, holder_fingerprint};
 use super::record::Nonce;
 use super::retry::RetryPolicy;
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 

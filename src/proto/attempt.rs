@@ -1,11 +1,13 @@
 //! One attempt to acquire: what is sent, and what is known of it.
 
+use super::failure::ServerError;
 use super::grant::{AcquireRequest, Grant, GrantKind, OrphanedAttempt};
-use super::items::{ServerError, push_attempt};
+use super::lock_item::push_attempt;
 use super::memory::UPTIME_AHEAD;
 use super::owner_id::OwnerId;
 use super::record::{Nonce, Record, is_ours};
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 
 use crate::wire::Flight;

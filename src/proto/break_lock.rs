@@ -1,10 +1,13 @@
 //! Ending somebody else's hold on a lock.
 
+use super::failure::ServerError;
 use super::inspect::{Inspect, InspectOutcome};
-use super::items::{CasOutcome, ServerError, push_release, read_cas_outcome};
+use super::items::{CasOutcome, read_cas_outcome};
+use super::lock_item::push_release;
 use super::name::LockKeys;
 use super::operation::{Action, FlightError, Operation, Sealed, SleepReason};
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::session_id::SessionId;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};

@@ -1,11 +1,12 @@
 //! Raising a counter of fencing tokens that was made too low.
 
-use super::items::{
-    DrawnToken, push_fence, push_gets, push_store, read_fence, read_gets, read_stored,
-};
-use super::items::{FENCE_TTL, ServerError, StoreOutcome};
+use super::failure::ServerError;
+use super::fence::{DrawnToken, push_fence, read_fence};
+use super::items::StoreOutcome;
+use super::items::{push_gets, push_store, read_gets, read_stored};
 use super::name::LockKeys;
-use super::server_state::Protocol;
+use super::requests::FENCE_TTL;
+use super::server_instance::Protocol;
 use crate::wire::{DecodeError, Flight, Replies, StoreVerb, TimeLeft, parse_u64};
 
 /// By how many seconds the seed of a new counter may be behind the server's second in which it is made:

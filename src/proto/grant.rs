@@ -1,11 +1,11 @@
 //! What is asked for when a lock is to be acquired, and what may come of it.
 
-use super::items::ServerError;
+use super::failure::ServerError;
 use super::lease::Lease;
 use super::name::{LockKeys, Namespace};
 use super::owner_id::{OwnerId, RedactedCas};
 use super::record::{HolderRecord, Owner, Record};
-use super::server_state::ServerInstance;
+use super::server_instance::ServerInstance;
 use super::time::Instant;
 use crate::wire::TimeLeft;
 use core::fmt;

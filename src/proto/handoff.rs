@@ -3,7 +3,7 @@
 use super::grant::Grant;
 use super::loss::LossReason;
 use super::owner_id::OwnerId;
-use super::server_state::ServerInstance;
+use super::server_instance::ServerInstance;
 
 /// What was handed on, and what became of it.
 #[derive(Debug, Clone, Default)]
@@ -36,9 +36,10 @@ impl Handoff {
     /// The record was replaced, or something else was found in its place.
     pub(super) fn resolve(&mut self, on: ServerInstance, how: Result<(), LossReason>) {
         if let Self::Pending { incarnation, .. } = self {
-            *self = Self::Resolved(match incarnation.is_same_process(&on) {
-                true => how,
-                false => Err(LossReason::ServerRestarted),
+            *self = Self::Resolved(if incarnation.is_same_process(&on) {
+                how
+            } else {
+                Err(LossReason::ServerRestarted)
             });
         }
     }

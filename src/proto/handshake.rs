@@ -1,20 +1,24 @@
 //! What is asked of a server before the first lock operation on a connection: to let us in, who it
 //! is, what it can do, what time it has, what it remembers, and that there is a sentinel.
 
-use super::items::{
-    MemoryReading, ServerError, push_delete_password, push_group, push_sentinel_with_cas,
-    push_stats, read_delete_password, read_sentinel_with_cas, remembered,
-};
+use super::failure::ServerError;
+use super::items::{push_delete_password, read_delete_password};
 use super::lease::Lease;
 use super::longest_lease::{RaiseLongestLease, push_longest_lease, read_longest_lease};
-use super::memory::StatsSummary;
+use super::memory_probe::{
+    MemoryReading, push_sentinel_with_cas, read_sentinel_with_cas, remembered,
+};
 use super::name::Namespace;
 use super::record::Nonce;
-use super::sentinel::{InstanceWord, Sentinel};
+use super::sentinel::Sentinel;
 use super::sentinel_init::{InitStep, SentinelInit};
 use super::server_clock::ServerClock;
-use super::server_state::{Capabilities, Protocol, ServerInstance, ServerState};
+use super::server_instance::InstanceWord;
+use super::server_instance::{Capabilities, Protocol, ServerInstance};
+use super::server_state::ServerState;
 use super::server_stats::SettingStats;
+use super::server_stats::StatsSummary;
+use super::server_stats::{push_group, push_stats};
 use super::time::{Instant, Now};
 use crate::wire::{
     Credentials, DecodeError, ErrorSource, Flag, Flags, Flight, Replies, Reply, Request, parse_u64,
@@ -234,9 +238,10 @@ impl<'a> Handshake<'a> {
             Err(failure) => return Ok(Some(Err(failure))),
         };
         let settings = SettingStats::read(replies)?;
-        let own = match meta {
-            true => Protocol::Meta,
-            false => Protocol::Classic,
+        let own = if meta {
+            Protocol::Meta
+        } else {
+            Protocol::Classic
         };
         let dialect = self.forced_protocol.unwrap_or(own);
         let mut clock = ServerClock::new();

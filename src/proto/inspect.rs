@@ -1,8 +1,8 @@
 //! Looking at a lock without touching it.
 
-use super::items::{
-    LockItem, ServerError, push_get_lock, push_read_fence, read_last_token, read_lock,
-};
+use super::failure::ServerError;
+use super::fence::{push_read_fence, read_last_token};
+use super::lock_item::{LockItem, push_get_lock, read_lock};
 use super::name::LockKeys;
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::record::HolderRecord;

@@ -1,7 +1,7 @@
 //! Finding the locks under a prefix, by a dump of all items of the server.
 
+use super::failure::ServerError;
 use super::inspect::{Inspect, InspectOutcome};
-use super::items::ServerError;
 use super::name::{DecodedName, LockKeys, Namespace};
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::probe::LARGEST_ITEM;
@@ -79,9 +79,10 @@ impl<'a> ListLocks<'a> {
     pub fn prepare(&self, flight: &mut Flight) {
         // Through the hash table, for an item that moves from one list of its class to another
         // meanwhile is seen there all the same.
-        let classes = match self.by_class {
-            false => SlabClasses::Hash,
-            true => SlabClasses::All,
+        let classes = if self.by_class {
+            SlabClasses::All
+        } else {
+            SlabClasses::Hash
         };
         flight.push(&Request::LruCrawler(CrawlerCommand::Metadump(classes)));
     }

@@ -3,10 +3,11 @@
 //! A server that may have forgotten locks is waited for as long as this. Each client raises it to
 //! the longest lease that it may ask for, before it asks for any.
 
-use super::items::{ServerError, StoreOutcome, push_gets, push_store, read_gets, read_stored};
+use super::failure::ServerError;
+use super::items::{StoreOutcome, push_gets, push_store, read_gets, read_stored};
 use super::lease::Lease;
 use super::name::Namespace;
-use super::server_state::Protocol;
+use super::server_instance::Protocol;
 use crate::wire::{DecodeError, Flag, Flags, Flight, Key, Replies, Reply, Request, StoreVerb};
 use crate::wire::{MetaReply, MetaStatus, parse_u64};
 use core::time::Duration;

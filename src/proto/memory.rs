@@ -7,7 +7,7 @@
 
 use super::lease::Lease;
 use super::sentinel::{memory_lacking, unflushed_from};
-use super::server_stats::{FlushTime, SettingStats};
+use super::server_stats::{FlushTime, SettingStats, StatsSummary};
 use core::time::Duration;
 
 /// `time - uptime` of `stats` is up to this much earlier than the start of the server in its own
@@ -17,25 +17,6 @@ pub(super) const UPTIME_AHEAD: u64 = 3;
 /// How much later than a second that `stats` told the reading may have been: the rest of that
 /// second, and as much as the server's timer may be behind.
 const NOTED_LATER: u64 = 3;
-
-/// What is wanted of the general statistics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StatsSummary {
-    pub(super) pid: u64,
-    pub(super) uptime: u64,
-    pub(super) time: u64,
-    /// How often the server was flushed, or told to be later.
-    pub(super) flushes: Option<u64>,
-    /// Whether no item was dropped for want of memory.
-    pub(super) keeps_items: bool,
-}
-
-impl StatsSummary {
-    /// The server's start, in its own time base.
-    pub(super) const fn started(&self) -> u64 {
-        self.time - self.uptime
-    }
-}
 
 /// The counters that change with each flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,11 +213,9 @@ impl Memory {
             return None;
         }
         let horizon = unflushed_from(stats.started(), noted.counters.oldest);
-        Some(match noted.pending && stats.time < horizon {
-            // Of flushes before the one to come, the horizon tells nothing.
-            true => noted.at,
-            false => horizon,
-        })
+        // Of flushes before one to come, the horizon says nothing.
+        let is_pending = noted.pending && stats.time < horizon;
+        Some(if is_pending { noted.at } else { horizon })
     }
 
     /// Takes in what was learnt on another connection to the same run of the server.

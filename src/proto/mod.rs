@@ -21,6 +21,9 @@ mod await_free;
 mod backoff;
 mod batch;
 mod break_lock;
+mod escape;
+mod failure;
+mod fence;
 mod fence_repair;
 pub mod fencing;
 mod grant;
@@ -30,9 +33,11 @@ mod inspect;
 mod items;
 mod lease;
 mod list;
+mod lock_item;
 mod longest_lease;
 mod loss;
 mod memory;
+mod memory_probe;
 mod name;
 mod operation;
 mod owner_id;
@@ -46,6 +51,7 @@ mod sample_clock;
 mod sentinel;
 mod sentinel_init;
 mod server_clock;
+mod server_instance;
 mod server_state;
 mod server_stats;
 mod session_id;
@@ -67,12 +73,12 @@ pub use backoff::Backoff;
 #[doc(hidden)]
 pub use batch::Batch;
 pub use break_lock::{BreakLock, BreakStatus};
+pub use failure::ServerError;
 pub use grant::{
     AcquireOutcome, AcquireRequest, Contended, Grant, GrantKind, OrphanedAttempt, WaitPolicy,
 };
 pub use handshake::Handshake;
 pub use inspect::{Inspect, InspectOutcome};
-pub use items::ServerError;
 pub use lease::{Lease, LeaseError, MAX_LEASE, MIN_LEASE, MIN_RECORDLESS_LEASE};
 #[doc(hidden)]
 pub use list::{InspectPage, KeyPage, ListLocks, ListStep};
@@ -96,14 +102,14 @@ pub use release::{Release, ReleaseStatus};
 pub use renew::{Renew, RenewOutcome};
 #[doc(hidden)]
 pub use sample_clock::SampleClock;
-pub use sentinel::InstanceWord;
 #[doc(hidden)]
 pub use sentinel::{
     SENTINEL_EXPIRY, Sentinel, SentinelRecord, SentinelState, complete_since, memory_lacking,
 };
 #[doc(hidden)]
 pub use server_clock::{ServerClock, seconds_to_live};
-pub use server_state::{Capabilities, Protocol, ServerInstance, ServerState};
+pub use server_instance::{Capabilities, InstanceWord, Protocol, ServerInstance};
+pub use server_state::ServerState;
 #[doc(hidden)]
 pub use server_stats::{FlushTime, GeneralStats, ItemStats, SettingStats};
 pub use session_id::SessionId;

@@ -1,5 +1,6 @@
 //! From the name of a lock to the keys it uses.
 
+use super::escape::{escape, hex, unescape};
 use super::requests::{LockRequests, read_sentinel};
 use crate::wire::{Key, KeyError, MAX_KEY_LENGTH, OwnedKey, Prepared};
 use alloc::string::String;
@@ -218,52 +219,6 @@ fn join(parts: &[&[u8]]) -> Result<OwnedKey, NameError> {
     OwnedKey::new(parts.concat()).map_err(NameError::Prefix)
 }
 
-/// Writes everything that is not a visible ASCII character as `%XX`.
-pub(super) fn escape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for (index, byte) in text.iter().enumerate() {
-        let plain = byte.is_ascii_graphic() && *byte != b'%' && !(*byte == b'#' && index == 0);
-        if plain {
-            out.push(*byte);
-        } else {
-            out.push(b'%');
-            out.extend_from_slice(&hex(*byte, b"0123456789ABCDEF"));
-        }
-    }
-    out
-}
-
-/// Undoes [`escape`]; what is no escape stays as it is.
-pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, tail)) = rest.split_first() {
-        let digits = tail.get(..2).filter(|_| *byte == b'%');
-        let value = digits.and_then(|digits| {
-            let digits = core::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        match value {
-            Some(value) => {
-                out.push(value);
-                rest = &tail[2..];
-            }
-            None => {
-                out.push(*byte);
-                rest = tail;
-            }
-        }
-    }
-    out
-}
-
-fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
-    [
-        digits[usize::from(byte >> 4)],
-        digits[usize::from(byte & 15)],
-    ]
-}
-
 /// Why a name or a prefix cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -396,13 +351,5 @@ mod tests {
             );
         }
         assert!(Namespace::new("locks:").is_ok());
-    }
-
-    #[test]
-    fn escapes_are_undone() {
-        for text in [&b"a b%c"[..], b"#x", b"", &[0xff, 0x20, b'%']] {
-            assert_eq!(unescape(&escape(text)), text);
-        }
-        assert_eq!(unescape(b"%zz%4"), b"%zz%4");
     }
 }

@@ -1,6 +1,7 @@
 //! What shows that the item of a lock is ours.
 
-use super::record::{Nonce, is_ours, nibble, record_fingerprint};
+use super::escape::nibble;
+use super::record::{Nonce, is_ours, record_fingerprint};
 use core::fmt;
 
 /// What shows that the item of a lock is ours, whatever was heard of the requests that made it.

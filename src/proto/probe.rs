@@ -1,17 +1,19 @@
 //! A look at the server itself: what it says that bears on locks, and what it does not say.
 
+use super::failure::ServerError;
 use super::handshake::release;
-use super::items::{
-    ServerError, push_delete_password, push_group, push_sentinel_with_cas, push_stats,
-    read_delete_password, read_sentinel_with_cas,
-};
+use super::items::{push_delete_password, read_delete_password};
 use super::lease::Lease;
 use super::longest_lease::{push_longest_lease, read_longest_lease};
-use super::memory::{Memory, StatsSummary};
+use super::memory::Memory;
+use super::memory_probe::{push_sentinel_with_cas, read_sentinel_with_cas};
 use super::name::Namespace;
-use super::sentinel::{InstanceWord, Sentinel, SentinelState, complete_since, unflushed_from};
-use super::server_state::Protocol;
+use super::sentinel::{Sentinel, SentinelState, complete_since, unflushed_from};
+use super::server_instance::InstanceWord;
+use super::server_instance::Protocol;
+use super::server_stats::StatsSummary;
 use super::server_stats::{GeneralStats, ItemStats, SettingStats};
+use super::server_stats::{push_group, push_stats};
 use super::time::Instant;
 use crate::wire::{Credentials, DecodeError, Flag, Flags, Flight, Replies, Reply, Request};
 use alloc::boxed::Box;
@@ -60,9 +62,10 @@ pub struct ServerReport {
 impl ServerReport {
     /// The protocol that a client speaks with it.
     const fn protocol(&self) -> Protocol {
-        match self.meta {
-            true => Protocol::Meta,
-            false => Protocol::Classic,
+        if self.meta {
+            Protocol::Meta
+        } else {
+            Protocol::Classic
         }
     }
 

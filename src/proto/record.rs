@@ -1,7 +1,7 @@
 //! The record: what the item of a held lock says.
 
+use super::escape::{escape, nibble, unescape};
 use super::lease::Lease;
-use super::name::{escape, unescape};
 use crate::wire::{format_u64, parse_u64};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -91,15 +91,6 @@ const fn eight_hex_digits(number: u32) -> [u8; 8] {
     let letters = (digits + ONES * 6) >> 4 & ONES;
     let letter_offset = (b'a' - b'0' - 10) as u64;
     (digits + ONES * b'0' as u64 + letters * letter_offset).to_be_bytes()
-}
-
-/// The value of a hexadecimal digit as we write them: in lower case.
-pub(super) const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
 }
 
 /// Hidden: whoever knows the nonce can pass for the holder.

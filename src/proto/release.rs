@@ -1,16 +1,16 @@
 //! Giving a lock back, and taking back an acquisition that was abandoned.
 
+use super::failure::ServerError;
 use super::grant::{Grant, OrphanedAttempt};
-use super::items::{
-    CasOutcome, LockItem, ServerError, push_get_lock, push_release, push_retained_record,
-    read_cas_outcome, read_lock,
-};
+use super::items::{CasOutcome, read_cas_outcome};
 use super::lease::{Lease, MAX_LEASE, MIN_LEASE};
+use super::lock_item::{LockItem, push_get_lock, push_release, push_retained_record, read_lock};
 use super::loss::LossReason;
 use super::name::LockKeys;
 use super::operation::{Action, FlightError, Operation, Sealed, SleepReason};
 use super::owner_id::OwnerId;
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;

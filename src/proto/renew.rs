@@ -1,17 +1,18 @@
 //! Renewing a lock that is held.
 
+use super::failure::ServerError;
 use super::grant::Grant;
-use super::items::{
-    CasOutcome, LockItem, ServerError, push_get_lock, push_recordless_renewal, push_renewal,
-    read_cas_outcome, read_lock, read_memory,
-};
+use super::items::{CasOutcome, read_cas_outcome};
 use super::lease::Lease;
+use super::lock_item::{LockItem, push_get_lock, push_recordless_renewal, push_renewal, read_lock};
 use super::loss::LossReason;
+use super::memory_probe::read_memory;
 use super::name::{LockKeys, Namespace};
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::owner_id::OwnerId;
 use super::record::Record;
-use super::server_state::{Protocol, ServerState};
+use super::server_instance::Protocol;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 

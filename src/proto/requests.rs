@@ -1,8 +1,12 @@
 //! The requests of a lock, written beforehand.
 
-use super::items::FENCE_TTL;
 use crate::wire::{Flag, Flags, Key, Prepared, PreparedStore, Request, Store, StoreVerb};
 use bytes::BytesMut;
+
+/// How long a fence counter outlives its creation, in seconds: a day. A counter that is made
+/// anew starts at the server's clock in nanoseconds, which a day later is far above whatever the
+/// old one can have reached.
+pub(super) const FENCE_TTL: u64 = 86_400;
 
 /// The requests about one lock that are the same each time but for numbers and the record.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Reading a server's clock, for its own sake.
 
-use super::items::{ServerError, push_memory_probe, read_memory};
+use super::failure::ServerError;
 use super::lease::Lease;
 use super::longest_lease::{RaiseLongestLease, push_longest_lease, read_longest_lease};
+use super::memory_probe::{push_memory_probe, read_memory};
 use super::name::Namespace;
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::server_state::ServerState;

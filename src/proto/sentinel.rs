@@ -11,7 +11,7 @@
 
 use super::lease::Lease;
 use super::server_clock::LAST_SECOND;
-use super::server_state::ServerInstance;
+use super::server_instance::{InstanceWord, ServerInstance};
 use crate::wire::{MetaReply, MetaStatus, TimeLeft, parse_u64};
 use core::fmt;
 use core::time::Duration;
@@ -23,35 +23,6 @@ pub const SENTINEL_EXPIRY: u64 = LAST_SECOND;
 /// of that second, and one for a timer that stepped over it. Only a server that serves requests
 /// while its timer stands still for longer is further behind.
 const STORED_LATER: u64 = 2;
-
-/// 64 random bits that name one founding of the sentinel, and with it one run of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct InstanceWord(u64);
-
-impl InstanceWord {
-    /// An instance word of these bits, which must be random.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    /// Reads the 16 lower-case hex digits that [`Display`](fmt::Display) writes.
-    #[must_use]
-    pub fn parse(word: &[u8]) -> Option<Self> {
-        let digits: &[u8; 16] = word.try_into().ok()?;
-        let mut bits = 0;
-        for digit in digits {
-            bits = bits << 4 | u64::from(super::record::nibble(*digit)?);
-        }
-        Some(Self(bits))
-    }
-}
-
-impl fmt::Display for InstanceWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// How far the founding of a sentinel has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

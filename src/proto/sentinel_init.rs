@@ -1,13 +1,17 @@
 //! Making the sentinel, and setting its birth.
 
-use super::items::{
-    MemoryReading, ServerError, StoreOutcome, push_sentinel_with_cas, push_stats, push_store,
-    read_sentinel_with_cas, read_stored, remembered,
+use super::failure::ServerError;
+use super::items::{StoreOutcome, push_store, read_stored};
+use super::memory_probe::{
+    MemoryReading, push_sentinel_with_cas, read_sentinel_with_cas, remembered,
 };
-use super::memory::StatsSummary;
 use super::name::Namespace;
-use super::sentinel::{InstanceWord, SENTINEL_EXPIRY, Sentinel, SentinelRecord, SentinelState};
-use super::server_state::{ServerInstance, ServerState};
+use super::sentinel::{SENTINEL_EXPIRY, Sentinel, SentinelRecord, SentinelState};
+use super::server_instance::InstanceWord;
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
+use super::server_stats::StatsSummary;
+use super::server_stats::push_stats;
 use super::time::Instant;
 use crate::wire::{DecodeError, Flight, Replies, StoreVerb};
 use alloc::string::ToString;

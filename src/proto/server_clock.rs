@@ -35,6 +35,11 @@ const WIDEST: u64 = 1_800_000_000;
 /// The last second that memcached's 32-bit times can say: 2038-01-19 03:14:07 UTC.
 pub(super) const LAST_SECOND: u64 = i32::MAX.unsigned_abs() as u64;
 
+/// The first second that memcached does not take for a relative time: 1970-01-31. As an expiry it
+/// has passed on every server that locks are kept on ([`ServerError::ClockNotSet`](super::ServerError::ClockNotSet)). memcached puts it
+/// in the place of a negative expiry as well, and proxies that refuse `-1` let it pass.
+pub(super) const LONG_PAST: u64 = 2_592_001;
+
 /// With clocks that agree this well, the wall clock may make an expiry later.
 const WALL_AGREEMENT: u64 = 5;
 

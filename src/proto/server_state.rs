@@ -1,63 +1,9 @@
-//! Which run of a server it is, and what that server can do.
+//! The knowledge that one client has of one server.
 
 use super::memory::Memory;
-use super::sentinel::{InstanceWord, LastSentinel};
+use super::sentinel::LastSentinel;
 use super::server_clock::ServerClock;
-use core::fmt;
-
-/// One run of a server process, from its start to its end.
-///
-/// CAS uniques start anew with each, so one that was granted by another incarnation may belong to
-/// somebody else's record. Nothing that names a CAS unique goes to any other than the one it came
-/// from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ServerInstance {
-    /// The server's process id.
-    pub pid: u64,
-    /// The second at which it started, in its own time base (`time - uptime` of `stats`).
-    pub started: u64,
-    /// The instance word of its sentinel. In a container every server has the process id 1, and a
-    /// machine without a clock of its own starts it in the same second each time.
-    pub word: InstanceWord,
-}
-
-impl ServerInstance {
-    /// Whether process id and start are the same: the same run, unless the two only look alike.
-    #[must_use]
-    pub fn is_same_process(&self, other: &Self) -> bool {
-        (self.pid, self.started) == (other.pid, other.started)
-    }
-}
-
-impl fmt::Display for ServerInstance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "pid {} started at {}, instance {}",
-            self.pid, self.started, self.word
-        )
-    }
-}
-
-/// Which of memcached's text protocols the lock speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Protocol {
-    /// `mg`, `md` and `ma`, stable since memcached 1.6.10.
-    Meta,
-    /// `add`, `gets`, `cas` and `incr`, on any server.
-    Classic,
-}
-
-/// What a server can do, as found out by asking it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capabilities {
-    /// The protocol to speak.
-    pub protocol: Protocol,
-    /// Whether a request may name the CAS unique that an item gets (flag `E`, memcached 1.6.27 and
-    /// later).
-    pub explicit_cas: bool,
-}
+use super::server_instance::{Capabilities, InstanceWord, ServerInstance};
 
 /// How many instance words of one run are kept besides the present one. Another one comes with
 /// each sentinel that was evicted and founded anew by a client that had not seen it.
@@ -147,6 +93,7 @@ impl ServerState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server_instance::Protocol;
     use super::*;
 
     fn view(pid: u64, instance: u64) -> ServerState {

@@ -3,11 +3,32 @@
 //! Every field is what the server said, or nothing. Lines that are not known are skipped, so that
 //! servers of other releases and makers can be read as well.
 
-use super::items::{LONG_PAST, PROXY_STATS};
-use crate::wire::{DecodeError, Replies, Reply, parse_u64};
+use super::failure::ServerError;
+use super::server_clock::LONG_PAST;
+use crate::wire::{DecodeError, Flight, Key, Keys, Replies, Reply, Request, parse_u64};
 
 /// memcached's clock stands at 62 when a server starts and shows an uptime of 2.
 pub(super) const CLOCK_AHEAD: u64 = 60;
+
+/// How the names of a proxy's own statistics begin, of memcached's proxy and of mcrouter. A server
+/// has none of them.
+const PROXY_STATS: &[u8] = b"proxy_";
+
+/// Asks for the general statistics.
+pub(super) fn push_stats(flight: &mut Flight) {
+    flight.push_here(&Request::Stats {
+        group: Keys::list(&[]),
+    });
+}
+
+/// Asks for a group of statistics.
+pub(super) fn push_group(flight: &mut Flight, group: &'static [u8]) {
+    if let Ok(group) = Key::new(group) {
+        flight.push(&Request::Stats {
+            group: Keys::list(&[group]),
+        });
+    }
+}
 
 /// Hands every line of a group of statistics to `each`. Returns whether the server told the group:
 /// a refusal is an answer as well.
@@ -324,6 +345,71 @@ impl ItemStats {
         if let Some(time) = class.evicted_time.filter(|_| class.evicted > 0) {
             self.evicted_time = Some(self.evicted_time.map_or(time, |least| least.min(time)));
         }
+    }
+}
+
+/// The part of the general statistics that every client needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StatsSummary {
+    pub(super) pid: u64,
+    pub(super) uptime: u64,
+    pub(super) time: u64,
+    /// How often the server was flushed, or told to be later.
+    pub(super) flushes: Option<u64>,
+    /// Whether no item was dropped for want of memory.
+    pub(super) keeps_items: bool,
+}
+
+impl StatsSummary {
+    /// The server's start, in its own time base.
+    pub(super) const fn started(&self) -> u64 {
+        self.time - self.uptime
+    }
+
+    /// Reads the answer to `stats`. A failure when what is wanted is not in it, or when it is about
+    /// a proxy and not about the server that keeps the items.
+    pub(super) fn read(
+        replies: &mut Replies<'_>,
+    ) -> Result<Result<Self, ServerError>, DecodeError> {
+        let mut is_proxy = false;
+        let (mut pid, mut uptime, mut time) = (None, None, None);
+        let (mut flushes, mut evictions, mut moves) = (None, None, Some(0));
+        loop {
+            match replies.next_reply()? {
+                Reply::Stat { name, value } => {
+                    let wanted = match name {
+                        b"pid" => &mut pid,
+                        b"uptime" => &mut uptime,
+                        b"time" => &mut time,
+                        b"cmd_flush" => &mut flushes,
+                        b"evictions" => &mut evictions,
+                        b"slabs_moved" => &mut moves,
+                        _ => {
+                            is_proxy |= name.starts_with(PROXY_STATS);
+                            continue;
+                        }
+                    };
+                    *wanted = parse_u64(value);
+                }
+                Reply::End => break,
+                Reply::Error(_) | Reply::Ok | Reply::Reset => return Ok(Err(ServerError::NoStats)),
+                _ => return Err(DecodeError::UnexpectedReply),
+            }
+        }
+        // Times are 32 bits wide; what says otherwise is no memcached server.
+        let time = time.filter(|time| u32::try_from(*time).is_ok());
+        Ok(match (pid, uptime, time) {
+            (Some(_), Some(_), Some(..=LONG_PAST)) => Err(ServerError::ClockNotSet),
+            _ if is_proxy => Err(ServerError::Proxy),
+            (Some(pid), Some(uptime), Some(time)) if uptime <= time => Ok(Self {
+                pid,
+                uptime,
+                time,
+                flushes,
+                keeps_items: (evictions, moves) == (Some(0), Some(0)),
+            }),
+            _ => Err(ServerError::NoStats),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::owner_id::{CasOwner, OwnerId};
 use super::record::{Nonce, nonce_of};
-use super::server_state::ServerInstance;
+use super::server_instance::ServerInstance;
 
 /// One holding of a lock, from its acquisition to its end, as others can tell it from the next.
 ///

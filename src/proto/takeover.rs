@@ -7,7 +7,7 @@
 use super::lease::{Lease, watch_needed};
 use super::owner_id::holder_fingerprint;
 use super::record::lease_of;
-use super::server_state::ServerInstance;
+use super::server_instance::ServerInstance;
 use super::time::Instant;
 
 /// What a contender sees of the record in its way.

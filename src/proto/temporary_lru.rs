@@ -1,12 +1,12 @@
 //! Keeping the server from evicting locks: `lru temp_ttl`.
 
-use super::items::ServerError;
-use super::items::push_group;
+use super::failure::ServerError;
 use super::lease::Lease;
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::server_clock::seconds_to_live;
 use super::server_state::ServerState;
 use super::server_stats::SettingStats;
+use super::server_stats::push_group;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, LruCommand, Replies, Reply, Request};
 use alloc::string::{String, ToString};

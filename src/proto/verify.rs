@@ -1,12 +1,14 @@
 //! Asking whether a lock is still held.
 
+use super::failure::ServerError;
 use super::grant::Grant;
-use super::items::{LockItem, ServerError, push_get_lock, read_lock};
+use super::lock_item::{LockItem, push_get_lock, read_lock};
 use super::loss::LossReason;
 use super::name::LockKeys;
 use super::operation::{Action, FlightError, Operation, Sealed};
 use super::owner_id::OwnerId;
-use super::server_state::{ServerInstance, ServerState};
+use super::server_instance::ServerInstance;
+use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 
