@@ -1,28 +1,20 @@
 //! What administrators ask for.
 
-use super::engine::{Engine, client_error, error};
+use super::base64::shown_key;
+use super::engine::Engine;
 use super::item::{Item, Second};
+use super::replies::{client_error, declined, error};
+use super::slabs::HIGHEST_CLASS;
 use crate::wire::{
-    AdminError, AdminErrorReason, Automove, CrawlerCommand, DumpedItem, DumpedKey, ItemMetadata,
-    LruCommand, LruMode, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand,
-    UriKey,
+    AdminErrorReason, Automove, CrawlerCommand, DumpedItem, DumpedKey, ItemMetadata, LruCommand,
+    LruMode, MetaReply, MetaStatus, Reply, ReplyFlags, SlabClasses, SlabsCommand, UriKey,
 };
 use bytes::BytesMut;
 
-/// The highest number a slab class can have.
-pub(super) const HIGHEST_CLASS: u8 = 63;
-
-/// The highest one that a server with its default settings has.
+/// The highest slab class that a server with its default settings has.
 const HIGHEST_USED_CLASS: i32 = 39;
 
 const MEGABYTE: usize = 1024 * 1024;
-
-pub(super) const fn declined(reason: AdminErrorReason, text: &'static str) -> Reply<'static> {
-    Reply::Declined(AdminError {
-        reason,
-        text: text.as_bytes(),
-    })
-}
 
 /// `cache_memlimit`. What is over the new limit goes when room is needed next.
 pub(super) fn cache_memlimit(engine: &mut Engine, megabytes: u32) -> Reply<'static> {
@@ -218,7 +210,7 @@ fn put_item(engine: &Engine, key: &[u8], item: &Item, out: &mut BytesMut) {
 }
 
 fn put_key(key: &[u8], item: &Item, out: &mut BytesMut) {
-    let shown = super::meta::shown_key(key, item.binary_key);
+    let shown = shown_key(key, item.binary_key);
     DumpedKey {
         key: &shown,
         base64: item.binary_key,

@@ -1,6 +1,6 @@
 //! ASCII authentication (`-Y`): nothing but `set <any> 0 0 <n>` with `user password` as value.
 
-use super::engine::client_error;
+use super::replies::client_error;
 use crate::wire::{Credentials, Reply, parse_u32};
 use alloc::string::String;
 

@@ -1,5 +1,6 @@
 //! The standard alphabet with padding, which is how `b` keys travel.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -66,6 +67,15 @@ fn value_of(letter: u8) -> Option<u32> {
         _ => return None,
     };
     Some(u32::from(value))
+}
+
+/// A key as replies show it: in base64 if it came like that.
+pub(super) fn shown_key(key: &[u8], binary: bool) -> Cow<'_, [u8]> {
+    if binary {
+        Cow::Owned(encode(key))
+    } else {
+        Cow::Borrowed(key)
+    }
 }
 
 #[cfg(test)]

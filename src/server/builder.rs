@@ -4,7 +4,9 @@ use super::Server;
 use super::clock::ClockStart;
 use super::connections::Connections;
 use super::item::Second;
-use super::listener::{self, Shared};
+use super::listener;
+use super::settings::ServerConfig;
+use super::shared::Shared;
 use super::stream::Listener;
 use alloc::format;
 use alloc::string::String;
@@ -18,46 +20,6 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
-
-/// What a server was told at its start. Survives a restart.
-#[derive(Debug, Clone)]
-pub(crate) struct ServerConfig {
-    pub(crate) memory_limit: usize,
-    pub(crate) evictions: bool,
-    pub(crate) cas: bool,
-    pub(crate) flush_enabled: bool,
-    pub(crate) shutdown_command: bool,
-    pub(crate) watch_enabled: bool,
-    pub(crate) dump_enabled: bool,
-    pub(crate) max_connections: usize,
-    pub(crate) max_item_size: usize,
-    pub(crate) temporary_ttl: Option<Second>,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) auth: Vec<(String, String)>,
-    pub(crate) clock: ClockStart,
-}
-
-/// How items move between queues.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LruSettings {
-    /// Whether there are several queues.
-    pub(crate) segmented: bool,
-    pub(crate) hot_percent: usize,
-    pub(crate) warm_percent: usize,
-    pub(crate) hot_factor: f64,
-    pub(crate) warm_factor: f64,
-}
-
-impl LruSettings {
-    /// memcached's defaults.
-    pub(crate) const DEFAULT: Self = Self {
-        segmented: true,
-        hot_percent: 20,
-        warm_percent: 40,
-        hot_factor: 0.2,
-        warm_factor: 2.0,
-    };
-}
 
 /// How long a server appears to have run when it starts: longer than any lease can be (30 days).
 const DEFAULT_UPTIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

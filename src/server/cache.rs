@@ -6,11 +6,11 @@
 //! something has happened; this one when the second changes. The crawler never runs by itself, so
 //! that an expired item stays in its queue until something finds it.
 
-use super::builder::LruSettings;
 use super::clock::FIRST_SECOND;
 use super::item::{Item, Queue, Second, size_of_item};
+use super::settings::{LruSettings, StoreLimits};
 use super::slabs::{CLASSES, Slabs};
-use super::store::{StoreError, StoreLimits};
+use super::store_request::StoreError;
 use super::watch_log::WatchLog;
 use alloc::boxed::Box;
 use alloc::vec::Vec;

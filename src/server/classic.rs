@@ -1,8 +1,9 @@
 //! The classic commands.
 
-use super::engine::{Engine, client_error, server_error};
+use super::engine::Engine;
 use super::item::Second;
-use super::store::{ArithmeticOutcome, Mode, StoreError, StoreRequest, Stored};
+use super::replies::{client_error, no_room_for_it, server_error};
+use super::store_request::{ArithmeticOutcome, Mode, StoreError, StoreRequest, Stored};
 use crate::wire::{self, Key, Keys, Reply, StoreVerb, Value};
 use bytes::BytesMut;
 
@@ -91,13 +92,6 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
         Stored::No => Reply::NotStored,
         Stored::Exists => Reply::Exists,
         Stored::NotFound => Reply::NotFound,
-    }
-}
-
-pub(super) const fn no_room_for_it(no_room: StoreError) -> Reply<'static> {
-    match no_room {
-        StoreError::TooLarge => server_error("object too large for cache"),
-        StoreError::OutOfMemory => server_error("out of memory storing object"),
     }
 }
 

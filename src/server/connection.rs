@@ -1,10 +1,11 @@
 //! One connection: bytes in, requests, answers out.
 
-use super::admin;
 use super::auth::{self, Step};
 use super::connections::ConnectionId;
-use super::engine::{ConnectionAction, Engine};
-use super::listener::Shared;
+use super::dispatch::{self, ConnectionAction};
+use super::engine::Engine;
+use super::replies::declined;
+use super::shared::Shared;
 use super::watch_log::LogBuffer;
 use crate::wire::{AdminErrorReason, Limits, Reply, RequestDecoder};
 use alloc::sync::Arc;
@@ -122,7 +123,7 @@ impl<'a> Connection<'a> {
                 };
                 let now = stalled.unwrap_or_else(|| engine.begin());
                 engine.store.cache.journal.connection = self.ticket.number;
-                let mut flow = engine.execute(&request, now, &mut self.output);
+                let mut flow = dispatch::execute(&mut engine, &request, now, &mut self.output);
                 if let ConnectionAction::Watch(streams) = flow {
                     self.log = engine.store.cache.journal.watch(streams);
                     if self.log.is_some() {
@@ -130,7 +131,7 @@ impl<'a> Connection<'a> {
                     } else {
                         let reason = AdminErrorReason::WatcherTooMany;
                         let text = "log watcher limit reached";
-                        admin::declined(reason, text).encode(&mut self.output);
+                        declined(reason, text).encode(&mut self.output);
                         flow = ConnectionAction::Continue;
                     }
                 }
@@ -141,7 +142,7 @@ impl<'a> Connection<'a> {
                 let Some(mut engine) = self.engine() else {
                     return Some(ConnectionAction::Close);
                 };
-                engine.refuse(&refusal, &mut self.output);
+                dispatch::refuse(&mut engine, &refusal, &mut self.output);
                 let flow = if refusal.close {
                     ConnectionAction::Close
                 } else {

@@ -5,7 +5,7 @@ use super::Server;
 use super::builder::ServerBuilder;
 use super::connection;
 use super::connections::{ConnectionId, Connections};
-use super::listener::Shared;
+use super::shared::Shared;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -2,11 +2,11 @@
 //!
 //! Flags act and answer in the order in which they stand.
 
-use super::base64;
-use super::classic::no_room_for_it;
-use super::engine::{Engine, client_error, server_error};
+use super::base64::{self, shown_key};
+use super::engine::Engine;
 use super::item::{Item, Second, printed_ttl};
-use super::store::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
+use super::replies::{client_error, no_room_for_it, server_error};
+use super::store_request::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
 use super::watch_log::LogItem;
 use crate::wire::{
     DebugItem, Flag, Flags, ItemMetadata, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
@@ -41,15 +41,6 @@ impl<'a> RequestKey<'a> {
 
     fn shown(&self, binary: bool) -> Cow<'_, [u8]> {
         shown_key(&self.bytes, binary)
-    }
-}
-
-/// A key as answers show it.
-pub(super) fn shown_key(key: &[u8], binary: bool) -> Cow<'_, [u8]> {
-    if binary {
-        Cow::Owned(base64::encode(key))
-    } else {
-        Cow::Borrowed(key)
     }
 }
 
@@ -118,9 +109,10 @@ pub(super) fn get(
     let mut created = false;
     if store.get(key, now).is_none() {
         // Its expiry is set later, so that it counts as immortal when room is made.
-        let room = match flags.has(b'N') {
-            true => store.cache.make_room(key, 0, 0, 0, now).ok(),
-            false => None,
+        let room = if flags.has(b'N') {
+            store.cache.make_room(key, 0, 0, 0, now).ok()
+        } else {
+            None
         };
         let Some(room) = room else {
             if touching {

@@ -5,6 +5,9 @@
 
 use alloc::vec::Vec;
 
+/// The highest number a slab class can have.
+pub(super) const HIGHEST_CLASS: u8 = 63;
+
 /// The size of a page, as long as the memory limit is not below it.
 const PAGE: usize = 1024 * 1024;
 

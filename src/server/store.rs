@@ -2,26 +2,15 @@
 //!
 //! No clock and no socket: every call is told the second it happens in.
 
-use super::builder::LruSettings;
 use super::cache::{Cache, Room};
 use super::clock::TimeBase;
+use super::counters::Counters;
 use super::item::{Item, Second};
-use super::stats::Counters;
+use super::settings::StoreLimits;
+use super::store_request::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
 use super::watch_log::LogItem;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-
-/// The limits a store keeps to.
-#[derive(Debug, Clone)]
-pub(crate) struct StoreLimits {
-    pub(crate) memory: usize,
-    pub(crate) item: usize,
-    pub(crate) evictions: bool,
-    pub(crate) cas: bool,
-    /// Items with at most this many seconds to live when they are stored are never evicted.
-    pub(crate) temporary_ttl: Option<Second>,
-    pub(crate) lru: LruSettings,
-}
 
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -29,85 +18,6 @@ pub(crate) struct Store {
     pub(crate) counters: Counters,
     /// The last CAS unique given out. One counter for all keys.
     last_cas: u64,
-}
-
-/// When a value is stored, and where it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Set,
-    Add,
-    Replace,
-    Append { vivify: bool },
-    Prepend { vivify: bool },
-    Cas,
-}
-
-/// A value to be stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StoreRequest<'a> {
-    pub(crate) mode: Mode,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
-    pub(crate) client_flags: u32,
-    /// As [`TimeBase::deadline`] gives it.
-    pub(crate) exptime: Second,
-    /// The CAS unique the item has to have; 0 for any.
-    pub(crate) compare: u64,
-    /// The CAS unique the item gets.
-    pub(crate) cas: u64,
-    /// Whether a lower `compare` stores nonetheless and leaves the item stale.
-    pub(crate) stale_ok: bool,
-    pub(crate) binary_key: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stored {
-    /// The CAS unique and the length of the item's value.
-    Yes {
-        cas: u64,
-        length: usize,
-    },
-    No,
-    Exists,
-    NotFound,
-}
-
-/// Why there is no room for an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoreError {
-    TooLarge,
-    OutOfMemory,
-}
-
-impl StoreError {
-    /// As watchers are told.
-    pub(crate) const fn status(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::OutOfMemory => "no_memory",
-        }
-    }
-}
-
-/// What became of a counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ArithmeticOutcome {
-    Done(Counter),
-    NotFound,
-    NotNumeric,
-    OtherCas,
-    OutOfMemory,
-}
-
-/// A counter that was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counter {
-    pub(crate) number: u64,
-    pub(crate) cas: u64,
-    pub(crate) exptime: Second,
-    /// Whether the text grew, so that memcached put a new item in the place of the one it goes on
-    /// to change.
-    pub(crate) replaced: bool,
 }
 
 impl Store {
@@ -379,6 +289,7 @@ fn number_in(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::LruSettings;
     use super::*;
     use alloc::vec;
 

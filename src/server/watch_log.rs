@@ -1,7 +1,7 @@
 //! What watchers are told.
 
 use super::item::{Item, Second};
-use super::store::{Mode, Stored};
+use super::store_request::{Mode, Stored};
 use crate::wire::{UriKey, WatchEvent, WatchStreams};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
