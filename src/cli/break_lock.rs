@@ -118,12 +118,13 @@ impl BreakReport {
 
 /// Asks on the terminal.
 fn is_wanted(holder: &Holder) -> Result<bool, Failure> {
-    let when = match holder.lease.is_zero() {
-        true => "with its next renewal".to_owned(),
-        false => format!(
+    let when = if holder.lease.is_zero() {
+        "with its next renewal".to_owned()
+    } else {
+        format!(
             "with its next renewal, at most {:.1?} later",
             holder.lease / 3
-        ),
+        )
     };
     stderr::ask(&format!(
         "The holder learns of it {when}, and works on until then. Only where fencing tokens are \

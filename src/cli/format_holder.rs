@@ -47,9 +47,10 @@ fn facts(holder: &Holder, keys: &LockKeys, lines: &mut Vec<(usize, String)>) {
     }
     if let Some(left) = holder.expires_in {
         let left = seconds(left);
-        let kept = match holder.lease.is_zero() {
-            true => "",
-            false => "; the server keeps a lock for up to 5 s more than its lease",
+        let kept = if holder.lease.is_zero() {
+            ""
+        } else {
+            "; the server keeps a lock for up to 5 s more than its lease"
         };
         line("free in", &format!("{left} at most, unless renewed{kept}"));
     }
@@ -118,9 +119,10 @@ pub(super) fn where_held(holder: &Holder) -> String {
 
 /// The process id of a holder, where it is known.
 pub(super) fn pid(holder: &Holder) -> String {
-    match holder.host.is_empty() {
-        true => "-".to_owned(),
-        false => holder.pid.to_string(),
+    if holder.host.is_empty() {
+        "-".to_owned()
+    } else {
+        holder.pid.to_string()
     }
 }
 
@@ -146,9 +148,10 @@ pub(super) fn approximate(length: Duration) -> String {
 
 /// For how long a lock has been held, where that is known.
 pub(super) fn held_for(holder: &Holder) -> String {
-    match holder.host.is_empty() {
-        true => "-".to_owned(),
-        false => approximate(holder.held_for),
+    if holder.host.is_empty() {
+        "-".to_owned()
+    } else {
+        approximate(holder.held_for)
     }
 }
 

@@ -143,9 +143,10 @@ pub(super) fn lines(
                     Column::Name => Cut::Middle,
                     _ => Cut::End,
                 };
-                let cell = match column.is_text() {
-                    true => fitted(&cells[row], *width, cut, mark),
-                    false => cells[row].as_str().into(),
+                let cell = if column.is_text() {
+                    fitted(&cells[row], *width, cut, mark)
+                } else {
+                    cells[row].as_str().into()
                 };
                 line.push_str(&padded(&cell, width + GAP));
             }

@@ -42,10 +42,7 @@ impl WaitLimit {
 
     /// As the options `--no-wait` and `--wait` have it.
     pub(super) fn of(no_wait: bool, wait: Option<Duration>, voice: Verbosity) -> Self {
-        let limit = match no_wait {
-            true => Some(Duration::ZERO),
-            false => wait,
-        };
+        let limit = if no_wait { Some(Duration::ZERO) } else { wait };
         Self::new(limit, voice)
     }
 

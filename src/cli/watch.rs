@@ -340,9 +340,10 @@ impl LineRenderer {
             }
         }
         self.known = Some(current);
-        match text.is_empty() {
-            true => Ok(()),
-            false => output::print(&text),
+        if text.is_empty() {
+            Ok(())
+        } else {
+            output::print(&text)
         }
     }
 

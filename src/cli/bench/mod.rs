@@ -73,9 +73,10 @@ pub(super) struct Bench {
 
 impl Bench {
     fn names(&self) -> u32 {
-        match self.contended {
-            true => 1,
-            false => self.names.unwrap_or(self.tasks),
+        if self.contended {
+            1
+        } else {
+            self.names.unwrap_or(self.tasks)
         }
     }
 }
@@ -115,9 +116,10 @@ pub(super) async fn bench(
     tasks.shutdown().await;
     client.shutdown(WAY_OUT).await;
     let report = measured?;
-    let text = match options.json {
-        true => report.object(),
-        false => report.text(),
+    let text = if options.json {
+        report.object()
+    } else {
+        report.text()
     };
     output::print(&text)?;
     Ok(code::SUCCESS)
