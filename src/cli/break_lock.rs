@@ -100,7 +100,7 @@ pub(super) async fn break_lock(
     }
 }
 
-/// What is said in the end.
+/// The last line of the output.
 struct BreakReport {
     json: bool,
     fields: Map<String, Value>,

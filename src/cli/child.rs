@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-/// How often is looked whether killed processes are gone.
+/// The interval in which killed processes are checked.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A command that was started, and whatever it has started.
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) struct Child {
     link: UnixStream,
     supervisor: Pid,
-    /// What this process had started before, when it was another program.
+    /// Processes that this process had started before, when it was another program.
     strangers: Strangers,
     /// The beginning of a report.
     partial: Vec<u8>,
@@ -104,7 +104,7 @@ impl Child {
         }
     }
 
-    /// How many processes run that the command has started, where the system tells.
+    /// The number of running processes that the command has started, where the system reports them.
     pub(super) fn count(&self) -> usize {
         process_tree::descendants(self.supervisor, &Strangers::default()).len()
     }
@@ -125,7 +125,8 @@ impl Child {
         }
     }
 
-    /// Why no command could be started, for the error number that the supervisor has reported.
+    /// The failure of a command that could not be started, for the error number that the supervisor
+    /// has reported.
     pub(super) fn refusal(argv: &[OsString], errno: i32) -> Failure {
         cannot_run(argv, &io::Error::from_raw_os_error(errno))
     }
@@ -150,7 +151,7 @@ pub(super) fn reap_in_background() -> io::Result<()> {
     Ok(())
 }
 
-/// How a child has changed its state since this was last asked, if it has; an error if it is no
+/// The change of a child's state since the last call, if any; an error if it is no
 /// child of this process, or no longer.
 fn status_of(child: Pid) -> rustix::io::Result<Option<WaitStatus>> {
     let child = rustix::process::Pid::from_raw(child.as_raw());

@@ -45,13 +45,13 @@ pub(super) struct Doctor {
     json: bool,
 }
 
-/// Where the text begins behind a verdict.
+/// The column where the text after a severity begins.
 const INDENT: usize = 9;
 
-/// How wide the names of checks are.
+/// The width of the names of checks.
 const IDS: usize = 18;
 
-/// What came of `--fix`.
+/// The outcome of `--fix`.
 enum Fix {
     /// Locks are kept already, or nothing is ever dropped.
     NotNeeded,
@@ -118,17 +118,17 @@ async fn fix(builder: ClientBuilder<Client>, diagnosis: &Diagnosis) -> Fix {
     }
 }
 
-/// How a diagnosis is written.
+/// The format of a diagnosis.
 #[derive(Clone, Copy)]
 struct Style {
-    /// What is fine is explained as well.
+    /// Passed checks are explained as well.
     explain: bool,
     paint: Styler,
     /// The longest line, where there is one.
     columns: usize,
 }
 
-/// What is wrong comes first, the worst of it at the top, and what is fine in short.
+/// Failed checks come first, the worst at the top; passed checks follow in short.
 fn readable(diagnosis: &Diagnosis, fix: Option<&Fix>, style: Style) -> String {
     let mut text = String::new();
     if let Some(fix) = fix {

@@ -126,7 +126,7 @@ fn unless_given<T>(
     Ok(())
 }
 
-/// What a variable says, if it says something.
+/// The parsed value of a variable, if it is set.
 fn value<T, E: Display>(
     name: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,

@@ -108,7 +108,7 @@ fn execute(argv: &[OsString]) -> io::Error {
 
 /// Has this process sent `signal` when its parent dies. Says whether the parent is there still.
 ///
-/// Where the system cannot do that, this process is on its own when its parent is killed.
+/// If the system cannot do that, this process is on its own when its parent is killed.
 pub(super) fn tie_to(parent: i32, signal: Signal) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = nix::sys::prctl::set_pdeathsig(signal);

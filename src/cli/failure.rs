@@ -1,4 +1,4 @@
-//! Why the command ends without having done what it was asked for, as one line and a code.
+//! Failures of a subcommand: one line of text and an exit code.
 
 use super::stderr;
 use core::fmt::Display;

@@ -34,7 +34,7 @@ pub(super) fn readable(
     text
 }
 
-/// What is known of a holding, a line each with the indent of what does not fit in.
+/// The facts of a held lock, a line each with the indent of what does not fit in.
 fn facts(holder: &Holder, keys: &LockKeys, lines: &mut Vec<(usize, String)>) {
     let mut line = |title: &str, value: &str| lines.push((14, format!("  {title:<12}{value}")));
     if holder.acquired_at_unix > 0 {

@@ -1,4 +1,4 @@
-//! What the library tells while it works, on stderr.
+//! Events of the library, on stderr.
 
 use super::stderr::{self, Verbosity};
 use core::fmt::{Debug, Write};

@@ -91,7 +91,7 @@ fn not_begun(code: u8) -> u8 {
     code
 }
 
-/// What the command line says, and where it says nothing, the environment.
+/// Parses the command line; variables fill in what it does not set.
 fn parse() -> Result<Result<Args, Failure>, clap::Error> {
     let mut definition = args::definition();
     let mut matches = definition.try_get_matches_from_mut(std::env::args_os())?;
@@ -101,7 +101,7 @@ fn parse() -> Result<Result<Args, Failure>, clap::Error> {
     Ok(env::apply(&mut args, &seen).map(|()| args))
 }
 
-/// What becomes of a command line that is not understood, or that asks for help.
+/// Reports a command line that is not understood, or that asks for help.
 fn refuse(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -137,7 +137,7 @@ fn refuse(error: &clap::Error) -> u8 {
     code::USAGE
 }
 
-/// What to type in place of words that stand at the wrong place.
+/// A hint for words at the wrong place.
 fn hint(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -185,7 +185,7 @@ fn verb_asked() -> String {
     }
 }
 
-/// How many pairs of descriptors a runtime and a connection need at least.
+/// The least number of pairs of descriptors that a runtime and a connection need.
 const PAIRS: usize = 4;
 
 /// The runtime. Parts of it panic where the system has no descriptors to spare.

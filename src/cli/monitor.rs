@@ -16,11 +16,11 @@ use std::ffi::OsString;
 use std::io;
 use tokio::time::{Instant, sleep};
 
-/// How long a command that was asked to end may take for it when the lock is lost.
+/// The time that a command may take to end after SIGTERM when the lock is lost.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// How long before the end of a lease that is not being renewed the command is asked to end, at
-/// most.
+/// The time before the end of a lease that is not being renewed at which the command is asked to
+/// end, at most.
 const WARNING: Duration = Duration::from_secs(2);
 
 /// The clock of leases goes on while the machine sleeps, timers do not. So a timer is never set
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// After this time it is said why nothing seems to happen.
 const REMARK: Duration = Duration::from_secs(2);
 
-/// How long a command may take to stop after the terminal has asked for it.
+/// The time that a command may take to stop after the terminal has asked for it.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,7 +47,7 @@ pub(super) enum Leftovers {
     Leave,
 }
 
-/// How a command ended.
+/// The end of a command.
 pub(super) struct ChildExit {
     /// Its exit code, as shells have it.
     pub(super) code: u8,
@@ -89,19 +89,19 @@ pub(super) struct Rules {
     pub(super) lease: Duration,
     pub(super) on_lost: OnLost,
     pub(super) leftovers: Leftovers,
-    /// How long what the command has started may take to end.
+    /// The time that processes left by the command may take to end.
     pub(super) grace: Duration,
     /// When the lock has been held for as long as it may be, and how long that is.
     pub(super) limit: Option<(Instant, Duration)>,
 }
 
 impl Rules {
-    /// How long the command may take to end when its lease is not renewed.
+    /// The time that the command may take to end when its lease is not renewed.
     pub(super) fn warning(&self) -> Duration {
         (self.lease / 4).min(WARNING)
     }
 
-    /// How long before the end of the lease the command is ended.
+    /// The time before the end of the lease at which the command is ended.
     pub(super) fn margin(&self) -> Duration {
         let warning = self.warning();
         match self.on_lost {
@@ -434,7 +434,7 @@ impl<'a> ChildMonitor<'a> {
         stderr::print_error(&format!("lock `{name}`: {why}; {what}"));
     }
 
-    /// What the command has left running is left alone.
+    /// Processes that the command has left running are left alone.
     async fn leave(self) -> ChildExit {
         let (code, phase) = (self.code, self.phase);
         let guard = self.guard;

@@ -17,7 +17,7 @@ use memlatch::{Client, Lock, LockGuard, LossReason, ReleaseOutcome};
 use std::ffi::OsString;
 use tokio::time::{Instant, timeout};
 
-/// How long the way out may take when the server does not answer. What is left there then runs
+/// The time limit for cleanup when the server does not answer. A lock that is left there runs
 /// out with its lease.
 const WAY_OUT: Duration = Duration::from_secs(1);
 
@@ -167,7 +167,7 @@ pub(super) async fn run(
     done
 }
 
-/// What is to be run under which lock.
+/// The command to run, and its lock.
 struct RunConfig {
     name: String,
     argv: Vec<OsString>,
@@ -291,7 +291,7 @@ impl RunConfig {
         }
     }
 
-    /// How much longer than `--max-hold` the lock is held: for as long as the command may take to
+    /// The time for which the lock is held beyond `--max-hold`: as long as the command may take to
     /// end, and not so short that this looks like a lease that is not renewed.
     fn reserve(&self) -> Duration {
         match self.options.on_lost {
@@ -333,7 +333,7 @@ impl RunConfig {
     }
 }
 
-/// What became of the lock at the end.
+/// The state of the lock at the end.
 enum LockOutcome {
     Free,
     Lost(LossReason),

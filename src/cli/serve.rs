@@ -103,7 +103,7 @@ pub(super) async fn serve(_: Serve, _: Verbosity) -> Result<u8, Failure> {
     Err(Failure::usage(WITHOUT))
 }
 
-/// What is said where there is no embedded server.
+/// The error where there is no embedded server.
 #[cfg(not(feature = "server"))]
 pub(super) const WITHOUT: &str = "this memlatch was built without the embedded server; \
     cargo install memlatch --features cli,server builds one that has it";
@@ -132,7 +132,7 @@ mod with_server {
     /// The largest file of accounts that is read.
     const LARGEST_ACCOUNTS: u64 = 1024 * 1024;
 
-    /// How often is looked whether a client has ended the server.
+    /// The interval in which an end of the server by a client is checked.
     const POLL: Duration = Duration::from_millis(50);
 
     pub(in crate::cli) async fn serve(options: Serve, voice: Verbosity) -> Result<u8, Failure> {

@@ -1,4 +1,4 @@
-//! What `acquire` and `renew` print for a shell to evaluate.
+//! The output of `acquire` and `renew`, for a shell to evaluate.
 
 use super::output;
 use memlatch::proto::LockTicket;
@@ -19,7 +19,7 @@ pub(super) fn assignments(parts: &LockTicket) -> String {
     )
 }
 
-/// What is known of the variables when a command has failed.
+/// The state of the variables when a command has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variables {
     /// They are about another lock, or about one that is not held any more.

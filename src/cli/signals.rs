@@ -14,7 +14,7 @@ pub(super) const ENDING: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// Those and all others that a command under a lock is told of.
+/// The ending signals, and all others that are forwarded to a command under a lock.
 pub(super) const FORWARDED: [Signal; 8] = [
     Signal::SIGINT,
     Signal::SIGTERM,

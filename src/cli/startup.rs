@@ -78,7 +78,7 @@ impl Inherited {
     }
 }
 
-/// What this process inherited.
+/// The state that this process inherited.
 pub(super) fn inherited() -> Inherited {
     // Where the linker does not support code before `main`, the runtime's changes are visible.
     *INHERITED.get_or_init(Inherited::observe)
@@ -119,7 +119,7 @@ pub(super) fn check_descriptors() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the system refused a descriptor, a process or memory.
+/// Returns `true` if the system refused a descriptor, a process or memory.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
@@ -129,7 +129,7 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Whether `signal` is ignored by this process now, where the system tells.
+/// Returns `true` if `signal` is ignored by this process now, where the system tells.
 pub(super) fn ignores(signal: Signal) -> bool {
     is_set(signal_bits("SigIgn:"), signal)
 }

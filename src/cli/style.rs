@@ -70,7 +70,7 @@ impl Glyphs {
         }
     }
 
-    /// What stands where a text was shortened.
+    /// The mark where a text was shortened.
     pub(super) const fn mark(self) -> &'static str {
         match self {
             Self::Blocks => "\u{2026}",

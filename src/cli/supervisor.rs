@@ -32,10 +32,11 @@ use std::time::Instant;
 /// First word of a command line that turns this program into the supervisor.
 pub(super) const SUPERVISOR: &str = "__supervisor";
 
-/// How often killed processes are looked for again: one may have been started meanwhile.
+/// The interval in which killed processes are looked for again: one may have been started
+/// meanwhile.
 const KILL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the supervisor tells.
+/// A message from the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
     /// The command has this process id.
@@ -52,7 +53,7 @@ pub(super) enum Report {
     Empty,
 }
 
-/// What the supervisor is told to do.
+/// An order to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Send a signal to the command and to all processes that it has started. SIGKILL is repeated

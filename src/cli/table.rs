@@ -57,7 +57,7 @@ impl Column {
         }
     }
 
-    /// Whether it may be shortened.
+    /// Returns `true` if it may be shortened.
     const fn is_text(self) -> bool {
         matches!(self, Self::Name | Self::Holder)
     }
@@ -72,7 +72,7 @@ impl Column {
     }
 }
 
-/// What is left of the lease.
+/// A bar that shows the rest of the lease.
 fn bar(holder: &Holder, glyphs: Glyphs) -> String {
     match holder.expires_in {
         Some(left) if !holder.lease.is_zero() => {
@@ -84,8 +84,8 @@ fn bar(holder: &Holder, glyphs: Glyphs) -> String {
 }
 
 /// A line for each lock below one with titles, in at most so many columns if a number is given.
-/// Where there is no room, columns are left out: the bar, the token, the process id, for how long it is
-/// held, the holder, in this order.
+/// If there is no room, columns are left out: the bar, the token, the process id, for how long it
+/// is held, the holder, in this order.
 pub(super) fn lines(
     locks: &[LockEntry],
     with_bar: bool,

@@ -9,7 +9,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The width of a terminal that does not know its own.
 const USUAL_WIDTH: usize = 80;
 
-/// Whether a terminal shows this character as itself and leaves all others where they are.
+/// Returns `true` if a terminal shows this character as itself and leaves all others where they
+/// are.
 ///
 /// Not so are controls, characters that turn the direction of writing, joiners, invisible spaces,
 /// private and unassigned characters.
@@ -54,7 +55,7 @@ pub(super) fn json_line(value: &Value) -> String {
     line
 }
 
-/// How many columns standard output has, if it is a terminal.
+/// The number of columns of standard output, if it is a terminal.
 pub(super) fn terminal_width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {
@@ -67,7 +68,7 @@ pub(super) fn terminal_width() -> Option<usize> {
     })
 }
 
-/// How many columns a text takes.
+/// The number of columns that a text takes.
 pub(super) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
@@ -78,7 +79,7 @@ pub(super) fn padded(text: &str, columns: usize) -> String {
     format!("{text}{:missing$}", "")
 }
 
-/// Where a text is shortened.
+/// The place where a text is shortened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     Middle,

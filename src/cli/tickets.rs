@@ -16,10 +16,10 @@ use memlatch::{Client, ErrorKind, LockGuard, LockTicket, ReleaseOutcome};
 use serde_json::{Value, json};
 use std::io::Read;
 
-/// How long the way out may take when the server does not answer.
+/// The time limit for cleanup when the server does not answer.
 const WAY_OUT: Duration = Duration::from_secs(1);
 
-/// What all parts begin with.
+/// The first word of every ticket.
 const LAYOUT: &str = "p1 ";
 
 /// No parts are longer than this.
@@ -162,7 +162,7 @@ pub(super) async fn acquire(
     })
 }
 
-/// What came of an attempt to acquire a lock.
+/// The outcome of an attempt to acquire a lock.
 enum Acquired {
     Held,
     /// And the code to end with, which may be 0.

@@ -1,4 +1,4 @@
-//! Who we are to the server: a user and a password from a file, certificates from files.
+//! Credentials for the server: a user and a password from a file, certificates from files.
 
 use super::failure::Failure;
 use super::files;

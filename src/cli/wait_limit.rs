@@ -46,7 +46,7 @@ impl WaitLimit {
         Self::new(limit, voice)
     }
 
-    /// What is left of the limit.
+    /// The rest of the limit.
     pub(super) fn left(&self) -> Option<Duration> {
         let limit = self.limit?;
         Some(limit.saturating_sub(self.began.elapsed()))
@@ -142,7 +142,7 @@ impl WaitLimit {
     }
 }
 
-/// How long the server must be away before this is said again.
+/// The time for which the server must be away before this is reported again.
 #[derive(Debug)]
 struct Remarks(Duration);
 

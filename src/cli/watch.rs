@@ -24,7 +24,7 @@ use tokio::time::sleep;
 /// Of its time a server spends at most one part in so many on listing its items for us.
 const SHARE: u32 = 10;
 
-/// How many lines there are where nobody knows the height of the terminal.
+/// The number of lines if the height of the terminal is unknown.
 const USUAL_HEIGHT: usize = 24;
 
 /// Watch the locks that are held
@@ -176,7 +176,7 @@ async fn attend<T>(
     }
 }
 
-/// How it is shown.
+/// The way in which the list is shown.
 enum Renderer {
     Table(TableRenderer),
     Lines(LineRenderer),
@@ -220,7 +220,7 @@ struct TableRenderer {
     title: String,
     paint: Styler,
     glyphs: Glyphs,
-    /// How many lines above the cursor are ours. It is hidden if there are any.
+    /// Number of lines above the cursor that are ours. The cursor is hidden if there are any.
     drawn: usize,
 }
 
@@ -302,7 +302,7 @@ impl TableRenderer {
 struct LineRenderer {
     server: String,
     json: bool,
-    /// What was there in the last round, if there was one.
+    /// The list of the last round, if there was one.
     known: Option<BTreeMap<String, LockEntry>>,
 }
 

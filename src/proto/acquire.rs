@@ -16,7 +16,7 @@ use crate::wire::{DecodeError, Flight, Replies};
 #[derive(Debug)]
 pub struct Acquire<'a> {
     kind: AcquireKind<'a>,
-    /// What is asked for and with which nonce, for as long as the other way may still be taken.
+    /// The request and its nonce, for as long as the other kind may still be chosen.
     lean: Option<(AcquireRequest<'a>, Nonce)>,
 }
 
@@ -47,8 +47,8 @@ impl<'a> Acquire<'a> {
         }
     }
 
-    /// What the caller should take back if it gives up now: what was sent and not answered, or was
-    /// granted and not yet undone.
+    /// The attempt that the caller should undo if it gives up now: what was sent and not answered,
+    /// or was granted and not yet undone.
     #[must_use]
     pub fn orphan(&self) -> Option<OrphanedAttempt> {
         match &self.kind {

@@ -21,18 +21,18 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 use core::time::Duration;
 
-/// How often in a row the lock may turn out free behind a refusal, or vanish behind a success,
-/// before it is left alone for a moment.
+/// Number of times in a row that the lock may turn out free after a refusal, or vanish behind a
+/// success, before it is left alone for a moment.
 const IMMEDIATE_RETRIES: u8 = 3;
 
-/// How often sentinels are made before the server counts as one that forgets at once.
+/// Number of sentinels made before the server counts as one that drops items at once.
 const MAX_SENTINEL_INITS: u8 = 3;
 
 /// For how long a server may drop what it has just stored before it counts as one that always does.
 /// In the second in which a delayed flush takes effect, all do.
 const DROPPED_ITEM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it is left alone each time.
+/// The time for which it is left alone each time.
 const DROPPED_ITEM_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ pub struct RecordAcquire<'a> {
     phase: Phase,
     /// The record in the way.
     takeover: TakeoverWatch,
-    /// By when the lock is free unless its holder renews it, by the last look.
+    /// The instant by which the lock is free unless its holder renews it, by the last look.
     free_by: Option<Instant>,
     /// The CAS unique of the record that the next attempt replaces, where, and how that came about.
     replace: Option<(ServerInstance, u64, GrantKind)>,
@@ -128,8 +128,8 @@ impl<'a> RecordAcquire<'a> {
         }
     }
 
-    /// What the caller should take back if it gives up now: the attempt that was sent and not
-    /// answered, or was granted and not yet undone.
+    /// The attempt that the caller should undo if it gives up now: the attempt that was sent and
+    /// not answered, or was granted and not yet undone.
     #[must_use]
     pub fn orphan(&self) -> Option<OrphanedAttempt> {
         #[cfg(seeded_bugs)]
@@ -161,20 +161,21 @@ impl<'a> RecordAcquire<'a> {
         }
     }
 
-    /// By when the lock that stands in the way is free, unless its holder renews or releases it:
-    /// by the last look at it, if it told.
+    /// The instant by which the lock that stands in the way is free, unless its holder renews or
+    /// releases it: by the last look at it, if it told.
     #[must_use]
     pub const fn free_by(&self) -> Option<Instant> {
         self.free_by
     }
 
-    /// Whether the record that was handed on was still that holder's, when that has become clear.
-    /// Says it once.
+    /// The outcome of a handoff, once it is known: `Ok` if the record was still that of the
+    /// releasing holder. Returned once.
     pub fn take_handoff_result(&mut self) -> Option<Result<(), LossReason>> {
         self.handoff.take_result()
     }
 
-    /// Whether a record is that of an attempt of this acquisition, the last one or one before.
+    /// Returns `true` if a record is that of an attempt of this acquisition, the last one or one
+    /// before.
     fn is_earlier(&self, value: &[u8]) -> bool {
         if self.first_nonce.next() == self.next_nonce {
             // There was only one: to compare takes less than to read.
@@ -470,7 +471,8 @@ impl<'a> RecordAcquire<'a> {
         Action::Done(AcquireOutcome::Granted(grant))
     }
 
-    /// What a look has found. If our own record, then by a request that was carried out late.
+    /// The record that a look has found. If our own record, then by a request that was carried out
+    /// late.
     fn inspected(
         &mut self,
         server: &ServerState,

@@ -14,8 +14,8 @@ use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 
-/// How often items that an answer of ours was too late for, or that an earlier attempt left, are
-/// taken back before the server counts as one that nothing can be acquired on.
+/// Number of times that items that an answer of ours was too late for, or that an earlier attempt
+/// left, are taken back before the server counts as one that nothing can be acquired on.
 const ROLLED_BACK: u8 = 8;
 
 /// One attempt: a CAS unique and what was sent with it.
@@ -48,9 +48,9 @@ pub struct RecordlessAcquire<'a> {
     attempt: Option<CasAttempt>,
     /// An item of ours is being taken back, which has this CAS unique.
     rollback: Option<u64>,
-    /// How often that was.
+    /// Number of items taken back so far.
     rolled_back: u8,
-    /// By when the lock is free unless its holder renews it, by the last look.
+    /// The instant by which the lock is free unless its holder renews it, by the last look.
     free_by: Option<Instant>,
     /// A flight has been written and nothing heard of it yet.
     prepared: bool,
@@ -73,7 +73,7 @@ impl<'a> RecordlessAcquire<'a> {
         }
     }
 
-    /// What the caller should take back if it gives up now.
+    /// The attempt that the caller should undo if it gives up now.
     #[must_use]
     pub fn orphan(&self) -> Option<OrphanedAttempt> {
         let attempt = self

@@ -61,7 +61,7 @@ impl RecordAttempt {
         })
     }
 
-    /// Whether repeating it may still lead to a lock that is held.
+    /// Returns `true` if repeating it may still lead to a lock that is held.
     pub(super) fn is_alive(
         &self,
         request: &AcquireRequest<'_>,
@@ -72,7 +72,7 @@ impl RecordAttempt {
         server.is_instance(self.instance) && now < request.lease.valid_until(self.sent_at)
     }
 
-    /// Whether this is its record.
+    /// Returns `true` if this is its record.
     pub(super) fn is_on(&self, value: &[u8]) -> bool {
         is_ours(value, self.nonce)
     }
@@ -116,12 +116,12 @@ impl RecordAttempt {
         self.outstanding = self.was_outstanding;
     }
 
-    /// What was written last was sent, and not answered.
+    /// The last attempt written was sent, and not answered.
     pub(super) const fn no_reply(&mut self) {
         self.may_be_replayed = true;
     }
 
-    /// What it leads to when its record is found with this CAS unique.
+    /// The grant, if its record is found with this CAS unique.
     pub(super) fn grant(&self, request: &AcquireRequest<'_>, cas: u64) -> Grant {
         Grant {
             instance: self.instance,
@@ -139,7 +139,7 @@ impl RecordAttempt {
         }
     }
 
-    /// What the caller should take back if it gives up now.
+    /// The attempt that the caller should undo if it gives up now.
     pub(super) fn orphan(&self, request: &AcquireRequest<'_>) -> Option<OrphanedAttempt> {
         self.outstanding.then(|| OrphanedAttempt {
             instance: self.instance,

@@ -1,4 +1,4 @@
-//! How long a contender sleeps between two looks at a lock that is held.
+//! The time that a contender sleeps between two looks at a held lock.
 
 use super::time::Instant;
 use crate::wire::TimeLeft;
@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_millis(1000);
 /// The longest between two attempts to reach a server.
 const LONGEST_FAILURE: Duration = Duration::from_millis(500);
 
-/// How many looks, at least, a lease lasts for.
+/// The least number of looks in one lease.
 const LOOKS_PER_LEASE: u32 = 8;
 
 /// When a record may run out with the next second, the longest sleep.
@@ -39,7 +39,7 @@ impl Backoff {
         }
     }
 
-    /// How long to sleep after having seen, at `now`, the lock of a holder with this mark, this
+    /// The time to sleep after having seen, at `now`, the lock of a holder with this mark, this
     /// lease, where it states one, and this time left.
     pub fn after_look(
         &mut self,
@@ -67,7 +67,7 @@ impl Backoff {
         self.jittered(interval).min(until_expiry)
     }
 
-    /// How long to sleep after the attempt number `attempt`, counted from 0, to reach a server.
+    /// The time to sleep after the attempt number `attempt`, counted from 0, to reach a server.
     pub fn after_failure(&mut self, attempt: u32) -> Duration {
         let interval = Duration::from_millis(10) * 2u32.saturating_pow(attempt.min(10));
         self.jittered(interval.min(LONGEST_FAILURE))

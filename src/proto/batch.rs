@@ -10,8 +10,8 @@ use core::fmt;
 /// Several operations of one kind as one: the requests of all that are not over travel in the same
 /// flight.
 ///
-/// What one comes to does not depend on the others. One that has to pause holds up those that go on
-/// beside it. The server's silence gives up as soon as all others are over; what came of each is
+/// The outcome of one does not depend on the others. One that has to pause holds up those that go
+/// on beside it. The server's silence gives up as soon as all others are over; what came of each is
 /// told by [`outcomes`](Self::outcomes) then as well.
 pub struct Batch<O: Operation> {
     items: Vec<BatchItem<O>>,
@@ -44,7 +44,7 @@ impl<O: Operation> Batch<O> {
         }
     }
 
-    /// What came of each, in the order in which they were given; `None` for those without an
+    /// The outcome of each, in the order in which they were given; `None` for those without an
     /// answer.
     #[must_use]
     pub fn outcomes(self) -> Vec<Option<O::Outcome>> {

@@ -17,10 +17,11 @@ use core::time::Duration;
 /// Between two attempts to reach a server that does not answer: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// How often the holder may renew between our look and our request before that is no coincidence.
+/// Number of times that the holder may renew between our look and our request before that is no
+/// coincidence.
 const MOST_CORRECTIONS: u8 = 8;
 
-/// What came of breaking a lock.
+/// The outcome of breaking a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BreakStatus {
     /// The record that was meant is gone, by this request or, where its answer was lost, at the
@@ -45,12 +46,12 @@ pub struct BreakLock<'a> {
     session: SessionId,
     /// When to stop trying to reach the server.
     deadline: Instant,
-    /// What the last look has found: to be deleted next.
+    /// The item that the last look has found: to be deleted next.
     seen: Option<(u64, ServerInstance)>,
     /// A deletion was sent and its answer lost.
     unanswered: bool,
     corrections: u8,
-    /// How often in a row the server could not be reached.
+    /// Number of times in a row that the server could not be reached.
     failures: u32,
 }
 

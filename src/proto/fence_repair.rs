@@ -16,10 +16,10 @@ const SEED_BEHIND: u64 = 2;
 
 const NANOS: u64 = 1_000_000_000;
 
-/// How often it is tried; others draw tokens in between, and then it fails.
+/// Number of attempts; others draw tokens in between, and then it fails.
 const MAX_TRIES: u8 = 16;
 
-/// What a token must be above so that no older one is as high.
+/// The number that a token must exceed so that no older one is as high.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TokenBound {
     /// A token that is not above this comes from a counter that was made too low.
@@ -57,7 +57,7 @@ impl TokenBound {
         }
     }
 
-    /// Whether a token is too low and can be replaced by a higher one.
+    /// Returns `true` if a token is too low and can be replaced by a higher one.
     pub(super) fn is_missed_by(&self, token: Option<u64>) -> bool {
         token <= Some(self.above) && i64::try_from(self.raised_above).is_ok()
     }
@@ -82,7 +82,7 @@ enum RepairPhase {
     Draw,
 }
 
-/// What came of one flight of a raising.
+/// The next step after one flight of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RepairStep {
     Token(u64),

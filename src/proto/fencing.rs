@@ -5,7 +5,7 @@
 //! write: tokens rise with each acquisition, so one that is lower than another that was seen
 //! belongs to an earlier holder.
 //!
-//! What is here needs no client, no server and no features: a resource that never takes a lock
+//! This module needs no client, no server and no features: a resource that never takes a lock
 //! itself uses it with `default-features = false`.
 //!
 //! | where the data is | what to use |
@@ -34,7 +34,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// A write was refused: its token is older than one that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaleToken {
-    /// What came with the write.
+    /// The token that came with the write.
     pub token: u64,
     /// The highest that was seen.
     pub highest: u64,

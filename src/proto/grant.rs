@@ -1,4 +1,4 @@
-//! What is asked for when a lock is to be acquired, and what may come of it.
+//! The request for a lock, and its outcome.
 
 use super::failure::ServerError;
 use super::lease::Lease;
@@ -11,7 +11,7 @@ use crate::wire::TimeLeft;
 use core::fmt;
 use core::time::Duration;
 
-/// How long to try.
+/// A limit on how long to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitPolicy {
     /// Once.
@@ -22,35 +22,35 @@ pub enum WaitPolicy {
     Forever,
 }
 
-/// What is asked for.
+/// A request for a lock.
 #[derive(Debug, Clone)]
 pub struct AcquireRequest<'a> {
     /// The prefix, for its sentinel.
     pub namespace: &'a Namespace,
     /// The lock.
     pub keys: &'a LockKeys,
-    /// Who asks.
+    /// The owner that asks.
     pub owner: &'a Owner,
     /// For how long.
     pub lease: Lease,
-    /// Whether a fencing token is drawn.
+    /// `true` if a fencing token is drawn.
     pub fencing: bool,
-    /// Whether the lock is held without a record and without a token, where the server can do
+    /// `true` if the lock is held without a record and without a token, where the server can do
     /// that (memcached 1.6.27 and later): one request and one answer, each of one line. It needs no
     /// memory of the server's then.
     pub without_record: bool,
-    /// Whether a refusal says who holds the lock, which takes two allocations.
+    /// `true` if a refusal says who holds the lock, which takes two allocations.
     pub report_holder: bool,
     /// The longest lease in use under the prefix, for which a server must have remembered
     /// everything before a lock is granted; `None` grants it anyway.
     pub min_memory: Option<Lease>,
-    /// How long to try while others hold it.
+    /// The limit while others hold the lock.
     pub wait: WaitPolicy,
-    /// How long to try while the server cannot be reached.
+    /// The limit while the server cannot be reached.
     pub retry_timeout: Duration,
 }
 
-/// How a lock came to its holder.
+/// The way in which a lock came to its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GrantKind {
     /// Nobody had it.
@@ -68,9 +68,9 @@ pub enum GrantKind {
 pub struct Grant {
     /// The run of the server that granted it.
     pub instance: ServerInstance,
-    /// What shows that the item is ours.
+    /// The identity that shows that the item is ours.
     pub owner_id: OwnerId,
-    /// Who holds it, as the record says.
+    /// The holder, as the record says.
     pub owner: Owner,
     /// For how long at a time.
     pub lease: Lease,
@@ -87,9 +87,9 @@ pub struct Grant {
     /// A request for it was sent and not answered: it may still be carried out, and be found
     /// behind the release.
     pub may_be_replayed: bool,
-    /// Until when the holder may believe in it.
+    /// The instant until which the holder may rely on it.
     pub valid_until: Instant,
-    /// How it came to the holder.
+    /// The way in which it came to the holder.
     pub kind: GrantKind,
 }
 
@@ -112,7 +112,7 @@ impl fmt::Debug for Grant {
 }
 
 impl Grant {
-    /// What may stand at the server behind the release, to be taken back.
+    /// The attempt that may still be stored after the release, to be undone.
     #[must_use]
     pub fn orphan(&self) -> Option<OrphanedAttempt> {
         self.may_be_replayed.then(|| OrphanedAttempt {
@@ -142,12 +142,12 @@ impl Grant {
     }
 }
 
-/// Who stood in the way.
+/// The holder that stood in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contended {
-    /// What the record says, if that was asked for, it is one of ours and was still there.
+    /// The record, if that was requested, it is one of ours and was still there.
     pub holder: Option<HolderRecord>,
-    /// What the server said about its time.
+    /// The time that is left, as the server reports it.
     pub free_in: Option<TimeLeft>,
 }
 
@@ -158,7 +158,7 @@ impl Contended {
     };
 }
 
-/// What came of an attempt to acquire.
+/// The outcome of an attempt to acquire.
 #[derive(Debug, Clone)]
 pub enum AcquireOutcome {
     /// It is held now.
@@ -168,19 +168,19 @@ pub enum AcquireOutcome {
     /// The server has not remembered everything for long enough, and the patience does not reach
     /// to when it will have.
     RestartGuard {
-        /// How much longer it takes.
+        /// The time that is still to be waited.
         retry_after: Duration,
     },
     /// The server cannot serve it.
     Failed(ServerError),
 }
 
-/// What may still stand at the server when an acquisition is abandoned.
+/// An attempt that may still be stored when an acquisition is abandoned.
 #[derive(Debug, Clone)]
 pub struct OrphanedAttempt {
     /// The run of the server it was sent to.
     pub instance: ServerInstance,
-    /// What shows that an item is what was left.
+    /// The identity that shows that an item is that attempt.
     pub owner_id: OwnerId,
     /// After this instant the record, should it exist, is about to expire by itself.
     pub expires_at: Instant,

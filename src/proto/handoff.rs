@@ -5,7 +5,7 @@ use super::loss::LossReason;
 use super::owner_id::OwnerId;
 use super::server_instance::ServerInstance;
 
-/// What was handed on, and what became of it.
+/// A lock that was handed off, and the outcome for its record.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Handoff {
     /// Nothing was.
@@ -28,7 +28,8 @@ impl Handoff {
         }
     }
 
-    /// Whether an item is what was handed on. Where it is, the server has not forgotten it.
+    /// Returns `true` if an item is what was handed on. Where it is, the server has not forgotten
+    /// it.
     pub(super) fn replaces(&self, value: &[u8], cas: u64) -> bool {
         matches!(self, Self::Pending { proof, .. } if proof.matches(value, cas))
     }
@@ -44,7 +45,7 @@ impl Handoff {
         }
     }
 
-    /// What became of it, once.
+    /// Takes the outcome, once.
     pub(super) fn take_result(&mut self) -> Option<Result<(), LossReason>> {
         match core::mem::take(self) {
             Self::Resolved(how) => Some(how),

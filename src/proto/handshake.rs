@@ -1,4 +1,4 @@
-//! What is asked of a server before the first lock operation on a connection: to let us in, who it
+//! The requests to a server before the first lock operation on a connection: to let us in, who it
 //! is, what it can do, what time it has, what it remembers, and that there is a sentinel.
 
 use super::failure::ServerError;
@@ -32,7 +32,7 @@ pub struct Handshake<'a> {
     longest_lease: Lease,
     /// The dialect to speak, where the caller has chosen.
     forced_protocol: Option<Protocol>,
-    /// What to say before anything else, until it was said.
+    /// The credentials to send before anything else, until they were sent.
     credentials: Option<Credentials<'a>>,
     /// The server has accepted the password, and may have stored it.
     authenticated: bool,
@@ -41,12 +41,12 @@ pub struct Handshake<'a> {
     phase: Phase,
 }
 
-/// What is asked next, with what is known by then.
+/// The next request, with what is known by then.
 #[derive(Debug)]
 enum Phase {
-    /// Who the server is.
+    /// The identity of the server.
     Identify,
-    /// What it remembers.
+    /// The age of its memory.
     ReadSentinel(ServerIdentified),
     /// Make the sentinel.
     InitSentinel(SentinelInit, ServerIdentified),
@@ -60,11 +60,11 @@ enum Phase {
 struct ServerIdentified {
     view: ServerState,
     stats: StatsSummary,
-    /// What is to be done about the longest lease.
+    /// The step about the longest lease that is due.
     raise: Option<RaiseLongestLease>,
 }
 
-/// What came of one flight of a handshake.
+/// The next step after one flight of a handshake.
 type Answer = Result<Option<Result<ServerState, ServerError>>, DecodeError>;
 
 impl<'a> Handshake<'a> {
@@ -99,7 +99,7 @@ impl<'a> Handshake<'a> {
         self
     }
 
-    /// Whether the flight under way holds a password, which whoever answers may repeat.
+    /// Returns `true` if the flight under way holds a password, which whoever answers may repeat.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
         self.credentials.is_some()

@@ -12,14 +12,14 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 use alloc::vec::Vec;
 
-/// What there is to see of a lock.
+/// The outcome of a look at a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InspectOutcome {
     /// Nobody holds it.
     Free,
     /// Somebody does.
     Held {
-        /// What the record says, if it is one of ours.
+        /// The record, if it is one of ours.
         holder: Option<HolderRecord>,
         /// The value as it stands.
         value: Vec<u8>,
@@ -27,7 +27,7 @@ pub enum InspectOutcome {
         cas: u64,
         /// Which holding it is.
         identity: SessionId,
-        /// What the server says about its time.
+        /// The time that is left, as the server reports it.
         left: Option<TimeLeft>,
         /// The last fencing token drawn for this name. The holder's is not higher; it is lower
         /// where others were refused since.

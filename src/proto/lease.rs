@@ -28,7 +28,7 @@ pub const MIN_RECORDLESS_LEASE: Duration = Duration::from_secs(2);
 /// ones as well so that a lease means the same on every path.
 pub const MAX_LEASE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a clock that is at most 1 % fast or slow may be off after it has measured `duration`.
+/// The error of a clock that is at most 1 % fast or slow after it has measured `duration`.
 ///
 /// One hundredth slow means that the clock measures 0.99 s in a second, so what it measures took
 /// up to one ninety-ninth longer.
@@ -58,7 +58,8 @@ pub(super) fn watch_needed(lease: Lease) -> Duration {
     on_the_holders_clock + on_the_holders_clock / 100 + Duration::from_nanos(2)
 }
 
-/// How long a lock is to be held without being renewed, in whole milliseconds, as records state it.
+/// The time for which a lock is held without being renewed, in whole milliseconds, as records state
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lease(Duration);
 
@@ -110,7 +111,7 @@ impl Lease {
         self.0
     }
 
-    /// Until when a holder may believe in a lease that it asked for at `sent`.
+    /// The instant until which a holder may rely on a lease that it requested at `sent`.
     #[must_use]
     pub fn valid_until(self, sent: Instant) -> Instant {
         sent.after(self.0)
@@ -134,8 +135,9 @@ impl Lease {
         (nanos + drift_over_nanos(nanos)).div_ceil(1_000_000_000)
     }
 
-    /// How long a server must have remembered everything before a lock is granted on it, if no
-    /// lease in use is longer than this one: the lease, and what the clocks may disagree over it.
+    /// The time for which a server must have remembered everything before a lock is granted on it,
+    /// if no lease in use is longer than this one: the lease, and what the clocks may disagree over
+    /// it.
     #[must_use]
     pub fn min_memory(self) -> Duration {
         #[cfg(seeded_bugs)]
@@ -146,23 +148,23 @@ impl Lease {
     }
 }
 
-/// Why a lease cannot be had.
+/// A reason why a lease cannot be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseError {
     /// Shorter than [`MIN_LEASE`].
     TooShort {
-        /// What was asked for.
+        /// The value requested.
         lease: Duration,
     },
     /// Shorter than [`MIN_RECORDLESS_LEASE`], for a lock without a record.
     TooShortWithoutRecord {
-        /// What was asked for.
+        /// The value requested.
         lease: Duration,
     },
     /// Longer than [`MAX_LEASE`].
     TooLong {
-        /// What was asked for.
+        /// The value requested.
         lease: Duration,
     },
     /// It would end after 2038-01-19, which memcached's 32-bit times cannot say.

@@ -16,24 +16,24 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// How many locks are looked at in one flight. Even where a stranger has put the largest item there
-/// that is read, 4 kB, in the place of each counter of tokens, the replies stay below the 64 kB
-/// that are kept of one flight's.
+/// Number of locks that are looked at in one flight. Even where a stranger has put the largest item
+/// there that is read, 4 kB, in the place of each counter of tokens, the replies stay below the 64
+/// kB that are kept of one flight's.
 const BATCH: usize = 12;
 
-/// How long to wait before a server is asked again that has begun to do something else with its
+/// The time to wait before a server is asked again that has begun to do something else with its
 /// items, and how often. It looks through them by itself now and then, for a moment.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_TRIES: u8 = 30;
 
-/// What a dump is read for: the names of the locks under a prefix.
+/// Lists the names of the locks under a prefix from a dump.
 ///
 /// The dump is that of `lru_crawler metadump` (memcached 1.4.31 and later). `mgdump` is no
 /// alternative: it shows keys in raw bytes, among which a stranger's key can look like a line.
 #[derive(Debug)]
 pub struct ListLocks<'a> {
     namespace: &'a Namespace,
-    /// What the names start with.
+    /// The prefix of the names.
     start: &'a [u8],
     limit: usize,
     /// The keys found, from the place on where they tell the name.
@@ -44,14 +44,14 @@ pub struct ListLocks<'a> {
     tries: u8,
 }
 
-/// What comes after a line of a dump, or after all of them.
+/// The next step after a line of a dump, or after all lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListStep {
     /// The dump is over.
     Done,
     /// There was none. The server is to be asked again, after a pause.
     Retry {
-        /// How long to wait.
+        /// The time to wait.
         after: Duration,
     },
     /// There will be none.
@@ -151,7 +151,7 @@ impl<'a> ListLocks<'a> {
         }
     }
 
-    /// Whether all that was found was kept.
+    /// Returns `true` if all that was found was kept.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.is_complete
@@ -178,7 +178,7 @@ impl<'a> ListLocks<'a> {
 /// Some locks, to be looked at together.
 #[derive(Debug, Default)]
 pub struct KeyPage {
-    /// What they are called.
+    /// Their names.
     pub names: Vec<DecodedName>,
     /// Their keys.
     pub keys: Vec<LockKeys>,

@@ -12,7 +12,7 @@ use crate::wire::{DecodeError, Flag, Flags, Flight, Key, Replies, Reply, Request
 use crate::wire::{MetaReply, MetaStatus, parse_u64};
 use core::time::Duration;
 
-/// How often it is tried before the server counts as one that keeps no such item.
+/// Number of attempts before the server counts as one that keeps no such item.
 const MAX_TRIES: u8 = 4;
 
 /// Writes a look at the longest lease.
@@ -72,7 +72,7 @@ pub(super) struct RaiseLongestLease {
 }
 
 impl RaiseLongestLease {
-    /// What is to be done where this was found, by a client whose longest lease is `own`; nothing
+    /// The step due where this was found, for a client whose longest lease is `own`; nothing
     /// where the item says as much or more.
     pub(super) fn after(found: LongestLease, own: Lease) -> Option<Self> {
         let lower = match found {

@@ -1,8 +1,8 @@
-//! How a held lock ends other than by the holder's wish.
+//! The ways in which a held lock is lost.
 
 use core::fmt;
 
-/// Why a lock is not held any more.
+/// A reason why a lock is not held any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LossReason {

@@ -1,4 +1,4 @@
-//! How long a server has remembered everything, as far as one client can show it.
+//! The time for which a server has remembered everything, as far as one client can show it.
 //!
 //! Two things show it: a [sentinel](super::sentinel), and counters of the server that have not
 //! changed since they were read before. Either covers a span of the server's seconds; spans that
@@ -14,7 +14,7 @@ use core::time::Duration;
 /// time base: memcached counts its uptime from 2, and starts somewhere within a second.
 pub(super) const UPTIME_AHEAD: u64 = 3;
 
-/// How much later than a second that `stats` told the reading may have been: the rest of that
+/// The most by which a reading may be later than the second that `stats` reported: the rest of that
 /// second, and as much as the server's timer may be behind.
 const NOTED_LATER: u64 = 3;
 
@@ -45,7 +45,7 @@ struct Span {
     to: u64,
 }
 
-/// What one client knows of one server's memory.
+/// The knowledge that one client has of one server's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     span: Option<Span>,
@@ -93,8 +93,8 @@ impl Memory {
         self.longest.map_or(own, |longest| longest.max(own))
     }
 
-    /// Whether a sentinel alone is not expected to show at `second` that nothing was dropped for as
-    /// long as the longest lease.
+    /// Returns `true` if a sentinel alone is not expected to show at `second` that nothing was
+    /// dropped for as long as the longest lease.
     pub(super) fn needs_evidence(&self, second: u64, own: Lease) -> bool {
         self.sentinel_from.is_none_or(|from| {
             let from = match self.span {

@@ -1,13 +1,13 @@
 //! Floor 2: the rules of holding.
 //!
-//! Who holds what until when, what to send and what a reply means. No sockets, no clock, no
-//! randomness: instants and nonces are arguments. Builds without `std`.
+//! State machines that say what to send, what a reply means and until when a lock is held. No
+//! sockets, no clock, no randomness: instants and nonces are arguments. Builds without `std`.
 //!
 //! Each thing to be done is an [`Operation`]; `docs/wire-format.md` shows the bytes.
 //!
 //! # What is stable
 //!
-//! What is documented here follows semantic versioning, and so do the bytes it writes: clients of
+//! The documented items follow semantic versioning, and so do the bytes it writes: clients of
 //! different releases share locks. A client of one's own needs [`Handshake`], [`RecordAcquire`], [`Renew`],
 //! [`Verify`] and [`Release`], and a loop that sends what they prepare. Public items that are not in
 //! this documentation serve the clients of this crate, its fuzz targets and its benchmarks, and may

@@ -136,7 +136,7 @@ impl Namespace {
         })))
     }
 
-    /// Whether a key starts as that of a lock does.
+    /// Returns `true` if a key starts as that of a lock does.
     pub(super) fn is_lock_key(&self, key: impl Iterator<Item = u8>) -> bool {
         let start = self.prefix.bytes().chain(LOCK.iter().copied());
         let length = self.prefix.len() + LOCK.len();
@@ -159,7 +159,7 @@ pub enum DecodedName {
 }
 
 impl DecodedName {
-    /// What a part of a key stands for; nothing where no name is written like this.
+    /// Decodes a part of a key; `None` where no name is written like this.
     pub(super) fn decode(namespace: &Namespace, encoded: &[u8]) -> Option<Self> {
         if let Some(hash) = encoded.strip_prefix(b"#") {
             let is_hash = hash.len() == 64 && hash.iter().all(|b| b"0123456789abcdef".contains(b));
@@ -219,7 +219,7 @@ fn join(parts: &[&[u8]]) -> Result<OwnedKey, NameError> {
     OwnedKey::new(parts.concat()).map_err(NameError::Prefix)
 }
 
-/// Why a name or a prefix cannot be used.
+/// A reason why a name or a prefix cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameError {
@@ -245,9 +245,9 @@ pub enum NameError {
     /// The prefix contains what stands behind other prefixes, so that its keys could be those of
     /// another one's locks.
     PrefixReserved {
-        /// What it contains.
+        /// The part that it contains.
         part: &'static str,
-        /// Where, counted from 0.
+        /// Its position, counted from 0.
         at: usize,
     },
     /// The prefix cannot stand in a key.

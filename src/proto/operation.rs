@@ -1,4 +1,4 @@
-//! What every lock operation is made of: flights, and what their replies mean.
+//! The parts of every lock operation: flights, and the meaning of their replies.
 
 use super::server_state::ServerState;
 use super::time::{Instant, Now};
@@ -17,7 +17,7 @@ pub(super) use sealed::Sealed;
 /// [`interpret`](Self::handle_replies) or tells [`interrupted`](Self::handle_failure) that there are none,
 /// and goes on as the [`Action`] says that it gets for that.
 pub trait Operation: Sealed {
-    /// What comes of it.
+    /// The result of the operation.
     type Outcome;
 
     /// Writes the requests of the next flight.
@@ -49,7 +49,7 @@ pub trait Operation: Sealed {
     fn handle_failure(&mut self, how: FlightError, now: Now) -> Action<Self::Outcome>;
 }
 
-/// What the driver of an operation does next.
+/// The next action of the driver of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Action<T> {
@@ -59,19 +59,19 @@ pub enum Action<T> {
     Sleep {
         /// When to go on.
         until: Instant,
-        /// What is waited for.
+        /// The reason for the pause.
         why: SleepReason,
     },
     /// The operation is over.
     Done(T),
     /// The operation is over because the server did not answer; the driver knows the cause.
     Fail {
-        /// Whether something was sent whose fate is unknown.
+        /// `true` if something was sent whose fate is unknown.
         unknown: bool,
     },
 }
 
-/// What an operation waits for.
+/// The reason why an operation pauses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SleepReason {
@@ -85,7 +85,7 @@ pub enum SleepReason {
     LateRequest,
 }
 
-/// Why a flight has no replies.
+/// A reason why a flight has no replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlightError {
     /// Not a byte of it left.

@@ -1,10 +1,11 @@
-//! What shows that the item of a lock is ours.
+//! The identity of a holder, as the lock item shows it.
 
 use super::escape::nibble;
 use super::record::{Nonce, is_ours, record_fingerprint};
 use core::fmt;
 
-/// What shows that the item of a lock is ours, whatever was heard of the requests that made it.
+/// The identity that shows that the item of a lock is ours, whatever was heard of the requests that
+/// made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnerId {
     /// The nonce at the start of the record.
@@ -14,7 +15,7 @@ pub enum OwnerId {
 }
 
 impl OwnerId {
-    /// Whether an item with this value and this CAS unique is ours.
+    /// Returns `true` if an item with this value and this CAS unique is ours.
     #[must_use]
     pub fn matches(self, value: &[u8], cas: u64) -> bool {
         match self {
@@ -118,7 +119,7 @@ impl CasOwner {
         self.0 | cas.wrapping_add(1) & COUNT
     }
 
-    /// Whether this CAS unique is one of those.
+    /// Returns `true` if this CAS unique is one of those.
     #[must_use]
     pub const fn matches(self, cas: u64) -> bool {
         cas & !COUNT == self.0

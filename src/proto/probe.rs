@@ -31,7 +31,7 @@ const BORN_AHEAD: u64 = 3;
 /// The longest version that is kept. Those of memcached have a dozen bytes.
 const LONGEST_VERSION: usize = 100;
 
-/// What a server says of itself. What it does not say is `None`.
+/// The report of a server about itself. A value that it does not report is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerReport {
@@ -39,13 +39,13 @@ pub struct ServerReport {
     pub version: String,
     /// Its three numbers.
     pub release: Option<(u64, u64, u64)>,
-    /// Whether the server knows the meta commands.
+    /// `true` if the server knows the meta commands.
     pub meta: bool,
-    /// Whether a request may name the CAS unique that an item gets.
+    /// `true` if a request may name the CAS unique that an item gets.
     pub explicit_cas: bool,
     /// The sentinel of the namespace.
     pub sentinel: Option<Sentinel>,
-    /// Whether the sentinel has a CAS unique, if there is one.
+    /// `true` if the sentinel has a CAS unique, if there is one.
     pub has_cas: Option<bool>,
     /// The longest lease that its clients say they use.
     pub longest: Option<Lease>,
@@ -132,14 +132,14 @@ impl ServerReport {
         Some((general.pid?, general.time?.checked_sub(general.uptime?)?))
     }
 
-    /// Whether the server is of this release or a later one. `None` when it does not say.
+    /// Returns `true` if the server is of this release or a later one. `None` when it does not say.
     #[must_use]
     pub fn is_at_least(&self, release: (u64, u64, u64)) -> Option<bool> {
         self.release.map(|own| own >= release)
     }
 }
 
-/// What is asked next.
+/// The next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
@@ -149,7 +149,7 @@ enum Phase {
     Items,
 }
 
-/// What came of one flight of a survey.
+/// The next step after one flight of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeStep {
     /// There is more to ask.
@@ -214,7 +214,7 @@ impl<'a> ServerProbe<'a> {
         self
     }
 
-    /// Whether the flight under way holds a password, which whoever answers may repeat.
+    /// Returns `true` if the flight under way holds a password, which whoever answers may repeat.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
         self.credentials.is_some()

@@ -36,7 +36,7 @@ impl Nonce {
         Self(self.0.wrapping_add(1))
     }
 
-    /// Whether this is `first` or one of the nonces after it, up to and without `end`.
+    /// Returns `true` if this is `first` or one of the nonces after it, up to and without `end`.
     pub(super) const fn is_between(self, first: Self, end: Self) -> bool {
         self.0.wrapping_sub(first.0) < end.0.wrapping_sub(first.0)
     }
@@ -107,7 +107,7 @@ impl fmt::LowerHex for Nonce {
     }
 }
 
-/// Who asks for locks: the part of a record that stays the same. Cheap to clone.
+/// The owner of locks: the part of a record that stays the same. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Owner {
     /// ` <pid> <host> <label>`, escaped.
@@ -142,12 +142,12 @@ impl Owner {
         Some(Self { tail: tail.into() })
     }
 
-    /// What its records say of it: pid, host and label.
+    /// Its words in a record: pid, host and label.
     pub(super) fn words(&self) -> &[u8] {
         self.tail.trim_ascii_start()
     }
 
-    /// What the owner calls itself; empty if nothing.
+    /// The label of the owner; empty if none.
     #[must_use]
     pub fn label(&self) -> String {
         let word = self.tail.rsplit(|byte| *byte == b' ').next();
@@ -174,7 +174,7 @@ pub(super) fn from_word(word: &[u8]) -> Option<Vec<u8>> {
     (to_word(&text) == word).then_some(text)
 }
 
-/// What an escaped word of a record says.
+/// The text of an escaped word of a record.
 fn text(word: &[u8]) -> String {
     let word = if word == b"-" { b"" } else { word };
     match String::from_utf8(unescape(word)) {
@@ -249,7 +249,7 @@ impl Record {
     }
 }
 
-/// What follows the nonce, which is hidden.
+/// The part after the nonce, which is hidden.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rest = split_record(self.as_bytes()).map_or(&[][..], |(_, rest)| rest);
@@ -257,7 +257,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Whether a stored value is the record of the attempt with this nonce.
+/// Returns `true` if a stored value is the record of the attempt with this nonce.
 #[must_use]
 pub fn is_ours(value: &[u8], nonce: Nonce) -> bool {
     value
@@ -301,7 +301,7 @@ pub(super) fn record_fingerprint(value: &[u8]) -> Option<u64> {
     Some(mark)
 }
 
-/// What a stored record says about its holder.
+/// The holder of a lock, as a stored record describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HolderRecord {
@@ -315,7 +315,7 @@ pub struct HolderRecord {
     pub pid: u32,
     /// The holder's host name.
     pub host: String,
-    /// What the holder calls itself; empty if nothing.
+    /// The label of the holder; empty if none.
     pub label: String,
 }
 

@@ -24,7 +24,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 const MAX_FLIGHTS_AFTER_DEADLINE: [Duration; 2] =
     [Duration::from_millis(30), Duration::from_millis(300)];
 
-/// What came of a release.
+/// The outcome of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseStatus {
     /// The record is gone, by this request or, where its answer was lost, at the latest when we
@@ -47,18 +47,18 @@ pub struct Release<'a> {
     instance: ServerInstance,
     owner_id: OwnerId,
     cas: Option<u64>,
-    /// Until when the name stays taken, and by what.
+    /// The instant until which the name stays taken, and the record for it.
     retain_until: Option<(&'a Grant, Instant)>,
     /// When to stop trying to reach the server.
     deadline: Instant,
     /// A release was sent and its answer lost.
     unanswered: bool,
     corrections: u8,
-    /// How many of the looks for a late request are still to come.
+    /// Number of the looks for a late request that are still to come.
     replay_checks: usize,
     /// A record was removed on the way.
     removed: bool,
-    /// How often in a row the server could not be reached.
+    /// Number of times in a row that the server could not be reached.
     failures: u32,
 }
 

@@ -16,11 +16,11 @@ use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 
-/// How often a renewal is repeated because the record had another CAS unique than was thought:
-/// each earlier one whose answer was lost may still be carried out.
+/// Number of times that a renewal is repeated because the record had another CAS unique than was
+/// thought: each earlier one whose answer was lost may still be carried out.
 const MAX_CORRECTIONS: u8 = 4;
 
-/// What came of a renewal.
+/// The outcome of a renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenewOutcome {
     /// The lease runs anew.
@@ -31,7 +31,7 @@ pub enum RenewOutcome {
         expiry: u64,
         /// The instant before the request was sent.
         sent: Instant,
-        /// Until when the holder may believe in it.
+        /// The instant until which the holder may rely on it.
         valid_until: Instant,
     },
     /// The lock is not ours any more.
@@ -53,9 +53,9 @@ pub struct Renew<'a> {
     grant: &'a Grant,
     lease: Lease,
     cas: u64,
-    /// What the flight under way would lead to.
+    /// The outcome of the flight under way if it succeeds.
     sent_at: Option<(Instant, u64)>,
-    /// How often the CAS unique was corrected.
+    /// Number of times that the CAS unique was corrected.
     corrections: u8,
 }
 

@@ -3,7 +3,7 @@
 use crate::wire::{Flag, Flags, Key, Prepared, PreparedStore, Request, Store, StoreVerb};
 use bytes::BytesMut;
 
-/// How long a fence counter outlives its creation, in seconds: a day. A counter that is made
+/// The lifetime of a fence counter from its creation, in seconds: a day. A counter that is made
 /// anew starts at the server's clock in nanoseconds, which a day later is far above whatever the
 /// old one can have reached.
 pub(super) const FENCE_TTL: u64 = 86_400;
@@ -15,8 +15,8 @@ pub(super) struct LockRequests {
     pub(super) add: PreparedStore,
     /// Looks at the lock.
     pub(super) inspect: Prepared<0>,
-    /// What mostly follows `add`: looks at the lock, draws a token and looks at the sentinel.
-    /// Open: the seed of a new counter.
+    /// The requests that mostly follow `add`: looks at the lock, draws a token and looks at the
+    /// sentinel. Open: the seed of a new counter.
     pub(super) inspect_draw_read: Prepared<1>,
     /// Makes an item without a record where there is none. Open: the expiry, the CAS unique.
     pub(super) recordless: Prepared<2>,

@@ -1,4 +1,4 @@
-//! How long and how often an acquisition, or a wait for one, tries.
+//! Limits how long and how often an acquisition, or a wait for a free lock, tries.
 
 use super::backoff::Backoff;
 use super::grant::{AcquireRequest, WaitPolicy};
@@ -8,19 +8,19 @@ use super::time::Instant;
 use crate::wire::TimeLeft;
 use core::time::Duration;
 
-/// How many flights may follow each other without a pause. Founding a sentinel, raising a counter
+/// Number of flights that may follow each other without a pause. Founding a sentinel, raising a counter
 /// and acquiring need about half as many together.
 const MAX_FLIGHTS_WITHOUT_PAUSE: u8 = 24;
 
-/// How many flights there may be behind the end of the caller's patience, to take back what stands
+/// Number of flights allowed after the caller's deadline, to undo what stands
 /// at the server. For who tries once, that is all of them.
 const MAX_FLIGHTS_AFTER_DEADLINE: u8 = 24;
 
-/// What an acquisition has left of its caller's patience, and of its own with a server.
+/// Limits how long an acquisition waits for the holder and retries an unreachable server.
 #[derive(Debug)]
 pub(super) struct RetryPolicy {
     wait: WaitPolicy,
-    /// How long a server may be silent.
+    /// The time for which a server may be silent.
     retry_timeout: Duration,
     backoff: Backoff,
     /// Flights since the last pause.
@@ -56,7 +56,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether the caller's patience is over.
+    /// Returns `true` if the caller's deadline has passed.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.deadline(now).is_some_and(|end| end <= now)
     }

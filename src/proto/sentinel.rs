@@ -24,7 +24,7 @@ pub const SENTINEL_EXPIRY: u64 = LAST_SECOND;
 /// while its timer stands still for longer is further behind.
 const STORED_LATER: u64 = 2;
 
-/// How far the founding of a sentinel has come.
+/// The progress of the initialization of a sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SentinelState {
     /// It was stored, and its birth is not set yet.
@@ -36,7 +36,7 @@ pub enum SentinelState {
 /// The value of a sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentinelRecord {
-    /// How far its founding has come.
+    /// The progress of its initialization.
     pub state: SentinelState,
     /// The server's second from which on it has remembered everything; 0 while it is new.
     pub created_at: u64,
@@ -155,7 +155,7 @@ impl Default for LastSentinel {
     }
 }
 
-/// What a look at the sentinel has found.
+/// The outcome of a look at the sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sentinel {
     /// There is none.

@@ -16,7 +16,7 @@ use super::time::Instant;
 use crate::wire::{DecodeError, Flight, Replies, StoreVerb};
 use alloc::string::ToString;
 
-/// How often it is tried before the server counts as one that keeps no sentinel.
+/// Number of attempts before the server counts as one that keeps no sentinel.
 const MAX_TRIES: u8 = 4;
 
 /// Makes the sentinel, in two steps.
@@ -46,7 +46,7 @@ struct ExistingSentinel {
     record: Option<SentinelRecord>,
 }
 
-/// What came of one flight of a founding.
+/// The next step after one flight that initializes a sentinel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum InitStep {
     Done,

@@ -1,4 +1,4 @@
-//! What is known of a server's clock.
+//! The estimate of a server's clock.
 //!
 //! memcached counts whole seconds: a timer of its main thread copies the second into a variable,
 //! and everything it says or does about time goes by that variable. It lags the true time by up
@@ -15,8 +15,8 @@ const SECOND: i64 = 1_000_000_000;
 /// Two readings with a tick between them pin the clock down when they are this close.
 const PIN_GAP: u64 = 500_000_000;
 
-/// How far a reading may be behind the truth, besides its round trip, while the timer runs: the
-/// rest of its second, and [`RARE_ERROR`].
+/// The most that a sample may be behind the truth, besides its round trip, while the timer runs:
+/// the rest of its second, and [`RARE_ERROR`].
 const READING_ERROR: i64 = 2 * SECOND;
 
 /// The timer ticks every 1.0008 s. About every twenty minutes a tick comes just before the edge of
@@ -28,7 +28,7 @@ const RARE_ERROR: u64 = SECOND.unsigned_abs();
 /// floor's.
 const BOUND_ERROR: u64 = 2 * SECOND.unsigned_abs();
 
-/// How wide the bounds may become before the clock is to be pinned down again. Below
+/// The width that the bounds may reach before the clock is to be pinned down again. Below
 /// [`BOUND_ERROR`] by what a lease of ten seconds adds.
 const WIDEST: u64 = 1_800_000_000;
 
@@ -90,7 +90,7 @@ pub struct ServerClock {
     /// By the assumption that a reading is at most [`READING_ERROR`] behind.
     assumed: Option<OffsetBound>,
     last: Option<ClockSample>,
-    /// How often the upper bound turned out to be too low.
+    /// Number of times that the upper bound turned out to be too low.
     corrections: u64,
 }
 
@@ -154,8 +154,8 @@ impl ServerClock {
         self.corrections += u64::from(corrected);
     }
 
-    /// How often a reading has shown that [`retained_until`](Self::retained_until) had said too much: what it
-    /// says is less since.
+    /// Number of times that a sample has shown that [`retained_until`](Self::retained_until) had
+    /// said too much: what it says is less since.
     #[must_use]
     pub const fn corrections(&self) -> u64 {
         self.corrections
@@ -175,28 +175,28 @@ impl ServerClock {
         Some((lower, upper.max(lower)))
     }
 
-    /// How far apart the bounds are at `now`, in nanoseconds.
+    /// The distance between the bounds at `now`, in nanoseconds.
     fn error(&self, now: Instant) -> Option<u64> {
         let (lower, upper) = self.bounds(now)?;
         Some(upper.abs_diff(lower))
     }
 
-    /// Whether the clock has been seen to tick between two close readings, which rules out that
-    /// everything known of it comes from a stalled server.
+    /// Returns `true` if the clock has been seen to tick between two close readings, which rules
+    /// out that everything known of it comes from a stalled server.
     #[must_use]
     pub const fn is_steady(&self) -> bool {
         self.pinned.is_some()
     }
 
-    /// Whether the clock has been seen to tick, and not so long ago that clocks may have run
-    /// apart since. Where it has not, readings at most 300 ms apart make it so within about a
+    /// Returns `true` if the clock has been seen to tick, and not so long ago that clocks may have
+    /// run apart since. Where it has not, readings at most 300 ms apart make it so within about a
     /// second.
     #[must_use]
     pub fn is_synchronized(&self, now: Instant) -> bool {
         self.is_steady() && self.error(now).is_some_and(|error| error <= WIDEST)
     }
 
-    /// Whether a reading should be taken before the next lease.
+    /// Returns `true` if a reading should be taken before the next lease.
     #[must_use]
     pub fn is_stale(&self, now: Instant) -> bool {
         self.last

@@ -49,7 +49,8 @@ pub struct ServerInstance {
 }
 
 impl ServerInstance {
-    /// Whether process id and start are the same: the same run, unless the two only look alike.
+    /// Returns `true` if process id and start are the same: the same run, unless the two only look
+    /// alike.
     #[must_use]
     pub fn is_same_process(&self, other: &Self) -> bool {
         (self.pid, self.started) == (other.pid, other.started)
@@ -76,12 +77,12 @@ pub enum Protocol {
     Classic,
 }
 
-/// What a server can do, as found out by asking it.
+/// The capabilities of a server, as found by asking it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// The protocol to speak.
     pub protocol: Protocol,
-    /// Whether a request may name the CAS unique that an item gets (flag `E`, memcached 1.6.27 and
-    /// later).
+    /// `true` if a request may name the CAS unique that an item gets (flag `E`, memcached 1.6.27
+    /// and later).
     pub explicit_cas: bool,
 }

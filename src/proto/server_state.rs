@@ -5,20 +5,20 @@ use super::sentinel::LastSentinel;
 use super::server_clock::ServerClock;
 use super::server_instance::{Capabilities, InstanceWord, ServerInstance};
 
-/// How many instance words of one run are kept besides the present one. Another one comes with
-/// each sentinel that was evicted and founded anew by a client that had not seen it.
+/// Number of instance words of one instance that are kept besides the present one. Another one
+/// comes with each sentinel that was evicted and founded anew by a client that had not seen it.
 const MAX_ALIASES: usize = 3;
 
-/// What one client knows of one server.
+/// The knowledge that one client has of one server.
 #[derive(Debug, Clone)]
 pub struct ServerState {
     /// The run of the server that this is about.
     pub instance: ServerInstance,
-    /// What it can do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
-    /// What is known of its clock.
+    /// The knowledge of its clock.
     pub clock: ServerClock,
-    /// What is known of its memory.
+    /// The knowledge of its memory.
     pub memory: Memory,
     /// The value of the sentinel that was read last.
     pub(super) sentinel: LastSentinel,
@@ -27,7 +27,7 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// What is known of a server of which nothing but this is known.
+    /// The state of a server of which nothing but this is known.
     #[must_use]
     pub const fn new(
         incarnation: ServerInstance,
@@ -44,8 +44,8 @@ impl ServerState {
         }
     }
 
-    /// Whether this is the run of the server that it is about, by the present name or an earlier
-    /// one.
+    /// Returns `true` if this is the run of the server that it is about, by the present name or an
+    /// earlier one.
     #[must_use]
     pub fn is_instance(&self, run: ServerInstance) -> bool {
         #[cfg(seeded_bugs)]

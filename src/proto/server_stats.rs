@@ -1,4 +1,4 @@
-//! What a server says about itself: the three groups of `stats` that matter to locks, as numbers.
+//! Statistics of a server: the three groups of `stats` that matter to locks, as numbers.
 //!
 //! Every field is what the server said, or nothing. Lines that are not known are skipped, so that
 //! servers of other releases and makers can be read as well.
@@ -10,8 +10,8 @@ use crate::wire::{DecodeError, Flight, Key, Keys, Replies, Reply, Request, parse
 /// memcached's clock stands at 62 when a server starts and shows an uptime of 2.
 pub(super) const CLOCK_AHEAD: u64 = 60;
 
-/// How the names of a proxy's own statistics begin, of memcached's proxy and of mcrouter. A server
-/// has none of them.
+/// The first bytes of the names of a proxy's own statistics, of memcached's proxy and of mcrouter.
+/// A server has none of them.
 const PROXY_STATS: &[u8] = b"proxy_";
 
 /// Asks for the general statistics.
@@ -73,11 +73,11 @@ pub struct GeneralStats {
     pub max_connections: Option<u64>,
     /// Connections that were refused because there were too many.
     pub rejected_connections: Option<u64>,
-    /// How often no connections were taken because there were too many.
+    /// Number of times that no connections were accepted because there were too many.
     pub listen_disabled_num: Option<u64>,
-    /// What of the connections the server keeps for itself.
+    /// Descriptors that the server keeps for itself.
     pub reserved_fds: Option<u64>,
-    /// How many threads serve connections.
+    /// Number of threads that serve connections.
     pub threads: Option<u64>,
     /// Connections that were closed because nothing came on them.
     pub idle_kicks: Option<u64>,
@@ -85,7 +85,7 @@ pub struct GeneralStats {
     pub evictions: Option<u64>,
     /// Items that were refused for want of memory.
     pub store_no_memory: Option<u64>,
-    /// How often somebody emptied the cache.
+    /// Number of times that the cache was flushed.
     pub cmd_flush: Option<u64>,
     /// Pages that moved from one size class to another.
     pub slabs_moved: Option<u64>,
@@ -95,9 +95,9 @@ pub struct GeneralStats {
     pub bytes: Option<u64>,
     /// The most bytes in items.
     pub limit_maxbytes: Option<u64>,
-    /// Whether items may lie on a disk.
+    /// `true` if items may lie on a disk.
     pub extstore: bool,
-    /// Whether these are statistics of a proxy.
+    /// `true` if these are statistics of a proxy.
     pub is_proxy: bool,
 }
 
@@ -140,13 +140,13 @@ impl GeneralStats {
         Ok((told && sound).then_some(stats))
     }
 
-    /// Whether the server's clock was ever set: it does not stand in January 1970.
+    /// Returns `true` if the server's clock was ever set: it does not stand in January 1970.
     #[must_use]
     pub fn is_clock_set(&self) -> Option<bool> {
         self.time.map(|time| time > LONG_PAST)
     }
 
-    /// Whether the counters show that no item was ever dropped for want of memory.
+    /// Returns `true` if the counters show that no item was ever dropped for want of memory.
     pub(super) fn keeps_items(&self) -> bool {
         self.evictions == Some(0) && self.slabs_moved.unwrap_or(0) == 0
     }
@@ -156,43 +156,43 @@ impl GeneralStats {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingStats {
-    /// Whether items have CAS uniques (not with `-C`).
+    /// `true` if items have CAS uniques (not with `-C`).
     pub cas_enabled: Option<bool>,
-    /// Whether items are dropped when memory is short (not with `-M`).
+    /// `true` if items are dropped when memory is short (not with `-M`).
     pub evictions: Option<bool>,
-    /// Whether some items are exempt from that (`-o temporary_ttl=N`).
+    /// `true` if some items are exempt from that (`-o temporary_ttl=N`).
     pub temp_lru: Option<bool>,
     /// Items stored with at most so many seconds to live are, if any.
     pub temporary_ttl: Option<u64>,
-    /// Whether connections over the limit are told so (`-o maxconns_fast`, the default).
+    /// `true` if connections over the limit are told so (`-o maxconns_fast`, the default).
     pub maxconns_fast: Option<bool>,
     /// After how many seconds without a request a connection is closed; 0 is never.
     pub idle_timeout: Option<u64>,
     /// The most bytes that one item may take (`-I`).
     pub item_size_max: Option<u64>,
-    /// Whether clients may empty the cache (not with `-F`).
+    /// `true` if clients may empty the cache (not with `-F`).
     pub flush_enabled: Option<bool>,
     /// The server's clock at the last time that the cache was emptied, or will be; 0 is never.
     pub oldest: Option<u64>,
-    /// Whether pages move between size classes by themselves: 0 never, 1 slowly, 2 at each
+    /// Moves of pages between size classes: 0 never, 1 slowly, 2 at each
     /// eviction.
     pub slab_automove: Option<u64>,
-    /// Whether clients may end the server (`-A`).
+    /// `true` if clients may end the server (`-A`).
     pub shutdown_command: Option<bool>,
-    /// Whether clients may list all keys (not with `-X`).
+    /// `true` if clients may list all keys (not with `-X`).
     pub dump_enabled: Option<bool>,
-    /// Whether there is a crawler, without which keys cannot be listed (not with
+    /// `true` if there is a crawler, without which keys cannot be listed (not with
     /// `-o no_lru_crawler`).
     pub lru_crawler: Option<bool>,
-    /// Whether clients must tell a password (`-Y`, or SASL).
+    /// `true` if clients must send a password (`-Y`, or SASL).
     pub auth_enabled: Option<bool>,
-    /// Whether the server is a proxy in front of others.
+    /// `true` if the server is a proxy in front of others.
     pub proxy_enabled: Option<bool>,
     /// The least bytes of an item that may lie on a disk.
     pub ext_item_size: Option<u64>,
-    /// Whether items outlive a restart (`-e`).
+    /// `true` if items outlive a restart (`-e`).
     pub memory_file: Option<bool>,
-    /// Whether the server listens where only this machine can reach it.
+    /// `true` if the server listens where only this machine can reach it.
     pub local_only: Option<bool>,
 }
 
@@ -261,7 +261,8 @@ pub enum FlushTime {
     In(u64),
 }
 
-/// Whether all addresses in a list are this machine's own. Nothing in it means any address.
+/// Returns `true` if all addresses in a list are this machine's own. Nothing in it means any
+/// address.
 fn is_local(addresses: &[u8]) -> bool {
     addresses.split(|byte| *byte == b',').all(|address| {
         let host = address.strip_prefix(b"[").unwrap_or(address);
@@ -282,16 +283,16 @@ pub struct ItemStats {
     pub number_temp: Option<u64>,
     /// Items that were dropped for want of memory.
     pub evicted: u64,
-    /// Those of them that had a time to live.
+    /// The evicted items that had a time to live.
     pub evicted_nonzero: u64,
     /// In each size class that ever dropped one: for how many seconds the last one had not been
     /// used. This is the least of them.
     pub evicted_time: Option<u64>,
-    /// How often there was no memory for an item.
+    /// Number of times that there was no memory for an item.
     pub outofmemory: u64,
 }
 
-/// What was read so far of one size class.
+/// The statistics of one size class read so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct SizeClass {
     id: u64,
@@ -354,9 +355,9 @@ pub(super) struct StatsSummary {
     pub(super) pid: u64,
     pub(super) uptime: u64,
     pub(super) time: u64,
-    /// How often the server was flushed, or told to be later.
+    /// Number of flushes, those with a delay included.
     pub(super) flushes: Option<u64>,
-    /// Whether no item was dropped for want of memory.
+    /// `true` if no item was dropped for want of memory.
     pub(super) keeps_items: bool,
 }
 

@@ -48,7 +48,7 @@ impl SessionId {
         Self(SessionKind::Known(proof))
     }
 
-    /// Whether an item belongs to this holding.
+    /// Returns `true` if an item belongs to this holding.
     #[must_use]
     pub(super) fn matches(&self, value: &[u8], cas: u64, incarnation: ServerInstance) -> bool {
         match self.0 {

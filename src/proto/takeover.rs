@@ -10,7 +10,7 @@ use super::record::lease_of;
 use super::server_instance::ServerInstance;
 use super::time::Instant;
 
-/// What a contender sees of the record in its way.
+/// The record in a contender's way, as the contender sees it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TakeoverWatch {
     seen: Option<ObservedHolder>,
@@ -23,7 +23,7 @@ struct ObservedHolder {
     cas: u64,
     /// When the answer arrived that showed this CAS unique first.
     since: Instant,
-    /// What the record states; `None` for an item that is no record.
+    /// The lease that the record states; `None` for an item that is no record.
     lease: Option<Lease>,
     /// A number that stays the same for as long as the same holder has the lock.
     holder: u64,
@@ -66,7 +66,7 @@ impl TakeoverWatch {
         }
     }
 
-    /// Whether this is what was seen last.
+    /// Returns `true` if this is what was seen last.
     pub(super) fn is(&self, incarnation: ServerInstance, cas: u64) -> bool {
         self.seen
             .is_some_and(|seen| seen.instance == incarnation && seen.cas == cas)

@@ -11,7 +11,7 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, LruCommand, Replies, Reply, Request};
 use alloc::string::{String, ToString};
 
-/// What came of asking a server to exempt locks from eviction.
+/// The outcome of asking a server to exempt locks from eviction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TemporaryLru {
@@ -29,7 +29,7 @@ pub enum TemporaryLru {
     },
     /// It does not.
     Refused {
-        /// Why, in the server's words where it has some.
+        /// The reason, in the server's words if it gives any.
         answer: String,
     },
 }
@@ -167,7 +167,7 @@ mod tests {
         unix_seconds: 0,
     };
 
-    /// What is sent, and what comes of these answers, one after the other.
+    /// The requests sent, and the outcome of these replies, one after the other.
     fn run(answers: &[&str]) -> (String, Action<Result<TemporaryLru, ServerError>>) {
         let lease = Lease::new(Duration::from_secs(10)).expect("in range");
         let mut operation = EnableTemporaryLru::new(lease);

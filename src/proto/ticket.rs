@@ -19,10 +19,10 @@ use core::time::Duration;
 /// The first word, so that later layouts can be told apart.
 const LAYOUT: &str = "p1";
 
-/// How many words there are, the layout among them.
+/// The number of words, the layout among them.
 const WORDS: usize = 15;
 
-/// What a lock that is held consists of: whoever has it can renew and release the lock.
+/// The data with which a process can renew and release a held lock.
 ///
 /// Made by `LockGuard::detach`; `LockGuard::attach` makes a guard of it again, in this or
 /// in another process. As text it is one line:
@@ -86,7 +86,7 @@ impl LockTicket {
         self
     }
 
-    /// Why the lock had been lost before it was taken apart, if it had.
+    /// The reason for which the lock was lost before it was detached, if it was.
     #[must_use]
     pub const fn lost(&self) -> Option<LossReason> {
         self.lost
@@ -196,7 +196,7 @@ fn number(written: &str) -> Option<u64> {
     (written == "0" || !written.starts_with('0')).then_some(number)
 }
 
-/// Why a text is not the parts of a lock. It says nothing of what the text holds.
+/// A reason why a text is not a lock ticket. It contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TicketError {
@@ -204,14 +204,14 @@ pub enum TicketError {
     Layout,
     /// It has more words than it should, or fewer.
     WordCount {
-        /// How many it has.
+        /// The number that it has.
         count: usize,
     },
     /// One of the words is not what it should be.
     Word {
         /// Which, counted from 1.
         number: usize,
-        /// What it should be.
+        /// The value expected.
         expected: &'static str,
     },
     /// The prefix or the name is none.

@@ -29,7 +29,7 @@ impl Instant {
         Self(self.0.saturating_add(nanos))
     }
 
-    /// How much later this instant is than `earlier`; nothing if it is not later.
+    /// The time from `earlier` to this instant; zero if it is not later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -12,7 +12,7 @@ use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 
-/// What a look at a lock that is held has found.
+/// The outcome of a check of a held lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyOutcome {
     /// The item is still ours.
@@ -25,9 +25,9 @@ pub enum VerifyOutcome {
 
 /// Asks the server whether a lock is still held: one look, which changes nothing.
 ///
-/// What it finds is judged by the [`OwnerId`] alone. The CAS unique says nothing: a renewal that is
-/// under way may have changed it. And a loss that is found so is one, whatever else is under way: no
-/// renewal brings back what is gone.
+/// The item found is judged by its [`OwnerId`] alone. The CAS unique says nothing: a renewal that
+/// is under way may have changed it. And a loss that is found so is one, whatever else is under
+/// way: no renewal brings back what is gone.
 #[derive(Debug)]
 pub struct Verify<'a> {
     keys: &'a LockKeys,

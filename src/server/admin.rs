@@ -1,4 +1,4 @@
-//! What administrators ask for.
+//! The commands of administrators.
 
 use super::base64::shown_key;
 use super::engine::Engine;
@@ -121,7 +121,7 @@ pub(super) fn lru_crawler(
     reply.encode(out);
 }
 
-/// Whether the crawler looks at this class.
+/// Returns `true` if the crawler looks at this class.
 fn is_named(classes: SlabClasses<'_>, class: u8) -> bool {
     match classes {
         SlabClasses::Some(ids) => ids.iter().any(|id| id == Some(class)),
@@ -129,7 +129,7 @@ fn is_named(classes: SlabClasses<'_>, class: u8) -> bool {
     }
 }
 
-/// Whether the crawler can do as it is told.
+/// Returns an error reply if the crawler cannot carry out a command for these classes.
 fn check(engine: &Engine, classes: SlabClasses<'_>, frees: bool) -> Result<(), Reply<'static>> {
     if !engine.crawler {
         return Err(client_error("lru crawler disabled"));

@@ -12,7 +12,7 @@ const TOKEN: usize = 16_384;
 /// later).
 const SHORTEST_LINE: usize = 6;
 
-/// What the bytes so far amount to.
+/// The meaning of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// More have to come.

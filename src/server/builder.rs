@@ -1,4 +1,4 @@
-//! How a server is set up.
+//! Settings and start of a server.
 
 use super::Server;
 use super::clock::ClockStart;
@@ -21,7 +21,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// How long a server appears to have run when it starts: longer than any lease can be (30 days).
+/// The time for which a server appears to have run when it starts: longer than any lease can be (30
+/// days).
 const DEFAULT_UPTIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Settings for a [`Server`]; each names the option of `memcached` that it stands for.
@@ -87,7 +88,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How many bytes the items may take together (`-m`, there in MiB). 64 MiB by default.
+    /// Sets the number of bytes that all items may take together (`-m`, there in MiB). 64 MiB by
+    /// default.
     ///
     /// As in memcached memory is in pages of 1 MiB, each for items of about one size, and every
     /// size gets one page whatever the limit. Below 1 MiB the pages are as small as the limit.
@@ -96,44 +98,46 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether old items make way for new ones when memory is short. `false` is `-M`: the new
+    /// Sets whether old items make way for new ones when memory is short. `false` is `-M`: the new
     /// item is refused.
     pub fn evictions(mut self, evictions: bool) -> Self {
         self.settings.evictions = evictions;
         self
     }
 
-    /// Whether items have CAS uniques. `false` is `-C`; locks are impossible then.
+    /// Sets whether items have CAS uniques. `false` is `-C`; locks are impossible then.
     pub fn cas(mut self, cas: bool) -> Self {
         self.settings.cas = cas;
         self
     }
 
-    /// Whether `flush_all` is obeyed. `false` is `-F`.
+    /// Sets whether `flush_all` is obeyed. `false` is `-F`.
     pub fn flush_enabled(mut self, enabled: bool) -> Self {
         self.settings.flush_enabled = enabled;
         self
     }
 
-    /// Whether `shutdown` is obeyed (`-A`). Not by default.
+    /// Sets whether `shutdown` is obeyed (`-A`). Not by default.
     pub fn shutdown_command(mut self, enabled: bool) -> Self {
         self.settings.shutdown_command = enabled;
         self
     }
 
-    /// Whether `watch` is obeyed. `false` is `-W`.
+    /// Sets whether `watch` is obeyed. `false` is `-W`.
     pub fn watch_enabled(mut self, enabled: bool) -> Self {
         self.settings.watch_enabled = enabled;
         self
     }
 
-    /// Whether `lru_crawler metadump`, `mgdump` and `stats cachedump` are obeyed. `false` is `-X`.
+    /// Sets whether `lru_crawler metadump`, `mgdump` and `stats cachedump` are obeyed. `false` is
+    /// `-X`.
     pub fn dump_enabled(mut self, enabled: bool) -> Self {
         self.settings.dump_enabled = enabled;
         self
     }
 
-    /// How many connections are served at once (`-c`). 1024 by default; each has a thread.
+    /// Sets the number of connections that are served at once (`-c`). 1024 by default; each has a
+    /// thread.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.settings.max_connections = connections;
         self
@@ -173,8 +177,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long the server appears to have run when it starts. 365 days by default, which is
-    /// longer than any lease.
+    /// Sets the time for which the server appears to have run when it starts. 365 days by default,
+    /// which is longer than any lease.
     ///
     /// A server that was started, or was restarted, less than a lease ago may have forgotten a
     /// lock that its holder still counts on. So clients wait before they grant a first lock on

@@ -16,25 +16,25 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use std::collections::HashMap;
 
-/// How often room is looked for before there is none.
+/// Number of attempts to find room.
 const ATTEMPTS: usize = 10;
 
-/// How many items at the end of a queue are looked at.
+/// Number of items at the end of a queue that are looked at.
 const TRIES: usize = 5;
 
-/// How many moves the maintainer makes in one class without a pause.
+/// Number of moves that the maintainer makes in one class without a pause.
 const MOVES: usize = 500;
 
-/// How many reads of cold items wait for the maintainer at most.
+/// The most reads of cold items that wait for the maintainer.
 const PENDING: usize = 8192;
 
 /// Without segments an item that was moved up is left where it is for so many seconds.
 const UPDATE_INTERVAL: Second = 60;
 
-/// How many seconds of idleness are made up for.
+/// Number of idle seconds that are made up for.
 const CATCH_UP: Second = 60;
 
-/// What a large item needs in front of each of its chunks.
+/// Bytes that a large item needs in front of each of its chunks.
 const CHUNK_OVERHEAD: usize = 48;
 
 type Place = usize;
@@ -59,7 +59,7 @@ struct List {
     bytes: usize,
 }
 
-/// What is counted for each class, under memcached's names.
+/// Counters of one class, under memcached's names.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct ClassCounters {
     pub(crate) evicted: u64,
@@ -90,7 +90,7 @@ impl ClassCounters {
     }
 }
 
-/// What `stats items` shows of a class.
+/// The values of one class in `stats items`.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct ClassSummary {
     /// Hot, warm, cold, temporary.
@@ -228,7 +228,8 @@ impl Cache {
         item.time <= self.oldest_live && self.oldest_live <= now
     }
 
-    /// Whether a walk through the queues takes the item for dead. It is more patient than a read.
+    /// Returns `true` if a walk through the queues takes the item for dead. It is more patient than
+    /// a read.
     fn is_reclaimable(&self, item: &Item, now: Second) -> bool {
         (item.exptime != 0 && item.exptime < now) || self.is_flushed(item, now)
     }

@@ -46,7 +46,7 @@ pub(super) fn get(
     Reply::End.encode(out);
 }
 
-/// What a verb stands for, and the CAS unique it names.
+/// The mode of a verb, and the CAS unique that it names.
 const fn mode_of(verb: StoreVerb) -> (Mode, u64) {
     match verb {
         StoreVerb::Add => (Mode::Add, 0),
@@ -95,7 +95,7 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
     }
 }
 
-/// What happens besides the answer when a value was too large to be read.
+/// Updates the store after a value that was too large to be read.
 pub(super) fn refuse_oversized(engine: &mut Engine, request: &wire::Store<'_>) {
     let (mode, _) = mode_of(request.verb);
     let key = request.key.as_bytes();

@@ -17,15 +17,15 @@ const AHEAD_OF_UPTIME: Second = 60;
 /// passes.
 pub(crate) const FIRST_SECOND: Second = AHEAD_OF_UPTIME + FIRST_UPTIME;
 
-/// What an expiry that has passed is stored as.
+/// The stored form of an expiry that has passed.
 const LONG_GONE: Second = 1;
 
-/// How a clock begins.
+/// The start of a clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClockStart {
-    /// How long the server appears to have run already.
+    /// The time for which the server appears to have run already.
     pub(crate) age: Duration,
-    /// Whether time passes by itself. If not, only [`Clock::advance`] moves it.
+    /// `true` if time passes by itself. If not, only [`Clock::advance`] moves it.
     pub(crate) ticks: bool,
 }
 
@@ -87,7 +87,7 @@ fn unix_now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// What relates seconds of the clock to Unix seconds.
+/// Relates seconds of the clock to Unix seconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeBase {
     /// The Unix second that would be second 0 (`process_started`).

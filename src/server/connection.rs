@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use std::io::{Read, Write};
 use std::sync::MutexGuard;
 
-/// How much is read at once, and how much of the answers is gathered before it is written.
+/// Bytes that are read at once, and bytes of replies that are gathered before they are written.
 const CHUNK: usize = 16 * 1024;
 
 /// Answers until one side has had enough, or until the connection becomes a log: then that is
@@ -89,11 +89,11 @@ struct Connection<'a> {
     decoder: RequestDecoder,
     input: BytesMut,
     output: BytesMut,
-    /// How many bytes that are still to come belong to a value nobody wants.
+    /// Number of bytes still to come that belong to a value to be discarded.
     skip: usize,
-    /// Whether this side may ask for anything.
+    /// `true` if this side may ask for anything.
     admitted: bool,
-    /// What this side watches. Nothing is answered any more once it does.
+    /// The log of this client once it watches. Then it gets no more replies.
     log: Option<Arc<LogBuffer>>,
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Connections {
     socket_addr: Option<SocketAddr>,
     socket_path: Option<String>,
     total: AtomicU64,
-    /// How many of them `stats` no longer counts.
+    /// Number of them that `stats` no longer counts.
     uncounted: AtomicU64,
     rejected: AtomicU64,
     inner: Mutex<Inner>,
@@ -35,7 +35,7 @@ struct Entry {
     peer: String,
 }
 
-/// What a connection is known by.
+/// The identity of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionId {
     pub(crate) number: u64,

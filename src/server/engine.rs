@@ -14,7 +14,7 @@ static INCARNATIONS: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// How many incarnations there were before this one.
+    /// Number of incarnations before this one.
     pub(crate) generation: u64,
     pub(crate) settings: Arc<ServerConfig>,
     pub(crate) registry: Arc<Connections>,

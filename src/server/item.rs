@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 /// [`FIRST_SECOND`](super::clock::FIRST_SECOND), so that 0 is free to mean "never".
 pub(crate) type Second = u32;
 
-/// What an item needs beside its key, its value and their terminators.
+/// Bytes that an item needs beside its key, its value and their terminators.
 const OVERHEAD: usize = 48;
 
 #[derive(Debug, Clone, Default)]
@@ -21,15 +21,15 @@ pub(crate) struct Item {
     pub(crate) time: Second,
     /// 0 for all items of a server without CAS.
     pub(crate) cas: u64,
-    /// Whether it was read since it was stored.
+    /// `true` if it was read since it was stored.
     pub(crate) fetched: bool,
-    /// Whether `md` with `I`, or `ms` with a lower CAS unique and `I`, marked it.
+    /// `true` if `md` with `I`, or `ms` with a lower CAS unique and `I`, marked it.
     pub(crate) stale: bool,
-    /// Whether somebody has been told `W`.
+    /// `true` if a client has received `W`.
     pub(crate) token_sent: bool,
-    /// Whether the key came as base64, and is shown as such.
+    /// `true` if the key came as base64, and is shown as such.
     pub(crate) binary_key: bool,
-    /// Whether it was read again since it was last moved. Only such a read sets `time`.
+    /// `true` if it was read again since it was last moved. Only such a read sets `time`.
     pub(crate) active: bool,
     pub(crate) class: u8,
     pub(crate) queue: Queue,

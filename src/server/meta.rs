@@ -19,7 +19,7 @@ use bytes::BytesMut;
 /// The key of a request: the bytes it stands for, and how they are shown again.
 struct RequestKey<'a> {
     bytes: Cow<'a, [u8]>,
-    /// Whether it came as base64.
+    /// `true` if it came as base64.
     binary: bool,
 }
 
@@ -273,7 +273,7 @@ pub(super) fn set(
     put(out, status, &list, b"");
 }
 
-/// What happens besides the answer when a value was too large to be read.
+/// Updates the store after a value that was too large to be read.
 pub(super) fn refuse_oversized(engine: &mut Engine, key: Key<'_>, flags: Flags<'_>) {
     engine.store.counters.store_too_large += 1;
     if let Some(name) = RequestKey::of(key, flags) {

@@ -5,12 +5,12 @@
 //! and a `flush_all` that walks each queue to the first older item and leaves the rest to be found. It
 //! is held to transcripts of the real server, and to the real server itself under random sequences.
 //!
-//! What it leaves out: the binary protocol, TLS and UDP; pages that move between sizes; the crawler
+//! It leaves out the binary protocol, TLS and UDP; pages that move between sizes; the crawler
 //! that looks for expired items by itself. The thread that moves items between queues is replaced by
 //! one look in each second. `watch` tells of deletions, mutations and evictions; the other streams
 //! stay silent.
 //!
-//! What it adds are hooks for the faults that locks have to survive, see [`Server`]. It is not
+//! It adds hooks for the faults that locks have to survive, see [`Server`]. It is not
 //! meant to hold anything of value.
 //!
 //! A server appears to have run for a year, so that clients grant their first lock at once; see
@@ -106,7 +106,7 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// Where the server listens, in the form clients take: `memcached://127.0.0.1:40123` or
+    /// The address of the server, in the form clients take: `memcached://127.0.0.1:40123` or
     /// `unix:///run/mc.sock`.
     #[must_use]
     pub fn address(&self) -> String {
@@ -119,7 +119,7 @@ impl Server {
         self.shared.registry.socket_addr()
     }
 
-    /// Whether a client has ended the server with `shutdown`.
+    /// Returns `true` if a client has ended the server with `shutdown`.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopping()

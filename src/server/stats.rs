@@ -12,7 +12,8 @@ use alloc::string::ToString;
 use bytes::BytesMut;
 use core::fmt;
 
-/// What `version` says: the release whose behaviour this is. Clients compare it, so it says no more.
+/// The reply to `version`: the release whose behaviour this is. Clients compare it, so it says no
+/// more.
 pub(crate) const VERSION: &str = "1.6.45";
 
 /// The line of `stats` that memcached does not have, by which the embedded server can be told.

@@ -565,7 +565,7 @@ mod tests {
         assert!(lives(&mut store, b"a", NOW + 6));
     }
 
-    /// What lets a sentinel outlive the locks that it stands for.
+    /// A sentinel can outlive the locks that it stands for.
     #[test]
     fn item_behind_an_older_one_survives_if_read_in_the_second_of_the_flush() {
         let mut store = Store::new(limits());

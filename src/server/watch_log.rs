@@ -1,4 +1,4 @@
-//! What watchers are told.
+//! The log that watchers receive.
 
 use super::item::{Item, Second};
 use super::store_request::{Mode, Stored};
@@ -11,10 +11,10 @@ use core::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How many watchers a server has at most.
+/// The most watchers of a server.
 const WATCHERS: usize = 20;
 
-/// How much is kept for a watcher that does not read.
+/// Bytes kept for a watcher that does not read.
 const BACKLOG: usize = 256 * 1024;
 
 /// The lines for one watcher.
@@ -24,7 +24,7 @@ pub(crate) struct LogBuffer(Mutex<Lines>);
 #[derive(Debug, Default)]
 struct Lines {
     bytes: BytesMut,
-    /// How many there was no place for.
+    /// Number of lines that there was no room for.
     skipped: u64,
 }
 
@@ -33,7 +33,7 @@ impl LogBuffer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has been written since the last time.
+    /// The lines written since the last call.
     pub(crate) fn take(&self) -> BytesMut {
         let mut lines = self.lines();
         let mut bytes = core::mem::take(&mut lines.bytes);
@@ -169,7 +169,7 @@ impl WatchLog {
     }
 }
 
-/// What a line about a stored item tells of it.
+/// The fields of a line about a stored item.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct LogItem {
     /// Printed without a sign, as the server does.

@@ -5,7 +5,7 @@ use super::watch_log::LogBuffer;
 use core::time::Duration;
 use std::io::{ErrorKind, Read, Write};
 
-/// How long lines are gathered. The real server takes between a millisecond and a second.
+/// The time for which lines are gathered. The real server takes between a millisecond and a second.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Sends what is written to the log until the other side ends the connection. What it sends itself

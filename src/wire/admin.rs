@@ -29,7 +29,7 @@ pub enum LruCommand {
     TemporaryTtl(i32),
 }
 
-/// How many queues there are.
+/// The number of queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LruMode {
     /// `flat`: one.
@@ -60,7 +60,7 @@ pub enum CrawlerCommand<'a> {
     Mgdump(SlabClasses<'a>),
 }
 
-/// Where the crawler goes.
+/// The items that the crawler visits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlabClasses<'a> {
@@ -146,14 +146,14 @@ pub enum SlabsCommand {
     },
     /// `slabs automove`: whether the server moves pages by itself.
     Automove {
-        /// What is set.
+        /// The value to set.
         setting: Automove,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
 }
 
-/// What `slabs automove` sets.
+/// A setting of `slabs automove`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Automove {

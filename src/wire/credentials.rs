@@ -59,7 +59,7 @@ impl<'a> Credentials<'a> {
         })
     }
 
-    /// Whether they are this user and this password.
+    /// Returns `true` if they are this user and this password.
     #[must_use]
     pub fn are(&self, user: &[u8], password: &[u8]) -> bool {
         self.user == user && self.password == password
@@ -120,7 +120,7 @@ impl fmt::Debug for OwnedCredentials {
     }
 }
 
-/// Why a user and a password cannot be sent.
+/// A reason why a user and a password cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialsError {

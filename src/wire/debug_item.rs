@@ -1,4 +1,4 @@
-//! What `me` and `lru_crawler metadump` tell of an item.
+//! Metadata of an item, as `me` and `lru_crawler metadump` report it.
 
 use super::number::{self, put_i64, put_u64};
 use super::token::{Tokens, word};
@@ -88,7 +88,7 @@ fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 pub struct DebugItem<'a> {
     /// The key; in base64 when it was stored as such.
     pub key: &'a [u8],
-    /// What is told of it.
+    /// Its metadata.
     pub facts: ItemMetadata,
     /// Fields that no release had so far, as they stand.
     pub more: &'a [u8],

@@ -1,4 +1,4 @@
-//! Where one reply ends and the next begins.
+//! Finds where one reply ends and the next begins.
 //!
 //! "Not all here yet" lives in this file alone: everything behind it sees whole lines and whole
 //! values, so short input can never be confused with bad input.
@@ -137,7 +137,7 @@ impl ReplyDecoder {
     }
 }
 
-/// What a reply says of the replies to come.
+/// The position of a reply among the replies to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     /// `VALUE` or `STAT`: more of the same request follow.
@@ -148,8 +148,9 @@ enum Position {
     Last,
 }
 
-/// Whether a reply that starts with this byte is one of the binary protocol, which does not end in
-/// a line end that could be waited for. 0x81 is what a server sends, 0x80 what a client does.
+/// Returns `true` if a reply that starts with this byte is one of the binary protocol, which does
+/// not end in a line end that could be waited for. 0x81 is what a server sends, 0x80 what a client
+/// does.
 const fn is_binary(byte: u8) -> bool {
     matches!(byte, 0x80 | 0x81)
 }
@@ -175,8 +176,8 @@ impl FlightDecoder {
         }
     }
 
-    /// How many bytes at the start of `buffer` hold all replies that `shapes` asks for, or
-    /// `None` while some are missing. The caller passes the same bytes again with more behind.
+    /// The number of bytes at the start of `buffer` that hold all replies that `shapes` asks for,
+    /// or `None` while some are missing. The caller passes the same bytes again with more behind.
     ///
     /// Flags of meta replies are not looked at: what is wrong with them is found out by
     /// [`Replies`].

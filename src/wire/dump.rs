@@ -1,4 +1,4 @@
-//! What `lru_crawler metadump` and `mgdump` answer.
+//! Replies to `lru_crawler metadump` and `mgdump`.
 //!
 //! Grammars of their own: lines that are no replies, as many as there are items. They come on a
 //! connection that is used for nothing else meanwhile.
@@ -34,7 +34,7 @@ pub enum DumpLine<'a, T> {
 pub struct DumpedItem<'a> {
     /// The key.
     pub key: UriKey<'a>,
-    /// What is told of it.
+    /// Its metadata.
     pub facts: ItemMetadata,
     /// The client flags; 1.6.18 and older do not show them.
     pub client_flags: Option<u32>,
@@ -49,7 +49,7 @@ pub struct DumpedKey<'a> {
     /// key is shown in raw bytes and can look like any other line: do not take this dump for the
     /// truth where strangers name the keys.
     pub key: &'a [u8],
-    /// Whether it is base64.
+    /// `true` if it is base64.
     pub base64: bool,
 }
 
@@ -152,7 +152,7 @@ impl MgdumpDecoder {
     }
 }
 
-/// What both dumps may begin with.
+/// The lines that both dumps may begin with.
 fn preamble<T>(line: &[u8]) -> Result<DumpLine<'_, T>, DecodeError> {
     match Line::parse(line)? {
         Line::Whole(Reply::Ok) => Ok(DumpLine::Started),

@@ -1,8 +1,8 @@
-//! What can be wrong with bytes.
+//! Errors of the decoders.
 
 use core::fmt;
 
-/// Why bytes from the other side could not be understood.
+/// A reason why bytes from the peer could not be understood.
 ///
 /// Small and `Copy`, so that the decoder never allocates to complain. After any of these the
 /// position in the stream is lost: close the connection and treat whatever is in flight as

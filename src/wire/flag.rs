@@ -303,7 +303,7 @@ impl<'a> Flag<'a> {
     }
 }
 
-/// Why a word is not a flag that the server takes.
+/// A reason why a word is not a flag that the server accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlagError {

@@ -91,7 +91,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Whether the token behind `O` is longer than a server takes.
+    /// Returns `true` if the token behind `O` is longer than a server takes.
     pub(super) fn opaque_is_too_long(&self) -> bool {
         match self.0 {
             Repr::List(_) => false,
@@ -121,7 +121,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Whether `q` stands among them.
+    /// Returns `true` if `q` stands among them.
     pub(super) fn are_quiet(&self) -> bool {
         match self.0 {
             Repr::List(list) => list.iter().any(|flag| matches!(flag, Flag::Quiet)),
@@ -129,7 +129,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Whether a flag with this letter stands among them.
+    /// Returns `true` if a flag with this letter stands among them.
     #[must_use]
     pub fn has(&self, letter: u8) -> bool {
         self.iter().any(|flag| flag.letter() == letter)

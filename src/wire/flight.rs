@@ -13,7 +13,7 @@ use core::fmt;
 pub struct Flight {
     bytes: BytesMut,
     shapes: Vec<ReplyCount>,
-    /// Where the last request ends that has a reply. 0 <= `asked` <= bytes.
+    /// The end of the last request that has a reply. 0 <= `asked` <= bytes.
     asked: usize,
     /// A request with `q` has been pushed and no `mn` yet: which replies come until then cannot
     /// be known.
@@ -99,14 +99,14 @@ impl Flight {
         }
     }
 
-    /// How many of its bytes must have been sent before the last of its replies can come.
+    /// The number of its bytes that must have been sent before the last of its replies can come.
     #[must_use]
     pub const fn asked(&self) -> usize {
         self.asked
     }
 
-    /// Whether the end of the replies can be told: no request with `q` is without a `mn` behind
-    /// it, and no request asks for a dump or a log, which have decoders of their own (see
+    /// Returns `true` if the end of the replies can be told: no request with `q` is without a `mn`
+    /// behind it, and no request asks for a dump or a log, which have decoders of their own (see
     /// [`Request::grammar`]).
     #[must_use]
     pub const fn is_answerable(&self) -> bool {
@@ -134,7 +134,7 @@ impl Flight {
         self.foreign = false;
     }
 
-    /// Whether nothing is to be sent.
+    /// Returns `true` if nothing is to be sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

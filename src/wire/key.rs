@@ -111,7 +111,7 @@ impl fmt::Display for OwnedKey {
     }
 }
 
-/// Why bytes are not a [`Key`].
+/// A reason why bytes are not a [`Key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -119,7 +119,7 @@ pub enum KeyError {
     Empty,
     /// More than [`MAX_KEY_LENGTH`] bytes.
     TooLong {
-        /// How many bytes were given.
+        /// The number of bytes given.
         length: usize,
     },
     /// A space, a control byte or DEL.

@@ -1,6 +1,6 @@
 //! Bounds on what a peer may send.
 
-/// How much a peer may send before it is cut off.
+/// Limits on what a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest line, in bytes, its line end included.
@@ -10,13 +10,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What the replies to lock requests need, with room to spare: ours are below 200 bytes.
+    /// Enough for the replies to lock requests, with room to spare: ours are below 200 bytes.
     pub const LOCK: Self = Self {
         line: 2048,
         value: 4096,
     };
 
-    /// What memcached itself takes by default: 2 KiB of line (retrievals may be longer, see
+    /// The limits of memcached itself by default: 2 KiB of line (retrievals may be longer, see
     /// [`RequestDecoder`](super::RequestDecoder)) and items of 1 MiB.
     pub const SERVER: Self = Self {
         line: 2048,

@@ -1,4 +1,4 @@
-//! Where a line ends.
+//! Finds the end of a line.
 
 use super::error::DecodeError;
 
@@ -69,7 +69,7 @@ pub(super) fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line.strip_suffix(b"\r").unwrap_or(line), &text[end + 1..]))
 }
 
-/// How many bytes are searched eight at a time. Nearly every line ends within them, and by then
+/// Number of bytes searched eight at a time. Nearly every line ends within them, and by then
 /// `memchr` has hardly begun: it asks first what the processor can do and how long the text is.
 const SHORT: usize = 32;
 

@@ -67,7 +67,7 @@ pub(super) fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Rejected> {
     Ok(Request::MetaDebug { key, base64 })
 }
 
-/// What the server's tokenizer insists on, before it knows where a value would end.
+/// Checks what the server's tokenizer requires before it knows where a value would end.
 fn flags_are_alphanumeric(flags: &[u8]) -> bool {
     Tokens(flags).all(|flag| flag[0].is_ascii_alphanumeric())
 }

@@ -5,7 +5,7 @@
 //!
 //! # What is stable
 //!
-//! What is documented here follows semantic versioning: [`Request`] and [`Flight`] to write,
+//! The documented items follow semantic versioning: [`Request`] and [`Flight`] to write,
 //! [`ReplyDecoder`] and [`Replies`] to read, [`RequestDecoder`] for servers, and the types in their
 //! signatures. New replies and flags of memcached's may become variants. Public items that are not in this
 //! documentation may change in any release.

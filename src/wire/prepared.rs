@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared<const GAPS: usize> {
     text: Bytes,
-    /// Where the numbers go. Ascending, each <= text.
+    /// The places of the numbers. Ascending, each <= text.
     gaps: [usize; GAPS],
-    /// How many requests there are. Each has one reply.
+    /// The number of requests. Each has one reply.
     requests: usize,
 }
 
@@ -87,7 +87,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
         out.extend_from_slice(&self.text[written..]);
     }
 
-    /// How many requests there are. Each has one reply.
+    /// The number of requests. Each has one reply.
     #[must_use]
     pub const fn requests(&self) -> usize {
         self.requests

@@ -78,7 +78,7 @@ pub struct Value<'a> {
 pub struct MetaReply<'a> {
     /// Which of the six.
     pub status: MetaStatus,
-    /// What was asked for.
+    /// The value requested.
     pub flags: ReplyFlags<'a>,
     /// The data of a `VA`, else nothing.
     pub data: &'a [u8],
@@ -168,12 +168,12 @@ impl ErrorSource {
 }
 
 impl ErrorReply<'_> {
-    /// Whether the text stands close to the word, as in `ERROR: shutdown not enabled`.
+    /// Returns `true` if the text stands close to the word, as in `ERROR: shutdown not enabled`.
     fn is_glued(&self) -> bool {
         self.source != ErrorSource::Client && (self.text == b":" || self.text.starts_with(b": "))
     }
 
-    /// Whether the server had no memory for the item.
+    /// Returns `true` if the server had no memory for the item.
     ///
     /// The wording differs by command and release: `out of memory storing object`,
     /// `Out of memory allocating new item`, `out of memory`.
@@ -187,13 +187,13 @@ impl ErrorReply<'_> {
                 .is_some_and(|start| start.eq_ignore_ascii_case(START))
     }
 
-    /// Whether the server has no connection to spare and is about to close this one.
+    /// Returns `true` if the server has no connection to spare and is about to close this one.
     #[must_use]
     pub fn is_too_many_connections(&self) -> bool {
         self.source == ErrorSource::Command && self.text == b"Too many open connections"
     }
 
-    /// Whether the server carries out nothing before it is told a user and a password
+    /// Returns `true` if the server carries out nothing before it is told a user and a password
     /// ([`Request::Authenticate`](super::Request::Authenticate)). Of requests that arrive together,
     /// it answers one only.
     #[must_use]
@@ -201,7 +201,7 @@ impl ErrorReply<'_> {
         self.source == ErrorSource::Client && self.text == b"unauthenticated"
     }
 
-    /// Whether the server did not accept a user and a password.
+    /// Returns `true` if the server did not accept a user and a password.
     #[must_use]
     pub fn is_authentication_failure(&self) -> bool {
         self.source == ErrorSource::Client && self.text == b"authentication failure"
@@ -228,7 +228,7 @@ pub struct AdminError<'a> {
     pub text: &'a [u8],
 }
 
-/// Why the server does not do what it was asked for.
+/// A reason why the server does not do what was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdminErrorReason {
@@ -297,7 +297,7 @@ impl fmt::Display for AdminError<'_> {
     }
 }
 
-/// What one line says: a whole reply, or the head of a value that follows it.
+/// A parsed line: a whole reply, or the head of a value that follows it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Line<'a> {
     Whole(Reply<'a>),

@@ -118,7 +118,7 @@ enum Repr<'a> {
     /// Every word of it has been parsed once and found good.
     Line {
         line: &'a [u8],
-        /// What nearly every caller wants to know, found on the way.
+        /// The flags that nearly every caller needs, found while parsing.
         cas: Option<u64>,
         ttl: Option<TimeLeft>,
         last_access: Option<u32>,
@@ -231,7 +231,7 @@ impl PartialEq for ReplyFlags<'_> {
 
 impl Eq for ReplyFlags<'_> {}
 
-/// What the `t` of a reply says.
+/// The value of the flag `t` in a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLeft {
     /// The item does not expire.

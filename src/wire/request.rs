@@ -26,39 +26,39 @@ pub enum Request<'a> {
     /// `get` or `gets`: reads items. Answered by one [`Reply::Value`](super::Reply::Value) for each
     /// that is there, and an `END`.
     Get {
-        /// Whether the replies carry the CAS unique (`gets`).
+        /// `true` if the replies carry the CAS unique (`gets`).
         with_cas: bool,
-        /// What is asked for.
+        /// The keys requested.
         keys: Keys<'a>,
     },
     /// `gat` or `gats`: reads items and gives them a new expiry.
     GetAndTouch {
-        /// Whether the replies carry the CAS unique (`gats`).
+        /// `true` if the replies carry the CAS unique (`gats`).
         with_cas: bool,
         /// The new expiry.
         exptime: i64,
-        /// What is asked for.
+        /// The keys requested.
         keys: Keys<'a>,
     },
     /// `set`, `add`, `replace`, `append`, `prepend` or `cas`: stores a value.
     Store(Store<'a>),
     /// `delete`: removes an item, whoever stored it.
     Delete {
-        /// What goes.
+        /// The key to be deleted.
         key: Key<'a>,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `incr` or `decr`: changes a counter that is there. The first wraps at 2^64, the second stops
     /// at 0.
     Arithmetic {
-        /// Whether the delta is added (`incr`) or subtracted (`decr`).
+        /// `true` if the delta is added (`incr`) or subtracted (`decr`).
         add: bool,
         /// The counter.
         key: Key<'a>,
         /// By how much.
         delta: u64,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `touch`: gives an item a new expiry.
@@ -67,7 +67,7 @@ pub enum Request<'a> {
         key: Key<'a>,
         /// Its new expiry.
         exptime: i64,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `mg`: reads an item, and with `N` creates one that is missing. Answered by `HD`, `VA` or
@@ -75,7 +75,7 @@ pub enum Request<'a> {
     MetaGet {
         /// The item.
         key: Key<'a>,
-        /// What to do and to return.
+        /// The options, and the values to return.
         flags: Flags<'a>,
     },
     /// `ms`: stores a value. Answered by `HD`, `NS`, `EX` or `NF`.
@@ -85,7 +85,7 @@ pub enum Request<'a> {
     MetaSet {
         /// The item.
         key: Key<'a>,
-        /// What to do and to return.
+        /// The options, and the values to return.
         flags: Flags<'a>,
         /// The value: at most [`MAX_VALUE_LENGTH`] bytes.
         value: &'a [u8],
@@ -95,7 +95,7 @@ pub enum Request<'a> {
     MetaDelete {
         /// The item.
         key: Key<'a>,
-        /// What to do and to return.
+        /// The options, and the values to return.
         flags: Flags<'a>,
     },
     /// `ma`: changes a counter, and with `N` creates one that is missing. Answered by `HD`, `VA`,
@@ -103,7 +103,7 @@ pub enum Request<'a> {
     MetaArithmetic {
         /// The counter.
         key: Key<'a>,
-        /// What to do and to return.
+        /// The options, and the values to return.
         flags: Flags<'a>,
     },
     /// `mn`: nothing but an answer, so that all before it have been answered (documented from 1.6.6
@@ -113,7 +113,7 @@ pub enum Request<'a> {
     MetaDebug {
         /// The item.
         key: Key<'a>,
-        /// Whether the key is base64 (`b`). 1.6.45 does not see it and answers `EN`.
+        /// `true` if the key is base64 (`b`). 1.6.45 does not see it and answers `EN`.
         base64: bool,
     },
     /// `version`: which release the server is.
@@ -123,14 +123,14 @@ pub enum Request<'a> {
     Verbosity {
         /// The level.
         level: u64,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `flush_all`: forgets all items, unless the server was told not to (`-F`).
     FlushAll {
         /// Seconds to wait, or the second at which to do it; `None` is now.
         delay: Option<i64>,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `stats`, with the words that name a group or none. Answered by any number of
@@ -144,21 +144,21 @@ pub enum Request<'a> {
     Quit,
     /// `shutdown`, or `shutdown graceful`: ends the server, where it was told to obey (`-A`).
     Shutdown {
-        /// Whether open connections may finish, and memory is kept in its file (`-e`).
+        /// `true` if open connections may finish, and memory is kept in its file (`-e`).
         graceful: bool,
     },
     /// `cache_memlimit`: how much memory items may take, from now on.
     CacheMemlimit {
         /// In MiB; 8 at least.
         megabytes: u32,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `lru`: how items are kept by use.
     Lru {
-        /// What to change.
+        /// The setting to change.
         command: LruCommand,
-        /// Whether the server leaves out the answer.
+        /// `true` if the server leaves out the answer.
         noreply: bool,
     },
     /// `lru_crawler`: the thread that looks at all items. Two of its commands are answered in
@@ -181,7 +181,7 @@ pub enum Request<'a> {
     Authenticate {
         /// Any key to which nothing is stored.
         key: Key<'a>,
-        /// Who asks to be let in.
+        /// The user and the password.
         credentials: Credentials<'a>,
     },
 }
@@ -191,15 +191,15 @@ pub enum Request<'a> {
 pub struct Store<'a> {
     /// When to store.
     pub verb: StoreVerb,
-    /// Where to.
+    /// The key to store under.
     pub key: Key<'a>,
     /// A number kept with the item for the client's use.
     pub client_flags: u32,
     /// Expiry: 0 never, negative at once, up to 30 days relative, beyond that a Unix second.
     pub exptime: i64,
-    /// What to store: at most [`MAX_VALUE_LENGTH`] bytes.
+    /// The value: at most [`MAX_VALUE_LENGTH`] bytes.
     pub value: &'a [u8],
-    /// Whether the server leaves out the answer.
+    /// `true` if the server leaves out the answer.
     pub noreply: bool,
 }
 
@@ -279,7 +279,7 @@ pub enum ReplySyntax {
     Watch,
 }
 
-/// How many replies a request has.
+/// The number of replies to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyCount {
     /// One line, or one line and a value.
@@ -418,8 +418,8 @@ impl Request<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Whether the request hides some of its answers (`q`), so that only the answer to a `mn`
-    /// behind it tells that there will be none.
+    /// Returns `true` if the request hides some of its answers (`q`), so that only the answer to a
+    /// `mn` behind it tells that there will be none.
     #[must_use]
     #[inline]
     pub fn is_quiet(&self) -> bool {
@@ -432,7 +432,7 @@ impl Request<'_> {
         }
     }
 
-    /// How many replies the request has by itself, or `None` where the server sends none on
+    /// The number of replies to the request by itself, or `None` where the server sends none on
     /// success: with `noreply`, with `q`, for `quit` and `shutdown`, and for what is answered in
     /// another [grammar](Request::grammar).
     #[must_use]
@@ -484,7 +484,7 @@ impl Request<'_> {
 }
 
 impl Store<'_> {
-    /// What stands in front of the expiry.
+    /// The part in front of the expiry.
     pub(super) fn encode_start(&self, out: &mut BytesMut) {
         let verb: &[u8] = match self.verb {
             StoreVerb::Set => b"set ",

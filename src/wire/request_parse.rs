@@ -20,15 +20,15 @@ use nom::combinator::map_opt;
 /// [`Limits::line`]. memcached has no limit here; something has to.
 const RETRIEVAL_LINE: usize = 1024 * 1024;
 
-/// What a server does with a request that it does not execute.
+/// The response of a server to a request that it does not execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection<'a> {
-    /// What it answers, or `None` where it says nothing: `noreply` silences errors too.
+    /// Its reply, or `None` where it sends none: `noreply` silences errors too.
     pub reply: Option<ErrorReply<'static>>,
-    /// How many bytes from the start of the buffer are done with. More than the buffer holds when
-    /// a value is swallowed that has not arrived.
+    /// The number of bytes from the start of the buffer that are done with. More than the buffer
+    /// holds when a value is swallowed that has not arrived.
     pub skip: usize,
-    /// Whether the server closes the connection instead of going on behind those bytes.
+    /// `true` if the server closes the connection instead of going on behind those bytes.
     pub close: bool,
     /// The request whose value was over the limit, with an empty value: `set` and `ms` delete
     /// what stands under their key even so.
@@ -64,7 +64,7 @@ impl RequestDecoder {
     /// request or a refusal, what follows it.
     ///
     /// # Errors
-    /// What the server does instead, see [`Rejection`].
+    /// A [`Rejection`] says what the server does instead.
     pub fn decode<'a>(
         &mut self,
         buffer: &'a [u8],

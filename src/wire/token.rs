@@ -40,7 +40,7 @@ pub(crate) fn number_i64(line: &[u8]) -> Parsed<'_, i64> {
     map_opt(word, number::parse_i64).parse_complete(line)
 }
 
-/// Whether nothing but spaces is left.
+/// Returns `true` if nothing but spaces is left.
 pub(crate) fn at_end(line: &[u8]) -> bool {
     line.iter().all(|byte| *byte == b' ')
 }

@@ -1,4 +1,4 @@
-//! What `watch` sends.
+//! The events that `watch` sends.
 //!
 //! A grammar of its own: one line a happening, for as long as the connection lives. Nothing else
 //! can be asked for on it.
@@ -62,13 +62,13 @@ impl WatchStreams {
         Self(self.0 | other.0)
     }
 
-    /// Whether all of `other` are among these.
+    /// Returns `true` if all of `other` are among these.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is none.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -108,7 +108,7 @@ pub enum WatchLine<'a> {
     Error(ErrorReply<'a>),
 }
 
-/// What a watcher is told.
+/// An event as a watcher receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchEvent<'a> {
     /// When: seconds of the Unix clock …
@@ -117,15 +117,15 @@ pub struct WatchEvent<'a> {
     pub micros: u32,
     /// The number of the event. Rises by one for each, whoever watches it.
     pub gid: u64,
-    /// What it is: `deleted`, `item_store`, `item_get`, `eviction`, `conn_new`, `conn_close` and
-    /// others.
+    /// The kind of the event: `deleted`, `item_store`, `item_get`, `eviction`, `conn_new`,
+    /// `conn_close` and others.
     pub kind: &'a [u8],
     /// The fields, as they stand. [`field`](Self::field) finds one.
     pub fields: &'a [u8],
 }
 
 impl<'a> WatchEvent<'a> {
-    /// What stands behind `name=`: `cmd`, `status`, `ttl`, `clsid`, `cfd`, `size`, `fetch`, `la`.
+    /// The value after `name=`: `cmd`, `status`, `ttl`, `clsid`, `cfd`, `size`, `fetch`, `la`.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
         Tokens(self.fields).find_map(|word| {

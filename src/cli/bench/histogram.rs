@@ -1,4 +1,4 @@
-//! How long things took, in a fixed amount of memory.
+//! A histogram of durations in a fixed amount of memory.
 
 use core::time::Duration;
 
@@ -64,7 +64,7 @@ impl Histogram {
         self.longest
     }
 
-    /// How many there are between each power of two and the next, from the first that has any to
+    /// The counts between each power of two and the next, from the first that has any to
     /// the last, with where they begin.
     pub(super) fn doublings(&self) -> Vec<(Duration, u64)> {
         let sums: Vec<u64> = self
@@ -98,7 +98,7 @@ fn bucket(length: Duration) -> usize {
     index.min(PARTS * DOUBLINGS - 1)
 }
 
-/// Where a bucket begins.
+/// The start of a bucket.
 fn start(index: usize) -> Duration {
     let (doubling, part) = (index / PARTS, (index % PARTS) as u64);
     Duration::from_nanos(match doubling.checked_sub(1) {

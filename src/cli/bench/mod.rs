@@ -27,7 +27,7 @@ const PREFIX: &str = "memlatch-bench:";
 /// The longest that is spent on what the locks are compared with.
 const LOOKING: Duration = Duration::from_secs(1);
 
-/// How long the way out may take.
+/// The time limit for cleanup.
 const WAY_OUT: Duration = Duration::from_secs(1);
 
 /// Measure how fast locks are on a server
@@ -125,7 +125,7 @@ pub(super) async fn bench(
     Ok(code::SUCCESS)
 }
 
-/// What each task has counted.
+/// The counts of each task.
 type Tasks = JoinSet<Result<Histogram, LockError>>;
 
 async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<Report, LockError> {

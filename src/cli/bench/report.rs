@@ -1,4 +1,4 @@
-//! What a bench shows.
+//! The report of a benchmark.
 
 use super::histogram::Histogram;
 use crate::cli::style::{Glyphs, Styler};
@@ -22,7 +22,7 @@ const USUAL: usize = 80;
 /// The percentiles that are shown.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// What was measured, and how.
+/// The measurements and their settings.
 pub(super) struct Report {
     pub(super) server: String,
     pub(super) took: Duration,

@@ -25,7 +25,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long the workers may take to get ready, and to report after their time is up.
+/// The time that the workers may take to get ready, and to report after their time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longest phase: a demo that outlasts its audience is a mistake in a number.

@@ -1,4 +1,4 @@
-//! What the demo shows.
+//! The output of the demo.
 
 use super::Demo;
 use crate::cli::style::Styler;
@@ -8,12 +8,12 @@ use core::time::Duration;
 /// Width of the bar of the worker that held the lock most often.
 const BAR: u64 = 30;
 
-/// What came of a phase.
+/// The result of a phase.
 #[derive(Debug, Clone)]
 pub(super) struct Phase {
     /// Increments that the workers believe to have made.
     pub(super) attempted: u64,
-    /// What the counter says.
+    /// The value of the counter.
     pub(super) counter: u64,
     pub(super) length: Duration,
 }
@@ -78,7 +78,7 @@ fn columns(title: &str, attempted: &str, counter: &str, lost: &str, rate: &str) 
     format!("  {title:<14}{attempted:>12}{counter:>12}{lost:>18}{rate:>14}")
 }
 
-/// What is said after both phases.
+/// The report after both phases.
 #[derive(Debug)]
 pub(super) struct Report {
     lost_without: u64,
@@ -103,12 +103,12 @@ impl Report {
         }
     }
 
-    /// Whether every token is higher than the one before it.
+    /// Returns `true` if every token is higher than the one before it.
     fn rises(&self) -> bool {
         self.tokens.windows(2).all(|pair| pair[0] < pair[1])
     }
 
-    /// Whether the lock has done what it is for.
+    /// Returns `true` if the lock has done what it is for.
     pub(super) fn is_good(&self) -> bool {
         self.lost_with == 0 && self.rises() && self.tokens.first() > Some(&0) && self.attempted > 0
     }
