@@ -1,9 +1,9 @@
 //! Distributed locks on memcached.
 //!
-//! A [`Client`] hands out [`Lock`]s; an acquired one is a [`LockGuard`], renewed in the
-//! background, that says at any instant whether it is still held, carries a fencing token, and
-//! reports its loss before its lease ends. The [`blocking`] module has the same verbs on
-//! `std::net`.
+//! A [`Client`] makes [`Lock`] handles, and acquiring one returns a [`LockGuard`]. The client renews
+//! the lease in the background. The guard reports at any instant whether the lock is still held,
+//! carries a fencing token, and reports a loss at its deadline at the latest. The [`blocking`] module
+//! has the same methods on `std::net`.
 //!
 //! ```no_run
 //! # #[cfg(feature = "tokio")]
@@ -21,32 +21,39 @@
 //! # }
 //! ```
 //!
-//! # What is here
+//! # Limits
 //!
-//! | module | what for | needs |
+//! A process that is paused for longer than its lease loses the lock, and finds out only when it
+//! continues. A resource that checks the fencing token, such as by [`fencing`], rejects its late
+//! writes. All locks of a client are on one memcached server. After that server was started or
+//! flushed, the first acquisition waits once for the longest lease: the *restart guard*.
+//!
+//! # Modules
+//!
+//! | module | contents | needs |
 //! |---|---|---|
 //! | the crate root | locks in async programs | feature `tokio` |
 //! | [`blocking`] | locks in programs without a runtime | feature `blocking` |
-//! | [`server`] | a memcached in this process, for tests | feature `server` |
-//! | [`fencing`] | the resource that a lock protects: refuses late writes | `alloc` |
-//! | [`proto`] | the protocol of locks without I/O, for clients of one's own | `alloc` |
+//! | [`server`] | an embedded memcached, for tests | feature `server` |
+//! | [`fencing`] | for the resource that a lock protects: rejects late writes | `alloc` |
+//! | [`proto`] | the lock protocol without I/O, for other clients | `alloc` |
 //! | [`wire`] | the codec of memcached's two text protocols | `alloc` |
 //!
-//! What is documented here follows semantic versioning; [`proto`] and [`wire`] say what of them does.
-//! Without features, `fencing`, `proto` and `wire` are left, as `no_std`.
+//! The documented API follows semantic versioning; [`proto`] and [`wire`] state which of their items
+//! do. Without features, `fencing`, `proto` and `wire` remain. They are `no_std`.
 //!
 //! # Features
 //!
-//! | feature | what it adds |
+//! | feature | adds |
 //! |---|---|
-//! | `tokio` (default) | the async front |
-//! | `blocking` | the blocking front, without tokio |
-//! | `tls` | TLS for both fronts: `memcacheds://` |
+//! | `tokio` (default) | the async API |
+//! | `blocking` | the blocking API, without tokio |
+//! | `tls` | TLS for both APIs: `memcacheds://` |
 //! | `server` | the embedded server, for tests and demos |
 //! | `cli` | the `memlatch` command |
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Examples are pasted into programs that allow no warnings. Most stand in a function that nobody calls.
+// Users paste examples into programs that deny warnings. Most examples are in a function without a caller.
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 
 extern crate alloc;
@@ -64,7 +71,7 @@ mod engine;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod proto;
-// For tests and the command. No user of the library needs it, and it may change in any release.
+// For tests and the command only; it may change in any release.
 #[cfg(feature = "std")]
 #[doc(hidden)]
 pub mod net;
@@ -87,7 +94,7 @@ pub use engine::{
 #[doc(inline)]
 pub use proto::{LockTicket, LossReason, Protocol, TemporaryLru, TicketError, fencing};
 
-// What the README shows is compiled with the other examples.
+// Compiles the README's code with the other examples.
 #[cfg(all(
     doctest,
     feature = "tokio",
