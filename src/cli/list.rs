@@ -24,7 +24,7 @@ Examples:
 
 Numbers of 64 bits, such as last_token, are strings in JSON.")]
 pub(super) struct List {
-    /// What the names start with [default: all]
+    /// Prefix of the names [default: all]
     #[arg(
         value_name = "NAME_PREFIX",
         default_value = "",

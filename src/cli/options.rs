@@ -20,12 +20,12 @@ pub(super) struct GlobalOptions {
     #[arg(long, global = true, value_name = "URL", env = "MEMLATCH_SERVER", help_heading = CONNECTION)]
     pub(super) server: Option<String>,
 
-    /// What the keys of all locks start with [default: memlatch:]
+    /// Prefix of the keys of all locks [default: memlatch:]
     #[arg(long, global = true, value_name = "PREFIX", env = "MEMLATCH_PREFIX", help_heading = LOCK)]
     pub(super) prefix: Option<String>,
 
-    /// Whether nothing is granted on a server that was started or flushed within the last lease:
-    /// on or off [default: on] [env: MEMLATCH_RESTART_GUARD]
+    /// Grant no lock on a server that was started or flushed within the last lease: on or off
+    /// [default: on] [env: MEMLATCH_RESTART_GUARD]
     #[arg(long, global = true, value_name = "on|off", value_parser = switch, help_heading = LOCK)]
     pub(super) restart_guard: Option<bool>,
 

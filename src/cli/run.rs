@@ -75,7 +75,7 @@ pub(super) struct Run {
     #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 
-    /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
+    /// Longest wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
     #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 
@@ -83,37 +83,37 @@ pub(super) struct Run {
     #[arg(short = 'E', long, value_name = "N", default_value_t = 1, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
-    /// How long the lock outlives this process and its machine
+    /// Time for which the lock outlives this process and its machine
     /// [default: 10s, or --max-lease if that is shorter] [env: MEMLATCH_LEASE]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) lease: Option<Duration>,
 
-    /// What the command gets when the lock is lost, or about to be: SIGTERM and 2 seconds later
+    /// Signal to the command when the lock is lost, or about to be: SIGTERM and 2 seconds later
     /// SIGKILL, SIGKILL at once, or nothing [env: MEMLATCH_ON_LOST]
     #[arg(long, value_enum, value_name = "term|kill|ignore", default_value_t = OnLost::Term)]
     pub(super) on_lost: OnLost,
 
-    /// What happens to processes that the command leaves running when it ends by itself: they are
+    /// Treatment of processes that the command leaves running when it ends by itself: they are
     /// waited for, with the lock held; they get SIGTERM and, after --grace, SIGKILL; or the lock is
-    /// given back at once [env: MEMLATCH_LEFTOVERS]
+    /// released at once [env: MEMLATCH_LEFTOVERS]
     #[arg(long, value_enum, value_name = "wait|end|leave", default_value_t = Leftovers::Wait)]
     pub(super) leftovers: Leftovers,
 
-    /// How long such processes may take to end when they were asked to [env: MEMLATCH_GRACE]
+    /// Time that such processes may take to end after SIGTERM [env: MEMLATCH_GRACE]
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub(super) grace: Duration,
 
-    /// How long the lock is held at most: then the command is ended as --on-lost says
+    /// Longest time to hold the lock: then the command is ended as --on-lost says
     /// [default: no limit] [env: MEMLATCH_MAX_HOLD]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) max_hold: Option<Duration>,
 
-    /// How long the lock stays taken at least, also when the command ends sooner, so that hosts
+    /// Shortest time for which the lock stays taken, also when the command ends sooner, so that hosts
     /// whose clocks differ do not run it twice [default: not at all] [env: MEMLATCH_MIN_HOLD]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) min_hold: Option<Duration>,
 
-    /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
+    /// Label of the holder, as the status shows it [env: MEMLATCH_LABEL]
     #[arg(
         long,
         value_name = "TEXT",

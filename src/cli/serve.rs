@@ -72,8 +72,8 @@ pub(super) struct Serve {
     #[arg(long)]
     pub(super) allow_remote: bool,
 
-    /// How long the server appears to have run; with more than the longest lease, clients do not
-    /// wait before they grant a first lock. Only for servers that hold no lock of an earlier run
+    /// Time for which the server appears to have run; with more than the longest lease, clients do
+    /// not wait before they grant a first lock. Only for servers that hold no lock of an earlier run
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration::parse)]
     pub(super) uptime: Duration,
 

@@ -59,7 +59,7 @@ pub(super) struct Acquire {
     #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 
-    /// How long to wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
+    /// Longest wait for the lock [default: for ever] [env: MEMLATCH_WAIT]
     #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 
@@ -67,12 +67,12 @@ pub(super) struct Acquire {
     #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
-    /// How long the lock is held without being renewed [default: the longest lease, --max-lease]
-    /// [env: MEMLATCH_LEASE]
+    /// Time for which the lock is held without being renewed
+    /// [default: the longest lease, --max-lease] [env: MEMLATCH_LEASE]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = LOCK)]
     pub(super) lease: Option<Duration>,
 
-    /// What the holder is called when somebody asks for the status [env: MEMLATCH_LABEL]
+    /// Label of the holder, as the status shows it [env: MEMLATCH_LABEL]
     #[arg(
         long,
         value_name = "TEXT",

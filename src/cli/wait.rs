@@ -33,7 +33,7 @@ pub(super) struct Wait {
     /// The lock's name
     name: String,
 
-    /// How long to wait; 0 looks once [default: for ever] [env: MEMLATCH_WAIT]
+    /// Longest wait; 0 looks once [default: for ever] [env: MEMLATCH_WAIT]
     #[arg(short, long, value_name = "DURATION", value_parser = duration::parse, help_heading = WAITING)]
     pub(super) wait: Option<Duration>,
 

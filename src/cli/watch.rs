@@ -39,7 +39,7 @@ Examples:
   memlatch watch
   memlatch watch --json invoices/ >> changes.jsonl")]
 pub(super) struct Watch {
-    /// What the names start with [default: all]
+    /// Prefix of the names [default: all]
     #[arg(
         value_name = "NAME_PREFIX",
         default_value = "",
@@ -47,7 +47,7 @@ pub(super) struct Watch {
     )]
     start: String,
 
-    /// How long to wait between two rounds, at least 100ms
+    /// Time between two rounds, at least 100ms
     #[arg(short = 'n', long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     interval: Duration,
 

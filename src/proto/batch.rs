@@ -11,8 +11,8 @@ use core::fmt;
 /// flight.
 ///
 /// The outcome of one does not depend on the others. One that has to pause holds up those that go
-/// on beside it. The server's silence gives up as soon as all others are over; what came of each is
-/// told by [`outcomes`](Self::outcomes) then as well.
+/// on beside it. The batch gives up on a silent server as soon as all others are over;
+/// [`outcomes`](Self::outcomes) has the result of each then as well.
 pub struct Batch<O: Operation> {
     items: Vec<BatchItem<O>>,
     /// Some were given up; whether something of them was sent whose fate is unknown.
@@ -97,7 +97,7 @@ impl<O: Operation> Batch<O> {
 impl<O: Operation> Sealed for Batch<O> {}
 
 impl<O: Operation> Operation for Batch<O> {
-    /// Told by [`RenewalBatch::outcomes`].
+    /// [`outcomes`](Batch::outcomes) has the results.
     type Outcome = ();
 
     fn poll_transmit(

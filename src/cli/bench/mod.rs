@@ -42,19 +42,19 @@ Examples:
   memlatch bench --seconds 10
   memlatch bench --tasks 32 --contended")]
 pub(super) struct Bench {
-    /// How long to measure
+    /// Time to measure
     #[arg(long, value_name = "DURATION", default_value = "3", value_parser = duration::parse)]
     seconds: Duration,
 
-    /// How many tasks acquire and give back at once, 1 to 1024
+    /// Number of tasks that acquire and release at once, 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     tasks: u32,
 
-    /// How many connections they share, 1 to 4
+    /// Number of connections that they share, 1 to 4
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
     connections: u8,
 
-    /// How many locks there are for them, 1 to 1024 [default: one for each task]
+    /// Number of locks for them, 1 to 1024 [default: one for each task]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     names: Option<u32>,
 

@@ -41,11 +41,11 @@ Examples:
   memlatch demo
   memlatch demo --workers 8 --seconds 5")]
 pub(super) struct Demo {
-    /// How many processes take part, 1 to 64
+    /// Number of processes, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) workers: u32,
 
-    /// How long each of the two phases lasts
+    /// Length of each of the two phases
     #[arg(long, value_name = "DURATION", default_value = "3", value_parser = duration::parse)]
     pub(super) seconds: Duration,
 }
