@@ -98,6 +98,10 @@ impl Transport for ConnectionPool {
         .await;
     }
 
+    async fn sleep(until: Instant) {
+        sleep(until.since(clock::monotonic())).await;
+    }
+
     async fn dump(client: &ClientInner<Self>, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let node = &client.node;
         let failed = |why| node.unconnected(why);

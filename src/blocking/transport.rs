@@ -86,6 +86,10 @@ impl Transport for Connections {
         notify.block(seen, until);
     }
 
+    async fn sleep(until: Instant) {
+        thread::sleep(until.since(clock::monotonic()));
+    }
+
     async fn dump(client: &Client, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let failed = |why| client.node.unconnected(why);
         // A dump may be refused after other requests, and delays those after it.

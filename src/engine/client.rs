@@ -159,19 +159,11 @@ impl<T: Transport> ClientInner<T> {
 
     async fn pause(&self, how: &mut Pause<'_>, until: Instant) -> Result<(), LockError> {
         match how {
-            Pause::Sleep => self.sleep(until).await,
+            Pause::Sleep => T::sleep(until).await,
             Pause::SleepUnlessClosed => self.sleep_unless_closed(until).await?,
             Pause::Work(work) => work(until),
         }
         Ok(())
-    }
-
-    /// Waits until then.
-    pub(crate) async fn sleep(&self, until: Instant) {
-        let never = Notify::new();
-        while clock::monotonic() < until {
-            T::wait(&never, 0, Some(until)).await;
-        }
     }
 
     /// Waits until then, unless the client is shut down.

@@ -229,7 +229,7 @@ impl<T: Transport> ClientHandle<T> {
                 Round::Acquired(acquired) => return Ok(Ok(acquired)),
                 Round::Contended(lock) => return Ok(Err(lock)),
                 Round::Lost(error) => match backoff.next(clock::monotonic()) {
-                    Some(at) => self.inner.sleep(at).await,
+                    Some(at) => T::sleep(at).await,
                     None => return Err(error),
                 },
             }

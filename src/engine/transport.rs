@@ -37,6 +37,9 @@ pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
     /// again.
     fn wait(notify: &Notify, seen: u64, until: Option<Instant>) -> impl Future<Output = ()>;
 
+    /// Waits until then.
+    fn sleep(until: Instant) -> impl Future<Output = ()>;
+
     /// Goes through all items of the server, on a connection of its own.
     fn dump(
         client: &ClientInner<Self>,
