@@ -3,6 +3,7 @@
 use super::pool::ConnectionPool;
 use super::{Client, Lock};
 use crate::engine::client::{ClientHandle, ClientInner};
+use crate::engine::facade::client_methods;
 use crate::engine::transport::Timeout;
 use crate::engine::{Cause, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError};
 use core::time::Duration;
@@ -12,6 +13,8 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 impl Client {
+    client_methods!();
+
     /// Connects to a server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the
     /// feature `tls`), `unix:///path`, or `host:port`.
     ///
@@ -31,21 +34,6 @@ impl Client {
     /// The address cannot be used, or there is no tokio runtime.
     pub fn connect_lazy(address: impl Into<String>) -> Result<Self, LockError> {
         Self::builder().server(address).build_lazy()
-    }
-
-    /// Starts to describe a client.
-    #[must_use]
-    pub fn builder() -> ClientBuilder<Self> {
-        ClientBuilder::new()
-    }
-
-    /// The lock of this name: a cheap handle. Nothing is sent, and a name that cannot be used is
-    /// reported by the first call that would send something.
-    ///
-    /// Names have 1 to 1024 bytes and no control characters.
-    #[must_use]
-    pub fn lock(&self, name: impl Into<String>) -> Lock {
-        Lock::new(Arc::clone(&self.shared), &name.into())
     }
 
     /// Who holds the lock of this name; `None` when nobody does.
@@ -80,21 +68,6 @@ impl Client {
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
         self.inner().node.telemetry.quiet_failures()
-    }
-
-    /// How often what has happened to this client since it was built, and what is the case now.
-    /// Asks nobody.
-    ///
-    /// All handles of one client, and their locks, count together.
-    #[must_use]
-    pub fn stats(&self) -> ClientStats {
-        self.inner().node.stats()
-    }
-
-    /// The address of the server.
-    #[must_use]
-    pub fn server(&self) -> String {
-        self.inner().node.config.address.to_string()
     }
 
     pub(super) fn inner(&self) -> &Arc<ClientInner<ConnectionPool>> {

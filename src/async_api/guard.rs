@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::pool::ConnectionPool;
+use crate::engine::facade::guard_methods;
 use crate::engine::guard::Guard;
 use crate::engine::{Holder, LockError, ReleaseOutcome};
 use crate::proto::{LockTicket, LossReason};
@@ -63,49 +64,7 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    /// The name of the lock.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.inner.lock.name
-    }
-
-    /// The memcached key of the lock's record, as it stands on the wire.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
-        self.inner.lock.keys.lock().as_bytes()
-    }
-
-    /// The fencing token: a number that rises with every acquisition of this name, over all
-    /// clients. `None` when fencing is off for this lock.
-    ///
-    /// Send it with every write to the resource, and let the resource refuse numbers lower than
-    /// the highest it has seen. That keeps a holder which does not know that its time is over from
-    /// doing harm; nothing on the holder's side can. Fits a signed 64-bit column.
-    #[must_use]
-    pub fn fencing_token(&self) -> Option<u64> {
-        self.inner.lock.grant.token
-    }
-
-    /// How long the lock is certain without another renewal; nothing once it is lost.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.inner.remaining()
-    }
-
-    /// Whether the lock is held for sure at this instant. Asks nobody; costs a look at the clock.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        !self.remaining().is_zero()
-    }
-
-    /// Checks that the lock is certain for at least `wanted` longer, without a renewal.
-    ///
-    /// # Errors
-    /// It is lost, or nearer to its end than that. [`kind`](LockError::kind) is
-    /// [`Lost`](crate::ErrorKind::Lost).
-    pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
-        self.inner.ensure(wanted)
-    }
+    guard_methods!();
 
     /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
     /// refused, the server was restarted, or the client was shut down.
@@ -228,12 +187,6 @@ impl LockGuard {
     #[must_use]
     pub fn label(&self) -> String {
         self.inner.lock.grant.owner.label()
-    }
-
-    /// The lease: how long the lock outlives a holder that dies.
-    #[must_use]
-    pub fn lease(&self) -> Duration {
-        self.inner.lock.lease.duration()
     }
 
     /// Who holds the lock, as others see it ([`Client::holder`](crate::Client::holder)) for as long as

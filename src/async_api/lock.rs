@@ -3,6 +3,7 @@
 use super::guard::LockGuard;
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientHandle;
+use crate::engine::facade::lock_options;
 use crate::engine::{LockError, LockOptions};
 use core::fmt;
 use core::time::Duration;
@@ -66,105 +67,14 @@ impl fmt::Debug for Lock {
 }
 
 impl Lock {
+    lock_options!();
+
     pub(super) fn new(shared: Arc<ClientHandle<ConnectionPool>>, name: &str) -> Self {
         let wish = LockOptions::new(name, &shared.inner.node.config.namespace);
         Self {
             shared,
             options: wish,
         }
-    }
-
-    /// How long the lock outlives a holder that dies (default: the client's, 10 s unless told
-    /// otherwise). While the holder lives, its keeper renews the lease every third of it.
-    ///
-    /// From 100 ms to 30 days; anything else is reported by the first call that would acquire.
-    /// Who waits takes the lock over as soon as it has seen the record unchanged for this long, and
-    /// 2 % of it; who comes later and does not wait finds it taken for up to 5 s more, because
-    /// memcached counts whole seconds.
-    #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.options.lease = Some(lease);
-        self
-    }
-
-    /// For how long at most the lock is held (default: for ever): however often it is renewed, it
-    /// is over so long after the request for it was sent. Against programs that hang and hold it all
-    /// the while.
-    ///
-    /// No guard [remains](LockGuard::remaining) valid beyond that. At that instant
-    /// [`lost`](LockGuard::lost) says [`Expired`](crate::LossReason::Expired), and the keeper releases the
-    /// lock, so that others need not wait for the end of its lease.
-    ///
-    /// It may be shorter than the lease. 0 is refused by whatever would acquire.
-    #[must_use]
-    pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.options.max_hold = Some(limit);
-        self
-    }
-
-    /// For how long the name stays taken at least, though the lock is released earlier (default: not
-    /// at all): for jobs that every machine starts at the same time of day, so that one which is
-    /// done before another machine's clock gets there is not done twice. Choose more than the clocks
-    /// differ by.
-    ///
-    /// It counts from when the lock is acquired. On a release, a drop or a quiet release before that,
-    /// the holder is done with the lock as always; what is left at the server says for how much
-    /// longer the name is taken, and goes by itself: at the latest 5 s after that, because memcached
-    /// counts whole seconds (later by 1 % of minutes). Of a holder that dies, only the
-    /// [lease](Self::lease) stays. A server that is restarted or flushed forgets it.
-    ///
-    /// At most 30 days, and not together with [`lean`](Self::without_record): either is refused by whatever
-    /// would acquire. A release needs a little memory of the server for it, and fails where there is
-    /// none (`-M`).
-    #[must_use]
-    pub fn min_hold(mut self, length: Duration) -> Self {
-        self.options.min_hold = Some(length);
-        self
-    }
-
-    /// What the holder is called in the record, for people (default: the client's label). At most
-    /// 64 bytes are kept.
-    #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        let settings = &self.shared.inner.node.config;
-        self.options.owner = Some(settings.owner_labelled(&label.into()));
-        self
-    }
-
-    /// Whether a fencing token is drawn with each acquisition (default yes). It costs no round
-    /// trip, a line each way.
-    #[must_use]
-    pub fn fencing(mut self, on: bool) -> Self {
-        self.options.fencing = on;
-        self
-    }
-
-    /// Without a record of the holder, without a fencing token and without the restart guard: the
-    /// least that a lock can be, for those to whom the last microsecond counts. One line each way
-    /// to acquire it and one to release it.
-    ///
-    /// It excludes ordinary holders of the same name, and they it. What it gives up:
-    ///
-    /// - [`fencing_token`](LockGuard::fencing_token) is `None`, so a holder that is late cannot be
-    ///   told from the one after it;
-    /// - on a server that was restarted or flushed, two can hold it until the first one's next
-    ///   renewal, or the end of its lease;
-    /// - nobody can see who holds it, only that somebody does;
-    /// - the server's `temporary_ttl` does not protect it from eviction, only room or `-M` does:
-    ///   memcached decides at the creation of an item, and this kind is created without an expiry.
-    ///
-    /// The lease must be at least 2 s. Servers before memcached 1.6.27 cannot do it; there the lock
-    /// is held with a record, everything else being the same.
-    #[must_use]
-    pub fn without_record(mut self) -> Self {
-        self.options.without_record = true;
-        self
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.options.name
     }
 
     /// Acquires the lock, waiting for as long as others hold it.

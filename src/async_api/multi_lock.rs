@@ -76,7 +76,7 @@ impl Client {
 
 impl MultiLock {
     /// The most names that a set can have.
-    pub const MAX_NAMES: usize = crate::engine::multi_lock::MAX_NAMES;
+    pub const MAX_NAMES: usize = crate::engine::MAX_NAMES;
 
     fn new<I>(client: &Client, given: I) -> Self
     where

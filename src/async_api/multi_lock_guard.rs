@@ -2,12 +2,12 @@
 
 use super::guard::{LockGuard, run_while_held};
 use super::pool::ConnectionPool;
+use crate::engine::facade::multi_lock_guard_methods;
 use crate::engine::guard::Guard;
 use crate::engine::multi_lock::{
-    AcquiredLocks, outcome, release_together, renew_all, verify_all, wait_any,
+    AcquiredLocks, outcome, release_dropped, release_together, renew_all, verify_all, wait_any,
 };
 use crate::engine::notify::Notify;
-use crate::engine::transport::Transport;
 use crate::engine::{LockError, MultiReleaseOutcome};
 use crate::proto::{Instant, LossReason};
 use core::fmt;
@@ -63,7 +63,7 @@ impl fmt::Debug for MultiLockGuard {
 impl Drop for MultiLockGuard {
     fn drop(&mut self) {
         let guards = self.guards.drain(..).map(|guard| guard.inner);
-        ConnectionPool::release_dropped_together(guards.collect());
+        release_dropped(guards.collect());
     }
 }
 
@@ -78,59 +78,7 @@ impl From<AcquiredLocks<ConnectionPool>> for MultiLockGuard {
 }
 
 impl MultiLockGuard {
-    /// The names of the locks, in the order in which they were taken.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.guards.iter().map(LockGuard::name)
-    }
-
-    /// The guards of the locks, in the order in which they were taken.
-    pub fn guards(&self) -> &[LockGuard] {
-        &self.guards
-    }
-
-    /// The guard of the lock of this name, if it is one of these.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&LockGuard> {
-        self.guards.iter().find(|guard| guard.name() == name)
-    }
-
-    /// Makes single guards of it, in the order in which the locks were taken: for who is done with
-    /// some of them earlier than with others.
-    #[must_use = "the locks are given back as soon as their guards are dropped"]
-    pub fn into_guards(mut self) -> Vec<LockGuard> {
-        core::mem::take(&mut self.guards)
-    }
-
-    /// The fencing token of the lock of this name, see [`LockGuard::fencing_token`]. `None` also
-    /// where the name is none of these.
-    #[must_use]
-    pub fn fencing_token(&self, name: &str) -> Option<u64> {
-        self.get(name)?.fencing_token()
-    }
-
-    /// How long all of the locks are certain without another renewal; nothing once one is lost.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        let remaining = self.guards.iter().map(LockGuard::remaining);
-        remaining.min().unwrap_or_default()
-    }
-
-    /// Whether all of the locks are held for sure at this instant. Asks nobody.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.guards.iter().all(LockGuard::is_valid)
-    }
-
-    /// Checks that all of the locks are certain for at least `wanted` longer, without a renewal.
-    ///
-    /// # Errors
-    /// One is lost, or nearer to its end than that: the error names it. [`kind`](LockError::kind)
-    /// is [`Lost`](crate::ErrorKind::Lost).
-    pub fn ensure(&self, wanted: Duration) -> Result<(), LockError> {
-        self.guards
-            .iter()
-            .try_for_each(|guard| guard.ensure(wanted))
-    }
+    multi_lock_guard_methods!();
 
     /// Waits until one of the locks is not held any more, and says which and why, see
     /// [`LockGuard::lost`]. Where several are lost by then, it is the one that was taken first.

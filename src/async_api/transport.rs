@@ -2,10 +2,9 @@
 
 use super::pool::{ConnectionPool, SharedNodeConnection};
 use super::renewer;
-use crate::engine::client::ClientInner;
-use crate::engine::guard::Guard;
+use crate::engine::client::{ClientInner, Transport};
 use crate::engine::notify::{Notify, STRETCH};
-use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout, Transport};
+use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::{Cause, ConnectError, LockError, LockState, clock};
 use crate::net::dump::dump;
 use crate::net::shared::{FlightFuture, ReplyObserver};
@@ -19,10 +18,11 @@ use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
-use std::vec::Vec;
 use tokio::time::sleep;
 
 impl Transport for ConnectionPool {
+    const BLOCKS: bool = false;
+
     async fn exchange<H: FlightHandler>(
         client: &ClientInner<Self>,
         handler: &mut H,
@@ -154,15 +154,6 @@ impl Transport for ConnectionPool {
     fn settle_quiet(client: &ClientInner<Self>, _: Instant) {
         // Their replies come by themselves, and are read by the renewer.
         client.node.connections.send_quiet();
-    }
-
-    fn release_dropped(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, _: Now) {
-        client.schedule_release(lock);
-    }
-
-    fn release_dropped_together(mut guards: Vec<Guard<Self>>) {
-        // The last one first.
-        while guards.pop().is_some() {}
     }
 }
 

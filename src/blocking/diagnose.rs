@@ -2,7 +2,7 @@
 
 use super::Client;
 use super::connect::COUNT;
-use super::transport::Link;
+use super::pool::Link;
 use crate::engine::transport::run;
 use crate::engine::{ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
 use crate::engine::{clock, surveyed, to_compare};

@@ -26,6 +26,7 @@ mod guard;
 mod lock;
 mod multi_lock;
 mod multi_lock_guard;
+mod pool;
 mod quiet_release;
 mod renewer;
 #[cfg(all(test, feature = "server"))]
@@ -39,8 +40,8 @@ pub use multi_lock_guard::MultiLockGuard;
 
 use crate::engine::client::ClientHandle;
 use core::fmt;
+use pool::Connections;
 use std::sync::Arc;
-use transport::Connections;
 
 /// A client of one memcached server: the place where locks come from.
 ///

@@ -3,45 +3,12 @@
 //! They are sent ahead of whatever the connection carries next, see
 //! [`Connection::send_ahead`](crate::net::blocking::Connection::send_ahead).
 
-use super::transport::{Connections, PooledConnection};
+use super::pool::{Connections, PooledConnection, QuietRelease};
 use crate::engine::client::ClientInner;
 use crate::engine::transport::Timeout;
 use crate::engine::{LockState, clock};
-use crate::net::blocking::ReplyObserver;
 use crate::proto::{Instant, Now, Operation};
-use std::sync::{Arc, Weak};
-
-/// A release that was sent and is not answered yet. Dropped before it is known to be done, it is
-/// left to the keeper.
-///
-/// Behind a restart of the server, which closes all connections, the keeper sends nothing: what was
-/// held is gone. Behind the end of the client there is no keeper, and no need for one: the request
-/// is with the system, which sends it whatever becomes of this process.
-#[derive(Debug)]
-pub(super) struct QuietRelease {
-    /// The connection belongs to it.
-    core: Weak<ClientInner<Connections>>,
-    lock: Option<Arc<LockState>>,
-}
-
-impl ReplyObserver for QuietRelease {
-    fn done(mut self) {
-        self.lock = None;
-    }
-}
-
-impl Drop for QuietRelease {
-    fn drop(&mut self) {
-        let Some(lock) = self.lock.take() else {
-            return;
-        };
-        let Some(core) = self.core.upgrade() else {
-            return;
-        };
-        lock.emit_quiet_failure();
-        core.schedule_release(&lock);
-    }
-}
+use std::sync::Arc;
 
 /// Sends the release of a lock that was ended, and does not wait for the answer. Returns
 /// whether it was sent.

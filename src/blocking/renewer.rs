@@ -1,6 +1,6 @@
 //! The renewer: one thread per client that renews what is held and undoes what was abandoned.
 
-use super::transport::Connections;
+use super::pool::Connections;
 use crate::engine::client::ClientInner;
 use crate::engine::transport::{Pause, run as wait_for};
 use crate::engine::{CleanupJob, ClockSync, SchedulerAction, clock};

@@ -1,32 +1,22 @@
 //! The acquisition of one lock: whose turn it is to ask, and how it ends.
 
-use super::client::{ClientHandle, ClientInner};
+use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
-use super::events::{AcquireRecorder, in_span};
+use super::events::in_span;
 use super::guard::Guard;
-use super::holder::Holder;
-use super::lock_state::{HandoffState, LockState, ReleaseOutcome};
-use super::node::Node;
+use super::lock_state::LockState;
 use super::notify::Notify;
 use super::options::{LockOptions, ValidatedOptions};
-use super::scheduler::CleanupJob;
-use super::transport::{Timeout, Transport};
+use super::pending_acquire::{Acquired, PendingAcquire};
+use super::transport::Timeout;
 use super::wait_queue::{Departure, Turn, WaiterHandle};
 use crate::proto::{
-    Acquire, AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
+    AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
 };
 use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
-
-/// The end of an acquisition without an error.
-#[derive(Debug)]
-pub(crate) enum Acquired<G> {
-    Granted(G),
-    /// Another holds the lock: who, if that was asked for and is known.
-    Contended(Option<Holder>),
-}
 
 /// Locks that the caller holds already and wants together with the next one.
 #[derive(Debug)]
@@ -129,7 +119,7 @@ impl<T: Transport> ClientHandle<T> {
             Err(error) => Err(error),
         };
         pending.recorder.ended(match &result {
-            Ok(Acquired::Granted(guard)) => Ok(Some(&guard.lock)),
+            Ok(Acquired::Granted(guard)) => Ok(Some(guard.lock.info())),
             Ok(Acquired::Contended(_)) => Ok(None),
             Err(error) => Err(error),
         });
@@ -371,84 +361,5 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
-    }
-}
-
-/// An acquisition that may be abandoned at any point. Whatever it may have left at the server by
-/// then is handed to the keeper.
-#[derive(Debug)]
-pub(crate) struct PendingAcquire<'a, C> {
-    node: &'a Node<C>,
-    name: &'a Arc<str>,
-    keys: &'a LockKeys,
-    pub(crate) acquire: Acquire<'a>,
-    pub(crate) recorder: AcquireRecorder<'a>,
-    /// What was handed on, until it is clear what became of it.
-    handoff: Option<Arc<LockState>>,
-}
-
-impl<'a, C> PendingAcquire<'a, C> {
-    pub(crate) const fn new(
-        node: &'a Node<C>,
-        name: &'a Arc<str>,
-        keys: &'a LockKeys,
-        acquire: Acquire<'a>,
-        recorder: AcquireRecorder<'a>,
-    ) -> Self {
-        Self {
-            node,
-            name,
-            keys,
-            acquire,
-            recorder,
-            handoff: None,
-        }
-    }
-
-    /// The lock was handed on by its holder.
-    pub(crate) fn accept_handoff(&mut self, lock: Arc<LockState>) {
-        let held = &*lock;
-        let cas = held.state().cas;
-        self.acquire.accept_handoff(&held.grant, cas);
-        self.handoff = Some(lock);
-    }
-
-    /// The one that was handed on, when it has become clear what became of it: its holder is to be
-    /// told then.
-    pub(crate) fn finish(&mut self) -> Option<Arc<LockState>> {
-        self.handoff.as_ref()?;
-        let how = self.acquire.take_handoff_result()?;
-        let lock = self.handoff.take()?;
-        let held = &*lock;
-        held.resolve_handoff(HandoffState::Resolved(match how {
-            Ok(()) => ReleaseOutcome::Released,
-            Err(reason) => ReleaseOutcome::AlreadyLost { reason },
-        }));
-        self.node.scheduler.end_handoff();
-        Some(lock)
-    }
-}
-
-impl<C> Drop for PendingAcquire<'_, C> {
-    fn drop(&mut self) {
-        let leftover = self.acquire.orphan();
-        let left = leftover.is_some() || self.handoff.is_some();
-        if let Some(lock) = self.handoff.take() {
-            if leftover.is_some() {
-                let held = &*lock;
-                held.resolve_handoff(HandoffState::Unknown);
-            }
-            self.node.release_handoff(lock);
-        }
-        if let Some(leftover) = leftover {
-            self.node.scheduler.push(CleanupJob::Undo {
-                name: Arc::clone(self.name),
-                keys: self.keys.clone(),
-                leftover,
-            });
-        }
-        if left {
-            self.node.wake.notify();
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! Locks of others: listing them, breaking one, waiting for the end of one.
 
 use super::break_lock::BreakOutcome;
-use super::client::ClientInner;
+use super::client::{ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
 use super::holder::Holder;
 use super::list::{LockList, MAX_LISTED};
-use super::transport::{Pause, Timeout, Transport};
+use super::transport::{Pause, Timeout};
 use crate::proto::{
     AwaitFree, EnableTemporaryLru, InspectPage, ListLocks, TemporaryLru, WaitPolicy,
 };

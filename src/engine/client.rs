@@ -1,19 +1,72 @@
-//! A client: one server, the queues of those who wait, and the operations that run to their end.
+//! A client over a transport: one server, the queues of those who wait, and the operations that run to their end.
 
+use super::clock;
 use super::config::Config;
+use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
-use super::node::{ConnectError, Node};
+use super::holder::Holder;
+use super::lock_state::LockState;
+use super::node::{Clear, Node};
 use super::notify::Notify;
-use super::transport::{Exchanged, Pause, Timeout, Transport};
+use super::transport::{Exchanged, FlightHandler, FlightResult, Pause, Timeout};
 use super::wait_queue::WaitQueues;
-use super::{Holder, clock};
 use crate::net::NetError;
 use crate::proto::{
-    Action, FlightError, Inspect, Instant, LockKeys, Now, Operation, SampleClock, ServerError,
+    Action, FlightError, Inspect, Instant, ListLocks, LockKeys, Now, Operation, SampleClock,
+    ServerError, ServerState,
 };
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Connections to one server, and how a caller waits: the only things that differ between the APIs.
+///
+/// The methods of the blocking API block and are ready at their first poll, so [`run`](super::transport::run) gets the
+/// output of a flow by polling it.
+pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
+    /// Whether waits block the thread. Then a lock whose guard is dropped is released in place, and
+    /// otherwise by the renewer.
+    const BLOCKS: bool;
+
+    /// Sends a flight and hands the replies to `handler`, within `limit` and by the end of `timeout`.
+    /// `keys` are those of the lock that it is about: their flights keep their order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes back a flight of which nothing has been sent.
+    fn exchange<H: FlightHandler>(
+        client: &ClientInner<Self>,
+        handler: &mut H,
+        keys: Option<&LockKeys>,
+        now: Now,
+        timeout: Timeout,
+        limit: Duration,
+    ) -> impl Future<Output = FlightResult<H>>;
+
+    /// Waits until `notify` was notified after `seen`, or until `until`, or less: the caller looks
+    /// again.
+    fn wait(notify: &Notify, seen: u64, until: Option<Instant>) -> impl Future<Output = ()>;
+
+    /// Waits until then.
+    fn sleep(until: Instant) -> impl Future<Output = ()>;
+
+    /// Goes through all items of the server, on a connection of its own.
+    fn dump(
+        client: &ClientInner<Self>,
+        search: &mut ListLocks<'_>,
+    ) -> impl Future<Output = Result<(), LockError>>;
+
+    /// Starts the renewer, once for each client, before its first lock.
+    fn start_renewer(client: &Arc<ClientInner<Self>>) -> Result<(), LockError>;
+
+    /// Sends the release of a lock that was ended, and waits for no reply. Returns whether it will
+    /// be sent.
+    fn release_quietly(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now) -> bool;
+
+    /// Sends the quiet releases that were not sent yet; where the API reads their replies itself,
+    /// waits for those until `until`.
+    fn settle_quiet(client: &ClientInner<Self>, until: Instant);
+}
 
 /// State that the handles of a client, its guards and its renewer share.
 #[derive(Debug)]
@@ -181,7 +234,7 @@ impl<T: Transport> ClientInner<T> {
     }
 
     /// Takes in what a handshake has found: tells those whose locks are lost by it.
-    pub(crate) fn server_found(&self, server: crate::proto::ServerState) {
+    pub(crate) fn server_found(&self, server: ServerState) {
         for lock in self.node.update_server(server) {
             self.notify_free(&lock);
             lock.changed.notify();
@@ -189,7 +242,7 @@ impl<T: Transport> ClientInner<T> {
     }
 
     /// No guard of this process holds this lock any more: the first waiter may ask the server.
-    pub(crate) fn notify_free(&self, lock: &super::LockState) {
+    pub(crate) fn notify_free(&self, lock: &LockState) {
         self.queues.notify_free(&lock.keys);
     }
 

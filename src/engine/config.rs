@@ -1,5 +1,6 @@
 //! What a client is told when it is built.
 
+use super::config_error::ConfigError;
 use super::error::{Cause, LockError};
 use super::events;
 use crate::net::Address;
@@ -10,7 +11,6 @@ use crate::proto::{
     DEFAULT_PREFIX, Handshake, Lease, MAX_LEASE, Namespace, Nonce, Owner, Protocol, ServerProbe,
 };
 use crate::wire::{CredentialsError, OwnedCredentials};
-use core::fmt;
 use core::marker::PhantomData;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -377,117 +377,6 @@ impl<F> ClientBuilder<F> {
             protocol: self.protocol,
             credentials,
         })
-    }
-}
-
-/// What a client cannot be built with. Put into words when somebody reads it, and not before: a
-/// program that never does has no code for it.
-#[derive(Debug)]
-pub(crate) enum ConfigError {
-    Text(&'static str),
-    Servers(usize),
-    MaxLease {
-        longest: Lease,
-        default: Lease,
-    },
-    Limit {
-        name: &'static str,
-        limit: Duration,
-    },
-    Connections {
-        count: usize,
-        most: usize,
-    },
-    /// The parts of a lock have another prefix than the client.
-    Prefix {
-        parts: String,
-        client: String,
-    },
-    /// A lock's lease is longer than the longest of its client.
-    LeaseOverMax {
-        lease: Lease,
-        longest: Lease,
-    },
-    /// `min_hold` is longer than any lease.
-    MinHold {
-        length: Duration,
-    },
-    Credentials(CredentialsError),
-    /// What about TLS cannot be used.
-    #[cfg(feature = "tls")]
-    Tls(String),
-    /// There are settings for TLS, and the address is without.
-    #[cfg(feature = "tls")]
-    TlsWithout(Address),
-    /// The system gives no random numbers.
-    Random(getrandom::Error),
-    /// The system has no thread to spare.
-    #[cfg(feature = "blocking")]
-    Thread(std::io::Error),
-}
-
-impl From<&'static str> for ConfigError {
-    fn from(text: &'static str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Servers(count) => {
-                write!(f, "{count} servers are named; one is supported")
-            }
-            Self::MaxLease { longest, default } => write!(
-                f,
-                "the longest lease ({:?}) is shorter than the default lease ({:?})",
-                longest.duration(),
-                default.duration()
-            ),
-            Self::Limit { name, limit } => write!(
-                f,
-                "{name} is {limit:?}; it must be more than 0 and at most 30 days"
-            ),
-            Self::Connections { count, most } => {
-                write!(f, "connections is {count}; it must be from 1 to {most}")
-            }
-            Self::Prefix { parts, client } => write!(
-                f,
-                "the lock is held under the prefix `{parts}`, and this client has `{client}`; build \
-                 one with the same prefix"
-            ),
-            Self::LeaseOverMax { lease, longest } => write!(
-                f,
-                "the lease of {:?} is longer than the longest one of this client ({:?}); build all \
-                 clients of the prefix with max_lease({:?}) or more",
-                lease.duration(),
-                longest.duration(),
-                lease.duration()
-            ),
-            Self::MinHold { length } => write!(
-                f,
-                "min_hold is {} s; it must be at most 30 days ({} s), as leases must",
-                length.as_secs(),
-                MAX_LEASE.as_secs()
-            ),
-            Self::Credentials(error) => write!(
-                f,
-                "{error}; each must have 1 to 256 bytes, without spaces and control bytes, and the \
-                 user without a colon"
-            ),
-            #[cfg(feature = "tls")]
-            Self::Tls(why) => f.write_str(why),
-            #[cfg(feature = "tls")]
-            Self::TlsWithout(plain) => write!(
-                f,
-                "there are settings for TLS, but `{plain}` is spoken to without; write \
-                 memcacheds://host:port, or leave them out"
-            ),
-            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
-            #[cfg(feature = "blocking")]
-            Self::Thread(error) => write!(f, "the keeper thread cannot be started: {error}"),
-        }
     }
 }
 

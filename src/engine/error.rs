@@ -1,8 +1,8 @@
 //! What can go wrong, as users see it.
 
-use super::config::ConfigError;
+use super::config_error::ConfigError;
+use super::config_error::MultiLockError;
 use super::holder::Holder;
-use super::multi_lock::MultiLockError;
 use crate::net::{Address, AddressError, NetCause, NetError};
 use crate::proto::{LeaseError, LossReason, NameError, ServerError};
 use core::fmt;

@@ -5,10 +5,8 @@
 //! password, what proves a record to be ours, or anything of another client's record.
 
 use super::clock;
+use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
-use super::lock_state::LockState;
-use super::node::ConnectError;
-use super::scheduler::LateRenewals;
 use super::stats::{ClientStats, Counters};
 use crate::net::{Address, NetCause, NetError};
 use crate::proto::{
@@ -41,6 +39,33 @@ pub(crate) enum HoldEnd {
     Lost(LossReason),
     /// Giving it back was given up.
     ReleaseFailed,
+}
+
+/// Renewals that begin later than the client should let them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LateRenewals {
+    /// How many.
+    pub(crate) count: u64,
+    /// The longest time by which one is late.
+    pub(crate) longest: Duration,
+    /// The renewals before were in time.
+    pub(crate) first: bool,
+}
+
+/// The lock that an event is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HoldInfo<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) token: Option<u64>,
+    /// How it came to its holder.
+    pub(crate) kind: GrantKind,
+    pub(crate) valid_until: Instant,
+}
+
+impl HoldInfo<'_> {
+    fn remaining(&self) -> Duration {
+        self.valid_until.since(clock::monotonic())
+    }
 }
 
 impl Telemetry {
@@ -87,7 +112,7 @@ impl Telemetry {
     }
 
     /// A lock that was held has ended, after so many nanoseconds.
-    pub(crate) fn ended(&self, held: &LockState, how: HoldEnd, nanos: u64) {
+    pub(crate) fn ended(&self, held: HoldInfo<'_>, how: HoldEnd, nanos: u64) {
         let counts = &self.counts;
         counts.hold_time.add(nanos);
         let outcome = match how {
@@ -118,62 +143,62 @@ impl Telemetry {
     }
 
     #[cold]
-    fn emit_detached(&self, held: &LockState, nanos: u64) {
+    fn emit_detached(&self, held: HoldInfo<'_>, nanos: u64) {
         tracing::debug!(
             name: "detached",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
-            token = held.grant.token,
+            token = held.token,
             held = ?Duration::from_nanos(nanos),
             "taken apart"
         );
     }
 
     /// A guard was made of the parts of a lock.
-    pub(crate) fn attached(&self, held: &LockState) {
+    pub(crate) fn attached(&self, held: HoldInfo<'_>) {
         self.counts.attached.add();
         tracing::debug!(
             name: "attached",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
-            token = held.grant.token,
-            remaining = ?held.remaining(clock::monotonic()),
+            token = held.token,
+            remaining = ?held.remaining(),
             "taken up"
         );
     }
 
     #[cold]
-    fn emit_lost(&self, held: &LockState, reason: LossReason, nanos: u64) {
+    fn emit_lost(&self, held: HoldInfo<'_>, reason: LossReason, nanos: u64) {
         tracing::warn!(
             name: "lock_lost",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
             reason = reason.as_str(),
-            token = held.grant.token,
+            token = held.token,
             held = ?Duration::from_nanos(nanos),
             "lock lost: {reason}"
         );
     }
 
     #[cold]
-    fn emit_released(&self, held: &LockState, outcome: &str, nanos: u64) {
+    fn emit_released(&self, held: HoldInfo<'_>, outcome: &str, nanos: u64) {
         tracing::debug!(
             name: "released",
             target: "memlatch",
             name = %held.name,
             server = %self.server,
             outcome,
-            token = held.grant.token,
+            token = held.token,
             held = ?Duration::from_nanos(nanos),
             "released"
         );
     }
 
     /// A lock could not be given back. `will_retry`: the renewer tries again.
-    pub(crate) fn release_failed(&self, held: &LockState, error: &LockError, will_retry: bool) {
+    pub(crate) fn release_failed(&self, held: HoldInfo<'_>, error: &LockError, will_retry: bool) {
         tracing::warn!(
             name: "release_failed",
             target: "memlatch",
@@ -186,7 +211,7 @@ impl Telemetry {
     }
 
     /// A release that nobody waited for was refused or not answered.
-    pub(crate) fn quiet_release_failed(&self, held: &LockState) {
+    pub(crate) fn quiet_release_failed(&self, held: HoldInfo<'_>) {
         self.counts.quiet_failures.add();
         tracing::warn!(
             name: "quiet_release_failed",
@@ -228,7 +253,7 @@ impl Telemetry {
     /// A renewal was answered, or not: then for this reason, if that is known.
     pub(crate) fn renewal(
         &self,
-        held: &LockState,
+        held: HoldInfo<'_>,
         renewed: Option<&RenewOutcome>,
         silence: Option<&ConnectError>,
     ) {
@@ -240,7 +265,7 @@ impl Telemetry {
                 name = %held.name,
                 server = %self.server,
                 error = %error,
-                remaining = ?held.remaining(clock::monotonic()),
+                remaining = ?held.remaining(),
                 "not renewed"
             );
         };
@@ -252,7 +277,7 @@ impl Telemetry {
                     target: "memlatch",
                     name = %held.name,
                     server = %self.server,
-                    remaining = ?held.remaining(clock::monotonic()),
+                    remaining = ?held.remaining(),
                     "renewed"
                 );
             }
@@ -280,8 +305,8 @@ impl Telemetry {
     }
 
     /// The end of a lock is near.
-    pub(crate) fn lease_expiring(&self, held: &LockState, remaining: Duration) {
-        let how = match held.state().renewal_unanswered {
+    pub(crate) fn lease_expiring(&self, held: HoldInfo<'_>, remaining: Duration, unanswered: bool) {
+        let how = match unanswered {
             true => "not answered",
             false => "refused",
         };
@@ -442,7 +467,7 @@ impl<'a> AcquireRecorder<'a> {
     }
 
     /// The call is over: with the lock, without because others have it, or with an error.
-    pub(crate) fn ended(&mut self, result: Result<Option<&LockState>, &LockError>) {
+    pub(crate) fn ended(&mut self, result: Result<Option<HoldInfo<'_>>, &LockError>) {
         self.ended = true;
         self.end_wait();
         let counts = &self.telemetry.counts;
@@ -468,13 +493,13 @@ impl<'a> AcquireRecorder<'a> {
         self.not_acquired(outcome);
     }
 
-    fn acquired(&self, held: &LockState) {
+    fn acquired(&self, held: HoldInfo<'_>) {
         let counts = &self.telemetry.counts;
         counts.acquired.add();
         if self.waits {
             counts.acquired_after_wait.add();
         }
-        let how = match held.grant.kind {
+        let how = match held.kind {
             GrantKind::Handoff => {
                 counts.handoffs.add();
                 "handed-off"
@@ -492,13 +517,13 @@ impl<'a> AcquireRecorder<'a> {
     }
 
     #[cold]
-    fn emit_acquired(&self, held: &LockState, how: &str) {
+    fn emit_acquired(&self, held: HoldInfo<'_>, how: &str) {
         tracing::debug!(
             name: "acquired",
             target: "memlatch",
             name = %self.name,
             server = %self.telemetry.server,
-            token = held.grant.token,
+            token = held.token,
             waited = ?self.waited(),
             method = how,
             "acquired"

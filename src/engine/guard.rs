@@ -1,15 +1,16 @@
 //! A lock that is held, as its guard sees it: loss, expiry, renewal, release and handoff.
 
-use super::client::{ClientHandle, ClientInner};
+use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
-use super::config::ConfigError;
+use super::config_error::ConfigError;
+use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
 use super::events::{HoldEnd, in_span};
 use super::holder::Holder;
 use super::lock_state::{HandoffState, LockState, ReleaseOutcome, RenewError};
-use super::node::{ConnectError, Node};
+use super::node::Node;
 use super::scheduler::{CleanupJob, Scheduled};
-use super::transport::{Pause, Timeout, Transport};
+use super::transport::{Pause, Timeout, run};
 use crate::net::NetError;
 use crate::proto::{
     Grant, HolderRecord, InspectOutcome, Instant, LockKeys, LockTicket, LossReason, Namespace, Now,
@@ -210,7 +211,7 @@ impl<T: Transport> Guard<T> {
             .attach(ticket, keys.clone(), grant.clone(), renewed)?;
         match Self::new(handle, lock) {
             Ok(guard) => {
-                client.node.telemetry.attached(&guard.lock);
+                client.node.telemetry.attached(guard.lock.info());
                 Ok(guard)
             }
             // Shut down while the reply was on its way. The lock belongs to the ticket.
@@ -309,9 +310,9 @@ impl<T: Transport> Guard<T> {
         let (loss, kept) = self.end(now.monotonic);
         match loss {
             None if client.hand_off(&self.lock, now.monotonic) => {}
-            None => T::release_dropped(client, &self.lock, now),
+            None => client.release_dropped(&self.lock, now),
             // Shut down: what was taken out of keeping before is the renewer's to release.
-            Some(LossReason::Released) if kept => T::release_dropped(client, &self.lock, now),
+            Some(LossReason::Released) if kept => client.release_dropped(&self.lock, now),
             Some(_) => client.notify_free(&self.lock),
         }
     }
@@ -487,6 +488,17 @@ impl<T: Transport> ClientInner<T> {
     fn can_release_quietly(&self, lock: &LockState) -> bool {
         let state = lock.state();
         !(state.renewing || state.renewal_unanswered || lock.grant.may_be_replayed)
+    }
+
+    /// Releases a lock whose guard was dropped, and that was ended.
+    fn release_dropped(&self, lock: &Arc<LockState>, now: Now) {
+        if !T::BLOCKS {
+            return self.schedule_release(lock);
+        }
+        let deadline = now.monotonic.after(self.node.config.operation_timeout);
+        if let Err(error) = run(self.release(lock, now, deadline)) {
+            self.release_failed(lock, &error);
+        }
     }
 
     /// Leaves the release to the renewer, which goes on trying.
@@ -678,13 +690,6 @@ impl<C> Node<C> {
                 Err(self.error(Cause::Server(failure)).about(&held.name))
             }
         }
-    }
-
-    /// Leaves the release of a lock that was handed off, and that no waiter takes, to the renewer.
-    pub(crate) fn release_handoff(&self, lock: Arc<LockState>) {
-        self.scheduler.push(CleanupJob::Release(lock));
-        self.scheduler.end_handoff();
-        self.wake.notify();
     }
 
     /// After a release, leaves it to the renewer to undo what a request without a reply may still bring.

@@ -1,9 +1,9 @@
 //! A lock that is held: what its guard and its keeper share.
 
 use super::clock;
+use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
-use super::events::{HoldEnd, Telemetry};
-use super::node::ConnectError;
+use super::events::{HoldEnd, HoldInfo, Telemetry};
 use super::notify::Notify;
 use super::process::Process;
 use crate::proto::{
@@ -239,6 +239,16 @@ impl LockState {
         core::mem::take(&mut self.state().release_pending)
     }
 
+    /// What events say of it.
+    pub(crate) fn info(&self) -> HoldInfo<'_> {
+        HoldInfo {
+            name: &self.name,
+            token: self.grant.token,
+            kind: self.grant.kind,
+            valid_until: self.valid_until(),
+        }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -401,7 +411,7 @@ impl LockState {
         };
         drop(state);
         if begun {
-            self.telemetry.renewal(self, renewed, silence);
+            self.telemetry.renewal(self.info(), renewed, silence);
         }
         self.emit_lost(lost);
     }
@@ -415,7 +425,7 @@ impl LockState {
     /// Tells how it ended, unless that was told before.
     pub(crate) fn tell(&self, how: HoldEnd) {
         if let Some(nanos) = self.take_unreported() {
-            self.telemetry.ended(self, how, nanos);
+            self.telemetry.ended(self.info(), how, nanos);
         }
     }
 
@@ -437,7 +447,7 @@ impl LockState {
 
     /// Tells that it could not be given back, and whether that is tried again.
     pub(crate) fn emit_release_failed(&self, error: &LockError, later: bool) {
-        self.telemetry.release_failed(self, error, later);
+        self.telemetry.release_failed(self.info(), error, later);
         if !later {
             self.tell(HoldEnd::ReleaseFailed);
         }
@@ -445,7 +455,7 @@ impl LockState {
 
     /// Tells that a quiet release came to nothing.
     pub(crate) fn emit_quiet_failure(&self) {
-        self.telemetry.quiet_release_failed(self);
+        self.telemetry.quiet_release_failed(self.info());
     }
 
     /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which

@@ -1,25 +1,22 @@
 //! Several locks that are taken together: in which order, how many, and when to start over.
 
-use super::acquire::{Acquired, Beside};
-use super::client::{ClientHandle, ClientInner};
+use super::acquire::Beside;
+use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
+use super::config_error::{MAX_NAMES, MultiLockError};
 use super::error::{Cause, LockError};
 use super::guard::{EndedLock, Guard, RELEASE_LIMIT};
 use super::holder::Holder;
 use super::lock_state::ReleaseOutcome;
 use super::notify::Notify;
 use super::options::LockOptions;
-use super::transport::{Timeout, Transport};
+use super::pending_acquire::Acquired;
+use super::transport::{Timeout, run};
 use crate::proto::{Batch, Instant, LossReason, Now, Verify, WaitPolicy};
-use core::fmt;
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
-
-/// The most locks that are taken together. They are acquired one behind the other, a round trip
-/// each at least; who needs more wants a lock for all of them.
-pub(crate) const MAX_NAMES: usize = 64;
 
 /// What a release of several locks found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,34 +29,6 @@ pub enum MultiReleaseOutcome {
         /// Their names, and how they were lost; in the order in which they were taken.
         lost: Vec<(String, LossReason)>,
     },
-}
-
-/// Why these locks cannot be taken together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MultiLockError {
-    Empty,
-    TooMany,
-    /// One of them is named twice.
-    Twice,
-}
-
-impl fmt::Display for MultiLockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => write!(
-                f,
-                "no lock is named of those to be taken together; name 1 to {MAX_NAMES}"
-            ),
-            Self::TooMany => write!(
-                f,
-                "too many locks are named to be taken together; at most {MAX_NAMES} are allowed"
-            ),
-            Self::Twice => f.write_str(
-                "named twice among the locks to be taken together; name it once, because a lock \
-                 that is held already would be waited for",
-            ),
-        }
-    }
 }
 
 /// Takes names from a list, no more than it takes to see that they are too many.
@@ -334,6 +303,19 @@ pub(crate) async fn release_together<T: Transport>(guards: Vec<Guard<T>>) -> Vec
     };
     let limit = guard.client().node.config.operation_timeout;
     release_all(guards, RELEASE_LIMIT.max(limit)).await
+}
+
+/// Releases the locks of a guard that is dropped, the last one first.
+pub(crate) fn release_dropped<T: Transport>(mut guards: Vec<Guard<T>>) {
+    if !T::BLOCKS {
+        while guards.pop().is_some() {}
+        return;
+    }
+    if let Some(guard) = guards.first() {
+        let limit = guard.client().node.config.operation_timeout;
+        // The outcomes were reported.
+        drop(run(release_all(guards, limit)));
+    }
 }
 
 /// Waits until `look` finds something in one of these guards, and until `until` at the latest. The

@@ -1,14 +1,14 @@
 //! An acquisition as users see it: from what a lock handle was told to a request, and from what
 //! came of that to a result.
 
-use super::acquire::{Acquired, PendingAcquire};
 use super::clock;
-use super::config::ConfigError;
+use super::config_error::ConfigError;
 use super::error::{Cause, LockError};
 use super::events::{AcquireRecorder, Telemetry};
 use super::holder::Holder;
 use super::lock_state::LockState;
 use super::node::Node;
+use super::pending_acquire::{Acquired, PendingAcquire};
 use crate::proto::{
     Acquire, AcquireOutcome, AcquireRequest, Grant, Instant, Lease, LockKeys, MAX_LEASE, NameError,
     Namespace, Owner, ServerError, WaitPolicy,

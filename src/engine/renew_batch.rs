@@ -1,7 +1,8 @@
 //! Renewals that are due together, as one flight.
 
+use super::connect_error::ConnectError;
 use super::lock_state::LockState;
-use super::node::{ConnectError, Node};
+use super::node::Node;
 use super::scheduler::{CleanupJob, RenewalBatch};
 use crate::proto::{Action, Instant, Namespace, Now, Operation, Renew, RenewOutcome, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
@@ -160,7 +161,10 @@ impl<C> Node<C> {
             }
             _ => {
                 if held.take_expiry_warning(now) {
-                    self.telemetry.lease_expiring(held, held.remaining(now));
+                    let unanswered = held.state().renewal_unanswered;
+                    let remaining = held.remaining(now);
+                    self.telemetry
+                        .lease_expiring(held.info(), remaining, unanswered);
                 }
                 // Soon, but not so often that a server in trouble is kept busy by it, or this client
                 // where it holds many.

@@ -1,12 +1,12 @@
 //! What a renewer does, in both APIs: renewals that are due together, and cleanup jobs.
 
-use super::client::ClientInner;
+use super::client::{ClientInner, Transport};
 use super::clock;
 use super::guard::release_deadline;
 use super::lock_state::HandoffState;
 use super::renew_batch::RenewBatch;
 use super::scheduler::{CleanupJob, RenewalBatch};
-use super::transport::{Exchanged, FlightHandler, Pause, Timeout, Transport};
+use super::transport::{Exchanged, FlightHandler, Pause, Timeout};
 use crate::proto::{Instant, Now, Release, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 

@@ -6,6 +6,7 @@
 //! shut down, or the server was restarted.
 
 use super::clock;
+use super::events::LateRenewals;
 use super::lock_state::LockState;
 use super::slots::Slots;
 use crate::proto::{Instant, LockKeys, LossReason, OrphanedAttempt};
@@ -118,17 +119,6 @@ impl RenewalBatch {
     pub(crate) fn earlier(&self, lease: Duration) -> Duration {
         lease / 3 / SPREAD * self.earlier / 256
     }
-}
-
-/// Renewals that begin later than the client should let them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LateRenewals {
-    /// How many.
-    pub(crate) count: u64,
-    /// The longest time by which one is late.
-    pub(crate) longest: Duration,
-    /// The renewals before were in time.
-    pub(crate) first: bool,
 }
 
 /// What to do next.

@@ -1,68 +1,10 @@
-//! What each API brings to the engine: how a flight travels, and how to wait.
+//! Flights and timeouts, as the engine hands them to a transport.
 
-use super::LockError;
-use super::client::ClientInner;
-use super::guard::Guard;
-use super::lock_state::LockState;
-use super::node::{Clear, ConnectError};
-use super::notify::Notify;
+use super::connect_error::ConnectError;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Action, Instant, ListLocks, LockKeys, Now, Operation, ServerState};
+use crate::proto::{Action, Instant, Now, Operation, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
-use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
-use std::vec::Vec;
-
-/// Connections to one server, and how a caller waits: the only things that differ between the APIs.
-///
-/// The methods of the blocking API block and are ready at their first poll, so [`run`] gets the
-/// output of a flow by polling it.
-pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
-    /// Sends a flight and hands the replies to `handler`, within `limit` and by the end of `timeout`.
-    /// `keys` are those of the lock that it is about: their flights keep their order.
-    ///
-    /// # Cancel safety
-    /// Dropping the future takes back a flight of which nothing has been sent.
-    fn exchange<H: FlightHandler>(
-        client: &ClientInner<Self>,
-        handler: &mut H,
-        keys: Option<&LockKeys>,
-        now: Now,
-        timeout: Timeout,
-        limit: Duration,
-    ) -> impl Future<Output = FlightResult<H>>;
-
-    /// Waits until `notify` was notified after `seen`, or until `until`, or less: the caller looks
-    /// again.
-    fn wait(notify: &Notify, seen: u64, until: Option<Instant>) -> impl Future<Output = ()>;
-
-    /// Waits until then.
-    fn sleep(until: Instant) -> impl Future<Output = ()>;
-
-    /// Goes through all items of the server, on a connection of its own.
-    fn dump(
-        client: &ClientInner<Self>,
-        search: &mut ListLocks<'_>,
-    ) -> impl Future<Output = Result<(), LockError>>;
-
-    /// Starts the renewer, once for each client, before its first lock.
-    fn start_renewer(client: &Arc<ClientInner<Self>>) -> Result<(), LockError>;
-
-    /// Sends the release of a lock that was ended, and waits for no reply. Returns whether it will
-    /// be sent.
-    fn release_quietly(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now) -> bool;
-
-    /// Sends the quiet releases that were not sent yet; where the API reads their replies itself,
-    /// waits for those until `until`.
-    fn settle_quiet(client: &ClientInner<Self>, until: Instant);
-
-    /// Releases a lock whose guard was dropped, and that was ended.
-    fn release_dropped(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now);
-
-    /// Releases locks whose guards are dropped together.
-    fn release_dropped_together(guards: Vec<Guard<Self>>);
-}
 
 /// The content of one flight: an operation, or several at once.
 pub(crate) trait FlightHandler {
@@ -209,7 +151,6 @@ pub(crate) enum Pause<'a> {
 }
 
 /// The output of a future of a transport whose waits block.
-#[cfg(feature = "blocking")]
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};

@@ -1,6 +1,6 @@
 //! Whether the server keeps what it was given.
 
-use super::super::diagnosis::{Check, CheckContext, Severity};
+use super::super::check::{Check, CheckContext, Severity};
 use super::{count, found, not_reported};
 use crate::proto::{LARGEST_ITEM, ServerReport, SettingStats};
 use std::format;

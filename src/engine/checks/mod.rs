@@ -7,7 +7,7 @@ mod security;
 mod service;
 mod trend;
 
-use super::diagnosis::{Check, CheckContext, Peer, Severity};
+use super::check::{Check, CheckContext, Peer, Severity};
 use crate::proto::ServerReport;
 use core::time::Duration;
 use std::format;
@@ -88,7 +88,7 @@ fn count(number: u64, one: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::diagnosis::TransportSecurity;
+    use super::super::check::TransportSecurity;
     use super::*;
     use crate::proto::{GeneralStats, ItemStats, Lease, ProbeStep, ServerProbe, SettingStats};
     use crate::proto::{Instant, Namespace};

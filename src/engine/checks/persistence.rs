@@ -1,6 +1,6 @@
 //! Whether the server has forgotten everything, or is about to.
 
-use super::super::diagnosis::{Check, CheckContext, Severity};
+use super::super::check::{Check, CheckContext, Severity};
 use super::{count, found, length, not_reported};
 use crate::proto::{FlushTime, Sentinel, SentinelState, ServerReport};
 use core::time::Duration;

@@ -1,6 +1,6 @@
 //! Who else can reach the server, and what they can do there.
 
-use super::super::diagnosis::{Check, CheckContext, Severity, TransportSecurity};
+use super::super::check::{Check, CheckContext, Severity, TransportSecurity};
 use super::{found, not_reported};
 use crate::proto::ServerReport;
 

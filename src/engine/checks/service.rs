@@ -1,6 +1,6 @@
 //! Whether the server is the right kind, and serves everybody in time.
 
-use super::super::diagnosis::{Check, CheckContext, Identity, Peer, Severity};
+use super::super::check::{Check, CheckContext, Identity, Peer, Severity};
 use super::{count, found, length, not_reported};
 use crate::proto::{GeneralStats, Sentinel, ServerReport};
 use core::time::Duration;

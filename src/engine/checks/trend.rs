@@ -1,6 +1,6 @@
 //! What has changed between two looks at a server.
 
-use super::super::diagnosis::{Check, CheckContext, Severity};
+use super::super::check::{Check, CheckContext, Severity};
 use super::memory::keeps_locks;
 use super::{count, found, not_reported};
 use crate::proto::{GeneralStats, ServerReport};
