@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The address of a server.
 
 use core::fmt;
 use core::net::Ipv6Addr;
@@ -10,11 +10,11 @@ use std::string::String;
 /// memcached's port where none is given.
 pub const DEFAULT_PORT: u16 = 11211;
 
-/// Where a server is: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
-/// `tls`), `unix:///path`, or `host:port` alone.
+/// The address of a server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the
+/// feature `tls`), `unix:///path`, or `host:port` alone.
 ///
 /// The port may be left out (11211, with TLS as well). IPv6 addresses stand in brackets when a port
-/// follows. Schemes are taken in any case.
+/// follows. Schemes are accepted in any case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
@@ -185,7 +185,7 @@ fn host_and_port(rest: &str, with_scheme: bool) -> Result<(&str, u16), &'static 
     Ok((host, port))
 }
 
-/// An IPv6 address, and behind `%` the zone of a link-local one.
+/// Returns whether the text is an IPv6 address, with the zone of a link-local one after `%`.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "zone"));
     let plain = !zone.is_empty() && zone.bytes().all(is_of_a_host);
@@ -212,7 +212,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why a text is no [`Address`].
+/// The reason why a text is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError {
     address: String,

@@ -51,7 +51,8 @@ impl Stream {
         }
     }
 
-    /// Whether there is nothing to be read: neither unasked bytes nor the end.
+    /// Returns whether there is nothing to read: neither unrequested bytes nor the end of the
+    /// stream.
     #[cfg(unix)]
     fn is_quiet(&mut self) -> bool {
         use rustix::io::Errno;
@@ -70,7 +71,7 @@ impl Stream {
         matches!(peeked, Err(Errno::AGAIN))
     }
 
-    /// Cannot be told without waiting: the next exchange finds out.
+    /// Always true: this cannot be seen here without waiting. The next exchange finds out.
     #[cfg(not(unix))]
     fn is_quiet(&mut self) -> bool {
         true
@@ -97,20 +98,22 @@ impl Stream {
     }
 }
 
-/// A connection that carries one flight at a time, and one ahead of it that nobody waits for.
+/// A connection that carries one flight at a time, and before it at most one flight without a
+/// waiting caller.
 #[derive(Debug)]
 pub(crate) struct Connection<T> {
     stream: Stream,
     buffers: Buffers<T>,
-    /// What reads and writes are limited to at present, to spare the calls that set it. Nothing
-    /// before the first exchange.
+    /// The present time limit of reads and writes, kept to save the calls that set it. Zero before
+    /// the first exchange.
     limit: Duration,
-    /// A flight went wrong: the next bytes to arrive belong to nobody.
+    /// A flight failed: the next bytes to arrive belong to no flight.
     dirty: bool,
 }
 
 impl<T: ReplyObserver> Connection<T> {
-    /// What the name leads to; nothing for a Unix socket. The system's resolver knows no limit.
+    /// Resolves the name to addresses; none for a Unix socket. The system's resolver has no time
+    /// limit.
     pub(crate) fn resolve(
         address: &Address,
         dialing: &ConnectOptions,
@@ -185,19 +188,19 @@ impl<T: ReplyObserver> Connection<T> {
         }
     }
 
-    /// Whether the connection can carry another flight: the last one is over, and the server has
-    /// neither closed it nor said anything unasked. Costs a system call. What was sent ahead is to
-    /// be [settled](Self::settle) first.
+    /// Returns whether the connection can carry another flight: the last one is complete, and the
+    /// server has neither closed the connection nor sent anything unrequested. Costs a system call.
+    /// A flight that was sent ahead must be [settled](Self::settle) first.
     pub(crate) fn is_reusable(&mut self) -> bool {
         !self.dirty && self.stream.is_quiet()
     }
 
-    /// Whether a flight was begun and not ended.
+    /// Returns whether a flight was begun and not completed.
     pub(crate) const fn is_dirty(&self) -> bool {
         self.dirty
     }
 
-    /// Whether a flight sent ahead is not answered yet.
+    /// Returns whether the reply to a flight that was sent ahead is outstanding.
     pub(crate) const fn has_ahead(&self) -> bool {
         self.buffers.has_ahead()
     }
@@ -239,12 +242,12 @@ impl<T: ReplyObserver> Connection<T> {
         &mut self.buffers.flight
     }
 
-    /// Sends the flight and reads all its replies, within `limit`; `elapsed` tells how much of
-    /// that is over.
+    /// Sends the flight and reads all its replies, within `limit`; `elapsed` returns how much of
+    /// the limit has passed.
     ///
     /// # Errors
-    /// [`NetError::sent`] tells whether the server may have seen any of it. The connection is of
-    /// no further use then.
+    /// [`NetError::sent`] says whether the server may have seen any of the flight. The connection
+    /// is unusable afterwards.
     pub(crate) fn exchange(
         &mut self,
         limit: Duration,
@@ -276,7 +279,7 @@ impl<T: ReplyObserver> Connection<T> {
             if matches!(cause, NetCause::Timeout(_)) {
                 return Err(cause);
             }
-            // What the server said before it hung up tells more than that it did.
+            // The last bytes of the server say more than the fact that it closed the connection.
             return Err(match self.stream.read(self.buffers.room()) {
                 Ok(read) => {
                     self.buffers.received(read);
@@ -309,9 +312,9 @@ impl<T: ReplyObserver> Connection<T> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error, limit)),
             }
-            // The limit of the socket is one per read; a server that sends a byte now and then is
-            // held to the same limit for all of them. Not so strictly that replies which come
-            // close behind each other cost the system calls that set it.
+            // The limit of the socket applies to each read; a server that sends a byte now and then
+            // is held to the same limit for all of them. The limit is not so strict that replies in
+            // close succession each cost the system calls that set it.
             let left = limit.saturating_sub(elapsed());
             if left.is_zero() {
                 return Err(NetCause::Timeout(limit));

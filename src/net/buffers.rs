@@ -1,5 +1,5 @@
-//! What goes out and what comes in on one connection, for one flight at a time and at most one that
-//! was sent ahead of it.
+//! The output and input of one connection, for one flight at a time and at most one that was sent
+//! ahead of it.
 
 use super::error::NetCause;
 use super::verdict::succeeded;
@@ -13,14 +13,15 @@ const FIRST_INPUT: usize = 4096;
 /// The most that is kept of one flight's replies. The largest is that to `stats`: about 3 kB.
 const MOST_INPUT: usize = 64 * 1024;
 
-/// What a flight was about that was sent ahead. Wherever the server did not do what it was asked
-/// to, or may not have, it is dropped without a word: no way that a connection can end is missed.
+/// The observer of a flight that was sent ahead. If the server did not do what the flight
+/// requested, or may not have done it, the observer is dropped without a call: this covers every
+/// way in which a connection can end.
 pub(crate) trait ReplyObserver {
     /// The server says that it did it.
     fn done(self);
 }
 
-/// A flight of one request with one reply, which nobody waits for.
+/// A flight of one request with one reply, without a waiting caller.
 #[derive(Debug)]
 struct QuietFlight<T> {
     subject: T,
@@ -31,13 +32,14 @@ struct QuietFlight<T> {
 #[derive(Debug)]
 pub(crate) struct Buffers<T> {
     pub(crate) flight: Flight,
-    /// What was sent before the flight and is answered before it.
+    /// The flight that was sent before the current one; its reply comes first.
     ahead: Option<QuietFlight<T>>,
-    /// What came, and room for more. Initialised once, so that no flight has to.
+    /// The received bytes, and room for more. Initialised once, so that no flight has to do it.
     input: Vec<u8>,
-    /// How much came: `filled` <= `input.len()`.
+    /// The number of received bytes: `filled` <= `input.len()`.
     filled: usize,
-    /// Where the replies to the flight start, behind that to the one ahead: `start` <= `filled`.
+    /// The start of the replies to the flight, after the reply to the one ahead: `start` <=
+    /// `filled`.
     start: usize,
     decoder: FlightDecoder,
 }
@@ -54,7 +56,8 @@ impl<T: ReplyObserver> Buffers<T> {
         }
     }
 
-    /// Empties everything for the next flight. One that was sent ahead is still to be answered.
+    /// Empties everything for the next flight. The reply to a flight that was sent ahead remains
+    /// outstanding.
     pub(crate) fn clear(&mut self) {
         self.flight.clear();
         self.filled = 0;
@@ -62,7 +65,7 @@ impl<T: ReplyObserver> Buffers<T> {
         self.decoder = FlightDecoder::new(Limits::LOCK);
     }
 
-    /// Where the next bytes go. There always is room for one.
+    /// Returns the room for the next bytes, which is never empty.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         if self.filled == self.input.len() {
             self.input.resize(self.filled * 2, 0);
@@ -75,12 +78,13 @@ impl<T: ReplyObserver> Buffers<T> {
         self.filled += length;
     }
 
-    /// What came for the flight.
+    /// Returns the bytes received for the flight.
     fn input(&self) -> &[u8] {
         &self.input[self.start..self.filled]
     }
 
-    /// The flight was sent, and nobody waits for it. Its reply comes before those to the next.
+    /// Records that the flight was sent and that no caller waits for it. Its reply comes before
+    /// those to the next flight.
     pub(crate) fn sent_ahead(&mut self, subject: T) {
         self.ahead = Some(QuietFlight {
             subject,
@@ -88,13 +92,13 @@ impl<T: ReplyObserver> Buffers<T> {
         });
     }
 
-    /// Whether a flight sent ahead is not answered yet.
+    /// Returns whether the reply to a flight that was sent ahead is outstanding.
     pub(crate) const fn has_ahead(&self) -> bool {
         self.ahead.is_some()
     }
 
-    /// Whether the reply to the flight sent ahead is there and nothing else, after more input has
-    /// arrived. To be asked where no other flight was sent.
+    /// Returns whether the reply to the flight sent ahead has arrived and nothing else, after more
+    /// input has arrived. Must be called only if no other flight was sent.
     pub(crate) fn is_settled(&mut self) -> Result<bool, NetCause> {
         let settled = self.take_ahead()?;
         if settled && self.start < self.filled {
@@ -124,7 +128,7 @@ impl<T: ReplyObserver> Buffers<T> {
         }
     }
 
-    /// Whether all replies are there, after more input has arrived.
+    /// Returns whether all replies have arrived, after more input has arrived.
     pub(crate) fn is_complete(&mut self) -> Result<bool, NetCause> {
         if self.ahead.is_some() && !self.take_ahead()? {
             return Ok(false);
@@ -139,8 +143,8 @@ impl<T: ReplyObserver> Buffers<T> {
         }
     }
 
-    /// The end of the stream. What stands in the buffer may be half a line that tells who is at
-    /// the other end.
+    /// Returns the cause for the end of the stream. The buffer may hold half a line that shows what
+    /// kind of server the peer is.
     pub(crate) fn closed(&self) -> NetCause {
         if self.input().is_empty() {
             NetCause::Closed
@@ -153,7 +157,7 @@ impl<T: ReplyObserver> Buffers<T> {
         NetCause::strange(error, self.input())
     }
 
-    /// What the server says to all requests at once, if it does.
+    /// Returns the error with which the server replies to all requests together, if there is one.
     pub(crate) fn final_error(&mut self) -> Option<NetCause> {
         if let Err(cause) = self.take_ahead() {
             return Some(cause);

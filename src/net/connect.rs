@@ -1,5 +1,5 @@
-//! How connections are made: for how long each address of a name is tried, and the socket options
-//! that every connection gets.
+//! Connection setup: the time limit for each address of a name, and the socket options of every
+//! connection.
 
 use super::error::{NetCause, NetError};
 #[cfg(feature = "tls")]
@@ -13,22 +13,22 @@ use std::vec::Vec;
 /// Idle time before the first keepalive probe, and between two of them.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// No peer is given up for want of an acknowledgement sooner than this: it may put one off for up
-/// to 200 ms.
+/// The shortest time without an acknowledgement after which a peer counts as dead: a peer may delay
+/// an acknowledgement for up to 200 ms.
 const MIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How many addresses of a name are tried.
+/// The number of addresses of a name that are tried.
 pub(crate) const MAX_ADDRESSES: usize = 16;
 
-/// How connections are made, besides where to.
+/// The options for a new connection, besides its address.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectOptions {
-    /// How long bytes may go without an acknowledgement before the connection counts as dead.
+    /// The time for which bytes may remain unacknowledged before the connection counts as dead.
     pub(crate) timeout: Duration,
     /// For addresses that want it.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
-    /// What all names lead to, for tests.
+    /// The addresses to which all names resolve, for tests.
     #[cfg(test)]
     pub(crate) names: Option<Names>,
 }
@@ -51,20 +51,21 @@ impl ConnectOptions {
         }
     }
 
-    /// What is used in place of the system's resolver.
+    /// The replacement of the system's resolver.
     #[cfg(test)]
     pub(crate) fn resolved(&self) -> Option<Vec<SocketAddr>> {
         let names = self.names.as_ref()?;
         Some(names.lock().expect("no test panics with it").clone())
     }
 
-    /// What is used in place of the system's resolver: nothing.
+    /// The replacement of the system's resolver: none.
     #[cfg(not(test))]
     pub(crate) const fn resolved(&self) -> Option<Vec<SocketAddr>> {
         None
     }
 
-    /// How TLS is to be spoken with an address that wants it. There is no other way to such a one.
+    /// The TLS configuration for an address that requires TLS. Such an address has no other code
+    /// path.
     #[cfg(feature = "tls")]
     pub(crate) fn tls(&self) -> io::Result<&Tls> {
         self.tls.as_ref().ok_or(io::ErrorKind::Unsupported.into())
@@ -90,14 +91,14 @@ impl ConnectOptions {
     }
 }
 
-/// The addresses of a name that are to be tried, one after the other, each for its share of the
-/// time: one that swallows everything must not use up that of the next.
+/// The addresses of a name to try, one after the other. Each has its share of the time, so that an
+/// address that drops all packets does not use up the time of the next one.
 #[derive(Debug)]
 pub(crate) struct AddressIter {
     /// The next one comes last.
     addresses: Vec<SocketAddr>,
     limit: Duration,
-    /// Why the last one was none.
+    /// The failure of the last address.
     failure: NetError,
 }
 
@@ -112,10 +113,10 @@ impl AddressIter {
         }
     }
 
-    /// The next one and for how long to try it, when `left` is left of the limit.
+    /// Returns the next address and the time limit for it, when `left` remains of the whole limit.
     ///
     /// # Errors
-    /// Why none could be reached.
+    /// The reason why no address could be reached.
     pub(crate) fn next(&mut self, left: Duration) -> Result<(SocketAddr, Duration), NetError> {
         let count = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
         match self.addresses.pop() {
@@ -160,7 +161,8 @@ pub(crate) mod tests {
 
     impl HalfDead {
         pub(crate) fn new() -> Self {
-            // Nobody accepts, and the queue is full: the system drops whatever comes then.
+            // No process accepts connections, and the queue is full: the system drops every further
+            // one.
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             socket.bind(&any.into()).expect("a free port");
@@ -194,7 +196,7 @@ pub(crate) mod tests {
         let mut candidates = AddressIter::new([1, 2, 3].map(address), SECOND * 3);
         let next = candidates.next(SECOND * 3).ok();
         assert_eq!(next, Some((address(1), SECOND)));
-        // What the first did not need is for the others.
+        // Time that the first address did not use remains for the others.
         candidates.failed(io::ErrorKind::ConnectionRefused.into());
         let next = candidates.next(SECOND * 3).ok();
         assert_eq!(next, Some((address(2), SECOND * 3 / 2)));

@@ -1,4 +1,4 @@
-//! The answer to a dump of all items, read as a stream: there may be millions of them, and none is
+//! The reply to a dump of all items, read as a stream: there may be millions of lines, and none is
 //! kept here.
 
 use super::error::NetCause;
@@ -18,16 +18,16 @@ use tokio::time::{Instant, timeout_at};
 /// Much more than the longest line, so that little is moved.
 const ROOM: usize = 64 * 1024;
 
-/// The longest that a dump may take, however fast its lines follow each other. A server tells a
-/// million items in a second or so.
+/// The longest time for a dump, however fast its lines follow each other. A server sends a million
+/// items in a second or so.
 pub(crate) const LONGEST: Duration = Duration::from_secs(300);
 
-/// What has come of a dump and was not looked at.
+/// The part of a dump that has arrived and was not yet read.
 #[derive(Debug)]
 pub(crate) struct DumpBuffer {
     decoder: MetadumpDecoder,
     input: Box<[u8]>,
-    /// What has come: within `input`.
+    /// The unread bytes: a range within `input`.
     there: Range<usize>,
 }
 
@@ -40,7 +40,8 @@ impl DumpBuffer {
         }
     }
 
-    /// Where the next bytes go. There always is room for some: a line is much shorter than that.
+    /// Returns the room for the next bytes, which is never empty: a line is much shorter than the
+    /// buffer.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         self.input.copy_within(self.there.clone(), 0);
         self.there = 0..self.there.len();
@@ -76,12 +77,12 @@ impl DumpBuffer {
     }
 }
 
-/// Sends the request for a dump, alone on this stream, and hands the lines of the answer to `take`,
-/// up to the one that is the last by what it says. Each piece of the answer may take as long as
+/// Sends the request for a dump, alone on this stream, and passes the lines of the reply to `take`,
+/// up to the line that its content marks as the last. Each piece of the reply may take as long as
 /// `limit`.
 ///
 /// # Cancel safety
-/// The stream is of no use any more when the future was dropped.
+/// The stream is unusable after the future was dropped.
 #[cfg(feature = "tokio")]
 pub(crate) async fn dump<S: AsyncRead + AsyncWrite + Unpin, T>(
     stream: &mut S,

@@ -1,4 +1,4 @@
-//! How an exchange can fail.
+//! Errors of an exchange.
 
 use crate::wire::{DecodeError, Limits, Reply, ReplyDecoder};
 use core::fmt;
@@ -6,16 +6,16 @@ use core::time::Duration;
 use std::io;
 use std::string::{String, ToString};
 
-/// Why a flight has no replies.
+/// The error of a flight without replies.
 #[derive(Debug)]
 pub struct NetError {
     /// Whether bytes of the flight may have reached the server.
     pub sent: bool,
-    /// What happened.
+    /// The cause of the error.
     pub cause: NetCause,
 }
 
-/// What happened to a connection.
+/// The cause for which a connection or an exchange failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NetCause {
@@ -27,30 +27,30 @@ pub enum NetCause {
     Io(io::Error),
     /// The server closed the connection.
     Closed,
-    /// The server closed the connection before it had answered the first questions.
+    /// The server closed the connection before it had replied to the first requests.
     ClosedAtOnce,
     /// It took longer than this.
     Timeout(Duration),
     /// The server sent something that is no reply to what was asked.
     Decode {
-        /// What is wrong with it.
+        /// The error of the decoder.
         error: DecodeError,
-        /// How it starts, escaped.
+        /// The start of the reply, escaped.
         start: String,
     },
     /// The server sent more than was asked for.
     TooMuch,
     /// The server has no connection to spare.
     TooManyConnections,
-    /// The server does nothing before it is told a user and a password.
+    /// The server requires a user and a password before it does anything.
     Unauthenticated,
 }
 
-/// How much of a strange answer is shown.
+/// The number of bytes of an unexpected reply that are shown.
 const SHOWN: usize = 60;
 
 impl NetCause {
-    /// The same for somebody else.
+    /// Copies the error for another caller.
     #[cfg(any(feature = "tokio", feature = "blocking"))]
     pub(crate) fn again(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
@@ -71,12 +71,13 @@ impl NetCause {
         }
     }
 
-    /// Whether another attempt may succeed although nobody changes a setting.
+    /// Returns whether another attempt may succeed without a change of the settings.
     #[cfg(any(feature = "tokio", feature = "blocking"))]
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Decode { .. } | Self::TooMuch | Self::Unauthenticated => false,
-            // What TLS, the file system and the system call say of a wrong setting.
+            // The errors with which TLS, the file system and the system call report a wrong
+            // setting.
             Self::Connect(error) | Self::Io(error) => !matches!(
                 error.kind(),
                 io::ErrorKind::InvalidData
@@ -87,7 +88,7 @@ impl NetCause {
         }
     }
 
-    /// What is wrong with an answer that starts like this.
+    /// Returns the cause for an unexpected reply that starts with these bytes.
     pub(crate) fn strange(error: DecodeError, answer: &[u8]) -> Self {
         Self::final_error(answer).unwrap_or_else(|| {
             let start = &answer[..answer.len().min(SHOWN)];
@@ -98,7 +99,7 @@ impl NetCause {
         })
     }
 
-    /// What a server says to all requests at once, asked or unasked.
+    /// Returns the error that a server sends for all requests together, requested or not.
     pub(crate) fn final_error(answer: &[u8]) -> Option<Self> {
         match ReplyDecoder::new(Limits::LOCK).decode(answer) {
             Ok(Some((Reply::Error(error), _))) if error.is_too_many_connections() => {
@@ -183,5 +184,5 @@ impl fmt::Display for NetError {
     }
 }
 
-/// The message has that of the cause in it, which is therefore not told as the source.
+/// The message contains that of the cause, so the cause is not also returned as the source.
 impl core::error::Error for NetError {}

@@ -1,13 +1,13 @@
-//! Who gets which reply: the pairing of replies with requests on one connection, without I/O.
+//! The pairing of replies with requests on one connection, without I/O.
 //!
-//! Flights of many callers go out one behind the other; their replies come back in the same
-//! order, in pieces of any size. A caller may leave at any time. What must never happen is that
-//! one caller gets another's reply, so:
+//! Flights of many callers are sent one after the other; their replies arrive in the same order, in
+//! pieces of any size. A caller may leave at any time. One caller must never get the reply of
+//! another, so:
 //!
-//! - a flight that left is paired with its replies whether or not its caller is still there;
-//! - a flight of which nothing has left is taken out when its caller goes;
-//! - after the first byte that cannot be attributed, nothing is: every flight that was sent, even
-//!   in part, has an unknown fate.
+//! - a flight that was sent is paired with its replies whether or not its caller is still there;
+//! - a flight of which nothing was sent is removed when its caller leaves;
+//! - after the first byte that cannot be attributed, no byte is: every flight that was sent, even
+//!   in part, has an unknown outcome.
 
 use crate::wire::{DecodeError, Flight, FlightDecoder, Limits, Replies, ReplyCount};
 use bytes::{Buf, BytesMut};
@@ -18,11 +18,11 @@ use std::vec::Vec;
 /// The most replies to one flight, in bytes.
 const MAX_REPLIES: usize = 64 * 1024;
 
-/// What a caller holds while its flight is under way.
+/// The identifier of a flight, held by its caller while the flight is outstanding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlightId(u64);
 
-/// What became of a flight.
+/// The state or outcome of a flight.
 #[derive(Debug)]
 pub enum FlightStatus<'a> {
     /// Its replies are not all there yet.
@@ -36,7 +36,7 @@ pub enum FlightStatus<'a> {
     Unknown,
 }
 
-/// Why a pipeline ended.
+/// The reason for which a pipeline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PipelineError {
@@ -63,7 +63,7 @@ impl fmt::Display for PipelineError {
 
 impl core::error::Error for PipelineError {}
 
-/// Why a flight is not taken.
+/// The reason for which a flight is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubmitError {
@@ -71,8 +71,8 @@ pub enum SubmitError {
     Full,
     /// The pipeline has ended.
     Ended,
-    /// Nobody could tell where the replies of this flight end: it has no reply at all, or
-    /// requests with `q` and no `mn` behind them.
+    /// The end of this flight's replies cannot be recognised: it has no reply at all, or requests
+    /// with `q` and no `mn` after them.
     Unanswerable,
 }
 
@@ -91,44 +91,47 @@ impl core::error::Error for SubmitError {}
 #[derive(Debug, Default)]
 struct Slot {
     shapes: Vec<ReplyCount>,
-    /// Where its bytes begin and end in all that was ever submitted.
+    /// The start of its bytes in the stream of all submitted bytes.
     begin: u64,
     end: u64,
-    /// Where its last request with a reply ends. `begin` <= `asked` <= `end`.
+    /// The end of its last request with a reply. `begin` <= `asked` <= `end`.
     asked: u64,
-    /// Its replies, once `answered`.
+    /// The replies, once `answered`.
     replies: BytesMut,
     answered: bool,
-    /// Nobody waits for it any more.
+    /// No caller waits for it any more.
     abandoned: bool,
 }
 
 /// Pairs replies with flights.
 ///
-/// The driver writes [`outgoing`](Self::outgoing), says how much was taken
-/// ([`sent`](Self::sent)), hands in what it read ([`received`](Self::received)), and says when the
-/// stream is over ([`end`](Self::end)). In what order is up to it and the network.
+/// The driver writes [`outgoing`](Self::outgoing), reports how many bytes were accepted
+/// ([`sent`](Self::sent)), passes in the bytes it read ([`received`](Self::received)), and reports
+/// the end of the stream ([`end`](Self::end)). The order of these calls depends only on the driver
+/// and the network.
 pub struct Pipeline {
     limits: Limits,
     most: usize,
     /// Submitted and not sent. Its first byte is number `sent` of all bytes.
     outgoing: BytesMut,
     sent: u64,
-    /// Received and not yet attributed: the replies of slot number `answered`, as far as there.
+    /// Received bytes that are not yet attributed: the replies of slot number `answered`, as far as
+    /// they have arrived.
     input: BytesMut,
     decoder: FlightDecoder,
     /// Flights whose callers have not come back yet, oldest first.
     slots: VecDeque<Slot>,
     /// The ticket of the first slot.
     first: u64,
-    /// Slots that are answered. 0 <= `answered` <= slots; they come before all others.
+    /// The number of slots with all their replies. 0 <= `answered` <= slots; they precede all
+    /// others.
     answered: usize,
     /// Slots to be used again, with their memory.
     spare: Vec<Slot>,
     ended: Option<PipelineError>,
 }
 
-/// Does not show what is to be sent: a password may be among it.
+/// Does not show the outgoing bytes: they may contain a password.
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline")
@@ -161,10 +164,10 @@ impl Pipeline {
         }
     }
 
-    /// Puts a flight behind all others.
+    /// Adds a flight after all others.
     ///
     /// # Errors
-    /// See [`SubmitError`]; nothing was taken then.
+    /// See [`SubmitError`]; the flight was not added then.
     pub fn submit(&mut self, flight: &Flight) -> Result<FlightId, SubmitError> {
         if self.ended.is_some() {
             return Err(SubmitError::Ended);
@@ -189,11 +192,11 @@ impl Pipeline {
         Ok(FlightId(self.first + self.slots.len() as u64 - 1))
     }
 
-    /// The caller of a flight leaves without its replies, or with them.
+    /// Removes the caller of a flight, with or without its replies.
     ///
     /// A flight of which nothing was sent is not sent any more; returns whether that is so. The
-    /// replies to any other are consumed when they come, and given to nobody. Tickets that were
-    /// given up before are ignored.
+    /// replies to any other flight are consumed when they arrive, and discarded. Flights that were
+    /// abandoned before are ignored.
     pub fn abandon(&mut self, ticket: FlightId) -> bool {
         let Some(place) = self.place(ticket) else {
             return false;
@@ -221,7 +224,7 @@ impl Pipeline {
         let length = slot.end - slot.begin;
         let from = usize::try_from(slot.begin - self.sent).unwrap_or(usize::MAX);
         let to = usize::try_from(slot.end - self.sent).unwrap_or(usize::MAX);
-        // An empty flight has no replies; its place is answered in its turn.
+        // An empty flight has no replies; its slot completes in its turn.
         slot.end = slot.begin;
         slot.asked = slot.begin;
         slot.shapes.clear();
@@ -252,11 +255,11 @@ impl Pipeline {
         self.sent += length as u64;
     }
 
-    /// Takes in bytes from the server. Returns how many flights became answered by them.
+    /// Accepts bytes from the server. Returns the number of flights that they completed.
     ///
     /// # Errors
-    /// The bytes are no replies to what is in flight; the pipeline has ended and the connection
-    /// must be closed. What was answered before stays answered.
+    /// The bytes are no replies to the outstanding flights; the pipeline has ended and the
+    /// connection must be closed. Flights that were complete before keep their replies.
     pub fn received(&mut self, bytes: &[u8]) -> Result<usize, PipelineError> {
         if let Some(end) = self.ended {
             return Err(end);
@@ -268,7 +271,7 @@ impl Pipeline {
             let Some(slot) = self.slots.get_mut(self.answered) else {
                 break;
             };
-            // Nothing can be answered of which nothing was sent.
+            // A flight of which nothing was sent can have no reply.
             if slot.begin >= self.sent && !self.input.is_empty() {
                 return Err(self.fail(PipelineError::Unasked));
             }
@@ -300,30 +303,30 @@ impl Pipeline {
         Ok(newly)
     }
 
-    /// What was received and is no flight's complete replies yet, or never will be.
+    /// Returns the received bytes that are not, or not yet, the complete replies of a flight.
     #[must_use]
     pub fn undecoded(&self) -> &[u8] {
         &self.input
     }
 
-    /// Replies that were handed out turn out to be none to what was asked, so that nothing behind
-    /// them can be trusted: the pipeline has ended.
+    /// Ends the pipeline because replies that were handed out do not match their requests, so that
+    /// no later byte can be trusted.
     pub fn refuse(&mut self, error: DecodeError) {
         self.fail(PipelineError::Decode(error));
     }
 
-    /// The stream is over.
+    /// Records the end of the stream.
     pub fn end(&mut self) {
         self.fail(PipelineError::Closed);
     }
 
-    /// Why the pipeline ended, if it has.
+    /// Returns the reason for which the pipeline ended, if it has.
     #[must_use]
     pub const fn ended(&self) -> Option<PipelineError> {
         self.ended
     }
 
-    /// What became of a flight. Of one that was given up, nothing can be learnt.
+    /// Returns the state or outcome of a flight. That of an abandoned flight is not available.
     #[must_use]
     pub fn status(&self, ticket: FlightId) -> FlightStatus<'_> {
         let slot = self.place(ticket).map(|place| &self.slots[place]);
@@ -349,27 +352,28 @@ impl Pipeline {
         submitted.checked_sub(1).map(FlightId)
     }
 
-    /// Whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would take it
-    /// back.
+    /// Returns whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would
+    /// remove it.
     #[must_use]
     pub fn is_unsent(&self, ticket: FlightId) -> bool {
         let slot = self.place(ticket).map(|place| &self.slots[place]);
         slot.is_some_and(|slot| slot.begin >= self.sent && !slot.answered && !slot.abandoned)
     }
 
-    /// Whether as many flights are under way as the pipeline takes.
+    /// Returns whether the pipeline has reached its limit of outstanding flights.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.most
     }
 
-    /// How many flights are under way or not yet taken by their callers.
+    /// Returns the number of flights that are outstanding or whose callers have not yet fetched the
+    /// replies.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether no flight is under way.
+    /// Returns whether no flight is outstanding.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -418,7 +422,7 @@ mod tests {
     use std::string::String;
     use std::vec;
 
-    /// How a number is written: always as long, so that a part of one is not another.
+    /// Writes a number with a fixed length, so that no number is a part of another.
     fn digits(number: u64) -> String {
         std::format!("{number:06}")
     }
@@ -459,7 +463,7 @@ mod tests {
         flight
     }
 
-    /// What a server answers to the requests in `bytes` that are whole; the rest is left.
+    /// Returns the replies of a server to the complete requests in `bytes`, and leaves the rest.
     fn serve(bytes: &mut Vec<u8>) -> Vec<u8> {
         let mut answers = String::new();
         while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {

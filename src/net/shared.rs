@@ -1,11 +1,11 @@
-//! One connection for many callers at once.
+//! One connection for many concurrent callers.
 //!
-//! Nobody is employed to serve it: there is no task and no channel. A caller writes its requests
-//! itself, at once where nothing else is under way, and together with those of others where they
-//! come in numbers. Of the callers that wait, one is the driver: it reads for all and wakes those
-//! whose replies have come. When it has its own it leaves, and the next one drives.
+//! It has no background task and no channel. A caller writes its requests directly if nothing else
+//! is outstanding, and together with those of others if many callers are active. One of the waiting
+//! callers is the driver: it reads for all and wakes those whose replies have arrived. When it has
+//! its own replies it leaves, and the next caller drives.
 //!
-//! Who gets which reply is for [`Pipeline`] to say.
+//! [`Pipeline`] matches replies to callers.
 
 mod quiet;
 
@@ -30,19 +30,20 @@ use std::vec::Vec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-/// How many flights may be under way at once. Who comes then waits until one is over.
+/// The number of flights that may be outstanding together. Further callers wait until one
+/// completes.
 const MAX_FLIGHTS: usize = 4096;
 
-/// How much is read at once: the replies to some hundred flights.
+/// The number of bytes per read: the replies to some hundred flights.
 const READ: usize = 16 * 1024;
 
-/// How many looks at a connection there are in the time that a server may keep a flight waiting.
+/// The number of checks of a connection in the time for which a server may keep a flight waiting.
 pub(crate) const LOOKS: u32 = 8;
 
 /// A connection that carries the flights of many callers.
 pub(crate) struct SharedConnection<S> {
     state: Mutex<State<S>>,
-    /// How long a server may keep a flight waiting before the connection counts as dead.
+    /// The time for which a server may keep a flight waiting before the connection counts as dead.
     patience: Duration,
 }
 
@@ -58,26 +59,26 @@ struct State<S> {
     /// The flight that is being written, before it joins the others.
     flight: Flight,
     input: Box<[u8]>,
-    /// Who reads for all, if anybody does.
+    /// The caller that reads for all, if there is one.
     driver: Option<(FlightId, Waker)>,
-    /// The others, by age. Who has not been polled yet is not among them.
+    /// The other callers, by age. A caller that has not been polled yet is not among them.
     waiting: VecDeque<(FlightId, Waker)>,
-    /// Who sends in its next turn what all have written until then.
+    /// The caller that, in its next turn, sends everything written until then.
     flusher: Option<FlightId>,
-    /// Those for whom there was no room.
+    /// The callers for whose flights there was no room.
     backlog: Vec<Waker>,
-    /// Flights that nobody waits for.
+    /// Flights without a waiting caller.
     quiet: QuietFlights,
     /// The stream takes no more bytes for now. The driver waits for it to take some.
     blocked: bool,
-    /// Why the connection ended, where the pipeline does not know.
+    /// The reason for which the connection ended, unless the pipeline knows it.
     end: Option<CloseReason>,
     /// The flights that were submitted last at each of the last [looks](SharedConnection::watch),
     /// oldest first.
     submitted: [Option<FlightId>; LOOKS as usize],
 }
 
-/// Why a connection ended, for each of those who were under way.
+/// The reason for which a connection ended, as each outstanding caller receives it.
 enum CloseReason {
     Io(io::ErrorKind, String),
     Timeout(Duration),
@@ -89,7 +90,7 @@ pub(crate) struct FlightFuture<'a, S> {
     ticket: FlightId,
     /// Others have had the chance to add their requests to the same write.
     yielded: bool,
-    /// Nothing is to be given up any more.
+    /// Nothing remains to be abandoned on drop.
     over: bool,
 }
 
@@ -120,7 +121,7 @@ impl<S> SharedConnection<S> {
         state.unwrap_or_else(PoisonError::into_inner).stream
     }
 
-    /// What a panic of another caller left behind is sound: a caller's code runs between two
+    /// The state that a panic of another caller leaves is sound: code of a caller runs between two
     /// changes, never within one.
     fn state(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,12 +129,12 @@ impl<S> SharedConnection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
-    /// Whether it is known that no flight can be sent any more.
+    /// Returns whether it is known that no flight can be sent any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.state().pipeline.ended().is_some()
     }
 
-    /// Whether anything is under way, or is still to be asked about.
+    /// Returns whether a flight is outstanding or a result of one has not been fetched.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.state();
         state.pipeline.next_due().is_some() || !state.quiet.is_settled()
@@ -154,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         let mut state = self.state();
         state.look();
         let due = state.pipeline.next_due();
-        // What was there at the oldest look kept is a whole patience old.
+        // A flight that existed at the oldest recorded check has waited for the whole time limit.
         let old = state.submitted[0];
         state.submitted.rotate_left(1);
         state.submitted[LOOKS as usize - 1] = state.pipeline.last_submitted();
@@ -165,17 +166,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         due.is_some()
     }
 
-    /// Sends the flight that `write` fills, behind those of others.
+    /// Sends the flight that `write` fills, after those of other callers.
     ///
-    /// `write` is called once, when there is room for the flight, and told whether that had to be
-    /// waited for. Its error is handed through, and nothing is sent then. With `look`, it is seen
-    /// first whether the server has closed the connection while nobody listened.
+    /// `write` is called once, when there is room for the flight, with an argument that says
+    /// whether the caller had to wait for room. Its error is passed on, and nothing is sent then.
+    /// With `look`, the stream is checked first for an end that came while no caller read from it.
     ///
     /// # Errors
     /// The connection has ended, or there was no room within `limit`; nothing was sent.
     ///
     /// # Cancel safety
-    /// Nothing is sent before this is over, but for what others send.
+    /// Nothing of this flight is sent before the future completes; flights of other callers may be.
     pub(crate) async fn begin<E>(
         &self,
         look: bool,
@@ -212,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.pipeline.is_full() {
-            // All of them may have been given up, so that nobody reads.
+            // All of them may have been abandoned, so that no caller reads.
             state.look();
             state.call_driver();
             if state.pipeline.is_full() && state.pipeline.ended().is_none() {
@@ -259,17 +260,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
-    /// Waits for the replies, up to `limit`, and hands them to `read`. Where the limit is the
-    /// whole patience that there is with a server, its passing ends the connection. Without a limit
-    /// [`SharedConnection::watch`] sees to that.
+    /// Waits for the replies, up to `limit`, and passes them to `read`. If the limit is the whole
+    /// time limit for a server, its end also ends the connection. Without a limit,
+    /// [`SharedConnection::watch`] enforces the time limit.
     ///
     /// # Errors
-    /// [`NetError::sent`] tells whether the server may have seen any of the flight. What `read`
-    /// finds wrong with the replies ends the connection.
+    /// [`NetError::sent`] says whether the server may have seen any of the flight. An error that
+    /// `read` finds in the replies ends the connection.
     ///
     /// # Cancel safety
-    /// Dropping the future takes the flight back if nothing of it has been sent. Otherwise it may
-    /// be carried out, and its replies reach nobody. Other callers notice nothing.
+    /// Dropping the future removes the flight if nothing of it has been sent. Otherwise the server
+    /// may execute it, and its replies are discarded. Other callers are not affected.
     pub(crate) async fn replies<T>(
         mut self,
         limit: Option<Duration>,
@@ -306,7 +307,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
             match state.flusher {
                 Some(gatherer) if gatherer != self.ticket => {}
                 None if others && !self.yielded && state.pipeline.is_unsent(self.ticket) => {
-                    // Where one comes, others are about to. They get one turn to add theirs.
+                    // Several callers often arrive together. The others get one turn to add their
+                    // requests.
                     self.yielded = true;
                     state.flusher = Some(self.ticket);
                     cx.waker().wake_by_ref();
@@ -414,7 +416,7 @@ impl<S> State<S> {
             self.flusher = None;
         }
         if self.driver.is_none() || gathered {
-            // Somebody must read for those who stay, or send what they have written.
+            // One of the remaining callers must read for all, or send what they have written.
             if let Some((_, waker)) = self.waiting.front() {
                 waker.wake_by_ref();
             }
@@ -443,7 +445,7 @@ impl<S> State<S> {
         }
     }
 
-    /// The connection is over.
+    /// Ends the connection.
     fn fail(&mut self, end: CloseReason) {
         if self.pipeline.ended().is_none() {
             self.end = Some(end);
@@ -459,7 +461,7 @@ impl<S> State<S> {
         self.backlog.drain(..).for_each(Waker::wake);
     }
 
-    /// Why the connection ended.
+    /// Returns the reason for which the connection ended.
     fn cause(&self) -> NetCause {
         match (&self.end, self.pipeline.ended()) {
             (Some(CloseReason::Io(kind, text)), _) => {
@@ -470,7 +472,7 @@ impl<S> State<S> {
             (None, Some(PipelineError::Unasked | PipelineError::TooMuch)) => {
                 NetCause::final_error(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
             }
-            // What stands there may be half a line that tells who is at the other end.
+            // The undecoded bytes may be half a line that shows what kind of server the peer is.
             (None, _) if !self.pipeline.undecoded().is_empty() => {
                 self.strange(DecodeError::UnknownReply)
             }
@@ -484,7 +486,7 @@ impl<S> State<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
-    /// Writes what is to be sent, as far as the stream takes it.
+    /// Writes the outgoing bytes, as far as the stream accepts them.
     fn flush(&mut self, cx: &mut Context<'_>) {
         self.blocked = false;
         while !self.pipeline.outgoing().is_empty() {
@@ -507,14 +509,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
     }
 
-    /// Takes in what came while nobody listened, such as the end of the stream.
+    /// Reads what arrived while no caller was reading, such as the end of the stream.
     fn look(&mut self) {
         if self.driver.is_none() {
             self.read(&mut Context::from_waker(Waker::noop()), None);
         }
     }
 
-    /// Reads what is there, until the flight of `until` is over.
+    /// Reads the available bytes, until the flight `until` is complete.
     fn read(&mut self, cx: &mut Context<'_>, until: Option<FlightId>) {
         while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
             let mut buffer = ReadBuf::new(&mut self.input);
@@ -536,7 +538,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
         }
     }
 
-    /// What the server said before it hung up tells more than that it did.
+    /// The last bytes of the server say more than the fact that it closed the connection.
     fn fail_write(&mut self, error: &io::Error) {
         self.read(&mut Context::from_waker(Waker::noop()), None);
         self.fail_io(error);

@@ -28,7 +28,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// What the name leads to, within `limit`; nothing for a Unix socket.
+    /// Resolves the name to addresses, within `limit`; none for a Unix socket.
     pub(crate) async fn resolve(
         address: &Address,
         dialing: &ConnectOptions,
@@ -59,7 +59,7 @@ impl Stream {
         limit: Duration,
     ) -> Result<Self, NetError> {
         let deadline = Instant::now() + limit;
-        // The inner limits are looked at first: they tell better what it was that took too long.
+        // The inner limits are checked first: they say more exactly what took too long.
         timeout_at(
             deadline,
             Self::open(address, found, dialing, limit, deadline),

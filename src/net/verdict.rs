@@ -1,8 +1,8 @@
-//! What the answer to a flight says that nobody waits for.
+//! The outcome of a flight without a waiting caller.
 
 use crate::wire::{MetaStatus, Replies, Reply};
 
-/// Whether the server says that it did what it was asked to.
+/// Returns whether the server reports that it executed the request.
 pub(super) fn succeeded(replies: &mut Replies<'_>) -> bool {
     match replies.next_reply() {
         Ok(Reply::Stored) => true,

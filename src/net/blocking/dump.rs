@@ -9,12 +9,12 @@ use std::io;
 use std::time::Instant;
 
 impl<T: ReplyObserver> Connection<T> {
-    /// Sends the flight, which asks for a dump, and hands the lines of the answer to `take`, up to
-    /// the one that is the last by what it says. Each piece of the answer may take as long as
+    /// Sends the flight, which requests a dump, and passes the lines of the reply to `take`, up to
+    /// the line that its content marks as the last. Each piece of the reply may take as long as
     /// `limit`.
     ///
     /// # Errors
-    /// The connection is of no further use then.
+    /// The connection is unusable afterwards.
     pub(crate) fn dump<L>(
         &mut self,
         limit: Duration,

@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What was told of flights sent ahead, and whether they were done.
+/// The reports about flights that were sent ahead, and whether the flights succeeded.
 type Told = Arc<Mutex<Vec<(u8, bool)>>>;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Drop for Numbered {
     }
 }
 
-/// A connection, and who is at the other end.
+/// A connection and its peer.
 struct Scene {
     connection: Connection<Numbered>,
     peer: TcpStream,
@@ -109,7 +109,7 @@ impl Scene {
 fn what_was_sent_ahead_is_answered_with_the_next_flight() {
     let mut scene = Scene::new();
     scene.send_ahead(1);
-    // Before anybody reads: the request did not wait for the next one.
+    // Before any read: the request did not wait for the next one.
     let mut bytes = [0; 64];
     scene.peer.read_exact(&mut bytes[..6]).expect("bytes");
     assert_eq!(&bytes[..6], b"md k\r\n");
@@ -119,7 +119,7 @@ fn what_was_sent_ahead_is_answered_with_the_next_flight() {
     assert!(!scene.connection.has_ahead() && !scene.connection.is_dirty());
     scene.says(b"VERSION 7\r\n");
     scene.ask().expect("nothing is left over");
-    // The answer of the classic protocol.
+    // The reply of the classic protocol.
     scene.send_ahead(2);
     scene.says(b"STORED\r\nVERSION 7\r\n");
     scene.ask().expect("answered");
@@ -165,7 +165,7 @@ fn what_was_not_done_is_dropped_and_the_connection_goes_on() {
 
 #[test]
 fn a_stream_that_ends_leaves_it_undone() {
-    // Nobody has asked anything else.
+    // Nothing else was requested.
     let mut scene = Scene::new();
     scene.send_ahead(1);
     scene.was_told(&[]);
@@ -174,7 +174,7 @@ fn a_stream_that_ends_leaves_it_undone() {
     } = scene;
     drop(connection);
     assert_eq!(*told.lock().expect("nobody panicked"), [(1, false)]);
-    // Before the answer, amid of it, and behind it.
+    // Before the reply, within it, and after it.
     let said: [(&[u8], bool); 3] = [(b"", false), (b"HD", false), (b"HD\r\n", true)];
     for (said, done) in said {
         let mut scene = Scene::new();
@@ -234,7 +234,7 @@ fn a_connection_that_rests_is_settled_before_it_is_looked_at() {
     scene.was_told(&[(1, true)]);
     scene.says(b"VERSION 7\r\n");
     scene.ask().expect("nothing is left over");
-    // Unasked bytes are no less strange behind it.
+    // Unrequested bytes are just as unexpected after it.
     scene.send_ahead(2);
     scene.says(b"NF\r\nmore");
     scene.arrived();
@@ -253,7 +253,7 @@ fn a_connection_on_which_an_answer_may_still_come_is_not_used_again() {
         .exchange(Duration::from_millis(30), || began.elapsed());
     let error = exchanged.expect_err("nobody answers");
     assert!(error.sent, "{error}");
-    // Nothing has come, so that a look would show nothing strange.
+    // Nothing has arrived, so a check of the socket would show nothing unexpected.
     assert!(scene.connection.is_dirty() && !scene.connection.is_reusable());
 }
 

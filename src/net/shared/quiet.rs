@@ -1,7 +1,7 @@
-//! Flights that nobody waits for.
+//! Flights without a waiting caller.
 //!
-//! They travel with the next write, and their replies are looked at when they come by. Only what
-//! was not carried out, or may not have been, is kept for somebody to come and ask.
+//! They are sent with the next write, and their replies are read as they arrive. Only the observers
+//! of flights that were not executed, or may not have been, are kept until they are fetched.
 
 use super::{FlightId, FlightStatus, SharedConnection, State};
 use crate::net::verdict::succeeded;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::vec::Vec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a flight was about, for those who are told that it came to nothing.
+/// The observer of a flight, returned if the flight failed.
 pub(crate) type ReplyObserver = Arc<dyn Any + Send + Sync>;
 
-/// Flights that nobody waits for, oldest first, and what came of them.
+/// Flights without a waiting caller, oldest first, and their results.
 #[derive(Default)]
 pub(super) struct QuietFlights {
     flights: VecDeque<(FlightId, ReplyObserver)>,
@@ -25,20 +25,20 @@ pub(super) struct QuietFlights {
 }
 
 impl QuietFlights {
-    /// How many are under way.
+    /// Returns the number of outstanding flights.
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }
 
-    /// Whether nothing is under way or left to be told.
+    /// Returns whether no flight is outstanding and no result waits to be fetched.
     pub(super) fn is_settled(&self) -> bool {
         self.flights.is_empty() && self.undone.is_empty()
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
-    /// Puts a flight of one request behind all others, to be sent with the next write or by
-    /// [`send_quiet`](Self::send_quiet). Gives its subject back where that is not possible.
+    /// Adds a flight of one request after all others, to be sent with the next write or by
+    /// [`send_quiet`](Self::send_quiet). Returns its observer if that is not possible.
     ///
     /// # Errors
     /// Nothing was sent.
@@ -65,10 +65,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         }
     }
 
-    /// Sends what is still to be sent, if nobody else does.
+    /// Sends the bytes that remain to be sent, if no other caller does.
     ///
     /// # Cancel safety
-    /// What is left is sent with the next write.
+    /// The remaining bytes are sent with the next write.
     pub(crate) async fn send_quiet(&self) {
         poll_fn(|cx| self.poll_send_quiet(cx)).await;
     }
@@ -82,7 +82,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         }
         state.flush(cx);
         if state.blocked {
-            // Whoever reads for all is woken when the stream takes more, once it has asked itself.
+            // The driver is woken when the stream accepts more, once the driver itself has
+            // registered for it.
             state.call_driver();
             return Poll::Pending;
         }
@@ -96,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
 }
 
 impl<S> State<S> {
-    /// Takes in what came of flights that nobody waits for.
+    /// Processes the replies to flights without a waiting caller.
     pub(super) fn settle_quiet(&mut self) {
         while let Some((ticket, _)) = self.quiet.flights.front() {
             let ticket = *ticket;
@@ -200,7 +201,7 @@ mod tests {
         }
         assert_eq!(undone(&connection), [2, 3]);
         assert_eq!(undone(&connection), []);
-        // Sent and not answered, and not even sent.
+        // One flight was sent and has no reply; the other was not even sent.
         begin(&connection, 4);
         connection.send_quiet().await;
         begin(&connection, 5);
@@ -215,7 +216,7 @@ mod tests {
     async fn who_waits_for_longer_than_the_patience_ends_the_connection_though_others_are_answered()
     {
         let (connection, mut server) = connection();
-        // Of all that is asked before the first look, one is answered between any two.
+        // Of all requests made before the first check, one is answered between any two checks.
         let count = LOOKS as u8 + 4;
         for number in 0..count {
             begin(&connection, number);
@@ -224,7 +225,7 @@ mod tests {
         for look in 0..LOOKS {
             assert!(connection.watch(), "look {look} comes too early for that");
             server.write_all(b"MN\r\n").await.expect("room");
-            // What comes later is younger.
+            // A flight that begins later is younger.
             begin(&connection, count);
         }
         assert!(!connection.has_ended());

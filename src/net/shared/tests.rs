@@ -18,11 +18,11 @@ use std::task::Wake;
 /// The other end of the stream.
 #[derive(Debug, Default)]
 struct Peer {
-    /// How many bytes it still takes, and gives.
+    /// The number of bytes that it still accepts, and returns.
     takes: usize,
     gives: usize,
-    /// What was taken by a stream that keeps bytes to itself until it is flushed, as one that
-    /// encrypts does; `None` for a stream that has no such place.
+    /// The bytes accepted by a stream that keeps them until it is flushed, as an encrypting one
+    /// does; `None` for a stream without such a buffer.
     held: Option<BytesMut>,
     arrived: BytesMut,
     answers: BytesMut,
@@ -36,7 +36,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Answers what has arrived, `kept` last answers excepted.
+    /// Replies to what has arrived, except for the last `kept` replies.
     fn serve(&mut self) {
         loop {
             let mut decoder = RequestDecoder::new(Limits::SERVER);
@@ -160,7 +160,7 @@ impl AsyncWrite for Wire {
 
 type Connection = SharedConnection<Wire>;
 
-/// How much is held back at most.
+/// The largest number of bytes held back.
 const HELD: usize = 50;
 
 /// As many bytes as are ever written.
@@ -169,7 +169,7 @@ const MUCH: usize = 1 << 40;
 /// Far beyond what any test takes: time stands still.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks for a number and returns what was answered.
+/// Requests a number and returns the reply.
 async fn ask(connection: &Connection, number: u64) -> Result<u64, NetError> {
     let flight = connection.begin(true, LIMIT, |flight, _| {
         let name = format!("{number}");
@@ -261,7 +261,7 @@ impl<'a> Crowd<'a> {
         self.callers.remove(&number);
     }
 
-    /// Polls whoever was woken, until nobody is.
+    /// Polls all woken callers, until none is left.
     fn run(&mut self) {
         for _ in 0..10_000 {
             let woken = self
@@ -277,7 +277,7 @@ impl<'a> Crowd<'a> {
         panic!("callers wake each other for ever");
     }
 
-    /// From now on the peer takes, answers and gives everything.
+    /// Lets the peer accept, answer and return everything from now on.
     fn settle(&mut self) {
         loop {
             let asked = {
@@ -435,8 +435,8 @@ proptest! {
     }
 }
 
-/// Whoever reads for all may go at any point.
-/// Whether the connection is of use, by a look of somebody who comes when nobody is there.
+/// Returns whether the connection is usable, after a check at a time when no caller reads. The
+/// driver may leave at any point.
 fn is_alive(connection: &SharedConnection<Wire>) -> bool {
     let mut state = connection.state();
     state.look();
@@ -463,8 +463,8 @@ fn the_driver_may_go_at_any_poll() {
     }
 }
 
-/// A stream that encrypts takes bytes before it can send them. Whoever reads for all sees to it
-/// that they leave.
+/// An encrypting stream accepts bytes before it can send them. The driver ensures that they are
+/// sent.
 #[test]
 fn what_the_stream_took_and_holds_leaves_when_there_is_room() {
     for goes in [false, true] {
@@ -494,7 +494,7 @@ fn what_the_stream_took_and_holds_leaves_when_there_is_room() {
     }
 }
 
-/// Where one caller comes, others are about to: their requests leave together.
+/// Several callers often arrive together: their requests are sent together.
 #[test]
 fn requests_that_come_together_are_written_together() {
     with_connection(|connection, wire| {
@@ -568,8 +568,8 @@ fn a_panic_of_one_caller_does_not_reach_the_others() {
     });
 }
 
-/// What one caller finds wrong with its replies ends the connection for all, at once: nobody is
-/// left waiting, whoever drives.
+/// An error that one caller finds in its replies ends the connection for all immediately: no caller
+/// is left waiting, whichever one drives.
 #[test]
 fn what_one_caller_refuses_is_told_to_all() {
     with_connection(|connection, wire| {
@@ -587,7 +587,7 @@ fn what_one_caller_refuses_is_told_to_all() {
             peer.answers.extend_from_slice(b"HD k0\r\nHD ?\r\n");
             peer.wake();
         }
-        // Somebody else drives by the time the second looks at its reply.
+        // Another caller drives by the time the second one looks at its reply.
         crowd.poll(0);
         crowd.poll(2);
         crowd.poll(1);
@@ -598,7 +598,7 @@ fn what_one_caller_refuses_is_told_to_all() {
     });
 }
 
-/// Where there is no room, callers wait for it, and do not lose their turn to those who go.
+/// If there is no room, callers wait for it, and do not lose their turn to callers that leave.
 #[test]
 fn a_full_connection_takes_the_next_when_one_is_over() {
     with_connection(|connection, wire| {
@@ -638,7 +638,7 @@ fn a_full_connection_takes_the_next_when_one_is_over() {
     });
 }
 
-/// Replies that nobody waits for any more do not stand in the way for ever.
+/// Replies without a waiting caller do not block the others for ever.
 #[test]
 fn the_replies_of_those_who_have_gone_make_room() {
     with_connection(|connection, wire| {
@@ -662,7 +662,7 @@ fn the_replies_of_those_who_have_gone_make_room() {
     });
 }
 
-/// A stream that has ended while nobody looked is noticed before anything is sent on it.
+/// A stream that ended while no caller read from it is noticed before anything is sent on it.
 #[test]
 fn an_end_that_came_meanwhile_is_noticed() {
     with_connection(|connection, wire| {
@@ -679,7 +679,7 @@ fn an_end_that_came_meanwhile_is_noticed() {
     });
 }
 
-/// What a server says unasked ends the connection.
+/// Unrequested bytes from a server end the connection.
 #[test]
 fn what_comes_unasked_ends_the_connection() {
     with_connection(|connection, wire| {

@@ -68,8 +68,8 @@ impl BlockingTlsStream {
         self.session.flush(&mut self.socket)
     }
 
-    /// Whether there is nothing to be read, tickets of the session aside: neither unasked bytes nor
-    /// the end. `arrived` tells whether the socket has anything.
+    /// Returns whether there is nothing to read, session tickets aside: neither unrequested bytes
+    /// nor the end of the stream. `arrived` says whether the socket has anything.
     #[cfg(unix)]
     pub(crate) fn is_quiet(&mut self, arrived: impl Fn(&TcpStream) -> bool) -> bool {
         /// Servers send two tickets. More than these is no silence.

@@ -1,4 +1,4 @@
-//! What went wrong with TLS, and what would be right.
+//! Errors of TLS, with advice on how to correct them.
 
 use core::fmt;
 use rustls::{AlertDescription, CertificateError, Error};
@@ -33,7 +33,7 @@ pub(super) fn silent(limit: core::time::Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, TlsError(text))
 }
 
-/// What an error means, while there is no agreement yet or later.
+/// Translates an error, from during the handshake or after it.
 pub(super) fn of_error(error: &Error, handshaking: bool) -> io::Error {
     let text = match error {
         Error::InvalidCertificate(error) => certificate(error),

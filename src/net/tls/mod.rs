@@ -1,5 +1,5 @@
-//! TLS: what is trusted, who we say we are, and streams of both fronts over one and the same
-//! session.
+//! TLS: the trusted certificates, the client's own certificate, and streams of both APIs over one
+//! and the same session.
 
 #[cfg(feature = "blocking")]
 mod blocking;
@@ -33,10 +33,10 @@ use std::vec::Vec;
 /// The largest file that is read. The authorities of a whole system take a tenth of it.
 const LARGEST_FILE: u64 = 4 << 20;
 
-/// What some editors put in front of a text.
+/// The mark that some editors put in front of a text.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What users say about TLS.
+/// The user's settings for TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TlsOptions {
     /// The authorities to trust, in place of the system's.
@@ -47,7 +47,7 @@ pub(crate) struct TlsOptions {
     pub(crate) server_name: Option<String>,
 }
 
-/// How TLS is spoken with one server.
+/// The TLS configuration for one server.
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -66,7 +66,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// What cannot be used, and why.
+    /// The setting that cannot be used, and the reason.
     pub(crate) fn new(options: &TlsOptions, host: &str) -> Result<Self, String> {
         let name = options.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
@@ -171,7 +171,7 @@ fn authorities_of(file: &Path) -> Result<RootCertStore, String> {
 fn authorities_of_the_system() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
-    // Systems hold old ones as well that nobody can read any more.
+    // System stores also hold old certificates that cannot be parsed any more.
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
         let why = found.errors.first();

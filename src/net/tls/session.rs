@@ -14,7 +14,7 @@ impl Session {
         Self { connection }
     }
 
-    /// Goes on with the handshake, with at most one read. Returns whether it is over.
+    /// Continues the handshake, with at most one read. Returns whether it is complete.
     pub(super) fn shake(&mut self, socket: &mut (impl Read + Write)) -> io::Result<bool> {
         self.introduce(socket)?;
         if self.connection.is_handshaking() {
@@ -78,16 +78,15 @@ impl Session {
         let handshaking = self.connection.is_handshaking();
         let length = self.connection.read_tls(socket)?;
         if let Err(error) = self.connection.process_new_packets() {
-            // The server is told why, if it still listens.
+            // The reason is sent to the server, in case it still listens.
             let _ = self.send(socket);
             return Err(error::of_error(&error, handshaking));
         }
         Ok(length)
     }
 
-    /// Takes as many of the bytes as there is room for, and sends what it can. Once bytes were
-    /// taken, that is not taken back: some may have arrived. What is wrong with the socket then is
-    /// said by the next call.
+    /// Accepts as many of the bytes as there is room for, and sends what it can. Accepted bytes
+    /// stay accepted: some may have arrived. The next call then returns the error of the socket.
     pub(super) fn write(
         &mut self,
         socket: &mut (impl Read + Write),
@@ -120,8 +119,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the server has said nothing that nobody has asked for, and has not hung up, as far
-    /// as was read.
+    /// Returns whether the server has neither sent unrequested bytes nor closed the connection, as
+    /// far as was read.
     #[cfg(all(feature = "blocking", unix))]
     pub(super) fn is_quiet(&mut self) -> bool {
         self.connection

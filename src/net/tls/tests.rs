@@ -15,7 +15,7 @@ use std::vec::Vec;
 /// The other end: what was sent to it and what it has to say.
 struct Wire {
     server: ServerConnection,
-    /// How many bytes it takes; nothing at all is for a socket that is broken.
+    /// The number of bytes that it accepts; `None` is a broken socket.
     takes: Option<usize>,
     answers: Vec<u8>,
     heard: Vec<u8>,
@@ -123,7 +123,7 @@ fn what_was_taken_arrives_when_there_is_room() {
     assert_eq!(wire.heard, b"mg a\r\n");
 }
 
-/// A caller that is told of an error believes that nothing was sent.
+/// An error means to the caller that nothing was sent.
 #[test]
 fn what_was_taken_is_never_called_unsent() {
     let (mut session, mut wire) = agreed();
@@ -133,7 +133,7 @@ fn what_was_taken_is_never_called_unsent() {
         .expect("it may arrive");
     assert_eq!(taken, 6);
     assert!(session.flush(&mut wire).is_err());
-    // Where there is no more room inside, nothing was taken.
+    // If there is no more room inside, no byte was accepted.
     wire.takes = Some(0);
     let much = vec![b'x'; 1 << 20];
     while session.write(&mut wire, &much).is_ok() {}
@@ -152,7 +152,7 @@ fn tickets_are_nothing_to_be_read() {
     assert_eq!(read(&mut session, &mut wire).expect("the end"), 0);
 }
 
-/// What somebody on the way has changed is not taken for an answer.
+/// Bytes that were changed on the way are not accepted as a reply.
 #[test]
 fn what_was_tampered_with_is_an_error() {
     let (mut session, mut wire) = agreed();

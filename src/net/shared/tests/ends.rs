@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// How long the request for a number of one digit is.
+/// The length of the request for a number of one digit.
 const REQUEST: usize = 8;
 
-/// Those whose requests had begun to leave, and only those, are told that they had.
+/// Callers whose requests had begun to be sent, and only those, get an error that says so.
 #[test]
 fn exactly_what_had_begun_to_leave_counts_as_sent() {
     for reset in [false, true] {
@@ -35,7 +35,7 @@ fn exactly_what_had_begun_to_leave_counts_as_sent() {
     }
 }
 
-/// The answer to what has left reaches its caller though there is no room for the other requests.
+/// The reply to a sent request reaches its caller though there is no room for the other requests.
 #[test]
 fn answers_are_read_while_nothing_can_be_written() {
     with_connection(|connection, wire| {
@@ -59,7 +59,7 @@ fn answers_are_read_while_nothing_can_be_written() {
     });
 }
 
-/// Requests leave as soon as there is room though no answer comes.
+/// Requests are sent as soon as there is room though no reply arrives.
 #[test]
 fn requests_are_written_while_nothing_can_be_read() {
     with_connection(|connection, wire| {
@@ -83,8 +83,8 @@ fn requests_are_written_while_nothing_can_be_read() {
     });
 }
 
-/// A byte at a time each way, the callers going in the middle of their requests: what has begun
-/// to leave is finished, and everybody else gets the own answer.
+/// A byte at a time each way, with callers that leave in the middle of their requests: a request
+/// that has begun to be sent is finished, and each remaining caller gets its own reply.
 #[test]
 fn a_request_whose_caller_has_gone_is_finished() {
     for cut in 0..=REQUEST {
