@@ -18,7 +18,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Begins again at its end, so that a short input can tell a long story.
+    /// Starts again at its end, so that a short input can drive a long test.
     pub(super) const fn endless(bytes: &'a [u8]) -> Self {
         Self {
             whole: bytes,
@@ -92,7 +92,7 @@ pub(super) fn hash(data: &[u8]) -> u64 {
     })
 }
 
-/// Where to cut `length` bytes in up to `parts` parts.
+/// Chooses the places at which `length` bytes are cut into up to `parts` parts.
 pub(super) fn cuts(length: usize, parts: usize, seed: u64) -> alloc::vec::Vec<usize> {
     let mut state = seed | 1;
     let mut cuts: alloc::vec::Vec<usize> = (1..parts)

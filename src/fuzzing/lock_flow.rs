@@ -1,4 +1,4 @@
-//! The lock operations against a server that answers anything.
+//! The lock operations against a server that sends arbitrary replies.
 
 use super::input::Input;
 use crate::proto::{
@@ -21,7 +21,7 @@ const EPOCH: u64 = 1_795_337_329;
 /// More flights than any operation may need without a pause in between.
 const BREATHLESS: usize = 40;
 
-/// More flights and pauses than any operation may need behind the end of its patience.
+/// More flights and pauses than any operation may need after its wait limit.
 const OVERTIME: usize = 60;
 
 /// Never panics, ends, and never claims what the server did not say: a lock is held only when our
@@ -57,8 +57,8 @@ pub fn lock_flow(data: &[u8]) {
         wait: patience,
         retry_timeout: Duration::from_millis(u64::from(world.input.byte()) * 20),
     };
-    // Who tries once or for ever has no deadline: how long silence is borne is counted anew each
-    // time the server has spoken.
+    // `Try` and `Forever` have no deadline: the limit for an unreachable server starts anew with
+    // each reply.
     let patience_ends = match patience {
         WaitPolicy::Until(end) => Some(end),
         WaitPolicy::Try | WaitPolicy::Forever => None,
@@ -142,21 +142,21 @@ struct SimulatedServer<'a> {
     now: Instant,
     /// The server's second at moment 0.
     epoch: u64,
-    /// The last flight: its bytes, when it was sent, what was answered.
+    /// The last flight: its bytes, the time it was sent, the reply.
     flight: Vec<u8>,
     last_sent: Instant,
     answer: Vec<u8>,
-    /// What was answered to the last flight that stored a record.
+    /// The reply to the last flight that stored a record.
     attempted: Vec<u8>,
     /// When each record was first sent, by the nonce in it.
     attempts: Vec<(Vec<u8>, Instant)>,
-    /// The token of the flight under way, and of the last one that was answered: what is sent with
-    /// it next is another attempt.
+    /// The token of the outstanding flight, and of the last one with a reply: a token that is sent
+    /// after that belongs to another attempt.
     lean: (Option<Vec<u8>>, Option<Vec<u8>>),
-    /// A request that removes something was sent, answered or not.
+    /// A request that removes something was sent, with or without a reply.
     removing: bool,
-    /// The earliest second from when on anything that was answered so far shows that the server
-    /// remembers everything.
+    /// The earliest second from which on any reply so far shows that the server remembers
+    /// everything.
     remembers_from: Option<u64>,
 }
 
@@ -217,7 +217,7 @@ impl<'a> SimulatedServer<'a> {
         self.now = self.now.after(Duration::from_nanos(nanos));
     }
 
-    /// What is known of the server: from a handshake, or made up.
+    /// Returns the known state of the server: from a handshake, or generated.
     fn greet(&mut self) -> Option<ServerState> {
         if self.input.flip() {
             return Some(self.view());
@@ -290,7 +290,7 @@ impl<'a> SimulatedServer<'a> {
                     "{late} flights after the end of all patience"
                 );
             }
-            // Nor may a patience with an end be spun out for ever by answers.
+            // Nor may replies prolong a limited wait for ever.
             if trip > 4000 {
                 return None;
             }
@@ -348,8 +348,8 @@ impl<'a> SimulatedServer<'a> {
         None
     }
 
-    /// Sends a flight. How many bytes of `answer` are its replies; `None` where they are not all
-    /// there, or are not what replies can be.
+    /// Sends a flight. Returns how many bytes of `answer` are its replies; `None` if they are
+    /// incomplete, or are not valid replies.
     fn exchange(&mut self, flight: &wire::Flight) -> Option<usize> {
         self.last_sent = self.now;
         self.lean.0 = None;
@@ -442,7 +442,7 @@ impl<'a> SimulatedServer<'a> {
             matches!(request, wire::Request::MetaDelete { flags, .. } if !flags.has(b'I'));
     }
 
-    /// Some answer to a request: mostly one that it can have.
+    /// Generates a reply to a request: mostly a valid one.
     fn reply_to(&mut self, request: &wire::Request<'_>) {
         if self.input.below(48) == 0 {
             let length = self.input.below(64);
@@ -542,7 +542,7 @@ impl<'a> SimulatedServer<'a> {
         }
     }
 
-    /// What stands under a key.
+    /// Generates the value under a key.
     fn item(&mut self, key: &[u8]) -> Option<String> {
         if self.input.below(3) == 0 {
             return None;
@@ -583,7 +583,7 @@ impl<'a> SimulatedServer<'a> {
         }
     }
 
-    /// Damages the answer.
+    /// Damages the reply.
     fn spoil(&mut self) {
         let at = self.input.byte();
         let at = usize::from(at) % (self.answer.len() + 1);
@@ -598,7 +598,8 @@ impl<'a> SimulatedServer<'a> {
         }
     }
 
-    /// Whether an answer has the record with our nonce as a value, or one of our tokens.
+    /// Returns whether a reply contains the record with this client's nonce as a value, or one of
+    /// its tokens.
     fn read_back(answer: &[u8], proof: OwnerId) -> bool {
         let mut replies = Replies::new(answer);
         let mut replies = core::iter::from_fn(|| replies.next_reply().ok());
@@ -655,7 +656,7 @@ impl<'a> SimulatedServer<'a> {
         }
     }
 
-    /// The latest second that the server has told beside the record.
+    /// Returns the latest second that the server has sent together with the record.
     fn second_told(&self) -> Option<i128> {
         let mut replies = Replies::new(&self.attempted);
         let all: Vec<Reply<'_>> = core::iter::from_fn(|| replies.next_reply().ok()).collect();
@@ -683,8 +684,8 @@ impl<'a> SimulatedServer<'a> {
         let released = self.run(release, view, None);
         if released == Some(ReleaseStatus::Released) {
             assert!(self.removing, "released without a request for it");
-            // By the same process at least: behind the removal it may look for late requests on what only
-            // looks like the same run.
+            // By the same process at least: after the removal it may look for late requests on an
+            // instance that only looks like the same one.
             let alike = view.instance.is_same_process(granted);
             assert!(alike, "released on another server");
         }

@@ -53,7 +53,7 @@ mod tests {
         ("request", b"ms a 1 MEE\r\nx\r\n"),
         // Written as `MD`, which means the same: the target took it for another mode.
         ("request", b"ma \x00n M-\n\n:"),
-        // A sentinel that is never there, and one that does not tell the second: flight after
+        // A sentinel that is never there, and one that does not show the second: flight after
         // flight without a pause.
         ("lock_flow", b"nc"),
         ("lock_flow", b"ma n q\r\nmn\r\nslabs reMEassign 1 2\r\n"),
@@ -62,8 +62,8 @@ mod tests {
         ("reply", b"SERVER_ERROR :x\r\n"),
         ("reply", b"ERROR :x\r\n"),
         ("reply", b"CLIENT_ERROR :x\r\n"),
-        // An earlier record of ours that comes back each time it was taken back; and one that is
-        // shown by another run of the server, where it is neither held nor taken back.
+        // An earlier record of this client that reappears each time it was removed; and one that a
+        // different server instance shows, where it is neither held nor removed.
         ("lock_flow", b"md\r\nincr n noreply\rmn\r\nversion\r\n"),
         ("lock_flow", b"cas a\r\n"),
         // A server whose seconds go back, so that what is known of its clock stays stale.
@@ -81,7 +81,7 @@ mod tests {
         ),
     ];
 
-    /// How many made-up inputs each target gets.
+    /// The number of generated inputs for each target.
     const MADE_UP: u64 = 3000;
 
     fn target(name: &str) -> Target {

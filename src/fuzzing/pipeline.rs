@@ -1,8 +1,8 @@
-//! The pairing machine against a model of what it should do.
+//! The pipeline against a model of its intended behaviour.
 //!
-//! The model knows for each flight which bytes it is and which bytes an honest server answers to
-//! each of its requests, and so at any time exactly what is still to be sent and which flights
-//! are answered with what. Once the server has lied, less can be said; see [`Model::judge`].
+//! For each flight, the model knows its bytes and the bytes with which an honest server replies to
+//! each of its requests. So it knows at any time exactly what remains to be sent and which flights
+//! have which replies. After a false reply of the server, less can be said; see [`Model::judge`].
 
 use super::input::Input;
 use super::reply::WIDE;
@@ -52,12 +52,12 @@ struct TrackedFlight {
     ticket: FlightId,
     /// Its caller has left.
     abandoned: bool,
-    /// Where its bytes stand in all that is ever sent.
+    /// The start of its bytes in the stream of all sent bytes.
     begin: usize,
     end: usize,
-    /// Where each of its requests ends, and what an honest server answers to it.
+    /// The end of each of its requests, and the reply of an honest server to it.
     requests: Vec<(usize, Vec<u8>)>,
-    /// Where its replies end in all that an honest server ever sends.
+    /// The end of its replies in all bytes that an honest server ever sends.
     answered_at: Option<usize>,
 }
 
@@ -76,13 +76,13 @@ struct Model {
     flights: Vec<TrackedFlight>,
     /// Tickets of flights that were withdrawn.
     withdrawn: Vec<FlightId>,
-    /// All bytes that have been or are to be sent.
+    /// All bytes that were sent or remain to be sent.
     stream: Vec<u8>,
     sent: usize,
     /// All that the server has sent, and how much of it has been received.
     answers: Vec<u8>,
     received: usize,
-    /// From where on the answers are not to be trusted.
+    /// The position from which on the replies are not to be trusted.
     lie: Option<usize>,
     ended: bool,
 }
@@ -189,7 +189,7 @@ impl Model {
         }
     }
 
-    /// Puts bytes between the answers that nobody asked for.
+    /// Inserts unrequested bytes between the replies.
     fn lie(&mut self, input: &mut Input<'_>) {
         let bytes: &[u8] = match input.below(8) {
             0 => b"MN\r\n",
@@ -276,10 +276,12 @@ impl Model {
                 );
                 continue;
             }
-            // Behind a lie a flight may seem answered, but only where its last question was sent.
+            // After a false reply a flight may seem complete, but only if its last request was
+            // sent.
             let lied = self.received > trusted;
             match fate {
-                // The last answer may come before the server has read a silent end.
+                // The last reply may come before the server has read requests without a reply at
+                // the end.
                 FlightStatus::Answered(replies) => {
                     let whole = written(replies) == known.answer();
                     assert!(known.begin < self.sent && (lied || whole), "{number}");
@@ -299,7 +301,7 @@ impl Model {
         }
     }
 
-    /// Where nothing went wrong, everybody is answered in the end.
+    /// Checks that every flight has its replies in the end if there was no fault.
     fn finish(&mut self) {
         if self.ended || self.lie.is_some() {
             return;
@@ -324,8 +326,8 @@ fn written(mut replies: Replies<'_>) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// Puts a request with this number in it, and returns what an honest server answers: `None` where
-/// nothing ever comes. `quiet` is whether a `mn` has still to follow.
+/// Adds a request with this number, and returns the reply of an honest server: `None` if no reply
+/// ever comes. `quiet` says whether a `mn` has still to follow.
 fn request(
     number: u32,
     input: &mut Input<'_>,
@@ -416,7 +418,7 @@ fn request(
             format!("VERSION {name}\r\n")
         }
     };
-    // `noreply` silences, but for errors that this server does not make.
+    // `noreply` suppresses replies, except for errors that this server does not make.
     if matches!(kind, 8..=10) && noreply {
         return None;
     }

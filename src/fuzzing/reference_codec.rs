@@ -84,7 +84,7 @@ const BARE: &[&str] = &[
     "MN",
 ];
 
-/// The words with an explanation behind them.
+/// The words that an explanation follows.
 const DECLINED: &[&str] = &[
     "BUSY",
     "BADCLASS",
@@ -98,7 +98,7 @@ const DECLINED: &[&str] = &[
     "Error",
 ];
 
-/// The words with flags behind them.
+/// The words that flags follow.
 const META: &[&str] = &["HD", "VA", "EN", "NS", "EX", "NF"];
 
 /// A reply without its data, and how long that is when there is any.
@@ -176,7 +176,7 @@ fn read(line: &[u8]) -> Result<(ReferenceReply<'_>, Option<usize>), DecodeError>
             let Some(name) = words.first() else {
                 return malformed;
             };
-            // The value is all behind the name and one space, further spaces included.
+            // The value is everything after the name and one space, further spaces included.
             let spaces = text.iter().take_while(|byte| **byte == b' ').count();
             let value = text.get(spaces + name.len() + 1..).unwrap_or_default();
             whole("STAT", Vec::from([Text(name), Text(value)]))
@@ -225,7 +225,7 @@ fn unsigned(word: &[u8], bits: u32) -> Option<i128> {
     (number < 1 << bits).then_some(number)
 }
 
-/// What the decoder said, in the same words.
+/// Writes the output of the decoder in the same words.
 #[allow(
     unreachable_patterns,
     reason = "a reply that is new to the decoder shows up as a difference"

@@ -21,7 +21,8 @@ enum Told<'a> {
         reply: Option<ErrorReply<'static>>,
         oversized: Option<Request<'a>>,
     },
-    /// Where a connection is closed depends on how much has arrived; that it is does not.
+    /// The place at which a connection is closed depends on how much has arrived; the fact that it
+    /// is closed does not.
     Closed,
 }
 
@@ -120,9 +121,9 @@ pub(super) fn reads_as_written(request: &Request<'_>) {
         "written as {}",
         bytes.escape_ascii()
     );
-    // Two lists of flags are equal when the flags in them are; what decides about a mode is the
-    // letter that stands in the line, whatever stands behind it. `mg` and `md` do not look at it.
-    // Two modes of `ma` have two letters each.
+    // Two lists of flags are equal if the flags in them are; a mode is decided by the letter in the
+    // line alone, not by anything after it. `mg` and `md` do not look at it. Two modes of `ma` have
+    // two letters each.
     let mode = |flags: Flags<'_>| {
         let letter = flags.mode_letter()?;
         Some(Mode::from_letter(letter).ok_or(letter))

@@ -6,7 +6,7 @@ use crate::server::in_memory::InMemoryServer;
 use crate::wire::{MetadumpDecoder, MgdumpDecoder, ReplyDecoder};
 use alloc::vec::Vec;
 
-/// What the items of a small server may take.
+/// The memory for the items of a small server.
 const SMALL: usize = 640;
 
 /// More than fits a small server.
@@ -15,11 +15,11 @@ const FILLER: &[u8] = b"ms 1 9 T60\r\n123456789\r\nms 2 9\r\n123456789\r\nms 3 9
     ms 7 9 T60\r\n123456789\r\nms 8 9\r\n123456789\r\nms 9 9\r\n123456789\r\n\
     ms a 9 T60\r\n123456789\r\nms b 9\r\n123456789\r\nms c 9\r\n123456789\r\n";
 
-/// Never panics, keeps to its memory, answers in the grammar of replies, and answers the same
-/// however the bytes arrive.
+/// Checks that the server never panics, keeps to its memory, sends only valid replies, and sends
+/// the same replies however the bytes arrive.
 ///
-/// The first byte sets the server up, the second says whether its clock runs; the rest is what a
-/// client sends.
+/// The first byte configures the server, the second says whether its clock runs; the rest is the
+/// input from a client.
 pub fn server(data: &[u8]) {
     let mut input = Input::new(data);
     let (options, pace) = (input.byte(), input.byte());
@@ -30,7 +30,7 @@ pub fn server(data: &[u8]) {
         talk(options, &cuts, sent, pace);
         return;
     }
-    // Until a client is let in, only the last answer to a batch is given.
+    // Until a client has authenticated, only the last reply to a batch is sent.
     let with_auth = options >> 5 & 1 == 1;
     if !with_auth && !depends_on_time_or_pieces(sent) {
         // Its clock may have ticked in between, so one more look is taken.
@@ -45,9 +45,9 @@ pub fn server(data: &[u8]) {
     }
 }
 
-/// Whether an answer may differ with the clock, with the connections, or with what came in one
-/// piece: `stats` shows numbers of the process, and where a connection is closed depends on what
-/// is there to be read.
+/// Returns whether a reply may differ with the clock, with the connections, or with the pieces in
+/// which input arrives: `stats` shows numbers of the process, and the place at which a connection
+/// is closed depends on the bytes that can be read.
 fn depends_on_time_or_pieces(sent: &[u8]) -> bool {
     let has = |word: &[u8]| has(sent, word);
     has(b"stats") || has(b"HTTP/") || has(b"\x80") || sent.len() > 2000
@@ -57,7 +57,7 @@ fn has(sent: &[u8], word: &[u8]) -> bool {
     sent.windows(word.len()).any(|window| window == word)
 }
 
-/// What is answered on one connection to a fresh server, checked.
+/// Returns the checked replies on one connection to a fresh server.
 fn talk(options: u8, cuts: &[usize], sent: &[u8], pace: u8) -> Vec<u8> {
     let bit = |number: u8| options >> number & 1 == 1;
     let small = bit(0);
@@ -109,13 +109,13 @@ fn talk(options: u8, cuts: &[usize], sent: &[u8], pace: u8) -> Vec<u8> {
     answers
 }
 
-/// Whether a key may be stored that, shown as it is, is more than one word. Real servers show
-/// such keys, too.
+/// Returns whether a key may be stored that, shown unescaped, is more than one word. Real servers
+/// show such keys, too.
 fn keys_hold_line_ends(sent: &[u8]) -> bool {
     sent.windows(2).any(|pair| pair == b" b")
 }
 
-/// Reads answers to their end.
+/// Reads replies to their end.
 fn read(answers: &[u8]) {
     let mut decoder = ReplyDecoder::new(WIDE);
     let mut rest = answers;
