@@ -57,8 +57,8 @@ impl<'a> Acquire<'a> {
         }
     }
 
-    /// See [`RecordAcquire::accept_handoff`]. A lock without a record cannot be made of one with: what was
-    /// handed on is left to whoever did that.
+    /// See [`RecordAcquire::accept_handoff`]. A lock with a record cannot become one without a
+    /// record: the offered lock is left to its releaser.
     pub fn accept_handoff(&mut self, grant: &Grant, cas: u64) {
         if let AcquireKind::Record(acquire) = &mut self.kind {
             acquire.accept_handoff(grant, cas);
@@ -107,7 +107,8 @@ impl Operation for Acquire<'_> {
     ) -> Result<(), AcquireOutcome> {
         let capabilities = server.capabilities;
         if !capabilities.explicit_cas || capabilities.protocol != Protocol::Meta {
-            // What a lean attempt may have left was at another server, which is no more.
+            // The item that an attempt without a record may have left was on another server
+            // instance, which has ended.
             if let Some((request, nonce)) = self.lean.take() {
                 self.kind = AcquireKind::Record(RecordAcquire::new(request, nonce));
             }

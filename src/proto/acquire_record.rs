@@ -1,4 +1,4 @@
-//! Acquiring a lock: trying, waiting, and what to clean up when it comes to nothing.
+//! Acquisition of a lock: attempts, waiting, and the cleanup after a failure.
 
 use super::attempt::RecordAttempt;
 use super::failure::ServerError;
@@ -47,7 +47,8 @@ enum Phase {
     Rollback { cas: u64, then: AfterRollback },
     /// Make a sentinel.
     InitSentinel(SentinelInit),
-    /// Draw a token above this one: the counter was made by somebody who knew the time less well.
+    /// Draw a token above this one: the counter was created by a client whose estimate of the time
+    /// was less exact.
     RepairFence { grant: Grant, raising: FenceRepair },
 }
 
@@ -139,11 +140,11 @@ impl<'a> RecordAcquire<'a> {
         self.attempt.as_ref()?.orphan(&self.request)
     }
 
-    /// A holder in the same process hands on the lock: its record, with this CAS unique as far as
-    /// is known, is replaced with the next flight. To be called while nothing is under way.
+    /// Accepts the lock from a holder in the same process: the next flight replaces its record,
+    /// which has this CAS unique as far as is known. Must be called while no flight is outstanding.
     ///
-    /// [`take_settled`](Self::take_handoff_result) tells the holder what it was worth. If the acquisition
-    /// is given up before that, the record may still stand, and somebody must release it.
+    /// [`take_handoff_result`](Self::take_handoff_result) returns the outcome to the holder. If the
+    /// acquisition is abandoned before that, the record may still exist, and must be released.
     pub fn accept_handoff(&mut self, grant: &Grant, cas: u64) {
         self.handoff = Handoff::pending(grant);
         self.replace = Some((grant.instance, cas, GrantKind::Handoff));
@@ -151,9 +152,10 @@ impl<'a> RecordAcquire<'a> {
         self.phase = Phase::Attempt;
     }
 
-    /// The caller's patience ends, and it is the turn of others: the next flight only looks at who
-    /// holds the lock, and the answer is a refusal even if nobody does. To be called while nothing
-    /// is under way, and not behind [`inherit`](Self::accept_handoff).
+    /// Limits the next flight to a look at the holder, because the caller's wait limit ends and
+    /// other waiters have precedence. The outcome is a refusal even if the lock is free. Must be
+    /// called while no flight is outstanding, and not after
+    /// [`accept_handoff`](Self::accept_handoff).
     pub fn probe_only(&mut self) {
         if self.orphan().is_none() {
             self.probe_only = true;
@@ -161,8 +163,8 @@ impl<'a> RecordAcquire<'a> {
         }
     }
 
-    /// The instant by which the lock that stands in the way is free, unless its holder renews or
-    /// releases it: by the last look at it, if it told.
+    /// The instant by which the existing lock is free, unless its holder renews or releases it: as
+    /// of the last look at it, if that showed it.
     #[must_use]
     pub const fn free_by(&self) -> Option<Instant> {
         self.free_by
@@ -198,7 +200,7 @@ impl<'a> RecordAcquire<'a> {
         }
     }
 
-    /// Somebody else holds it, on this run of the server.
+    /// Another client holds it, on this server instance.
     fn held(
         &mut self,
         on: ServerInstance,
@@ -712,9 +714,11 @@ impl Operation for RecordAcquire<'_> {
                     attempt.no_reply();
                 }
             }
-            // The next flight may go to another run of the server, whose handshake names it.
+            // The next flight may go to a different server instance, which the handshake
+            // identifies.
             (Phase::InitSentinel(_), _) => self.phase = Phase::Attempt,
-            // Whether it was raised is not known; asked again, the lock is found to be ours.
+            // It is not known whether the counter was raised; the next attempt finds that this
+            // client holds the lock.
             (Phase::RepairFence { .. }, _) => self.phase = Phase::Attempt,
             _ => {}
         }

@@ -14,8 +14,8 @@ use super::server_state::ServerState;
 use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 
-/// Number of times that items that an answer of ours was too late for, or that an earlier attempt
-/// left, are taken back before the server counts as one that nothing can be acquired on.
+/// Number of items of this client that are removed, because their reply came too late or an earlier
+/// attempt left them, before the server counts as one on which nothing can be acquired.
 const ROLLED_BACK: u8 = 8;
 
 /// One attempt: a CAS unique and what was sent with it.
@@ -46,9 +46,9 @@ pub struct RecordlessAcquire<'a> {
     request: AcquireRequest<'a>,
     token: CasOwner,
     attempt: Option<CasAttempt>,
-    /// An item of ours is being taken back, which has this CAS unique.
+    /// The CAS unique of an item of this client that is being removed.
     rollback: Option<u64>,
-    /// Number of items taken back so far.
+    /// Number of items removed so far.
     rolled_back: u8,
     /// The instant by which the lock is free unless its holder renews it, by the last look.
     free_by: Option<Instant>,
@@ -214,7 +214,7 @@ impl Operation for RecordlessAcquire<'_> {
         let dialect = server.capabilities.protocol;
         self.prepared = true;
         match self.rollback {
-            // What was to be taken back died with another incarnation.
+            // The item to remove ended with another server instance.
             Some(cas) if self.attempt.is_some_and(|a| server.is_instance(a.instance)) => {
                 push_release(flight, dialect, self.request.keys, cas);
             }

@@ -1,4 +1,4 @@
-//! Waiting until nobody holds a lock, without acquiring it.
+//! Waiting until a lock is free, without acquiring it.
 
 use super::grant::WaitPolicy;
 use super::inspect::{Inspect, InspectOutcome};
@@ -12,12 +12,12 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 
-/// Looks at a lock, as often as a contender would, until nobody holds it or the caller's patience
-/// is over. What it saw last is what comes of it.
+/// Looks at a lock, as often as a contender would, until the lock is free or the caller's wait
+/// limit has passed. The last observation is the outcome.
 ///
-/// Free means what it means to a look and to a single attempt: the server has no record. That of a
-/// dead holder stays there for up to five seconds longer than its lease. A contender that waits may
-/// take the lock over before that.
+/// Free means the same as for an inspection and a single attempt: the server has no record. The
+/// record of a dead holder stays there for up to five seconds longer than its lease. A waiting
+/// contender may take the lock over before that.
 #[derive(Debug)]
 pub struct AwaitFree<'a> {
     inspect: Inspect<'a>,
@@ -25,8 +25,8 @@ pub struct AwaitFree<'a> {
 }
 
 impl<'a> AwaitFree<'a> {
-    /// A wait for the lock with these keys. A server that does not answer is tried for as long as
-    /// `tolerance`. The bits of `nonce` keep those who wait together from looking together.
+    /// A wait for the lock with these keys. A server that does not reply is tried for as long as
+    /// `tolerance`. The bits of `nonce` spread the looks of several concurrent waiters over time.
     #[must_use]
     pub const fn new(
         keys: &'a LockKeys,

@@ -1,4 +1,4 @@
-//! Ending somebody else's hold on a lock.
+//! Ending the session of another client.
 
 use super::failure::ServerError;
 use super::inspect::{Inspect, InspectOutcome};
@@ -27,19 +27,19 @@ pub enum BreakStatus {
     /// The record that was meant is gone, by this request or, where its answer was lost, at the
     /// latest when we looked again.
     Broken,
-    /// Somebody else holds the lock by now.
+    /// A different holder has the lock by now.
     Changed(Box<InspectOutcome>),
-    /// Nobody held it any more.
+    /// The lock was free already.
     Free,
     /// The server did not do it, or does not say.
     Failed(ServerError),
 }
 
-/// Removes the record of one holding of a lock, and only that.
+/// Removes the record of one session of a lock, and only that.
 ///
-/// Looks at the lock, and deletes what it has seen there by its CAS unique where that belongs to
-/// the holding that is meant: in the next flight, to the same run of the server. Where the holder
-/// renewed in between, it looks again.
+/// Looks at the lock, and deletes the observed item by its CAS unique if it belongs to the given
+/// session: in the next flight, to the same server instance. If the holder renewed in between, it
+/// looks again.
 #[derive(Debug)]
 pub struct BreakLock<'a> {
     keys: &'a LockKeys,
@@ -92,7 +92,7 @@ impl Operation for BreakLock<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), BreakStatus> {
-        // On another run of the server, the CAS unique may be that of somebody else's record.
+        // On a different server instance, the CAS unique may be that of another client's record.
         self.seen = self.seen.filter(|(_, then)| server.is_instance(*then));
         match self.seen {
             Some((cas, _)) => push_release(flight, server.capabilities.protocol, self.keys, cas),
@@ -138,7 +138,7 @@ impl Operation for BreakLock<'_> {
                     self.seen = Some((cas, server.instance));
                     Action::Transmit
                 } else if self.unanswered {
-                    // What was meant is gone, and another has come.
+                    // The given session has ended, and another has begun.
                     Action::Done(BreakStatus::Broken)
                 } else {
                     Action::Done(BreakStatus::Changed(Box::new(seen)))

@@ -28,7 +28,8 @@ pub enum ServerError {
     AuthenticationRequired,
     /// The server does not accept the user and the password.
     AuthenticationFailed,
-    /// An item under one of our keys is not ours: somebody else uses the prefix.
+    /// An item under one of the lock's keys has a foreign value: another application uses the
+    /// prefix.
     ForeignItem,
     /// Items vanish as soon as they are stored.
     DropsItems,

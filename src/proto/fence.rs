@@ -41,7 +41,8 @@ pub(super) fn push_fence(flight: &mut Flight, dialect: Protocol, keys: &LockKeys
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DrawnToken {
     pub(super) token: u64,
-    /// For how much longer the server keeps the counter. The classic dialect does not tell.
+    /// The time for which the server still keeps the counter. The classic protocol does not report
+    /// it.
     pub(super) left: Option<TimeLeft>,
 }
 

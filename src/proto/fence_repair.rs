@@ -30,15 +30,17 @@ pub(super) struct TokenBound {
 }
 
 impl TokenBound {
-    /// The bound for a token that was drawn at about the server's second `second`, where tokens from
-    /// before the server's memory began are below `floor` seconds in nanoseconds.
+    /// The bound for a token that was drawn at about the server's second `second`, where tokens
+    /// from before the server's memory began are below `floor` seconds in nanoseconds.
     ///
-    /// Both numbers follow the server's clock, so a counter must not be further behind the second in
-    /// which it was made than the clients' knowledge of it. Its time left tells that second: a counter
-    /// is kept for a day from when it was made or raised, and drawing does not prolong that.
+    /// Both numbers follow the server's clock, so a counter must not lag the second of its creation
+    /// by more than the error of the clients' estimate of it. Its remaining time shows that second:
+    /// a counter is kept for a day from its creation or its last raise, and drawing does not
+    /// prolong that.
     pub(super) fn of(drawn: DrawnToken, floor: u64, second: u64) -> Self {
         let made = match drawn.left {
-            // A counter that somebody else has given a longer life was not made in the future.
+            // A counter to which another client has given a longer life was not created in the
+            // future.
             Some(TimeLeft::Seconds(left)) => (second + u64::from(left))
                 .saturating_sub(FENCE_TTL)
                 .min(second),

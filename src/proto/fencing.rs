@@ -1,11 +1,11 @@
-//! Fencing on the side of the resource: refusing writes that come too late.
+//! Fencing on the side of the resource: rejecting writes that come too late.
 //!
-//! A holder that was paused, or whose request was long on its way, can reach the resource when its
-//! lock is somebody else's already. The resource tells it by the fencing token that goes with each
-//! write: tokens rise with each acquisition, so one that is lower than another that was seen
+//! A holder that was paused, or whose request was delayed, can reach the resource when another
+//! client already holds the lock. The resource recognises it by the fencing token that goes with
+//! each write: tokens rise with each acquisition, so a token that is lower than an earlier one
 //! belongs to an earlier holder.
 //!
-//! This module needs no client, no server and no features: a resource that never takes a lock
+//! This module needs no client, no server and no features: a resource that never acquires a lock
 //! itself uses it with `default-features = false`.
 //!
 //! | where the data is | what to use |
@@ -15,17 +15,18 @@
 //! | in a database | the token in the row: `UPDATE … SET …, token = ? WHERE id = ? AND token <= ?` |
 //! | in a file, or behind a service | the token beside the data, compared under whatever makes the write atomic: see `examples/fencing_*.rs` |
 //!
-//! **Check and write must be one step.** Between a check that passed and the write behind it
-//! another holder can come, be checked and write; then the first one's write is the late one, and
-//! nobody looks any more. Where the two cannot be one, a check still refuses most late writes, but
-//! promises nothing.
+//! **Check and write must be one step.** Between a check that passed and the write after it,
+//! another holder can arrive, be checked and write; then the first holder's write is the late one,
+//! and no check follows. If the two cannot be one step, a check still rejects most late writes, but
+//! guarantees nothing.
 //!
 //! The highest token must live as long as the data. A guard that starts at 0 with its process
-//! takes anything first: keep the token with the data, and start from it
+//! accepts any first token: keep the token with the data, and start from it
 //! ([`Fenced::with_highest`], [`FencingGuard::with_highest`]).
 //!
-//! A holder that has no token ([`Request::without_record`](super::AcquireRequest::without_record), or fencing switched off)
-//! cannot be told from an older one: a resource that checks refuses such writes.
+//! A holder without a token ([`Request::without_record`](super::AcquireRequest::without_record), or
+//! fencing switched off) cannot be distinguished from an older one: a resource that checks tokens
+//! rejects such writes.
 
 use core::fmt;
 #[cfg(target_has_atomic = "64")]
@@ -52,7 +53,8 @@ impl fmt::Display for StaleToken {
 
 impl core::error::Error for StaleToken {}
 
-/// Compares a token with the highest that was seen. For those who keep that one themselves.
+/// Compares a token with the highest token so far, for callers that keep the highest token
+/// themselves.
 ///
 /// Equal tokens pass: one holder writes many times.
 ///
@@ -68,7 +70,7 @@ pub const fn check(token: u64, highest: u64) -> Result<(), StaleToken> {
 /// A value that only the latest holder may write.
 ///
 /// Check and write are one step: [`access`](Self::access) borrows the value for as long as the
-/// writer writes, and nobody is checked meanwhile. Threads share it in a mutex:
+/// writer writes, and no other token is checked meanwhile. Threads share it in a mutex:
 ///
 /// ```
 /// use memlatch::fencing::Fenced;
@@ -79,13 +81,13 @@ pub const fn check(token: u64, highest: u64) -> Result<(), StaleToken> {
 /// *balance.lock().expect("not poisoned").access(33)? += 10;
 /// // Another holder comes, with a higher token …
 /// *balance.lock().expect("not poisoned").access(34)? = 0;
-/// // … and the first one, who was paused, is refused.
+/// // … and the first one, which was paused, is rejected.
 /// assert!(balance.lock().expect("not poisoned").access(33).is_err());
 /// # Ok::<(), memlatch::fencing::StaleToken>(())
 /// ```
 ///
-/// With an async mutex the guard may be held over an `await`; then the next holder waits until
-/// the write of the one before is through, and is not mixed with it.
+/// With an async mutex the guard may be held over an `await`; then the next holder waits until the
+/// previous holder's write is complete, and their writes do not mix.
 #[derive(Debug, Clone, Default)]
 pub struct Fenced<T> {
     highest: u64,
@@ -93,7 +95,7 @@ pub struct Fenced<T> {
 }
 
 impl<T> Fenced<T> {
-    /// A value that nobody has written with a token yet.
+    /// A value that was not yet written with a token.
     #[must_use]
     pub const fn new(value: T) -> Self {
         Self::with_highest(value, 0)
@@ -105,11 +107,11 @@ impl<T> Fenced<T> {
         Self { highest, value }
     }
 
-    /// Lets the holder with this token at the value, and nobody with a lower one from now on,
-    /// whether anything is written or not.
+    /// Lends the value to the holder with this token, and rejects any lower token from now on,
+    /// whether or not anything is written.
     ///
     /// # Errors
-    /// A higher token was here before.
+    /// A higher token was used before.
     pub const fn access(&mut self, token: u64) -> Result<&mut T, StaleToken> {
         match check(token, self.highest) {
             Ok(()) => {
@@ -245,7 +247,7 @@ mod tests {
         // As kept over a restart of the resource.
         let mut value = Fenced::with_highest(written, highest);
         assert_eq!(value.access(33).err(), Some(STALE));
-        // Whoever was let in counts, also when nothing was written.
+        // A token that was accepted counts, even if nothing was written.
         assert!(value.access(35).is_ok());
         assert!(value.access(34).is_err());
     }

@@ -39,7 +39,7 @@ pub struct AcquireRequest<'a> {
     /// that (memcached 1.6.27 and later): one request and one answer, each of one line. It needs no
     /// memory of the server's then.
     pub without_record: bool,
-    /// `true` if a refusal says who holds the lock, which takes two allocations.
+    /// `true` if a refusal names the holder of the lock, which takes two allocations.
     pub report_holder: bool,
     /// The longest lease in use under the prefix, for which a server must have remembered
     /// everything before a lock is granted; `None` grants it anyway.
@@ -53,7 +53,7 @@ pub struct AcquireRequest<'a> {
 /// The way in which a lock came to its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GrantKind {
-    /// Nobody had it.
+    /// The lock was free.
     Free,
     /// The holder before had not renewed it for longer than its lease.
     Takeover,
@@ -66,7 +66,7 @@ pub enum GrantKind {
 /// A lock that is held, as the rules know it.
 #[derive(Clone)]
 pub struct Grant {
-    /// The run of the server that granted it.
+    /// The server instance that granted it.
     pub instance: ServerInstance,
     /// The identity that shows that the item is ours.
     pub owner_id: OwnerId,
@@ -80,7 +80,7 @@ pub struct Grant {
     pub cas: u64,
     /// The fencing token, if one was asked for.
     pub token: Option<u64>,
-    /// The expiry that the server was told.
+    /// The expiry that the server received.
     pub expiry: u64,
     /// The instant before the request was sent.
     pub sent_at: Instant,
@@ -163,7 +163,7 @@ impl Contended {
 pub enum AcquireOutcome {
     /// It is held now.
     Granted(Grant),
-    /// Somebody else holds it, and the patience was spent.
+    /// Another client holds it, and the wait limit has passed.
     Contended(Contended),
     /// The server has not remembered everything for long enough, and the patience does not reach
     /// to when it will have.
@@ -178,7 +178,7 @@ pub enum AcquireOutcome {
 /// An attempt that may still be stored when an acquisition is abandoned.
 #[derive(Debug, Clone)]
 pub struct OrphanedAttempt {
-    /// The run of the server it was sent to.
+    /// The server instance that received it.
     pub instance: ServerInstance,
     /// The identity that shows that an item is that attempt.
     pub owner_id: OwnerId,

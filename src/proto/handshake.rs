@@ -1,5 +1,6 @@
-//! The requests to a server before the first lock operation on a connection: to let us in, who it
-//! is, what it can do, what time it has, what it remembers, and that there is a sentinel.
+//! The requests to a server before the first lock operation on a connection: they authenticate the
+//! client, ask for the server's identity, capabilities, time and memory, and ensure that there is a
+//! sentinel.
 
 use super::failure::ServerError;
 use super::items::{push_delete_password, read_delete_password};
@@ -55,7 +56,7 @@ enum Phase {
     Done,
 }
 
-/// A server that has said who it is.
+/// A server that has identified itself.
 #[derive(Debug)]
 struct ServerIdentified {
     view: ServerState,
@@ -68,12 +69,12 @@ struct ServerIdentified {
 type Answer = Result<Option<Result<ServerState, ServerError>>, DecodeError>;
 
 impl<'a> Handshake<'a> {
-    /// A handshake for the locks of this namespace, by a client that asks for leases of at most
-    /// `longest`. The nonce must be one that was never used; it names the run of the server, if
-    /// nobody has done so yet.
+    /// A handshake for the locks of this namespace, by a client that requests leases of at most
+    /// `longest`. The nonce must be one that was never used; it names the server instance, unless
+    /// another client has already done so.
     ///
-    /// `dialect` is for servers behind something that understands the classic commands only: then
-    /// no other is sent. Otherwise the server is asked.
+    /// `dialect` is for servers behind a proxy that understands the classic commands only: then no
+    /// other command is sent. Otherwise the server is asked.
     #[must_use]
     pub const fn new(
         namespace: &'a Namespace,
@@ -99,7 +100,8 @@ impl<'a> Handshake<'a> {
         self
     }
 
-    /// Returns `true` if the flight under way holds a password, which whoever answers may repeat.
+    /// Returns `true` if the outstanding flight contains a password, which the peer may repeat in
+    /// its reply.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
         self.credentials.is_some()
@@ -137,14 +139,15 @@ impl<'a> Handshake<'a> {
         }
         flight.push_here(&Request::Version);
         if self.forced_protocol != Some(Protocol::Classic) {
-            // On an item that never exists: the answer tells whether the server knows `mg`. Not
-            // `mn`: a server that wants credentials hangs up on so short a line without a word, and
-            // one that does not sends at once what it has to say up to it, and the rest by itself.
+            // On an item that never exists: the reply shows whether the server knows `mg`. Not
+            // `mn`: a server that requires credentials closes the connection on so short a line
+            // without a reply, and a server that does not require them immediately sends its
+            // replies up to it, and the rest separately.
             flight.push_here(&Request::MetaGet {
                 key: self.namespace.probe(),
                 flags: Flags::list(&[Flag::ReturnValue]),
             });
-            // On an item that never exists: the answer tells whether the server knows `E`.
+            // On an item that never exists: the reply shows whether the server knows `E`.
             flight.push_here(&Request::MetaDelete {
                 key: self.namespace.probe(),
                 flags: Flags::list(&[Flag::CompareCas(1), Flag::ExplicitCas(1)]),
@@ -206,7 +209,7 @@ impl<'a> Handshake<'a> {
         }
     }
 
-    /// The server has said who it is.
+    /// Continues after the server has identified itself.
     fn identified(
         &mut self,
         replies: &mut Replies<'_>,

@@ -15,9 +15,9 @@ use alloc::vec::Vec;
 /// The outcome of a look at a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InspectOutcome {
-    /// Nobody holds it.
+    /// The lock is free.
     Free,
-    /// Somebody does.
+    /// A client holds it.
     Held {
         /// The record, if it is one of ours.
         holder: Option<HolderRecord>,

@@ -1,14 +1,15 @@
-//! All arithmetic of leases: how long one may be, when the server should forget it, until when
-//! its holder may believe in it.
+//! All arithmetic of leases: the length of a lease, the time when the server should forget it, and
+//! the time until which its holder may consider it valid.
 //!
-//! With `s` the instant before the first byte of the request left and `D` the lease, the holder
-//! stops believing at `s + D` on its own clock, at the latest. Everything else keeps behind that:
+//! With `s` the instant before the first byte of the request was sent and `D` the lease, the holder
+//! considers the lock valid until `s + D` on its own clock, at the latest. Everything else keeps
+//! after that:
 //!
 //! | who | may have the name | because |
 //! |---|---|---|
-//! | whoever finds it free | not before `s + D` | the server forgets the item no earlier, see [`ServerClock::expiry`](super::ServerClock::expiry) |
-//! | whoever takes it over | not before `s + D` | the same CAS unique was watched for [`watch_needed`], and had been given to the item behind `s` |
-//! | whoever finds a server that has forgotten | not before `s + D` | its memory is older than [`Lease::min_memory`] of the longest lease |
+//! | a client that finds it free | not before `s + D` | the server forgets the item no earlier, see [`ServerClock::expiry`](super::ServerClock::expiry) |
+//! | a client that takes it over | not before `s + D` | the same CAS unique was watched for [`watch_needed`], and had been given to the item after `s` |
+//! | a client that finds a server that has forgotten | not before `s + D` | its memory is older than [`Lease::min_memory`] of the longest lease |
 //! | the holder itself | renews at `s + D / 3` | two more tries fit in |
 //!
 //! Clocks may be up to 1 % fast or slow.
@@ -20,8 +21,8 @@ use core::time::Duration;
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);
 
-/// The shortest lease of a lock without a record: nobody can see from its item how long it was asked
-/// for, so it is only ever freed by the server, which counts whole seconds.
+/// The shortest lease of a lock without a record: its item does not show the requested lease, so
+/// only the server ever frees it, and the server counts whole seconds.
 pub const MIN_RECORDLESS_LEASE: Duration = Duration::from_secs(2);
 
 /// The longest lease: memcached's limit for relative times (30 days), which we keep for absolute
@@ -41,13 +42,13 @@ pub(super) const fn drift_over_nanos(nanos: u64) -> u64 {
     nanos / 99
 }
 
-/// For how long a contender must have seen the same CAS unique before it takes over a lock whose
-/// record states this lease.
+/// The time for which a contender must have seen the same CAS unique before it takes over a lock
+/// whose record states this lease.
 ///
-/// Every request that prolongs a lease gives the item another CAS unique, so the holder asked for
-/// this one before it was first seen, and believes for at most the lease from then on. The holder's
-/// clock may be slow, which the first part of the drift pays for, and the contender's fast, which
-/// the second does.
+/// Every request that prolongs a lease gives the item another CAS unique, so the holder sent the
+/// request for this one before it was first seen, and considers the lock valid for at most the
+/// lease from then on. The holder's clock may be slow, which the first part of the drift covers,
+/// and the contender's fast, which the second part covers.
 pub(super) fn watch_needed(lease: Lease) -> Duration {
     #[cfg(seeded_bugs)]
     if crate::seeded::Bug::WatchWithoutDrift.planted() {

@@ -36,7 +36,7 @@ pub struct ListLocks<'a> {
     /// The prefix of the names.
     start: &'a [u8],
     limit: usize,
-    /// The keys found, from the place on where they tell the name.
+    /// The keys found, from the position on at which they contain the name.
     keys: BTreeSet<Vec<u8>>,
     is_complete: bool,
     /// The server does not know how to go through its hash table.
@@ -127,8 +127,8 @@ impl<'a> ListLocks<'a> {
     }
 
     fn keep(&mut self, item: &DumpedItem<'_>) {
-        // Most items are somebody else's: those cost no allocation. What is larger than any record
-        // of ours is not looked at.
+        // Most items belong to other applications: those cost no allocation. An item that is larger
+        // than any record of this crate is not read.
         if item.facts.size > LARGEST_ITEM || !self.namespace.is_lock_key(item.key.bytes()) {
             return;
         }

@@ -15,9 +15,9 @@ use crate::wire::{
 /// The answer to a look at the lock item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockItem<'a> {
-    /// Nobody holds the lock.
+    /// The lock is free.
     Free,
-    /// Somebody does.
+    /// A client holds it.
     Held {
         value: &'a [u8],
         cas: u64,

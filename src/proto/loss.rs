@@ -16,7 +16,7 @@ pub enum LossReason {
     ServerRestarted,
     /// The lease ran out while the server could not be reached.
     Unreachable,
-    /// It was given back.
+    /// It was released.
     Released,
     /// This process was forked from the one that holds it.
     Forked,

@@ -22,8 +22,7 @@ const NOTED_LATER: u64 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FlushCounters {
     flushes: u64,
-    /// The flush horizon. It tells two flushes apart between which somebody has reset the
-    /// statistics.
+    /// The flush horizon. It distinguishes two flushes between which the statistics were reset.
     oldest: u64,
 }
 
@@ -50,7 +49,7 @@ struct Span {
 pub struct Memory {
     span: Option<Span>,
     noted: Option<CounterSnapshot>,
-    /// The server does not tell its settings.
+    /// The server does not report its settings.
     hides_settings: bool,
     /// From when on the sentinel that was seen last shows it.
     sentinel_from: Option<u64>,
@@ -120,7 +119,7 @@ impl Memory {
                 span.to = span.to.max(second);
                 span.from
             }
-            // What is older may yet be joined to the present by counters.
+            // Counters may yet join what is older to the present.
             Some(span) if from > second || second - from < span.to - span.from => from,
             span => {
                 if from <= second {
@@ -218,14 +217,14 @@ impl Memory {
         Some(if is_pending { noted.at } else { horizon })
     }
 
-    /// Takes in what was learnt on another connection to the same run of the server.
+    /// Merges what another connection to the same server instance has found.
     pub(super) fn absorb(&mut self, fresh: &Self) {
         self.longest_lease_seen(fresh.longest);
         self.sentinel_from = fresh.sentinel_from;
         self.hides_settings = fresh.hides_settings;
         let noted = fresh.noted.map(|noted| {
             let is_covered = fresh.span.is_some_and(|span| span.to >= noted.at);
-            // What is known otherwise may have been seen earlier in the same second.
+            // Other facts may have been seen earlier in the same second.
             let at = noted.at + u64::from(!is_covered);
             CounterSnapshot { at, ..noted }
         });

@@ -37,7 +37,7 @@ pub(super) fn push_evidence(flight: &mut Flight, dialect: Protocol, evidence: bo
     }
 }
 
-/// Writes a look at the sentinel that tells its CAS unique as well.
+/// Writes a look at the sentinel that also returns its CAS unique.
 pub(super) fn push_sentinel_with_cas(flight: &mut Flight, dialect: Protocol, key: Key<'_>) {
     match dialect {
         Protocol::Meta => flight.push_here(&Request::MetaGet {
@@ -89,13 +89,13 @@ pub(super) enum MemoryReading {
         /// Fencing tokens from before are below this many seconds in nanoseconds.
         floor: u64,
     },
-    /// There is no sentinel, or one without a birth, or one of another run of the server.
+    /// There is no sentinel, or one without a creation time, or one of a different server instance.
     NoSentinel,
     /// The flush horizon must be read as well.
     Ambiguous,
 }
 
-/// Reads the answer to [`push_memory_probe`], sent at `sent`, and notes what it tells of the
+/// Reads the reply to [`push_memory_probe`], sent at `sent`, and notes what it says about the
 /// server.
 pub(super) fn read_memory(
     replies: &mut Replies<'_>,
@@ -176,7 +176,7 @@ pub(super) fn remembered(
         #[cfg(seeded_bugs)]
         (Protocol::Meta, _) if crate::seeded::Bug::BirthAlone.planted() => Some(record.created_at),
         (Protocol::Meta, _) => Some(complete_since(record.created_at, second, idle.unwrap_or(0))),
-        // A plain read may have saved it from a flush, and it does not tell.
+        // A plain read may have saved it from a flush, and its reply does not show that.
         (Protocol::Classic, Some(stats)) => {
             let unflushed = server.memory.unflushed_from(&stats);
             unflushed.map(|from| from.max(record.created_at))

@@ -65,7 +65,7 @@ impl Namespace {
         &self.prefix
     }
 
-    /// The key of the item that tells how old the server's memory is.
+    /// The key of the item that shows the age of the server's memory.
     #[must_use]
     pub fn sentinel(&self) -> Key<'_> {
         self.sentinel.as_key()
@@ -198,7 +198,7 @@ struct KeySet {
 }
 
 impl LockKeys {
-    /// The key of the record that says who holds the lock.
+    /// The key of the record that names the holder of the lock.
     #[must_use]
     pub fn lock(&self) -> Key<'_> {
         self.0.lock.as_key()

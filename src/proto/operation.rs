@@ -5,17 +5,17 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies};
 
 mod sealed {
-    /// Operations are rules of this crate; nobody adds one from outside.
+    /// Operations are rules of this crate; other crates cannot add one.
     #[expect(unnameable_types, reason = "that is what sealing is")]
     pub trait Sealed {}
 }
 pub(super) use sealed::Sealed;
 
-/// One thing to be done at a server, as a machine without sockets and clocks.
+/// One operation at a server, as a machine without sockets and clocks.
 ///
-/// Whoever drives it sends what [`prepare`](Self::poll_transmit) wrote, hands the replies to
-/// [`interpret`](Self::handle_replies) or tells [`interrupted`](Self::handle_failure) that there are none,
-/// and goes on as the [`Action`] says that it gets for that.
+/// Its driver sends what [`poll_transmit`](Self::poll_transmit) wrote, passes the replies to
+/// [`handle_replies`](Self::handle_replies) or calls [`handle_failure`](Self::handle_failure) if
+/// there are none, and continues with the [`Action`] that this returns.
 pub trait Operation: Sealed {
     /// The result of the operation.
     type Outcome;

@@ -64,7 +64,7 @@ impl fmt::LowerHex for CasOwner {
     }
 }
 
-/// Hidden: whoever knows the token can pass for the holder.
+/// Hidden: any client that knows the token can pass for the holder.
 impl fmt::Debug for CasOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LeanToken(..)")
@@ -84,7 +84,7 @@ impl fmt::Debug for RedactedCas {
 }
 
 impl CasOwner {
-    /// A token from a nonce that nobody else has.
+    /// A token from a nonce that no other client has.
     #[must_use]
     pub const fn new(nonce: Nonce) -> Self {
         Self((nonce.mixed() | TOP) & !COUNT)

@@ -125,7 +125,7 @@ impl ServerReport {
         }
     }
 
-    /// The pid and the start, which tell a run of a server from others.
+    /// The process id and the start time, which distinguish a server instance from others.
     #[must_use]
     pub fn process(&self) -> Option<(u64, u64)> {
         let general = self.general.as_ref()?;
@@ -162,12 +162,12 @@ pub enum ProbeStep {
 
 /// Asks a server about itself, on a connection of its own.
 ///
-/// It is no [`Operation`](super::Operation), because those come behind a
-/// [`Handshake`](super::Handshake), which refuses just those servers that most need a survey, and
-/// makes the sentinel whose absence tells something. Nothing is stored.
+/// It is no [`Operation`](super::Operation), because those come after a
+/// [`Handshake`](super::Handshake), which rejects just those servers that most need a probe, and
+/// which creates the sentinel whose absence is informative. Nothing is stored.
 ///
-/// Each group of statistics has a flight of its own: a proxy may hang up when it is asked for one
-/// that it does not know, and `stats items` of a server with all its 63 size classes alone is nearly
+/// Each group of statistics has a flight of its own: a proxy may close the connection on a request
+/// for an unknown group, and `stats items` of a server with all its 63 size classes alone is nearly
 /// as long as the replies to one flight may be.
 #[derive(Debug)]
 pub struct ServerProbe<'a> {
@@ -176,7 +176,7 @@ pub struct ServerProbe<'a> {
     /// The server has accepted the password, and may have stored it.
     authenticated: bool,
     phase: Phase,
-    /// Only which run of the server it is.
+    /// Only identifies the server instance.
     brief: bool,
     report: ServerReport,
 }
@@ -207,14 +207,15 @@ impl<'a> ServerProbe<'a> {
         }
     }
 
-    /// Asks for no more than tells which run of the server it is.
+    /// Requests no more than what identifies the server instance.
     #[must_use]
     pub const fn briefly(mut self) -> Self {
         self.brief = true;
         self
     }
 
-    /// Returns `true` if the flight under way holds a password, which whoever answers may repeat.
+    /// Returns `true` if the outstanding flight contains a password, which the peer may repeat in
+    /// its reply.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
         self.credentials.is_some()
@@ -314,8 +315,8 @@ impl<'a> ServerProbe<'a> {
         Ok(ProbeStep::More)
     }
 
-    /// The server hung up or answered with something else. What is known by then, if it is enough
-    /// to tell that there is a server.
+    /// The server closed the connection or sent an unexpected reply. Returns what is known by then,
+    /// if it is enough to show that there is a server.
     #[must_use]
     pub fn cut_short(self) -> Option<ServerReport> {
         (self.phase != Phase::Greeting).then_some(self.report)
@@ -350,7 +351,7 @@ fn sentinel(survey: &mut ServerReport, replies: &mut Replies<'_>) -> Result<(), 
             survey.has_cas = Some(true).filter(|_| cas != 0);
         }
         Err(ServerError::NoCas) => survey.has_cas = Some(false),
-        // Which of them it is, other answers tell better.
+        // Other replies show better which of them it is.
         Err(_) => {}
     }
     let longest = read_longest_lease(replies, dialect)?.ok().flatten();

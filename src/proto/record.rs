@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// The first word of every record, so that later layouts can be told apart.
+/// The first word of every record, so that later layouts can be distinguished.
 const LAYOUT: &[u8] = b"m1";
 
 /// Longest host and label, in bytes; longer ones are cut.
@@ -93,7 +93,7 @@ const fn eight_hex_digits(number: u32) -> [u8; 8] {
     (digits + ONES * b'0' as u64 + letters * letter_offset).to_be_bytes()
 }
 
-/// Hidden: whoever knows the nonce can pass for the holder.
+/// Hidden: any client that knows the nonce can pass for the holder.
 impl fmt::Debug for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Nonce(..)")

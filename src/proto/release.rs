@@ -38,9 +38,9 @@ pub enum ReleaseStatus {
 
 /// Removes the record of one attempt, and only that.
 ///
-/// The request names the CAS unique. Where that has changed, or is not known, a look at the lock
-/// finds it beside the proof that the item is ours. Nothing is sent to another incarnation than the one that granted:
-/// there, the same CAS unique may be somebody else's.
+/// The request names the CAS unique. If that has changed, or is not known, a look at the lock finds
+/// it beside the proof that this client owns the item. Nothing is sent to a different instance than
+/// the one that granted: there, the same CAS unique may be that of another client's item.
 #[derive(Debug)]
 pub struct Release<'a> {
     keys: &'a LockKeys,
@@ -89,12 +89,12 @@ impl<'a> Release<'a> {
         self
     }
 
-    /// Leaves the name taken until then, for all who look, though nobody believes in the lock any
-    /// more: in place of the record of `grant` comes one whose lease is the time until then. Whoever
-    /// has watched a record for the lease that it states may take it over, so a later expiry alone
-    /// would not do.
+    /// Keeps the name held until then, for all clients that look, although its holder no longer
+    /// considers the lock valid: a record whose lease is the time until then replaces the record of
+    /// `grant`. A client that has watched a record for the lease that it states may take it over,
+    /// so a later expiry alone would not do.
     ///
-    /// A grant without a record is released at once.
+    /// A grant without a record is released immediately.
     #[must_use]
     pub const fn retaining_until(mut self, grant: &'a Grant, until: Instant) -> Self {
         self.retain_until = Some((grant, until));
@@ -181,8 +181,8 @@ impl Operation for Release<'_> {
             return Err(ReleaseStatus::AlreadyLost(LossReason::ServerRestarted));
         }
         if !server.is_instance(self.instance) {
-            // The sentinel was founded anew, or another run only looks like this one: the proof
-            // tells, and the CAS unique found beside it is one of this run.
+            // The sentinel was created anew, or a different instance only looks like this one: the
+            // proof decides, and the CAS unique found beside it is one of this instance.
             self.cas = None;
         }
         let dialect = server.capabilities.protocol;

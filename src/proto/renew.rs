@@ -27,7 +27,7 @@ pub enum RenewOutcome {
     Renewed {
         /// The CAS unique that the record has now.
         cas: u64,
-        /// The expiry that the server was told.
+        /// The expiry that the server received.
         expiry: u64,
         /// The instant before the request was sent.
         sent: Instant,
@@ -105,8 +105,8 @@ impl Operation for Renew<'_> {
             return Err(RenewOutcome::Lost(LossReason::ServerRestarted));
         }
         if !server.is_instance(granted) {
-            // The sentinel was founded anew, or another run only looks like this one: the proof
-            // tells, and the CAS unique found beside it is one of this run.
+            // The sentinel was created anew, or a different instance only looks like this one: the
+            // proof decides, and the CAS unique found beside it is one of this instance.
             push_get_lock(flight, server.capabilities.protocol, self.keys);
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl Operation for Renew<'_> {
     }
 
     fn handle_failure(&mut self, how: FlightError, _now: Now) -> Action<RenewOutcome> {
-        // Whoever keeps the lock decides when to try again.
+        // The renewer decides when to try again.
         Action::Fail {
             unknown: how == FlightError::NoReply,
         }

@@ -91,8 +91,8 @@ const READ: &[Flag<'static>] = &[
     Flag::ReturnValue,
 ];
 
-/// The flags of what draws a fencing token, with this seed for a new counter. The time left tells when
-/// the counter was made: drawing from it does not prolong it.
+/// The flags of the request that draws a fencing token, with this seed for a new counter. The
+/// remaining time shows when the counter was created: drawing from it does not prolong it.
 pub(super) const fn fence_flags(seed: u64) -> [Flag<'static>; 5] {
     [
         Flag::Vivify(FENCE_TTL as i64),

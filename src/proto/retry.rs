@@ -12,8 +12,8 @@ use core::time::Duration;
 /// and acquiring need about half as many together.
 const MAX_FLIGHTS_WITHOUT_PAUSE: u8 = 24;
 
-/// Number of flights allowed after the caller's deadline, to undo what stands
-/// at the server. For who tries once, that is all of them.
+/// Number of flights allowed after the caller's deadline, to undo changes on the server. For a
+/// single attempt, that is all of them.
 const MAX_FLIGHTS_AFTER_DEADLINE: u8 = 24;
 
 /// Limits how long an acquisition waits for the holder and retries an unreachable server.
@@ -83,16 +83,16 @@ impl RetryPolicy {
     ) -> Action<T> {
         let lease = lease.map(Lease::duration);
         let mut sleep = self.backoff.after_look(holder, lease, left, now);
-        // Where it was ripe before, taking it over has failed.
+        // If a takeover was due before, it has failed.
         if let Some(ripe) = ripe.filter(|ripe| *ripe > now) {
             sleep = sleep.min(ripe.since(now));
         }
         self.pause(now, sleep, SleepReason::Contended)
     }
 
-    /// The server has answered, and `step` is to follow. Whatever it answers, it is not asked at
-    /// the speed of the network for ever, and nobody is kept beyond his patience by it. `unknown`
-    /// says whether something may stand at the server.
+    /// Records that the server has replied, and that `step` is to follow. Whatever the server
+    /// replies, it is not asked at the speed of the network for ever, and no caller waits beyond
+    /// its limit because of it. `unknown` says whether the server may have stored something.
     pub(super) fn replied<T>(&mut self, step: Action<T>, now: Instant, unknown: bool) -> Action<T> {
         self.unreachable_since = None;
         if matches!(step, Action::Transmit | Action::Sleep { .. }) && self.is_expired(now) {

@@ -1,4 +1,4 @@
-//! The sentinel: one item per prefix that names a run of the server and tells how long that run
+//! The sentinel: one item per prefix that names a server instance and shows how long that instance
 //! has remembered everything.
 //!
 //! ```text
@@ -40,12 +40,12 @@ pub struct SentinelRecord {
     pub state: SentinelState,
     /// The server's second from which on it has remembered everything; 0 while it is new.
     pub created_at: u64,
-    /// The run of the server in which it was founded.
+    /// The server instance in which it was created.
     pub instance: ServerInstance,
 }
 
 impl SentinelRecord {
-    /// A sentinel without a birth, founded in this run of the server.
+    /// A sentinel without a creation time, created in this server instance.
     #[must_use]
     pub const fn new(run: ServerInstance) -> Self {
         Self {
@@ -170,7 +170,7 @@ pub enum Sentinel {
         /// the reply says.
         idle: Option<u64>,
     },
-    /// The item is no sentinel of this version: somebody else uses the key.
+    /// The item is no sentinel of this version: another application uses the key.
     Foreign,
 }
 
@@ -197,7 +197,7 @@ impl Sentinel {
         }
     }
 
-    /// Reads the value alone, which tells neither the present second nor the last access.
+    /// Reads the value alone, which shows neither the present second nor the last access.
     #[must_use]
     pub fn from_value(value: &[u8]) -> Self {
         SentinelRecord::parse(value).map_or(Self::Foreign, |record| Self::Present {
@@ -307,7 +307,7 @@ mod tests {
                 value.escape_ascii()
             );
         }
-        // Ours by its value, but it never expires: somebody has copied it.
+        // Its value is that of a sentinel, but it never expires: another client has copied it.
         let never = [ReplyFlag::Ttl(-1)];
         assert_eq!(
             Sentinel::from_meta(&reply(&never, VALUE)),

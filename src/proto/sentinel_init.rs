@@ -19,15 +19,16 @@ use alloc::string::ToString;
 /// Number of attempts before the server counts as one that keeps no sentinel.
 const MAX_TRIES: u8 = 4;
 
-/// Makes the sentinel, in two steps.
+/// Creates the sentinel, in two steps.
 ///
-/// First it is stored without a birth; nothing follows from it then. The second step names the CAS
-/// unique of what was stored and sets a birth that the server has not passed yet when the answer to
-/// the first has come, so it lies behind the storing. It is right whenever it is carried out, and by
-/// whichever client: as long as that very item stands, nothing was forgotten since.
+/// First it is stored without a creation time; nothing follows from it then. The second step names
+/// the CAS unique of the stored item and sets a creation time that the server had not passed yet
+/// when the reply to the first step arrived, so it is later than the storing. It is right whenever
+/// it is executed, and by whichever client: as long as that very item exists, nothing was forgotten
+/// since.
 ///
-/// A sentinel of another run of the server, which a warm restart (`-e`) has kept, is replaced in the
-/// same two steps.
+/// A sentinel of a different server instance, which a warm restart (`-e`) has kept, is replaced in
+/// the same two steps.
 #[derive(Debug, Clone)]
 pub(super) struct SentinelInit {
     /// The instance word of a sentinel that is made here.
@@ -39,10 +40,10 @@ pub(super) struct SentinelInit {
 /// A sentinel that is to be replaced.
 #[derive(Debug, Clone, Copy)]
 struct ExistingSentinel {
-    /// The run of the server on which it was found: a CAS unique means nothing to another.
+    /// The server instance on which it was found: a CAS unique has no meaning on another.
     instance: ServerInstance,
     cas: u64,
-    /// Its value, if this run of the server bears it.
+    /// Its value, if it names this server instance.
     record: Option<SentinelRecord>,
 }
 
@@ -55,8 +56,9 @@ pub(super) enum InitStep {
 }
 
 impl SentinelInit {
-    /// A founding whose sentinel bears this instance word, unless another client is faster. The word
-    /// must never have gone out on a connection that may have led to another run of the server.
+    /// The creation of a sentinel with this instance word, unless another client is faster. The
+    /// word must never have been sent on a connection that may have led to a different server
+    /// instance.
     pub(super) const fn new(instance: InstanceWord) -> Self {
         Self {
             instance,
@@ -65,8 +67,8 @@ impl SentinelInit {
         }
     }
 
-    /// A founding that goes on from a sentinel that was found without a birth, or with the mark of
-    /// another run of the server.
+    /// The creation of a sentinel that continues from one that was found without a creation time,
+    /// or with the mark of a different server instance.
     pub(super) fn from_existing(
         instance: InstanceWord,
         server: &ServerState,
@@ -119,7 +121,7 @@ impl SentinelInit {
         push_store(flight, verb, sentinel, value.as_bytes(), SENTINEL_EXPIRY);
         let dialect = server.capabilities.protocol;
         push_sentinel_with_cas(flight, dialect, sentinel);
-        // For the time, which the classic protocol tells in no other way.
+        // For the time, which the classic protocol returns in no other way.
         push_stats(flight);
     }
 

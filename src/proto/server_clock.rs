@@ -113,7 +113,7 @@ impl ServerClock {
         let now = received;
         let bound = |nanos| OffsetBound { nanos, found: now };
         let said = signed(second).saturating_mul(SECOND);
-        // What is known of each bound, as it is now.
+        // The present state of each bound.
         let mut lower = self.lower.map(|lower| lower.as_lower(now));
         let mut assumed = self.assumed.map(|upper| upper.as_upper(now));
         let mut pinned = self.pinned.map(|upper| upper.as_upper(now));
@@ -252,7 +252,8 @@ impl ServerClock {
         let error = u64::try_from(upper.saturating_sub(lower)).unwrap_or(0);
         let mut error = error.saturating_add(drift_over_nanos(lease.nanos()));
         if self.pinned.is_none() {
-            // Rather than a later expiry always, an earlier end of belief then: see `retained_until`.
+            // Instead of a later expiry in every case, the lock is considered valid for a shorter
+            // time here: see `retained_until`.
             error = error.saturating_sub(RARE_ERROR);
         }
         let extra = whole_seconds(error.saturating_sub(BOUND_ERROR));
@@ -443,8 +444,8 @@ mod tests {
         assert!(kept >= lease(5000).valid_until(at(1300)));
     }
 
-    /// Whoever asks again only where there was a correction misses none: whatever a server says, what
-    /// it keeps until then never becomes less without one.
+    /// A caller that asks again only after a correction misses none: whatever a server says, the
+    /// time until which it retains an item never decreases without one.
     #[test]
     fn what_is_kept_becomes_less_by_corrections_only() {
         let mut state = 1u64;
@@ -487,7 +488,7 @@ mod tests {
         let expiry = clock
             .expiry(lease(1000), now(600_301, 0))
             .expect("in range");
-        // What would have been enough without the stall, and the stall.
+        // The expiry that would have been enough without the stall, plus the stall.
         assert!(expiry >= truth + 1 + 5, "{}", expiry - truth);
         let kept = clock.retained_until(expiry, at(600_301)).expect("was read");
         assert!(kept >= lease(1000).valid_until(at(600_301)));

@@ -3,7 +3,7 @@
 use super::escape::nibble;
 use core::fmt;
 
-/// 64 random bits that name one founding of the sentinel, and with it one run of the server.
+/// 64 random bits that name one creation of the sentinel, and with it one server instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct InstanceWord(u64);
 
@@ -34,9 +34,9 @@ impl fmt::Display for InstanceWord {
 
 /// One run of a server process, from its start to its end.
 ///
-/// CAS uniques start anew with each, so one that was granted by another incarnation may belong to
-/// somebody else's record. Nothing that names a CAS unique goes to any other than the one it came
-/// from.
+/// CAS uniques start anew with each instance, so one that was granted by a different instance may
+/// belong to another client's record. No request that names a CAS unique goes to any instance other
+/// than the one it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerInstance {
     /// The server's process id.

@@ -12,7 +12,7 @@ const MAX_ALIASES: usize = 3;
 /// The knowledge that one client has of one server.
 #[derive(Debug, Clone)]
 pub struct ServerState {
-    /// The run of the server that this is about.
+    /// The server instance described here.
     pub instance: ServerInstance,
     /// Its capabilities.
     pub capabilities: Capabilities,
@@ -44,7 +44,7 @@ impl ServerState {
         }
     }
 
-    /// Returns `true` if this is the run of the server that it is about, by the present name or an
+    /// Returns `true` if this is the server instance described here, by its present name or an
     /// earlier one.
     #[must_use]
     pub fn is_instance(&self, run: ServerInstance) -> bool {

@@ -30,8 +30,8 @@ pub(super) fn push_group(flight: &mut Flight, group: &'static [u8]) {
     }
 }
 
-/// Hands every line of a group of statistics to `each`. Returns whether the server told the group:
-/// a refusal is an answer as well.
+/// Passes every line of a group of statistics to `each`. Returns whether the server returned the
+/// group: a refusal is a valid reply as well.
 fn read_group(
     replies: &mut Replies<'_>,
     mut each: impl FnMut(&[u8], &[u8]),
@@ -55,7 +55,7 @@ fn switch(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// `stats`: counters since the start, or since somebody said `stats reset`.
+/// `stats`: counters since the start, or since the last `stats reset`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GeneralStats {
@@ -81,15 +81,15 @@ pub struct GeneralStats {
     pub threads: Option<u64>,
     /// Connections that were closed because nothing came on them.
     pub idle_kicks: Option<u64>,
-    /// Items that were dropped for want of memory.
+    /// Items that were dropped because memory was short.
     pub evictions: Option<u64>,
-    /// Items that were refused for want of memory.
+    /// Items that were refused because memory was short.
     pub store_no_memory: Option<u64>,
     /// Number of times that the cache was flushed.
     pub cmd_flush: Option<u64>,
     /// Pages that moved from one size class to another.
     pub slabs_moved: Option<u64>,
-    /// Items that were dropped because their page moved (1.6.18 tells).
+    /// Items that were dropped because their page moved (reported by 1.6.18).
     pub slab_reassign_evictions_nomem: Option<u64>,
     /// Bytes in items.
     pub bytes: Option<u64>,
@@ -102,8 +102,8 @@ pub struct GeneralStats {
 }
 
 impl GeneralStats {
-    /// Reads the answer to `stats`. `None` when the server refuses it, or says nothing by which it
-    /// could be told from other runs of it.
+    /// Reads the reply to `stats`. `None` if the server refuses it, or reports nothing that
+    /// distinguishes it from other instances.
     pub(super) fn read(replies: &mut Replies<'_>) -> Result<Option<Self>, DecodeError> {
         let mut stats = Self::default();
         let told = read_group(replies, |name, value| {
@@ -146,13 +146,13 @@ impl GeneralStats {
         self.time.map(|time| time > LONG_PAST)
     }
 
-    /// Returns `true` if the counters show that no item was ever dropped for want of memory.
+    /// Returns `true` if the counters show that no item was ever dropped because memory was short.
     pub(super) fn keeps_items(&self) -> bool {
         self.evictions == Some(0) && self.slabs_moved.unwrap_or(0) == 0
     }
 }
 
-/// `stats settings`: what the server was started with, and told since.
+/// `stats settings`: the options with which the server was started, and later changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingStats {
@@ -164,7 +164,7 @@ pub struct SettingStats {
     pub temp_lru: Option<bool>,
     /// Items stored with at most so many seconds to live are, if any.
     pub temporary_ttl: Option<u64>,
-    /// `true` if connections over the limit are told so (`-o maxconns_fast`, the default).
+    /// `true` if connections over the limit receive an error (`-o maxconns_fast`, the default).
     pub maxconns_fast: Option<bool>,
     /// After how many seconds without a request a connection is closed; 0 is never.
     pub idle_timeout: Option<u64>,
@@ -257,7 +257,7 @@ impl SettingStats {
 pub enum FlushTime {
     /// It was.
     Ago(u64),
-    /// Somebody has said that it will be (`flush_all` with a delay).
+    /// A client has scheduled it (`flush_all` with a delay).
     In(u64),
 }
 
@@ -281,7 +281,7 @@ pub struct ItemStats {
     pub number: u64,
     /// Items that are exempt from eviction at present, where some can be.
     pub number_temp: Option<u64>,
-    /// Items that were dropped for want of memory.
+    /// Items that were dropped because memory was short.
     pub evicted: u64,
     /// The evicted items that had a time to live.
     pub evicted_nonzero: u64,
@@ -357,7 +357,7 @@ pub(super) struct StatsSummary {
     pub(super) time: u64,
     /// Number of flushes, those with a delay included.
     pub(super) flushes: Option<u64>,
-    /// `true` if no item was dropped for want of memory.
+    /// `true` if no item was dropped because memory was short.
     pub(super) keeps_items: bool,
 }
 
@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(settings.memory_file, Some(false));
         assert_eq!(settings.local_only, Some(true));
         assert_eq!(settings.proxy_enabled, None);
-        // Seen on a server told `flush_all 100` when it started.
+        // Seen on a server that received `flush_all 100` when it started.
         assert_eq!(settings.flush_time(2), Some(FlushTime::In(99)));
         assert_eq!(settings.flush_time(101), Some(FlushTime::Ago(0)));
         assert_eq!(settings.flush_time(111), Some(FlushTime::Ago(10)));

@@ -1,14 +1,15 @@
-//! Which holding of a lock it is that somebody has seen.
+//! The identity of an observed session of a lock.
 
 use super::owner_id::{CasOwner, OwnerId};
 use super::record::{Nonce, nonce_of};
 use super::server_instance::ServerInstance;
 
-/// One holding of a lock, from its acquisition to its end, as others can tell it from the next.
+/// One session of a lock, from its acquisition to its end, as other clients can distinguish it from
+/// the next.
 ///
-/// A renewal does not change it: the record keeps its nonce, and a lock without a record the
-/// random bits of its CAS unique. An item that is none of ours has nothing but its CAS unique,
-/// which is of one run of the server.
+/// A renewal does not change it: the record keeps its nonce, and a lock without a record the random
+/// bits of its CAS unique. A foreign item has nothing but its CAS unique, which belongs to one
+/// server instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(SessionKind);
 
@@ -22,7 +23,7 @@ enum SessionKind {
 }
 
 impl SessionId {
-    /// That of an item with this value and this CAS unique, on this run of the server.
+    /// The identity of an item with this value and this CAS unique, on this server instance.
     #[must_use]
     pub(super) fn of(value: &[u8], cas: u64, incarnation: ServerInstance) -> Self {
         let proof = match (nonce_of(value), CasOwner::from_cas(cas)) {
@@ -97,7 +98,7 @@ mod tests {
         let seen = SessionId::of(b"", token.first(), RUN);
         assert!(seen.matches(b"", token.after(token.first()), RUN));
         assert!(!seen.matches(b"", other.first(), RUN));
-        // Not even where somebody else's value has such a CAS unique.
+        // Not even if another client's value has such a CAS unique.
         assert!(!seen.matches(b"x", token.first(), RUN));
     }
 

@@ -1,7 +1,7 @@
-//! Watching a record until its holder cannot believe in it any more.
+//! Watching a record until its holder cannot consider it valid any more.
 //!
 //! memcached counts whole seconds and keeps an item for a few of them longer than its lease, so
-//! that it never forgets one too early. Who waits for a lock need not wait for that: the record
+//! that it never forgets one too early. A waiter for a lock need not wait for that: the record
 //! states the lease, and a holder that renews gives it another CAS unique.
 
 use super::lease::{Lease, watch_needed};
@@ -72,12 +72,12 @@ impl TakeoverWatch {
             .is_some_and(|seen| seen.instance == incarnation && seen.cas == cas)
     }
 
-    /// The holder's number; 0 where nobody holds it.
+    /// The holder's number; 0 if the lock is free.
     pub(super) fn holder(&self) -> u64 {
         self.seen.map_or(0, |seen| seen.holder)
     }
 
-    /// Nobody held it.
+    /// Records that the lock was free.
     pub(super) const fn observe_free(&mut self) {
         self.seen = None;
     }
@@ -93,8 +93,8 @@ impl TakeoverWatch {
         Some(seen.since.after(watch_needed(seen.lease?)))
     }
 
-    /// The CAS unique to take the lock over from, if a request to this run of the server that is
-    /// sent at `now` may do that.
+    /// The CAS unique to take the lock over from, if a request to this server instance that is sent
+    /// at `now` may do that.
     pub(super) fn takeover_cas(&self, incarnation: ServerInstance, now: Instant) -> Option<u64> {
         #[cfg(seeded_bugs)]
         let incarnation = crate::seeded::Bug::WatchOutlivesRestart.choose(

@@ -107,7 +107,7 @@ impl Operation for EnableTemporaryLru {
             };
         }
         let settings = SettingStats::read(replies)?;
-        // What is not known may be higher, and is not to be lowered.
+        // An unknown value may be higher, and must not be lowered.
         let Some(settings) = settings.filter(|settings| settings.temp_lru.is_some()) else {
             return Ok(refused(
                 "the server does not tell by `stats settings` what it exempts from eviction",

@@ -16,7 +16,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-/// The first word, so that later layouts can be told apart.
+/// The first word, so that later layouts can be distinguished.
 const LAYOUT: &str = "p1";
 
 /// The number of words, the layout among them.
@@ -24,23 +24,23 @@ const WORDS: usize = 15;
 
 /// The data with which a process can renew and release a held lock.
 ///
-/// Made by `LockGuard::detach`; `LockGuard::attach` makes a guard of it again, in this or
-/// in another process. As text it is one line:
+/// Made by `LockGuard::detach`; `LockGuard::attach` turns it into a guard again, in this or in
+/// another process. As text it is one line:
 ///
 /// ```text
 /// p1 <prefix> <name> <nonce> <CAS unique> <pid and start of the server> <lease in ms>
 ///    <fencing token or -> <since> <expiry> <pid, host and label of the holder>
 /// ```
 ///
-/// The words are those of the [record](super::Record), and escaped as they are there; in place of the
-/// nonce, a lock without a record has `t` and the 16 hex digits of its token. Nothing in it depends
-/// on the clock of the process that it comes from. Where the guard had lost the lock already, the
-/// reason stands in place of the CAS unique: its record may still be at the server, but the holder
-/// has stopped its work, so no guard is made of it again.
+/// The words are those of the [record](super::Record), and escaped as they are there; in place of
+/// the nonce, a lock without a record has `t` and the 16 hex digits of its token. Nothing in it
+/// depends on the clock of the process that it comes from. If the guard had lost the lock already,
+/// the reason stands in place of the CAS unique: its record may still be at the server, but the
+/// holder has stopped its work, so no guard is made of it again.
 ///
-/// **It is a capability.** Keep it from everybody who must not release the lock, and out of command
+/// **It is a capability.** Keep it from everyone who must not release the lock, and out of command
 /// lines, which others on the machine can read: a pipe or an inherited file is a good way. `Debug`
-/// leaves out what it takes to use it; `Display` does not.
+/// leaves out the parts needed to use it; `Display` does not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LockTicket {
     prefix: String,
@@ -124,7 +124,7 @@ impl LockTicket {
         Namespace::new(&self.prefix)?.keys(self.name.as_bytes())
     }
 
-    /// The grant to be renewed at `now`. Until it has been, nobody believes in it.
+    /// The grant to renew at `now`. Until it was renewed, no process considers it valid.
     #[must_use]
     pub fn grant(&self, now: Instant) -> Grant {
         Grant {
@@ -137,7 +137,7 @@ impl LockTicket {
             token: self.token,
             expiry: self.expiry,
             sent_at: now,
-            // What its holder may have waited for has long come.
+            // The request that its holder may have waited for has long arrived.
             may_be_replayed: false,
             valid_until: now,
             kind: GrantKind::Attached,
