@@ -255,7 +255,7 @@ fn listen_unix(path: &Path) -> io::Result<(Listener, Connections, String)> {
             "the path of the socket is not UTF-8",
         )
     })?;
-    // The file of a server that was killed is still there and refuses whoever connects.
+    // The socket file of a killed server still exists and refuses every connection.
     let refused = UnixStream::connect(path)
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if refused {

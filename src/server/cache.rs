@@ -626,9 +626,9 @@ impl Cache {
     }
 
     /// Sets the second up to which items are dead, and walks the queues (`item_flush_expired`):
-    /// each from its young end to the first item that is older. Those behind that one are left to
-    /// whoever finds them, which is too late for one whose `time` was raised since. Items that
-    /// `is_locked` names are passed over.
+    /// each from its young end to the first item that is older. The items after that one are
+    /// removed only when a later request finds them, which is too late for one whose `time` was
+    /// raised since. Items that `is_locked` names are skipped.
     pub(crate) fn flush(&mut self, oldest_live: Second, is_locked: impl Fn(&[u8]) -> bool) {
         self.oldest_live = oldest_live;
         if oldest_live == 0 {
@@ -650,7 +650,7 @@ impl Cache {
         }
     }
 
-    /// Frees what is dead in these classes, as the crawler does where it is told to.
+    /// Frees the dead items in these classes, as the crawler does on request.
     pub(crate) fn reclaim(&mut self, now: Second, is_crawled: impl Fn(u8) -> bool) {
         for place in 0..self.slots.len() {
             let Some(slot) = &self.slots[place] else {

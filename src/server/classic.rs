@@ -144,7 +144,7 @@ pub(super) fn arithmetic(
         ArithmeticOutcome::NotNumeric => {
             client_error("cannot increment or decrement non-numeric value")
         }
-        // Nobody asked for a CAS unique, so none can differ.
+        // The request names no CAS unique, so none can differ.
         ArithmeticOutcome::OtherCas => Reply::Exists,
         ArithmeticOutcome::OutOfMemory => server_error("out of memory"),
     }

@@ -48,8 +48,8 @@ impl Clock {
         }
     }
 
-    /// The clock of the next incarnation, which starts now, or a second after this one if that
-    /// has not ended yet: the second of the start tells one incarnation from the next.
+    /// The clock of the next instance, which starts now, or a second after this one if that second
+    /// has not ended yet: the second of the start distinguishes the instances.
     pub(crate) fn restart(&self) -> Self {
         let now = match self.started {
             Some(_) => unix_now(),
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(base.deadline(in_five, now), now + 5);
         assert_eq!(base.deadline(1_795_337_329, FIRST_SECOND), FIRST_SECOND);
         assert_eq!(base.deadline(1_795_337_000, now), LONG_GONE);
-        // An item with absolute expiry A tells the server's second: A - t.
+        // An item with absolute expiry A shows the server's second: A - t.
         assert_eq!(
             u64::from(base.deadline(2_145_916_800, now) - now),
             2_145_916_800 - base.unix(now)

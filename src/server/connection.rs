@@ -16,8 +16,8 @@ use std::sync::MutexGuard;
 /// Bytes that are read at once, and bytes of replies that are gathered before they are written.
 const CHUNK: usize = 16 * 1024;
 
-/// Answers until one side has had enough, or until the connection becomes a log: then that is
-/// given back.
+/// Serves requests until one side ends the connection, or until the connection becomes a log: then
+/// returns that log.
 pub(crate) fn serve(
     shared: &Shared,
     ticket: ConnectionId,

@@ -1,4 +1,4 @@
-//! The connections of a server: how many, who they are, and how they are ended.
+//! The connections of a server: their number, their identity, and how they are ended.
 
 use super::stream::Stream;
 use alloc::collections::BTreeMap;

@@ -36,7 +36,7 @@ impl InMemoryServer {
             chunk: &[],
             answers: Vec::new(),
         };
-        // What comes after `watch` is a log, which is not looked at.
+        // Output after `watch` is a log, which is not checked.
         let _ = connection::serve(&self.0, ConnectionId::first(), &mut client);
         client.answers
     }

@@ -385,7 +385,7 @@ pub(super) fn arithmetic(
         ArithmeticOutcome::Done(mut counted) => {
             if let Some(cas) = explicit_cas(flags).filter(|_| store.cache.limits.cas) {
                 counted.cas = cas;
-                // What grew has been replaced by now, and memcached marks the item that is gone.
+                // An item that grew has been replaced by now, and memcached marks the removed one.
                 if !counted.replaced {
                     store.set_cas(key, cas);
                 }

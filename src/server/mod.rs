@@ -171,7 +171,7 @@ impl Server {
     pub fn evict(&self, key: impl AsRef<[u8]>) -> bool {
         let mut engine = self.shared.engine();
         let now = engine.begin();
-        // What is dead already cannot be evicted.
+        // A dead item cannot be evicted.
         let lives = engine.store.get(key.as_ref(), now).is_some();
         lives && engine.store.cache.evict(key.as_ref(), now)
     }
@@ -217,17 +217,17 @@ impl Drop for Server {
         while self.acceptor.as_ref().is_some_and(running) {
             thread::sleep(Duration::from_millis(1));
             waited += 1;
-            // With no descriptors left nobody could come the first time.
+            // Without free descriptors no connection could be accepted the first time.
             if waited % 64 == 0 {
                 self.shared.wake();
             }
         }
         self.join_acceptor();
-        // Whoever was accepted last is noted down by now.
+        // The connection that was accepted last is registered by now.
         self.shared.registry.end();
         #[cfg(unix)]
         if let Some(path) = self.shared.registry.socket_path() {
-            // Somebody may have tidied up already.
+            // The file may have been removed already.
             let _ = std::fs::remove_file(path);
         }
     }

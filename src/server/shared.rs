@@ -65,8 +65,8 @@ impl Shared {
         self.registry.end_generation();
     }
 
-    /// Has the accepting thread turn away whoever has connected so far, and waits for it: the
-    /// queue of a server that is killed goes with it.
+    /// Makes the accepting thread close all connections made so far, and waits for it: the queue of
+    /// a killed server is lost with it.
     fn turn_away(&self) {
         let mut wanted = self.turn_away_flag();
         *wanted = true;

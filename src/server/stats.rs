@@ -16,7 +16,8 @@ use core::fmt;
 /// more.
 pub(crate) const VERSION: &str = "1.6.45";
 
-/// The line of `stats` that memcached does not have, by which the embedded server can be told.
+/// The line of `stats` that memcached does not have, by which the embedded server can be
+/// recognised.
 const OWN_LINE: (&str, &str) = ("memlatch_version", env!("CARGO_PKG_VERSION"));
 
 pub(crate) const HIGHEST_VERBOSITY: u64 = 3;

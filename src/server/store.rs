@@ -1,6 +1,6 @@
 //! The items, under memcached's rules.
 //!
-//! No clock and no socket: every call is told the second it happens in.
+//! No clock and no socket: the second of each call is an argument.
 
 use super::cache::{Cache, Room};
 use super::clock::TimeBase;
@@ -267,7 +267,7 @@ impl Store {
         now: Second,
         is_locked: impl Fn(&[u8]) -> bool,
     ) {
-        // A time before the start becomes 0, which takes back whatever was flushed so far.
+        // A time before the start becomes 0, which undoes all flushes so far.
         let oldest_live = match exptime {
             1.. => base.deadline(exptime, now) - 1,
             _ => now - 1,

@@ -112,7 +112,7 @@ impl Listener {
             }
         }
     }
-    /// Turns away everybody who has connected and was not accepted yet.
+    /// Closes all connections that were made and not accepted yet.
     pub(crate) fn turn_away(&self) {
         if self.set_nonblocking(true).is_err() {
             return;
@@ -125,7 +125,7 @@ impl Listener {
                 Err(_) => break,
             }
         }
-        // What could be set can be reset.
+        // An option that could be set can be reset.
         let _ = self.set_nonblocking(false);
     }
 

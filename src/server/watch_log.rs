@@ -45,7 +45,7 @@ impl LogBuffer {
     }
 }
 
-/// Writes to whoever watches; costs nothing as long as nobody does.
+/// Writes to all watchers; costs nothing while there are none.
 #[derive(Debug, Default)]
 pub(crate) struct WatchLog {
     watchers: Vec<(WatchStreams, Weak<LogBuffer>)>,

@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Read, Write};
 /// The time for which lines are gathered. The real server takes between a millisecond and a second.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Sends what is written to the log until the other side ends the connection. What it sends itself
-/// is not read by anybody.
+/// Sends the contents of the log until the other side ends the connection. Input from that side is
+/// not read.
 pub(crate) fn follow(log: &LogBuffer, stream: &mut Stream) {
     if stream.set_read_timeout(PAUSE).is_err() {
         return;

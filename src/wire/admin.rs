@@ -52,8 +52,8 @@ pub enum CrawlerCommand<'a> {
     ToCrawl(u32),
     /// `crawl`: frees what has expired, now.
     Crawl(SlabClasses<'a>),
-    /// `metadump`: tells of every item, see
-    /// [`MetadumpDecoder`](super::MetadumpDecoder). Send it alone on a connection.
+    /// `metadump`: describes every item, see [`MetadumpDecoder`](super::MetadumpDecoder). Send it
+    /// alone on a connection.
     Metadump(SlabClasses<'a>),
     /// `mgdump`: the keys of all items as `mg` commands, see
     /// [`MgdumpDecoder`](super::MgdumpDecoder) (1.6.19 and later). Send it alone on a connection.
@@ -176,7 +176,7 @@ pub enum Automove {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decimal(f64);
 
-// What is finite equals itself.
+// A finite number equals itself.
 impl Eq for Decimal {}
 
 impl Decimal {

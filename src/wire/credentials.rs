@@ -65,10 +65,10 @@ impl<'a> Credentials<'a> {
         self.user == user && self.password == password
     }
 
-    /// Appends the request. A server that wants credentials looks at neither the key nor the two
-    /// numbers behind it. One that wants none stores them like any value, and with an expiry that
-    /// has passed, nobody can read them there. Where the server's clock was never set, it has not
-    /// passed: the key is to be deleted at once.
+    /// Appends the request. A server that requires credentials looks at neither the key nor the two
+    /// numbers after it. A server that requires none stores them like any value; with an expiry
+    /// that has passed, no client can read them there. If the server's clock was never set, the
+    /// expiry has not passed: the key must be deleted immediately.
     pub(super) fn encode(&self, key: Key<'_>, out: &mut BytesMut) {
         out.extend_from_slice(b"set ");
         out.extend_from_slice(key.as_bytes());

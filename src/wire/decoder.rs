@@ -54,8 +54,8 @@ impl ReplyDecoder {
         }
     }
 
-    /// The same for who only wants to know where the reply ends. Flags of a meta reply are not
-    /// looked at.
+    /// The same for callers that need only the end of the reply. Flags of a meta reply are not
+    /// checked.
     fn skip(&mut self, buffer: &[u8]) -> Result<Option<(Position, usize)>, DecodeError> {
         let Some((line, start)) = self.line(buffer)? else {
             return Ok(None);
@@ -79,7 +79,7 @@ impl ReplyDecoder {
                         Reply::Error(error)
                             if error.is_unauthenticated() || error.is_too_many_connections() =>
                         {
-                            // It stands for all answers: nobody shall wait for others.
+                            // It replaces all replies: no caller may wait for others.
                             return Err(DecodeError::UnexpectedReply);
                         }
                         _ => Position::Last,
@@ -388,7 +388,7 @@ mod tests {
         let bytes = b"VA 32 t1\r\n0123456789abcdef0123456789abcdef\r\n";
         let found = ReplyDecoder::new(LIMITS).decode(bytes);
         assert!(matches!(found, Ok(Some((_, length))) if length == bytes.len()));
-        // Items of a server that is told nothing: 1 MiB, and no byte more.
+        // Items of a server with default settings: 1 MiB, and no byte more.
         let mut decoder = ReplyDecoder::new(Limits::SERVER);
         assert_eq!(decoder.decode(b"VALUE k 0 1048576\r\n"), Ok(None));
         let mut decoder = ReplyDecoder::new(Limits::SERVER);
@@ -530,7 +530,7 @@ mod tests {
                     Err(DecodeError::UnexpectedReply)
                 );
             }
-            // Where it is one of many lines, it is a line like others.
+            // If it is one of many lines, it is a line like others.
             let (reply, length) = ReplyDecoder::new(LIMITS)
                 .decode(line.as_bytes())
                 .expect("a reply")

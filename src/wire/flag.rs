@@ -182,9 +182,9 @@ impl<'a> Flag<'a> {
         }
     }
 
-    /// Reads one flag as the newest server does: a word of a line, whatever bytes it is made of.
+    /// Reads one flag as the newest server does: a word of a line, whatever bytes it consists of.
     ///
-    /// Whoever encodes one of these gives back what was read.
+    /// Encoding one of these returns the bytes that were read.
     pub(super) fn read(word: &'a [u8]) -> Result<Self, FlagError> {
         let Some((letter, argument)) = word.split_first() else {
             return Err(FlagError::Unknown);

@@ -46,7 +46,7 @@ impl Flight {
         self.push_here(request);
     }
 
-    /// As [`push`](Self::push), compiled into the caller, who knows which request it is and then
+    /// As [`push`](Self::push), compiled into the caller, which knows the kind of request and then
     /// has no code for the others.
     #[expect(clippy::inline_always, reason = "that is what it is for")]
     #[inline(always)]
@@ -105,9 +105,9 @@ impl Flight {
         self.asked
     }
 
-    /// Returns `true` if the end of the replies can be told: no request with `q` is without a `mn`
-    /// behind it, and no request asks for a dump or a log, which have decoders of their own (see
-    /// [`Request::grammar`]).
+    /// Returns `true` if the end of the replies can be recognised: every request with `q` has a
+    /// `mn` after it, and no request asks for a dump or a log, which have decoders of their own
+    /// (see [`Request::grammar`]).
     #[must_use]
     pub const fn is_answerable(&self) -> bool {
         !self.quiet && !self.foreign

@@ -47,7 +47,7 @@ impl<'a> Key<'a> {
 
     /// A key as a server finds it in a request it received: anything between two spaces.
     ///
-    /// Only for the parsing side; whoever encodes one of these gives back what was read.
+    /// Only for the parsing side; encoding one of these returns the bytes that were read.
     pub(crate) const fn from_wire(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

@@ -122,7 +122,7 @@ mod tests {
         let mut lines = LineScanner::new();
         assert_eq!(lines.end(b"abc", 9), Ok(None));
         assert_eq!(lines.scanned, 3);
-        // What was looked at is not looked at again, whatever it is now.
+        // Bytes that were scanned are not scanned again, even if they have changed.
         assert_eq!(lines.end(b"\nbcd", 9), Ok(None));
         assert_eq!(lines.end(b"abcd\n", 9), Ok(Some(4)));
         assert_eq!(lines.end(b"abcd\nvalue", 9), Ok(Some(4)));

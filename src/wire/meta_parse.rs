@@ -12,7 +12,7 @@ use nom::combinator::map_opt;
 /// A meta line has at most this many words, the command and the key included.
 const META_WORDS: usize = 20;
 
-/// `mg`, `md` and `ma`, told apart by their second letter.
+/// `mg`, `md` and `ma`, distinguished by their second letter.
 pub(super) fn meta(letter: u8, rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let (flags, name) = word(rest).map_err(|_| Rejected::format())?;
     if !flags_are_alphanumeric(flags) {
@@ -74,8 +74,8 @@ fn flags_are_alphanumeric(flags: &[u8]) -> bool {
 
 /// Key and flags of a meta request with this many words in front of the flags.
 ///
-/// A repeated or unknown letter ends the search at once; of several bad arguments the last one is
-/// told.
+/// A repeated or unknown letter ends the search immediately; of several bad arguments the last one
+/// is reported.
 fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>, Rejected> {
     let key = key(name).ok_or(Rejected::format())?;
     if Tokens(flags).count() + before > META_WORDS {
@@ -90,7 +90,7 @@ fn check_meta<'a>(name: &'a [u8], flags: &[u8], before: usize) -> Result<Key<'a>
         }
         seen |= bit;
         match Flag::read(flag) {
-            // Protocol texts of old have an `S` for the length; the server has forgotten it.
+            // Old protocol texts have an `S` for the length; the server has forgotten it.
             Ok(Flag::OldLength(_)) | Err(FlagError::Unknown) => {
                 return Err(Rejected::client("invalid flag"));
             }

@@ -37,7 +37,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
         })
     }
 
-    /// Writes the requests without the numbers, and tells where these go.
+    /// Writes the requests without the numbers, and returns the positions of these.
     fn write(
         requests: &[Request<'_>],
         letters: [u8; GAPS],

@@ -153,7 +153,7 @@ pub enum ErrorSource {
     Command,
     /// `CLIENT_ERROR`: the request is malformed or not allowed.
     Client,
-    /// `SERVER_ERROR`: the server cannot, mostly for want of memory.
+    /// `SERVER_ERROR`: the server cannot execute the request, mostly because memory is short.
     Server,
 }
 
@@ -193,7 +193,7 @@ impl ErrorReply<'_> {
         self.source == ErrorSource::Command && self.text == b"Too many open connections"
     }
 
-    /// Returns `true` if the server carries out nothing before it is told a user and a password
+    /// Returns `true` if the server executes nothing before it receives a user and a password
     /// ([`Request::Authenticate`](super::Request::Authenticate)). Of requests that arrive together,
     /// it answers one only.
     #[must_use]
@@ -410,7 +410,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Looked for last: nobody waits for these.
+    /// Tested last: no caller waits for these.
     #[cold]
     fn rare(first: &[u8], rest: &'a [u8]) -> Result<Self, DecodeError> {
         match Self::without_arguments(first) {

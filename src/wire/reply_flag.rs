@@ -316,7 +316,7 @@ mod tests {
     fn a_time_that_has_passed_is_seen_through_its_unsigned_print() {
         assert_eq!(TimeLeft::from_printed(-1), TimeLeft::Never);
         assert_eq!(TimeLeft::from_printed(0), TimeLeft::Seconds(0));
-        // What no server prints is not taken for a long time.
+        // Numbers that no server prints are not accepted as a long time.
         for printed in [4_294_967_221, 1 << 31, 1 << 32, i64::MAX, -2, i64::MIN] {
             assert_eq!(TimeLeft::from_printed(printed), TimeLeft::Expired);
         }

@@ -10,13 +10,13 @@ use super::token::Tokens;
 use super::watch::WatchStreams;
 use bytes::BytesMut;
 
-/// One request, borrowed from whoever made it.
+/// One request, borrowed from its creator.
 ///
-/// The embedded server reads the same type that a client writes; the grammar is that of
-/// memcached's `protocol.txt`, with what the server really does where the two differ.
+/// The embedded server reads the same type that a client writes; the grammar is that of memcached's
+/// `protocol.txt`, with the real behaviour of the server where the two differ.
 ///
-/// None of them can be made to carry a second command: keys, tokens, flags and words are checked
-/// where they are made, lengths are those of the values, and everything else is a number.
+/// No request can be made to carry a second command: keys, tokens, flags and words are checked when
+/// they are created, lengths are those of the values, and everything else is a number.
 ///
 /// All of them are older than 1.6 unless a release is named; the meta commands are those of 1.6.10
 /// and later, the first with a stable meta protocol.
@@ -42,7 +42,7 @@ pub enum Request<'a> {
     },
     /// `set`, `add`, `replace`, `append`, `prepend` or `cas`: stores a value.
     Store(Store<'a>),
-    /// `delete`: removes an item, whoever stored it.
+    /// `delete`: removes an item, whichever client stored it.
     Delete {
         /// The key to be deleted.
         key: Key<'a>,
@@ -109,7 +109,7 @@ pub enum Request<'a> {
     /// `mn`: nothing but an answer, so that all before it have been answered (documented from 1.6.6
     /// on). Words behind it are ignored.
     MetaNoop,
-    /// `me`: tells of an item, see [`DebugItem`](super::DebugItem). Answered by `ME` or `EN`.
+    /// `me`: describes an item, see [`DebugItem`](super::DebugItem). Answered by `ME` or `EN`.
     MetaDebug {
         /// The item.
         key: Key<'a>,
@@ -126,7 +126,7 @@ pub enum Request<'a> {
         /// `true` if the server leaves out the answer.
         noreply: bool,
     },
-    /// `flush_all`: forgets all items, unless the server was told not to (`-F`).
+    /// `flush_all`: forgets all items, unless the server was started with `-F`.
     FlushAll {
         /// Seconds to wait, or the second at which to do it; `None` is now.
         delay: Option<i64>,
@@ -142,7 +142,7 @@ pub enum Request<'a> {
     },
     /// `quit`: the server closes the connection.
     Quit,
-    /// `shutdown`, or `shutdown graceful`: ends the server, where it was told to obey (`-A`).
+    /// `shutdown`, or `shutdown graceful`: ends the server, if it was started with `-A`.
     Shutdown {
         /// `true` if open connections may finish, and memory is kept in its file (`-e`).
         graceful: bool,
@@ -172,12 +172,12 @@ pub enum Request<'a> {
     /// `refresh_certs`: reads the certificates for TLS again. 1.6.40 and later also do so when they
     /// are sent `SIGHUP`.
     RefreshCerts,
-    /// The `set` that a server with accounts (`-Y`, 1.5.15 and later) wants first. Answered by
-    /// `STORED` when they are right. Whoever reads it gets a [`Request::Store`]; what it is for is
-    /// known to the connection alone, see [`Credentials::from_value`].
+    /// The `set` that a server with accounts (`-Y`, 1.5.15 and later) requires first. Answered by
+    /// `STORED` if the credentials are right. The parser of a server returns it as a
+    /// [`Request::Store`]; only the connection knows its purpose, see [`Credentials::from_value`].
     ///
-    /// A server that wants no credentials drops what is stored under the key, and nothing else: the
-    /// value is written as one that has expired already.
+    /// A server that requires no credentials drops the value stored under the key, and nothing
+    /// else: the value is written as one that has expired already.
     Authenticate {
         /// Any key to which nothing is stored.
         key: Key<'a>,
@@ -322,8 +322,8 @@ impl Request<'_> {
             Self::Store(store) => return store.encode(out),
             Self::Delete { key, noreply } => {
                 put_verb(out, b"delete ", *key);
-                // A key of that name in the last place is taken for the option. Only who reads
-                // requests can have one.
+                // A key of that name in the last place is parsed as the option. Only the parsing
+                // side can have such a key.
                 if !*noreply && key.as_bytes() == b"noreply" {
                     out.extend_from_slice(b" 0");
                 }
@@ -418,8 +418,8 @@ impl Request<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Returns `true` if the request hides some of its answers (`q`), so that only the answer to a
-    /// `mn` behind it tells that there will be none.
+    /// Returns `true` if the request hides some of its replies (`q`), so that only the reply to a
+    /// `mn` after it shows that there will be none.
     #[must_use]
     #[inline]
     pub fn is_quiet(&self) -> bool {

@@ -99,8 +99,8 @@ pub enum WatchLine<'a> {
     Started,
     /// Something happened.
     Event(WatchEvent<'a>),
-    /// So many events were left out because this side read too slowly. Events that were lost
-    /// before they got this far are not told.
+    /// So many events were left out because this side read too slowly. Events that were lost before
+    /// they got this far are not reported.
     Skipped(u64),
     /// There will be no events: `WATCHER_TOO_MANY` or `WATCHER_FAILED`.
     Declined(AdminError<'a>),
@@ -115,7 +115,7 @@ pub struct WatchEvent<'a> {
     pub seconds: u64,
     /// … and millionths of one. The server does not pad them.
     pub micros: u32,
-    /// The number of the event. Rises by one for each, whoever watches it.
+    /// The number of the event. Rises by one for each, whichever connection watches it.
     pub gid: u64,
     /// The kind of the event: `deleted`, `item_store`, `item_get`, `eviction`, `conn_new`,
     /// `conn_close` and others.

@@ -310,7 +310,7 @@ fn damaged_streams_are_read_to_their_end() {
         }
         let split = random(damaged.len());
         let whole = outcomes(&damaged, damaged.len());
-        // Where a connection is closed depends on how much has arrived.
+        // The place at which a connection is closed depends on how much has arrived.
         if !damaged.contains(&0x80) {
             assert_eq!(outcomes(&damaged, split), whole, "split at {split}");
         }
@@ -709,7 +709,7 @@ fn a_user_and_a_password_arrive_as_the_value_of_a_set() {
     };
     assert_eq!((store.verb, length), (StoreVerb::Set, bytes.len()));
     assert_eq!(Credentials::from_value(store.value), Some(credentials));
-    // A server without accounts keeps it for nobody.
+    // A server without accounts keeps it, though no client uses it.
     assert_eq!(store.exptime, 2_592_001);
 }
 
