@@ -1,4 +1,4 @@
-//! `memlatch break`: ending somebody else's hold on a lock.
+//! `memlatch break`: ending the session of another client.
 
 use super::failure::{Failure, code};
 use super::headings::OUTPUT;
@@ -92,7 +92,7 @@ pub(super) async fn break_lock(
             ));
             Ok(code::FAILED)
         }
-        // It was given back, or ran out.
+        // It was released, or has expired.
         _ => {
             told("free", None).tell(&format!("{shown_name}  free already\n"))?;
             Ok(code::SUCCESS)

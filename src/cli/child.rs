@@ -96,8 +96,8 @@ impl Child {
         self.continue_supervisor();
     }
 
-    /// Lets a supervisor that was stopped go on: stopped, it neither reads orders nor tells of the
-    /// end of the command.
+    /// Continues a supervisor that was stopped: a stopped supervisor neither reads orders nor
+    /// reports the end of the command.
     pub(super) fn continue_supervisor(&self) {
         if status_of(self.supervisor).is_ok_and(|status| status.is_some_and(WaitStatus::stopped)) {
             let _ = kill(self.supervisor, Signal::SIGCONT);
@@ -109,8 +109,8 @@ impl Child {
         process_tree::descendants(self.supervisor, &Strangers::default()).len()
     }
 
-    /// Kills all that the command has started after its supervisor was killed, and waits until
-    /// they are gone. Where the system does not tell them, this is `command` alone, if it has
+    /// Kills all processes that the command has started after its supervisor was killed, and waits
+    /// until they have ended. If the system does not list them, this is `command` alone, if it has
     /// become a child of this process.
     pub(super) async fn kill_orphans(self, command: Option<i32>) {
         loop {
@@ -132,11 +132,11 @@ impl Child {
     }
 }
 
-/// Asks for the exit codes of all children that have ended, for as long as the runtime lives.
+/// Collects the exit codes of all children that have ended, for as long as the runtime lives.
 ///
-/// Orphans become children of this process if it is process 1, or if a supervisor was killed. The
-/// handler also makes an end of being told by the system that children are to vanish unasked, which
-/// is inherited if SIGCHLD is ignored.
+/// Orphans become children of this process if it is process 1, or if a supervisor was killed. If
+/// SIGCHLD is ignored, which is inherited, the system removes ended children unasked; the handler
+/// prevents that too.
 pub(super) fn reap_in_background() -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     let mut children = SigSet::empty();

@@ -182,7 +182,7 @@ fn told(fix: &Fix) -> String {
 }
 
 fn describe(text: &mut String, check: &Check, style: Style) {
-    // The server's words may come from anybody.
+    // The server's words are untrusted input.
     let seen = text::one_line(&check.observed);
     let word = format!("{:<INDENT$}", check.severity);
     let word = match check.severity {

@@ -12,7 +12,7 @@ const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-/// Digits after the point that count: nanoseconds of the longest unit are out of anybody's sight.
+/// Digits after the point that count: nanoseconds of the longest unit are too small to matter.
 const DECIMALS: usize = 9;
 
 /// Parses seconds (`5`, `0.5`) or a number with a unit (`500ms`, `10s`, `1.5m`, `2h`, `30d`).

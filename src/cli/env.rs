@@ -15,7 +15,7 @@ use core::fmt::Display;
 use core::time::Duration;
 use std::env;
 
-/// Fills in what the command line does not say. `matches` tell what it says.
+/// Fills in the values missing on the command line. `matches` holds the values that it has.
 pub(super) fn apply(args: &mut Args, matches: &ArgMatches) -> Result<(), Failure> {
     let global = &mut args.global;
     if global.restart_guard.is_none() {

@@ -114,7 +114,7 @@ pub(super) fn tie_to(parent: i32, signal: Signal) -> bool {
     let _ = nix::sys::prctl::set_pdeathsig(signal);
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = signal;
-    // One that died before the request was made is not told of.
+    // The end of a parent before the request was made is not reported.
     getppid() == Pid::from_raw(parent)
 }
 

@@ -100,7 +100,7 @@ pub(super) fn line(fields: Map<String, Value>) -> String {
     text::json_line(&Value::Object(fields))
 }
 
-/// The holder in a few words, which may come from anybody.
+/// The holder in a few words, which are untrusted input.
 pub(super) fn describe_holder(holder: &Holder) -> String {
     text::one_line(&holder.to_string())
 }

@@ -48,7 +48,7 @@ fn is(sub: &Command, verb: &str) -> bool {
 
 /// The definition with everything that clap adds when it parses.
 fn built(mut definition: Command) -> Command {
-    // What the variables hold at this moment is nothing for a manual.
+    // The present values of the variables do not belong in a manual.
     definition.build();
     definition
 }

@@ -57,7 +57,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os();
-    // Before the parser of options: what follows is somebody else's command line.
+    // Before the parser of options: the words after it are the command line of another program.
     match words.nth(1) {
         Some(first) if first == supervisor::SUPERVISOR => {
             return supervisor::supervise(words).into();
@@ -105,7 +105,7 @@ fn parse() -> Result<Result<Args, Failure>, clap::Error> {
 fn refuse(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // If nobody reads it, nobody misses it.
+            // Without a reader the output is not needed.
             let _ = error.print();
             return code::SUCCESS;
         }
@@ -120,7 +120,7 @@ fn refuse(error: &clap::Error) -> u8 {
         _ => {}
     }
     let text = error.render().to_string();
-    // What is wrong comes first, then tips, then the usage, for which there is --help.
+    // The error comes first, then tips, then the usage, for which there is --help.
     let told: Vec<&str> = text
         .split("\n\n")
         .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"))

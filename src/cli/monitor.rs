@@ -286,7 +286,7 @@ impl<'a> ChildMonitor<'a> {
                 if !from_terminal {
                     self.child.signal(signal);
                 } else if is_over {
-                    // What is left does not listen to the terminal.
+                    // The remaining processes do not react to the terminal.
                     self.child.signal(Signal::SIGTERM);
                 }
                 if is_over && self.phase == MonitorState::Holding && self.leftovers_end.is_none() {
@@ -313,11 +313,11 @@ impl<'a> ChildMonitor<'a> {
     fn suspend(&mut self) {
         self.stop_asked = None;
         self.child.signal(Signal::SIGSTOP);
-        // Returns when somebody lets us go on. What became of the lock is seen next.
+        // Returns when this process is continued. The state of the lock is checked next.
         let _ = raise(Signal::SIGSTOP);
     }
 
-    /// Somebody lets this process go on.
+    /// Handles that this process was continued.
     fn resume(&mut self) {
         self.stop_asked = None;
         // A command that was stopped for longer than the lease is not let go on.
@@ -358,7 +358,7 @@ impl<'a> ChildMonitor<'a> {
                     self.limit_reached(length);
                 } else if self.rules.on_lost != OnLost::Ignore
                     && left <= self.rules.margin()
-                    // When nothing is left, the loss itself is about to be told, with its reason.
+                    // If no time is left, the loss itself is reported next, with its reason.
                     && !left.is_zero()
                 {
                     let why = format!("it could not be renewed and ends in {left:.1?}");
@@ -452,7 +452,7 @@ impl<'a> ChildMonitor<'a> {
         }
     }
 
-    /// The supervisor was killed: nobody knows any more what runs.
+    /// The supervisor was killed: which processes run is not known any more.
     async fn without_supervisor(self) -> Result<ChildExit, Failure> {
         let command = (self.pid > 0 && self.code.is_none()).then_some(self.pid);
         self.child.kill_orphans(command).await;

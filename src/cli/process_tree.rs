@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Processes that are told apart from those that run under the lock: number and start.
+/// Processes that are distinguished from those that run under the lock: number and start.
 #[derive(Debug, Default)]
 pub(super) struct Strangers(HashMap<Pid, Option<u64>>);
 
@@ -32,12 +32,12 @@ fn start_of(pid: Pid) -> Option<u64> {
     fields.split(' ').nth(19)?.parse().ok()
 }
 
-/// Sends a signal to all descendants of `root` but strangers and what those have started, parents
-/// before their children. Where the system does not tell them, it is sent to `command` alone, a
-/// child that was not waited for yet.
+/// Sends a signal to all descendants of `root` except strangers and the processes those have
+/// started, parents before their children. If the system does not list them, it is sent to
+/// `command` alone, a child that was not waited for yet.
 ///
-/// One that cannot be handled is also sent to those that are started meanwhile. Of others this
-/// would hit what a handler starts to clean up.
+/// A signal that cannot be handled is also sent to processes that are started meanwhile. Other
+/// signals would then reach processes that a handler starts to clean up.
 pub(super) fn signal_all(root: Pid, strangers: &Strangers, command: Option<i32>, signal: i32) {
     const LOOKS: usize = 16;
     let Ok(signal) = Signal::try_from(signal) else {
@@ -67,8 +67,8 @@ pub(super) fn signal_all(root: Pid, strangers: &Strangers, command: Option<i32>,
     }
 }
 
-/// The processes that `root` has started, and theirs, parents before their children, without
-/// strangers and theirs. Empty where the system does not tell.
+/// The descendants of `root`, parents before their children, without strangers and their
+/// descendants. Empty if the system does not list them.
 pub(super) fn descendants(root: Pid, strangers: &Strangers) -> Vec<Pid> {
     let mut found = vec![root];
     let mut next = 0;

@@ -155,9 +155,9 @@ pub(super) async fn run(
         Either::B(signal) => return Ok(code::of_signal(signal as i32)),
     };
     let done = job.run(&client, &mut signals, &mut patience).await;
-    // Also takes back what an acquisition that was given up may have left.
+    // Also removes the record that an abandoned acquisition may have left.
     let left_behind = !client.shutdown(WAY_OUT).await;
-    // Who has been told of a worse thing needs not be told of this one.
+    // After a worse error was reported, this one is not reported.
     if left_behind && matches!(done, Ok(code) if code != code::LOST) {
         voice.note(&format!(
             "lock `{}`: the server does not answer; it is free when its lease has run out",
@@ -249,7 +249,7 @@ impl RunConfig {
             ("MEMLATCH_SERVER", client.server()),
         ];
         let rules = self.rules(Instant::now());
-        // While this process stands still, nobody renews, and the command must not run.
+        // While this process is stopped, no lock is renewed, and the command must not run.
         let added = STOPPING.iter().try_for_each(|signal| signals.add(*signal));
         added.map_err(|error| Failure::system("cannot receive signals", &error))?;
         let ended = match Child::spawn(&self.argv, &environment, rules.warning()) {
@@ -327,7 +327,7 @@ impl RunConfig {
             Either::A(Ok(Ok(ReleaseOutcome::Released))) => LockOutcome::Free,
             Either::A(Ok(Ok(ReleaseOutcome::AlreadyLost { reason }))) => LockOutcome::Lost(reason),
             Either::A(Ok(Err(error))) => LockOutcome::Unknown(error.to_string()),
-            // The keeper goes on with it until the client is shut down.
+            // The renewer continues with it until the client is shut down.
             Either::A(Err(_)) | Either::B(_) => LockOutcome::Free,
         }
     }

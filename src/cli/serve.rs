@@ -249,7 +249,8 @@ mod with_server {
         }
     }
 
-    /// Writes the port for who started this, as memcached does: whole, or not at all.
+    /// Writes the port for the process that started this one, as memcached does: whole, or not at
+    /// all.
     fn tell_port(server: &Server) -> std::io::Result<()> {
         let (Some(path), Some(address)) = (
             std::env::var_os("MEMCACHED_PORT_FILENAME"),

@@ -28,12 +28,12 @@ pub(super) enum Variables {
     Kept,
 }
 
-/// A line that ends the script that evaluates it with this code. An interactive shell goes on, and
-/// the evaluation fails there.
+/// A line that ends the script that evaluates it with this code. An interactive shell continues,
+/// and the evaluation fails there.
 ///
-/// `eval` of nothing succeeds, so that a failure that prints nothing lets `eval "$(...)"` go on
-/// without the lock. The line holds nothing that a shell expands to file names, for those who leave
-/// out the quotes.
+/// `eval` of nothing succeeds, so that a failure that prints nothing lets `eval "$(...)"` continue
+/// without the lock. The line contains nothing that a shell expands to file names, for scripts that
+/// omit the quotes.
 fn end(code: u8, variables: Variables) -> String {
     let unset = match variables {
         Variables::Stale => format!("unset {VARIABLES}; "),
@@ -45,10 +45,10 @@ fn end(code: u8, variables: Variables) -> String {
     )
 }
 
-/// Prints it, unless nobody evaluates what is printed.
+/// Prints it, unless the output is not evaluated.
 pub(super) fn print_end(code: u8, variables: Variables) {
     if !io::stdout().is_terminal() {
-        // It fails where nobody reads it.
+        // It fails if there is no reader.
         let _ = output::print(&end(code, variables));
     }
 }

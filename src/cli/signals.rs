@@ -94,7 +94,7 @@ use with_origin::Source;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use without_origin::Source;
 
-/// A descriptor to read signals from, which tells who has sent them.
+/// A descriptor to read signals from, which also names their senders.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod with_origin {
     use super::Arrival;
@@ -116,7 +116,7 @@ mod with_origin {
             let set = SigSet::empty();
             let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
             let fd = SignalFd::with_flags(&set, flags)?;
-            // What replaces it came after the oldest tokio that is supported.
+            // Its replacement is newer than the oldest tokio that is supported.
             #[allow(deprecated)]
             let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
             Ok(Self { set, fd })
@@ -150,7 +150,7 @@ mod with_origin {
     }
 }
 
-/// Handlers, which are not told who has sent a signal.
+/// Handlers, which do not receive the sender of a signal.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod without_origin {
     use super::Arrival;

@@ -16,10 +16,10 @@ static INHERITED: OnceLock<Inherited> = OnceLock::new();
 /// (8), a connection, a file, and the pipes for a child process.
 const DESCRIPTORS: usize = 20;
 
-/// Runs before `main` and before Rust's runtime. Afterwards nothing tells what the parent left:
-/// SIGPIPE is ignored in either case, and `/dev/null` in place of a closed stream looks like a
-/// `/dev/null` from the parent. The unsafe code for it is that of `ctor`: a function pointer in the
-/// section that the loader runs. Of the standard library this uses files and memory only, which
+/// Runs before `main` and before Rust's runtime. Later, the state that the parent left cannot be
+/// seen: SIGPIPE is ignored in either case, and `/dev/null` in place of a closed stream looks like
+/// a `/dev/null` from the parent. The unsafe code for it is that of `ctor`: a function pointer in
+/// the section that the loader runs. Of the standard library this uses files and memory only, which
 /// need no runtime.
 #[ctor::ctor]
 fn record() {
@@ -80,7 +80,7 @@ impl Inherited {
 
 /// The state that this process inherited.
 pub(super) fn inherited() -> Inherited {
-    // Where the linker does not support code before `main`, the runtime's changes are visible.
+    // If the linker does not support code before `main`, the runtime's changes are visible.
     *INHERITED.get_or_init(Inherited::observe)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Returns `true` if `signal` is ignored by this process now, where the system tells.
+/// Returns `true` if `signal` is ignored by this process now, if the system reports it.
 pub(super) fn ignores(signal: Signal) -> bool {
     is_set(signal_bits("SigIgn:"), signal)
 }

@@ -1,4 +1,4 @@
-//! `memlatch status`: who holds a lock.
+//! `memlatch status`: shows the holder of a lock.
 
 use super::failure::{Failure, code};
 use super::headings::OUTPUT;

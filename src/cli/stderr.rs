@@ -18,7 +18,7 @@ impl Verbosity {
         }
     }
 
-    /// Something for users who asked for details.
+    /// A line for users who asked for details.
     pub(super) fn detail(self, text: &str) {
         if self.detailed {
             print_error(text);
@@ -36,6 +36,6 @@ pub(super) fn print_error(text: &str) {
 /// A question, on stderr as it stands.
 pub(super) fn ask(text: &str) {
     let mut err = io::stderr().lock();
-    // Who is not asked says no.
+    // Without a question the answer is no.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }

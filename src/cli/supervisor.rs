@@ -334,7 +334,7 @@ impl Supervisor {
         }
     }
 
-    /// `memlatch` is gone, and nobody renews the lock.
+    /// Ends all processes: `memlatch` has ended, and the lock is not renewed any more.
     fn end_all(&mut self) {
         signal_descendants(self.command, Signal::SIGTERM as i32);
         // A process that is stopped ends only when it goes on.

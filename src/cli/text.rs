@@ -169,7 +169,7 @@ pub(super) fn enumeration(names: &[String], conjunction: &str) -> String {
     }
 }
 
-/// Long text without its middle: it is somebody's argument, and what is wrong stands around it.
+/// Long text without its middle: it is an argument of the user, and the error surrounds it.
 pub(super) fn shortened(text: &str) -> String {
     const ENDS: usize = 300;
     let length = text.chars().count();

@@ -153,7 +153,7 @@ pub(super) async fn acquire(
         Err(failure) => Some(failure.code()),
     };
     if let Some(code) = code.filter(|_| !json) {
-        // What the variables may say is about another lock.
+        // The variables may hold values of another lock.
         shell::print_end(code, Variables::Stale);
     }
     done.map(|acquired| match acquired {
@@ -192,12 +192,12 @@ async fn acquired(
         Either::A(done) => done,
         Either::B(signal) => Ok(ended_by(signal)),
     };
-    // Also takes back what an acquisition that was given up may have left.
+    // Also removes the record that an abandoned acquisition may have left.
     client.shutdown(WAY_OUT).await;
     done
 }
 
-/// Acquires the lock and tells of it.
+/// Acquires the lock and prints it.
 async fn held(
     client: &Client,
     options: &Acquire,
@@ -217,7 +217,7 @@ async fn held(
     let server = client.server();
     let parts = guard.detach();
     if let Err(failure) = tell(&parts, remaining, &server, options.json) {
-        // What nobody was told of is of no use to anybody.
+        // A lock that was not reported is of no use.
         if let Ok(guard) = LockGuard::attach(client, &parts).await {
             drop(guard);
         }

@@ -95,7 +95,7 @@ impl WaitLimit {
                     return Ok(guard);
                 }
                 Err(error) if error.is_timeout() => {
-                    // It knows who has it.
+                    // The error names the holder.
                     self.voice.detail(&error.to_string());
                     return Ok(None);
                 }

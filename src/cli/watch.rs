@@ -1,4 +1,4 @@
-//! `memlatch watch`: the locks that are held, for as long as somebody looks.
+//! `memlatch watch`: shows the held locks until it is ended.
 
 use super::failure::{Failure, code};
 use super::headings::OUTPUT;
@@ -137,7 +137,7 @@ async fn rounds(
                 }
                 view.show(&listing)?;
             }
-            // What cannot be watched from the beginning on, or in the end, is no watch.
+            // A watch that fails in its first or last round fails as a whole.
             Err(error) if round == 1 || is_last => return Err(error.into()),
             Err(error) => {
                 view.fail(&error, failing)?;
@@ -166,9 +166,9 @@ async fn attend<T>(
         match race(work.as_mut(), signal).await {
             Either::A(done) => return Ok(done),
             Either::B(Signal::SIGTSTP) => {
-                // Whoever gets the terminal meanwhile wants its cursor.
+                // The process that gets the terminal meanwhile needs its cursor.
                 view.leave();
-                // Returns when somebody lets us go on.
+                // Returns when this process is continued.
                 let _ = raise(Signal::SIGSTOP);
             }
             Either::B(signal) => return Err(signal),
@@ -292,7 +292,7 @@ impl TableRenderer {
     /// Leaves the terminal as it was; what was drawn stays.
     fn leave(&mut self) {
         if core::mem::take(&mut self.drawn) > 0 {
-            // There is nobody left to be told that it failed.
+            // A failure here could not be reported.
             let _ = output::print("\x1b[?25h\x1b[?7h");
         }
     }
@@ -334,7 +334,7 @@ impl LineRenderer {
             current.insert(lock.name.clone(), lock.clone());
         }
         for lock in known.values() {
-            // Where not all are listed, one that is missing may be held all the same.
+            // If not all locks are listed, a missing one may nevertheless be held.
             if listing.is_complete {
                 self.put("freed", lock, now, &mut text);
             }
@@ -374,7 +374,7 @@ impl LineRenderer {
     }
 }
 
-/// The second that this machine believes to have.
+/// The present second of this machine's clock.
 fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -83,8 +83,8 @@ impl Histogram {
     }
 }
 
-/// The bucket of a length. Below 32 ns each has its own; from there on the five bits behind the
-/// first one tell it.
+/// The bucket of a length. Below 32 ns each has its own; from there on the five bits after the
+/// first one select it.
 fn bucket(length: Duration) -> usize {
     let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
     let bits = (nanos | 1).ilog2();

@@ -21,7 +21,7 @@ use std::collections::hash_map::RandomState;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// A prefix that nobody has for locks that matter, whatever --prefix says.
+/// A prefix that no real lock uses, whatever --prefix says.
 const PREFIX: &str = "memlatch-bench:";
 
 /// The longest that is spent on what the locks are compared with.
@@ -112,7 +112,7 @@ pub(super) async fn bench(
         Either::A(measured) => measured.map_err(Failure::from),
         Either::B(signal) => Err(Failure::silent(code::of_signal(signal as i32))),
     };
-    // What an end in the middle leaves is given back, once nobody acquires any more.
+    // Locks that remain after an interruption are released, once no task acquires any more.
     tasks.shutdown().await;
     client.shutdown(WAY_OUT).await;
     let report = measured?;
@@ -145,7 +145,7 @@ async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<
     }
     let mut pair = Histogram::new();
     while let Some(ended) = tasks.join_next().await {
-        // A panic is passed on; nobody aborts a task.
+        // A panic is passed on; no task is aborted.
         let counted = ended.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Ok(Histogram::new()),
@@ -164,7 +164,7 @@ async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<
     })
 }
 
-/// Looks at a lock that nobody holds.
+/// Looks at a lock that is free.
 async fn look(client: &Client, name: &str, length: Duration) -> Result<Histogram, LockError> {
     let mut histogram = Histogram::new();
     let end = Instant::now() + length;
@@ -184,7 +184,7 @@ async fn pairs(lock: Lock, end: Instant) -> Result<Histogram, LockError> {
     loop {
         let began = Instant::now();
         let guard = lock.acquire().await?;
-        // What was lost on the way has been acquired all the same.
+        // A lock that was lost meanwhile was acquired nevertheless.
         let _ = guard.release().await?;
         histogram.add(began.elapsed());
         if Instant::now() >= end {

@@ -23,7 +23,7 @@ impl SharedCounter {
             std::process::id(),
             MADE.fetch_add(1, Ordering::Relaxed)
         ));
-        // Fails where somebody has put something there before.
+        // Fails if the path exists already.
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let arena = Self { folder };
         arena.reset()?;
@@ -59,7 +59,7 @@ impl SharedCounter {
 
 impl Drop for SharedCounter {
     fn drop(&mut self) {
-        // It lies among temporary files; somebody will clear them away.
+        // It is among temporary files, which are cleared at some time.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -132,7 +132,7 @@ impl DemoServer {
             .map_err(|error| Failure::system("cannot start a server", &error))?;
         Ok(Self {
             url: server.address(),
-            // Nobody can have held a lock there before.
+            // No client can have held a lock there before.
             guard: false,
             own: Some(server),
         })
@@ -243,7 +243,7 @@ impl Workers<'_> {
         ] {
             words.extend([OsString::from(name), value]);
         }
-        // What is meant for another server is not for our own.
+        // Secrets for another server are not for the demo's own.
         let (secrets, variables) = self.global.secrets.words();
         if !self.place.is_own() {
             words.extend(secrets);

@@ -11,7 +11,7 @@ const BAR: u64 = 30;
 /// The result of a phase.
 #[derive(Debug, Clone)]
 pub(super) struct Phase {
-    /// Increments that the workers believe to have made.
+    /// Increments that the workers count as made.
     pub(super) attempted: u64,
     /// The value of the counter.
     pub(super) counter: u64,
@@ -131,7 +131,7 @@ impl Report {
         let most = self.turns.iter().copied().max().unwrap_or(0).max(1);
         for (index, turns) in self.turns.iter().enumerate() {
             let title = if index == 0 { "lock held by" } else { "" };
-            // Whoever had the lock at all has a bar that can be seen.
+            // A worker that had the lock at all has a visible bar.
             let bar = (turns * BAR).div_ceil(most) as usize;
             let bar = "█".repeat(bar);
             line(&format!(

@@ -95,7 +95,7 @@ async fn raise_locked(
     desk.note(token, index).map_err(filing)?;
     let value = desk.read().map_err(filing)?;
     tokio::time::sleep(WORK).await;
-    // What every user of a lock has to do before each step that needs it.
+    // Every user of a lock must check this before each step that needs the lock.
     guard.ensure(Duration::ZERO)?;
     desk.write(value + 1).map_err(filing)?;
     let _ = guard.release().await?;
