@@ -1,5 +1,5 @@
-//! Takes a lock of the embedded server, as tests do, and tells how long that took from the start of the
-//! server on.
+//! Acquires a lock of the embedded server, as tests do, and prints how long that took from the
+//! start of the server on.
 //!
 //! ```text
 //! cargo run --example embedded --features blocking,server

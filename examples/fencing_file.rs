@@ -68,7 +68,7 @@ impl FencedFile {
             }
             text => text?,
         };
-        // A first line that is none of ours must not pass for "nobody was here".
+        // A foreign first line must not pass for "no token yet".
         let parts = text.split_once('\n').and_then(|(first, rest)| {
             let token = first.strip_prefix("token ")?.parse().ok()?;
             Some((token, rest.to_owned()))
@@ -93,8 +93,8 @@ impl FencedFile {
         fs::rename(&path, &self.path)?;
         // The name is on the disk when the folder is.
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        // Closing unlocks. The lock file stays: whoever removed it could lock another than the
-        // next one does.
+        // Closing unlocks. The lock file stays: a process that removed it could lock another file
+        // than the next one does.
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ async fn main() -> Result<(), LockError> {
     }
 }
 
-/// Leads for twenty orders. Each carries the term, so that whoever obeys can refuse an older one.
+/// Leads for twenty orders. Each carries the term, so that the receiver can reject an older one.
 async fn lead(guard: &LockGuard) {
     for order in 1..=20 {
         let term = guard.fencing_token().unwrap_or_default();

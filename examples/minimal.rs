@@ -1,5 +1,5 @@
-//! The smallest program with a lock: takes it, gives it back, and tells by its exit code whether
-//! it was ours to the end. `scripts/size` measures it.
+//! The smallest program with a lock: acquires it, releases it, and reports by its exit code whether
+//! the lock was valid to the end. `scripts/size` measures it.
 //!
 //! ```text
 //! cargo run --example minimal --no-default-features --features blocking -- 127.0.0.1:11211

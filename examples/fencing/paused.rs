@@ -1,4 +1,4 @@
-//! What the fencing examples have in common: two workers, one lock, and a pause.
+//! The common part of the fencing examples: two workers, one lock, and a pause.
 
 use memlatch::Client;
 use memlatch::server::Server;
@@ -10,17 +10,19 @@ use std::time::Duration;
 /// Short, so that the second worker need not wait for long.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// How long a worker waits for its lock: on a server that was just started, for one lease first.
+/// The time for which a worker waits for its lock: on a server that was just started, for one lease
+/// first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Failures cross threads here.
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// The first worker acquires the lock and writes. Then it is paused for longer than its lease, as
-/// by a garbage collection; the second worker gets the lock and writes. When the first one wakes
-/// up it goes on where it was, and writes once more.
+/// by a garbage collection; the second worker gets the lock and writes. When the first one
+/// continues, it goes on where it was, and writes once more.
 ///
-/// `write` is told who writes and the fencing token. Returns what the last, late write came to.
+/// The arguments of `write` are the name of the writer and the fencing token. Returns the result of
+/// the last, late write.
 pub(crate) fn holder<E: Error + Send + Sync + 'static>(
     name: &str,
     write: impl Fn(&str, u64) -> Result<(), E> + Sync,
@@ -58,7 +60,7 @@ fn first_worker<E: Error + Send + Sync + 'static>(
     pause: &Sender<()>,
     woken: &Receiver<()>,
 ) -> Result<Result<(), E>, Failure> {
-    // Its keeper runs on this thread alone, so that it is paused with it.
+    // Its renewer runs on this thread alone, so that it is paused with it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

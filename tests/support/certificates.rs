@@ -62,7 +62,7 @@ impl Pair {
     }
 }
 
-/// Who signs certificates.
+/// The signer of certificates.
 pub struct Authority<'f> {
     folder: &'f Folder,
     name: String,

@@ -45,7 +45,7 @@ impl Cut {
         }
     }
 
-    /// What the future answers, if it is let.
+    /// The output of the future, if it may complete.
     pub async fn apply<F>(self, future: F) -> Option<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -102,7 +102,7 @@ impl Cut {
     }
 }
 
-/// Who waits for a task may be dropped itself.
+/// A waiter for a task may be dropped itself.
 struct Aborting<T>(JoinHandle<T>);
 
 impl<T> Drop for Aborting<T> {

@@ -33,7 +33,7 @@ impl Dice {
         self.next() % end
     }
 
-    /// Whether something happens that happens in `percent` of all cases.
+    /// Returns `true` in `percent` of all cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

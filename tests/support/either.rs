@@ -25,7 +25,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     runtime.expect("a runtime")
 });
 
-/// What a client is told.
+/// The settings of a client.
 #[derive(Clone)]
 pub struct Settings {
     pub url: String,

@@ -10,7 +10,7 @@ use core::fmt::{Debug, Write as _};
 use core::time::Duration;
 use memlatch::{ClientBuilder, ErrorKind, LockError, ReleaseOutcome};
 
-/// What both fronts are told besides the address.
+/// The settings of both APIs besides the address.
 #[derive(Clone, Default)]
 pub struct Options {
     pub auth: Option<(String, String)>,

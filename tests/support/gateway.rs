@@ -21,7 +21,7 @@ use std::thread;
 pub struct Gateway {
     address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
-    /// How many of them are over.
+    /// The number of them that have ended.
     ended: Arc<AtomicUsize>,
     /// Raised to have all connections closed.
     hang_up: Arc<AtomicUsize>,

@@ -49,19 +49,19 @@ use std::{env, process, thread};
 /// suites hold. The last one moves on from time to time.
 pub const EXPECTED: [&str; 3] = ["1.6.18", "1.6.38", "1.6.45"];
 
-/// How long a server may take to answer for the first time.
+/// The time limit for a server's first reply.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long [`RealServer::command`] waits for bytes.
+/// The time for which [`RealServer::command`] waits for bytes.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many ports are tried before [`Binary::start`] gives up.
+/// The number of ports that are tried before [`Binary::start`] fails.
 const PORTS_TRIED: u32 = 20;
 
 /// An executable memcached.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Binary {
-    /// As the server tells it: `1.6.45`.
+    /// As the server reports it: `1.6.45`.
     pub version: String,
     /// The executable, or a script that becomes it.
     pub path: PathBuf,
@@ -208,7 +208,7 @@ impl Binary {
     }
 }
 
-/// What a server runs in that differs from what the test runs in.
+/// The differences between the surroundings of a server and those of the test.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// A namespace of process ids, in which the server is number 1 at each start. Needs root and
@@ -219,7 +219,7 @@ pub struct Surroundings {
     pub wall_clock: Option<String>,
 }
 
-/// Whether servers can be started as process 1. Says so where not.
+/// Returns whether servers can be started as process 1. Prints a line if not.
 ///
 /// # Panics
 /// When it is not possible, and the environment (`CI`) says that this is an error.
@@ -231,7 +231,7 @@ pub fn can_have_process_id_1() -> bool {
     possible || missing("root, or `unshare` of util-linux")
 }
 
-/// Where libfaketime is. Says so where it is not.
+/// Finds libfaketime. Prints a line if it is missing.
 ///
 /// # Panics
 /// When it is missing, and the environment (`CI`) says that this is an error.
@@ -246,7 +246,7 @@ pub fn faketime() -> Option<PathBuf> {
     found
 }
 
-/// What `unshare` is told for that.
+/// The arguments of `unshare` for that.
 pub const PROCESS_ID_1: [&str; 3] = ["--pid", "--fork", "--kill-child=SIGKILL"];
 
 fn missing(what: &str) -> bool {
@@ -323,7 +323,7 @@ impl RealServer {
         process.inner.unwrap_or(process.server.id())
     }
 
-    /// Whether the process is there still.
+    /// Returns whether the process still exists.
     pub fn is_running(&mut self) -> bool {
         self.process
             .as_mut()
@@ -479,7 +479,7 @@ impl RealServer {
 
         let mut process = Process::spawn(&self.binary.path, &command, &self.surroundings)
             .map_err(|error| StartError::Failed(error.to_string()))?;
-        // What the server calls itself.
+        // The process id that the server reports.
         let pid = match self.surroundings.process_id_1 {
             true => 1,
             false => process.server.id(),
@@ -505,8 +505,8 @@ impl RealServer {
                 Probe::Pid(found) if found == pid => break,
                 // Another server was faster; this one is about to find out.
                 Probe::Pid(_) | Probe::Unreachable => reached = 0,
-                // With TLS or a password it does not tell who it is. If it were
-                // not ours, ours would have ended by now.
+                // With TLS or a password it does not identify itself. If it were another server,
+                // the one started here would have ended by now.
                 Probe::Reached if reached == 3 => break,
                 Probe::Reached => reached += 1,
             }
@@ -526,7 +526,7 @@ impl RealServer {
         Ok(())
     }
 
-    /// Who answers at the address?
+    /// Identifies the server at the address.
     fn probe(&self) -> Probe {
         let Ok(mut stream) = self.connect(Duration::from_millis(500)) else {
             return Probe::Unreachable;
@@ -604,7 +604,7 @@ struct Process {
     watcher: Child,
     /// Held open, and closed by the system at the latest.
     _pipe: OwnedFd,
-    /// What the server writes to stderr.
+    /// The stderr output of the server.
     log: PathBuf,
 }
 
@@ -699,8 +699,8 @@ impl Drop for Process {
         if !ended {
             let _ = self.server.kill();
         }
-        // The watcher goes before the server is reaped: from then on the
-        // process id may belong to somebody else.
+        // The watcher is killed before the server is reaped: from then on the process id may belong
+        // to another process.
         let _ = self.watcher.kill();
         let _ = self.watcher.wait();
         let _ = self.server.wait();
@@ -708,9 +708,9 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on, and that the system does not hand out to
-/// outgoing connections: it is free still when a server comes back after a
-/// restart, and no client connects to itself while the server is down.
+/// A port without a listener that the system does not assign to outgoing connections: it is still
+/// free when a server returns after a restart, and no client connects to itself while the server is
+/// down.
 fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -761,7 +761,7 @@ fn only_child(pid: u32) -> Option<u32> {
     children.ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// True where the system does not tell.
+/// True if the system does not report it.
 fn all_threads_stopped(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;

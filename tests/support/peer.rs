@@ -1,8 +1,8 @@
-//! A peer between a client and the embedded server: it writes down every request, and answers
-//! when the test lets it.
+//! A peer between a client and the embedded server: it records every request, and replies when the
+//! test lets it.
 //!
-//! One thread serves a connection, reading and answering in turns: it does not read while nobody
-//! takes its answers. Told to keep them to itself, it reads on.
+//! One thread serves a connection, reading and replying in turns: it does not read while its
+//! replies are not read. If it is set to keep them back, it reads on.
 
 #![allow(
     dead_code,
@@ -24,22 +24,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{env, fs, process, thread};
 
-/// How long a test waits for what must come.
+/// The time for which a test waits for an expected event.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long a peer waits for a gate, so that none outlives a test that failed for long.
+/// The time for which a peer waits for a gate, so that none outlives a failed test for long.
 const GATE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a peer does.
+/// The behaviour of a peer.
 #[derive(Debug, Clone, Copy)]
 struct Mood {
     reads: bool,
     answers: bool,
-    /// How many bytes of answers are written at once.
+    /// The number of bytes of replies that are written together.
     piece: usize,
     /// Connections are closed as soon as they are made.
     refuses: bool,
-    /// How long answers to a flight are kept back.
+    /// The time for which replies to a flight are kept back.
     delay: Duration,
 }
 
@@ -47,7 +47,7 @@ struct Mood {
 struct Log {
     /// The requests of each connection, whole ones.
     requests: Vec<Vec<String>>,
-    /// What is left of each: the start of a request.
+    /// The remainder of each: the start of a request.
     rests: Vec<Vec<u8>>,
     streams: Vec<Option<TcpStream>>,
     accepted: usize,
@@ -129,7 +129,7 @@ impl Peer {
         }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn url(&self) -> String {
         self.url.clone()
     }
@@ -181,7 +181,7 @@ impl Peer {
         self.change(|mood| mood.refuses = on);
     }
 
-    /// How many connections were made.
+    /// The number of accepted connections.
     pub fn accepted(&self) -> usize {
         lock(&self.shared.log).accepted
     }
@@ -198,7 +198,7 @@ impl Peer {
         self.seen().into_iter().flat_map(|(all, _)| all).collect()
     }
 
-    /// How many requests with this word in them there were.
+    /// The number of requests that contain this word.
     pub fn count(&self, word: &str) -> usize {
         let log = lock(&self.shared.log);
         let all = log.requests.iter().flatten();
@@ -262,7 +262,7 @@ fn accept(next: impl Fn() -> io::Result<TcpStream>, shared: &Arc<Shared>) {
         log.rests.push(Vec::new());
         drop(log);
         let shared = Arc::clone(shared);
-        // How it ends shows in what the client makes of it.
+        // The client's behaviour shows how it ended.
         thread::spawn(move || drop(serve(stream, number, &shared)));
     }
 }
@@ -298,7 +298,7 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared) -> io::Result<()
             Err(error) => return Err(error),
         };
         arrived.extend_from_slice(&chunk[..length]);
-        // It may have been told not to read when it was about to.
+        // It may have been set not to read when it was about to.
         shared.wait(number, |mood| mood.reads)?;
         loop {
             let mut decoder = RequestDecoder::new(Limits::SERVER);
@@ -315,7 +315,7 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared) -> io::Result<()
     }
 }
 
-/// One request and its answer, whose end is told by the answer to another one.
+/// One request and its reply, whose end is marked by the reply to another one.
 fn ask(server: &mut TcpStream, request: &[u8], answers: &mut Vec<u8>) -> io::Result<()> {
     const END: &[u8] = b"MN\r\n";
     server.write_all(&[request, b"mn\r\n"].concat())?;

@@ -37,7 +37,7 @@ const REST: core::ops::Range<u64> = 6..14;
 /// Of so many batches, one reads an item of the locks.
 const FOREIGN_READ: u64 = 8;
 
-/// How long a batch may wait for its answers. A server that is stopped answers later.
+/// The time for which a batch may wait for its replies. A server that is stopped replies later.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// Threads that use the cache until this is dropped.
