@@ -11,7 +11,7 @@ fn main() {
     let source = source();
     let parser = source.join("parser/mod.rs");
     let error = source.join("error.rs");
-    // What lints find in the code of others is not for us to mend.
+    // Lint findings in foreign code are not to be corrected here.
     let modules = format!(
         "#[allow(warnings, clippy::all)]\n#[path = {error:?}]\nmod error;\n\
          #[allow(warnings, clippy::all)]\n#[path = {parser:?}]\nmod parser;\n\
@@ -23,7 +23,7 @@ fn main() {
 
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=Cargo.lock");
-    // Where the source has gone, it is looked for anew.
+    // If the source has been removed, it is searched anew.
     println!("cargo:rerun-if-changed={}", parser.display());
 }
 

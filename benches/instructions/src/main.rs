@@ -1,4 +1,4 @@
-//! What `scripts/instructions` runs under callgrind: every case.
+//! The program that `scripts/instructions` runs under callgrind: every case.
 
 #[path = "../../support/cases.rs"]
 mod cases;

@@ -9,7 +9,7 @@ pub(crate) struct Marked {
     times: u32,
     /// Stands before the names of all cases.
     prefix: String,
-    /// What must stand in a case's name.
+    /// The part that a case's name must contain.
     part: String,
     /// The only cases to run, without the prefix. None are given: all.
     only: Vec<String>,

@@ -1,11 +1,11 @@
-//! Holds many locks with one client and tells what that costs:
+//! Holds many locks with one client and prints the cost:
 //!
 //! ```text
 //! memlatch-many ADDRESS FRONT COUNT LEASE ROUNDS
 //! ```
 //!
-//! `FRONT` is `async` or `blocking`, `LEASE` is in seconds, `ROUNDS` is how many times each lock
-//! is renewed while that is measured. The result is a row of the table in `docs/performance.md`.
+//! `FRONT` is `async` or `blocking`, `LEASE` is in seconds, `ROUNDS` is how many times each lock is
+//! renewed during the measurement. The result is a row of the table in `docs/performance.md`.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
@@ -15,7 +15,7 @@ use std::{env, fs, thread};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How many calls acquire at the same time.
+/// The number of concurrent calls that acquire.
 const CALLERS: usize = 64;
 
 /// More than anything here takes.
@@ -98,27 +98,27 @@ impl Plan<'_> {
     }
 }
 
-/// What renewing has cost.
+/// The cost of renewing.
 struct Held {
     renewals: u64,
     cpu: Duration,
     time: Duration,
 }
 
-/// What giving back has cost.
+/// The cost of releasing.
 struct End {
     time: Duration,
     cpu: Duration,
     lost: u64,
 }
 
-/// What this process has computed so far, in user and system mode.
+/// The processor time of this process so far, in user and system mode.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// How much memory of this process is resident.
+/// The resident memory of this process.
 fn resident() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -129,7 +129,7 @@ fn resident() -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Measures what gives all back: whether all was, and the numbers after that.
+/// Measures `work`, which releases all: whether all were released, and the numbers after that.
 fn give_back(work: impl FnOnce() -> (bool, memlatch::ClientStats)) -> Result<End> {
     let (before, began) = (cpu(), Instant::now());
     let (all, stats) = work();
@@ -150,7 +150,7 @@ fn run_async(plan: &Plan<'_>) -> Result<()> {
         .enable_all()
         .build()?;
     let builder = memlatch::Client::builder().server(plan.address);
-    // What is measured is not how long a fresh server is left alone.
+    // The restart guard of a fresh server is not part of the measurement.
     let client = runtime.block_on(builder.restart_guard(false).build())?;
     let before = resident()?;
     let callers: Vec<_> = (0..CALLERS)

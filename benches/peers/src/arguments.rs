@@ -1,4 +1,4 @@
-//! What the two programs are told: `--name value` pairs, and words.
+//! The arguments of the two programs: `--name value` pairs, and words.
 
 use crate::{Result, Servers};
 use std::collections::HashMap;

@@ -11,10 +11,10 @@ use tokio::runtime::Runtime;
 
 /// A crowd, connected to its server.
 pub trait Crowd {
-    /// Has each task do so many pairs, and returns how long all of it took.
+    /// Lets each task do so many pairs, and returns how long all of them took.
     ///
     /// # Errors
-    /// A lock was not to be had, or not to be given back.
+    /// A lock could not be acquired, or not be released.
     fn run(&mut self, pairs_each: usize) -> Result<Duration>;
 }
 
@@ -27,7 +27,7 @@ pub struct Kind {
     make: fn(&Place<'_>) -> Result<Box<dyn Crowd>>,
 }
 
-/// Where a crowd does its pairs.
+/// The place where a crowd does its pairs.
 #[derive(Debug)]
 struct Place<'a> {
     servers: &'a Servers,
@@ -43,7 +43,7 @@ impl Place<'_> {
         self.first..self.first + self.tasks
     }
 
-    /// Keys for those who have no names, as long as memlatch's.
+    /// Keys for clients without names, as long as memlatch's.
     fn keys(&self) -> impl Iterator<Item = String> + use<> {
         self.numbers()
             .map(|number| format!("memlatch:lock:{}", floor::name(number)))
@@ -103,7 +103,7 @@ impl Kind {
         }
     }
 
-    /// Whether what it needs is here.
+    /// Returns whether everything it needs is available.
     #[must_use]
     pub fn is_possible(&self, servers: &Servers) -> bool {
         !self.needs_redis || servers.redis.is_some()
@@ -145,7 +145,7 @@ fn event_loop(place: &Place<'_>, shape: &Shape) -> Result<Box<dyn Crowd>> {
 struct Tasks<S, F> {
     runtime: Runtime,
     states: Vec<S>,
-    /// Does so many pairs and gives back what it was lent.
+    /// Does so many pairs and returns its argument.
     work: F,
 }
 

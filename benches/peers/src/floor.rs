@@ -1,4 +1,5 @@
-//! What a pair costs anybody who sends memlatch's bytes: sockets without a client around them.
+//! The cost of a pair for any program that sends memlatch's bytes: sockets without a client around
+//! them.
 
 use crate::tap::Tap;
 use crate::variants::is_released;
@@ -13,7 +14,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How often memlatch is listened to until it says nothing else meanwhile.
+/// The number of times memlatch is recorded until it sends nothing else meanwhile.
 const TRIES: usize = 10;
 
 /// Names of locks, all of the same length.
@@ -28,12 +29,12 @@ pub struct Shape {
     acquire: Vec<u8>,
     /// `md <key> C`
     release: Vec<u8>,
-    /// Where the expiry stands, and how far it is ahead.
+    /// The position of the expiry, and its distance from the present.
     expiry: Range<usize>,
     ahead: u64,
     /// Eight digits that make each attempt another.
     digits: Range<usize>,
-    /// How many replies an acquisition has, and how the first begins.
+    /// The number of replies to an acquisition, and the start of the first.
     replies: usize,
     first: &'static [u8],
 }
@@ -48,10 +49,10 @@ fn position(bytes: &[u8], part: &[u8]) -> Result<usize> {
 }
 
 impl Shape {
-    /// What memlatch sends in its ordinary mode, learnt by listening to it.
+    /// The bytes that memlatch sends in its ordinary mode, learnt by recording it.
     ///
     /// # Errors
-    /// The server does not do its part, or memlatch sends what is not understood here.
+    /// The server does not do its part, or memlatch sends bytes that are not understood here.
     pub fn ordinary(servers: &Servers) -> Result<Self> {
         let tap = Tap::before(&servers.memcached)?;
         let client = memlatch::blocking::Client::connect(tap.address.as_str())?;
@@ -61,7 +62,7 @@ impl Shape {
             Ok::<_, crate::Failure>(tap.take())
         };
         pair()?;
-        // Now and then the keeper has something to say as well, and makes a connection for it.
+        // Now and then the renewer sends something as well, and makes a connection for it.
         let (mut now, mut bursts) = (unix_now()?, pair()?);
         for _ in 0..TRIES {
             if bursts.len() == 4 {
@@ -115,7 +116,7 @@ impl Shape {
         })
     }
 
-    /// The bytes that the clients of others send who know the meta commands.
+    /// The bytes that other clients with meta commands send.
     ///
     /// # Errors
     /// None so far.
@@ -170,7 +171,7 @@ pub struct Requests {
     prefix: usize,
 }
 
-/// What replies say: how long they are together, and where the CAS unique stands.
+/// The contents of replies: their total length, and the position of the CAS unique.
 struct Answer {
     length: usize,
     cas: Range<usize>,

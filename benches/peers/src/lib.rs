@@ -1,8 +1,8 @@
-//! Whole locks, measured: memlatch, bare sockets that send the same bytes, and the clients of
-//! others.
+//! Whole locks, measured: memlatch, bare sockets that send the same bytes, and other clients.
 //!
-//! [`variants`] are ways to acquire and release one lock; [`crowds`] do it with many tasks at once.
-//! What the bare sockets send is learnt from memlatch itself, through the [`tap`].
+//! [`variants`] are ways to acquire and release one lock; [`crowds`] do it with many tasks
+//! concurrently. The bytes for the bare sockets are learnt from memlatch itself, through the
+//! [`tap`].
 
 pub mod arguments;
 pub mod crowds;
@@ -28,5 +28,5 @@ pub struct Servers {
     pub pymemcache: Option<Vec<String>>,
 }
 
-/// How long every lock is leased for here: memlatch's default.
+/// The lease of every lock here: memlatch's default.
 pub const LEASE: std::time::Duration = std::time::Duration::from_secs(10);

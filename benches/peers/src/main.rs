@@ -77,7 +77,7 @@ fn kinds(arguments: &Arguments, servers: &Servers) -> Vec<Kind> {
         .collect()
 }
 
-/// One lock that nobody else wants.
+/// One lock without contention.
 fn pairs(arguments: &Arguments, servers: &Servers) -> Result<()> {
     let rounds = arguments.number("rounds", 15)?;
     let count = arguments.number("count", 1500)? as usize;
@@ -161,7 +161,7 @@ fn crowd(arguments: &Arguments, servers: &Servers) -> Result<()> {
     Ok(())
 }
 
-/// What a pair puts on the wire.
+/// The traffic of a pair.
 #[derive(Debug, Clone, Copy)]
 struct Traffic {
     round_trips: f64,
@@ -215,7 +215,7 @@ fn same_bytes(servers: &Servers, shapes: &Shapes) -> Result<()> {
     for (floor, others) in FLOORS {
         let floor = Kind::named(floor).ok_or("no floor")?;
         for other in others.iter().filter_map(|name| Kind::named(name)) {
-            // A keeper reads the server's clock now and then, which is no part of a pair.
+            // A renewer reads the server's clock now and then, which is no part of a pair.
             let mut tries = 5;
             loop {
                 let ours = traffic(&floor, servers, shapes)?;
@@ -267,7 +267,7 @@ fn syscalls(arguments: &Arguments, servers: &Servers) -> Result<()> {
             .text("name", kind.name)
             .number("all", each(twice.values().sum()));
         for (name, calls) in twice {
-            // What happens now and then is in the sum alone.
+            // Occasional calls are in the sum alone.
             if each(calls).abs() >= 0.05 {
                 line = line.number(&name, each(calls));
             }
@@ -277,8 +277,8 @@ fn syscalls(arguments: &Arguments, servers: &Servers) -> Result<()> {
     Ok(())
 }
 
-/// How often a process that does so many pairs makes each system call, all its threads and
-/// children together.
+/// The number of times a process that does so many pairs makes each system call, all its threads
+/// and children together.
 fn traced(
     strace: &str,
     kind: &Kind,

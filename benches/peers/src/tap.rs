@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// What went one way before anything went the other.
+/// The bytes that went one way before anything went the other.
 #[derive(Clone)]
 pub struct Burst {
     /// Of which connection: they are counted.
@@ -49,7 +49,7 @@ impl Tap {
         Ok(Self { address, bursts })
     }
 
-    /// What has gone by since it was last asked.
+    /// Returns the bytes that have passed since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<Burst> {
         std::mem::take(&mut *self.bursts.lock().unwrap_or_else(PoisonError::into_inner))
@@ -87,7 +87,7 @@ fn pass(
             if length == 0 {
                 return Ok(());
             }
-            // Before it goes on: whoever has the answer finds it here.
+            // Before it is passed on: a client that has the reply finds it here.
             {
                 let mut bursts = bursts.lock().unwrap_or_else(PoisonError::into_inner);
                 match bursts.last_mut() {

@@ -1,4 +1,4 @@
-//! The ways to acquire and release one lock that nobody else wants.
+//! The ways to acquire and release one lock without contention.
 
 use crate::floor::{self, Shape, Socket, TokioSocket};
 use crate::{Failure, LEASE, Result, Servers};
@@ -14,7 +14,7 @@ pub trait Variant {
     /// Does so many pairs and appends how long each took, in nanoseconds.
     ///
     /// # Errors
-    /// A lock was not to be had, or not to be given back.
+    /// A lock could not be acquired, or not be released.
     fn pairs(&mut self, count: usize, latencies: &mut Vec<u64>) -> Result<()>;
 }
 
@@ -35,7 +35,7 @@ enum Needs {
     Pymemcache,
 }
 
-/// Where a variant does its pairs.
+/// The place where a variant does its pairs.
 #[derive(Debug)]
 struct Place<'a> {
     servers: &'a Servers,
@@ -44,7 +44,7 @@ struct Place<'a> {
     number: usize,
 }
 
-/// What the bare sockets send.
+/// The bytes that the bare sockets send.
 #[derive(Debug)]
 pub struct Shapes {
     pub ordinary: Shape,
@@ -121,7 +121,7 @@ impl Kind {
         KINDS.iter().find(|kind| kind.name == name).copied()
     }
 
-    /// Whether what it needs is here.
+    /// Returns whether everything it needs is available.
     #[must_use]
     pub fn is_possible(&self, servers: &Servers) -> bool {
         match self.needs {
@@ -131,7 +131,7 @@ impl Kind {
         }
     }
 
-    /// What it talks to.
+    /// The peer of the variant.
     #[must_use]
     pub fn server<'a>(&self, servers: &'a Servers) -> &'a str {
         match self.needs {
@@ -171,7 +171,7 @@ impl Place<'_> {
         floor::name(self.number)
     }
 
-    /// A key for those who have no names, as long as memlatch's.
+    /// A key for clients without names, as long as memlatch's.
     fn key(&self) -> String {
         format!("memlatch:lock:{}", self.name())
     }
@@ -181,7 +181,8 @@ impl Place<'_> {
     }
 }
 
-/// Calls return when a pair is over. The closure is told whether the pair is the first of many.
+/// Calls return when a pair is complete. The argument of the closure says whether the pair is the
+/// first of many.
 struct Blocking<F>(F);
 
 impl<F: FnMut(bool) -> Result<()>> Variant for Blocking<F> {
@@ -283,7 +284,7 @@ fn memlatch_async(
     }))
 }
 
-/// Whether the lock was held to its end.
+/// Checks that the lock was held to its end.
 ///
 /// # Errors
 /// It was lost before.
@@ -338,7 +339,7 @@ fn not_acquired() -> Failure {
 /// Acquires by `ms` and releases by `md`, with the CAS unique that `ms` returned.
 ///
 /// # Errors
-/// A lock was not to be had, or not to be given back.
+/// A lock could not be acquired, or not be released.
 pub async fn async_memcached_pair(
     client: &mut async_memcached::Client,
     key: &str,
@@ -350,7 +351,7 @@ pub async fn async_memcached_pair(
         .and_then(|value| value.cas)
         .ok_or_else(not_acquired)?;
     let compare = format!("C{cas}");
-    // What was not deleted is an error.
+    // A failed deletion is an error.
     client
         .meta_delete(key, false, None, Some(&[compare.as_str()]))
         .await?;

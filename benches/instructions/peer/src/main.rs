@@ -1,5 +1,5 @@
-//! What `scripts/instructions` runs under callgrind: the parser of `async-memcached` on the bytes
-//! of our case of the same name.
+//! The program that `scripts/instructions` runs under callgrind: the parser of `async-memcached` on
+//! the bytes of memlatch's case of the same name.
 
 #[path = "../../src/marked.rs"]
 mod marked;
@@ -20,7 +20,7 @@ fn main() {
     );
 
     Marked::from_args().run("decode/hd-cas", || {
-        // What it allocates for the caller is the caller's to free, so that counts too.
+        // The caller must free what the parser allocates for it, so that counts too.
         black_box(parse_meta_set_response(black_box(REPLY)).expect("well formed"));
     });
 }

@@ -15,14 +15,14 @@ use std::time::Duration;
 const WARM_UP: usize = 200;
 const PAIRS: usize = 1000;
 
-/// How long a waiter looks, before and while it is counted. Each wait begins with what is
-/// allocated once; what the longer one has more comes from looking.
+/// The time for which a waiter looks, before and while it is counted. Each wait begins with
+/// one-time allocations; the additional ones of the longer wait come from looking.
 const WAITS: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1600)];
 
-/// How long a waiter looks before anything is counted.
+/// The time for which a waiter looks before anything is counted.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How often each wait is counted. A renewal every 3.3 s is not in all of three.
+/// The number of times each wait is counted. A renewal every 3.3 s is not in all of three.
 const ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn run() -> Result<()> {
     waiters(&servers, part)
 }
 
-/// What allocates when a lock stays held: each further look at it.
+/// The allocations of a waiter while a lock stays held: each further look at it.
 fn waiters(servers: &Servers, part: &str) -> Result<()> {
     type Mode<L> = (&'static str, fn(L) -> L);
     let blocking: &[Mode<memlatch::blocking::Lock>] = &[
@@ -102,10 +102,10 @@ fn waiters(servers: &Servers, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// The keeper of an async client works on the same thread: a fresh one reads the server's clock until
-/// it has seen it tick, and every third of the lease one renews. Each of that starts a task. So there
-/// is time for the first, and of several waits the one with the fewest allocations counts: what
-/// looking allocates, it always does.
+/// The renewer of an async client works on the same thread: a fresh one reads the server's clock
+/// until it has seen it tick, and renews every third of the lease. Each of that starts a task. So
+/// there is time for the first, and of several waits the one with the fewest allocations counts:
+/// the allocations of looking are in every one.
 fn looks(name: &str, tap: &Tap, mut wait: impl FnMut(Duration)) {
     wait(SETTLE);
     let [(less, few), (more, many)] = WAITS.map(|limit| {

@@ -100,7 +100,7 @@ async fn connect(server: &str) -> Result<Client> {
         .await?)
 }
 
-/// A pair on a lock that nobody else wants, in nanoseconds.
+/// A pair on a lock without contention, in nanoseconds.
 async fn pair(lock: &Lock) -> Result<u64> {
     let began = clock();
     let guard = lock.acquire().await?;
@@ -117,8 +117,8 @@ fn is_released(outcome: memlatch::ReleaseOutcome) -> Result<()> {
 
 // ---- within a process ----------------------------------------------------------------
 
-/// 64 tasks that want one lock, over and over: from the call that gives it back to the return of
-/// the call that gets it, in turn with pairs on a lock that nobody else wants.
+/// 64 tasks that acquire one lock repeatedly: from the call that releases it to the return of the
+/// call that acquires it, in turn with pairs on a lock without contention.
 async fn handoffs(arguments: &Arguments, server: &str) -> Result<()> {
     let rounds = arguments.number("rounds", 15)?;
     type Mode = (&'static str, fn(Lock) -> Lock);
@@ -194,7 +194,7 @@ async fn within(lock: &Lock, each: usize) -> Result<Vec<u64>> {
     for task in tasks {
         task.await??;
     }
-    // The last ones have nobody behind them.
+    // The last ones have no waiter after them.
     Ok(times.take())
 }
 
@@ -217,7 +217,7 @@ async fn between(arguments: &Arguments, server: &str) -> Result<()> {
     for _ in 0..2 {
         children.push(process(&["turns", "--rounds", &turns], server)?);
     }
-    // Wanted since, granted, given back, and by whom.
+    // The start of the wait, the grant, the release, and the holder.
     let mut held: Vec<(u64, u64, u64, usize)> = Vec::new();
     for (number, child) in children.into_iter().enumerate() {
         let output = child.wait_with_output()?;
@@ -236,7 +236,7 @@ async fn between(arguments: &Arguments, server: &str) -> Result<()> {
     held.sort_unstable_by_key(|(_, granted, ..)| *granted);
     let mut times: Vec<u64> = held
         .windows(2)
-        // The other one had been waiting when it was given back.
+        // The other one was waiting when it was released.
         .filter(|two| two[0].3 != two[1].3 && two[1].0 < two[0].2)
         .map(|two| two[1].1.saturating_sub(two[0].2))
         .collect();
