@@ -1,4 +1,4 @@
-//! One connection of the blocking front.
+//! One connection of the blocking API.
 
 mod dump;
 

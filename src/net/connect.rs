@@ -71,9 +71,8 @@ impl ConnectOptions {
         self.tls.as_ref().ok_or(io::ErrorKind::Unsupported.into())
     }
 
-    /// Sets what a connection for small, urgent exchanges needs: no delay for small writes, an
-    /// early notice when the peer has gone, and no waiting for acknowledgements beyond the
-    /// patience.
+    /// Sets the options of a connection for small, urgent exchanges: no delay for small writes, an
+    /// early notice when the peer has gone, and a time limit for acknowledgements.
     pub(crate) fn tune<'s, S>(&self, stream: &'s S) -> io::Result<()>
     where
         SockRef<'s>: From<&'s S>,

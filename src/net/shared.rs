@@ -147,10 +147,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         state.wake_all();
     }
 
-    /// Ends the connection if a flight has been under way for longer than the patience, and says
-    /// whether any is under way. To be called [`LOOKS`] times in every patience for as long as that
-    /// is so: one clock for all instead of a timer for each, which would cost more than what it
-    /// guards.
+    /// Ends the connection if a flight has been outstanding for longer than the time limit, and
+    /// returns whether any is outstanding. Must be called [`LOOKS`] times in every time limit for
+    /// as long as one is: one clock for all instead of a timer for each, which would cost more than
+    /// the exchange.
     pub(crate) fn watch(&self) -> bool {
         let mut state = self.state();
         state.look();

@@ -1,4 +1,4 @@
-//! Streams of the async front: TCP, TLS and Unix sockets alike.
+//! Streams of the async API: TCP, TLS and Unix sockets alike.
 
 use super::address::Address;
 use super::connect::{AddressIter, ConnectOptions, MAX_ADDRESSES};

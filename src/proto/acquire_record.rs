@@ -21,8 +21,8 @@ use super::time::{Instant, Now};
 use crate::wire::{DecodeError, Flight, Replies, TimeLeft};
 use core::time::Duration;
 
-/// Number of times in a row that the lock may turn out free after a refusal, or vanish behind a
-/// success, before it is left alone for a moment.
+/// Number of times in a row that the lock may turn out free after a refusal, or missing after a
+/// success, before the acquisition pauses.
 const IMMEDIATE_RETRIES: u8 = 3;
 
 /// Number of sentinels made before the server counts as one that drops items at once.
@@ -451,8 +451,8 @@ impl<'a> RecordAcquire<'a> {
         Ok(self.grant(grant, bound, received))
     }
 
-    /// The lock is ours; so that it is held, the token must be above those from before, and the
-    /// lease must not be over.
+    /// Handles the success of the attempt; for the lock to be held, the token must be above those
+    /// from before, and the lease must not have expired.
     fn grant(
         &mut self,
         grant: Grant,
@@ -486,7 +486,7 @@ impl<'a> RecordAcquire<'a> {
             return self.retry(on, now);
         };
         if self.takeover.is(on, cas) {
-            // Not ours the last time either.
+            // Not held by this client the last time either.
             return self.held(on, item, now);
         }
         if let Some(attempt) = &mut self.attempt {

@@ -37,10 +37,10 @@ struct CasAttempt {
 
 /// Acquires a lock without a record.
 ///
-/// `mg` makes an empty item with the CAS unique that we choose, where there is none, and says
-/// which one the item has: the lock is held if and only if that is ours, so an attempt whose answer
-/// was lost is repeated as it was and recognised. A look at a lock that is held and the attempt to
-/// get it are the same request.
+/// `mg` creates an empty item with the CAS unique that the client chooses, if there is none, and
+/// returns the CAS unique of the item: the lock is held if and only if that is the client's, so an
+/// attempt whose reply was lost is repeated unchanged and recognised. A look at a lock that is held
+/// and the attempt to acquire it are the same request.
 #[derive(Debug)]
 pub struct RecordlessAcquire<'a> {
     request: AcquireRequest<'a>,
@@ -98,7 +98,7 @@ impl<'a> RecordlessAcquire<'a> {
         let lease = self.request.lease;
         let open = self.attempt.filter(|attempt| {
             attempt.outstanding
-                // To another incarnation it never went, and never will.
+                // It was never sent to a different instance, and never will be.
                 && server.is_instance(attempt.instance)
                 && now.monotonic < lease.valid_until(attempt.sent_at)
         });

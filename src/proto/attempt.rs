@@ -68,7 +68,7 @@ impl RecordAttempt {
         server: &ServerState,
         now: Instant,
     ) -> bool {
-        // To another incarnation it never went, and never will.
+        // It was never sent to a different instance, and never will be.
         server.is_instance(self.instance) && now < request.lease.valid_until(self.sent_at)
     }
 

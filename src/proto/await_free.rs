@@ -90,7 +90,7 @@ impl Operation for AwaitFree<'_> {
     }
 
     fn handle_failure(&mut self, _how: FlightError, now: Now) -> Action<InspectOutcome> {
-        // A look leaves nothing behind.
+        // A look stores nothing.
         self.retry_policy.no_reply(now.monotonic, false)
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn read_fence(
             left = flags.ttl();
             parse_u64(data.trim_ascii_end())
         }
-        // Vanished between the two requests of the classic dialect.
+        // Missing in the second of the two requests of the classic protocol.
         Reply::NotFound => return Ok(Err(ServerError::DropsItems)),
         Reply::Error(error) if error.source == ErrorSource::Client => None,
         Reply::Error(error) => return Ok(Err(ServerError::from_reply(&error))),

@@ -67,8 +67,8 @@ impl TokenBound {
 
 /// Draws a token above a bound from a counter that is below it.
 ///
-/// The counter is replaced by `cas`, not added to: a request that is carried out late, behind its
-/// repetition, then does nothing, where adding twice would make the counter run ahead of the
+/// The counter is replaced by `cas`, not added to: a request that is executed late, after its
+/// repetition, then does nothing, whereas adding twice would make the counter run ahead of the
 /// server's clock, and the next one start behind it.
 #[derive(Debug, Clone)]
 pub(super) struct FenceRepair {

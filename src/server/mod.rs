@@ -7,7 +7,7 @@
 //!
 //! It leaves out the binary protocol, TLS and UDP; pages that move between sizes; the crawler
 //! that looks for expired items by itself. The thread that moves items between queues is replaced by
-//! one look in each second. `watch` tells of deletions, mutations and evictions; the other streams
+//! one look in each second. `watch` reports deletions, mutations and evictions; the other streams
 //! stay silent.
 //!
 //! It adds hooks for the faults that locks have to survive, see [`Server`]. It is not

@@ -23,7 +23,7 @@ pub struct ItemMetadata {
 }
 
 impl ItemMetadata {
-    /// The facts at the start of `line`, and what stands behind them.
+    /// The facts at the start of `line`, and what stands after them.
     pub(super) fn parse(line: &[u8]) -> Option<(Self, &[u8])> {
         let (line, exp) = field(line, b"exp=")?;
         let (line, last_access) = field(line, b"la=")?;
@@ -95,7 +95,7 @@ pub struct DebugItem<'a> {
 }
 
 impl<'a> DebugItem<'a> {
-    /// Reads what stands behind `ME `; `None` when a field is missing or malformed.
+    /// Reads what stands after `ME `; `None` when a field is missing or malformed.
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (line, key) = word(line).ok()?;
@@ -106,7 +106,7 @@ impl<'a> DebugItem<'a> {
             .then_some(Self { key, facts, more })
     }
 
-    /// Appends what stands behind `ME `.
+    /// Appends what stands after `ME `.
     pub fn encode(&self, out: &mut BytesMut) {
         out.extend_from_slice(self.key);
         self.facts.encode(out);

@@ -1,6 +1,6 @@
 //! Finds where one reply ends and the next begins.
 //!
-//! "Not all here yet" lives in this file alone: everything behind it sees whole lines and whole
+//! "Not all here yet" lives in this file alone: everything after it sees whole lines and whole
 //! values, so short input can never be confused with bad input.
 
 use super::error::DecodeError;
@@ -30,7 +30,7 @@ impl ReplyDecoder {
     }
 
     /// The reply at the start of `buffer` and its length in bytes, or `None` while it is
-    /// incomplete. The caller passes the same bytes again with more behind them, or, after a
+    /// incomplete. The caller passes the same bytes again with more after them, or, after a
     /// reply, what follows it.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ impl FlightDecoder {
     }
 
     /// The number of bytes at the start of `buffer` that hold all replies that `shapes` asks for,
-    /// or `None` while some are missing. The caller passes the same bytes again with more behind.
+    /// or `None` while some are missing. The caller passes the same bytes again with more after.
     ///
     /// Flags of meta replies are not looked at: what is wrong with them is found out by
     /// [`Replies`].

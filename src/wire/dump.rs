@@ -55,7 +55,7 @@ pub struct DumpedKey<'a> {
 
 /// Finds the lines of a `metadump` in a growing buffer and remembers how far it has looked.
 ///
-/// Passed the same buffer again with more behind it, or, after a line, what follows it; exactly as
+/// Passed the same buffer again with more after it, or, after a line, what follows it; exactly as
 /// [`ReplyDecoder`](super::ReplyDecoder) is.
 ///
 /// ```
@@ -163,7 +163,7 @@ fn preamble<T>(line: &[u8]) -> Result<DumpLine<'_, T>, DecodeError> {
 }
 
 impl<'a> DumpedItem<'a> {
-    /// Reads what stands behind `key=`.
+    /// Reads what stands after `key=`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (line, key) = word(line).ok()?;
         let (facts, line) = ItemMetadata::parse(line)?;
@@ -203,7 +203,7 @@ impl<'a> DumpedItem<'a> {
 }
 
 impl<'a> DumpedKey<'a> {
-    /// Reads what stands behind `mg `.
+    /// Reads what stands after `mg `.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (rest, key) = word(line).ok()?;
         let base64 = match Tokens(rest).next() {

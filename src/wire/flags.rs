@@ -78,7 +78,7 @@ impl<'a> Flags<'a> {
         Self(Repr::Line(line))
     }
 
-    /// The letter behind `M`, known or not. The newest servers look at nothing behind it.
+    /// The letter after `M`, known or not. The newest servers look at nothing after it.
     pub(crate) fn mode_letter(&self) -> Option<u8> {
         match self.0 {
             Repr::List(list) => list.iter().find_map(|flag| match flag {
@@ -91,7 +91,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Returns `true` if the token behind `O` is longer than a server takes.
+    /// Returns `true` if the token after `O` is longer than a server takes.
     pub(super) fn opaque_is_too_long(&self) -> bool {
         match self.0 {
             Repr::List(_) => false,
@@ -252,7 +252,7 @@ mod tests {
             assert!(flags.are_quiet());
             assert_eq!(flags.mode_letter(), Some(b'E'));
         }
-        // The newest servers look at one letter and at nothing behind it.
+        // The newest servers look at one letter and at nothing after it.
         assert_eq!(Flags::from_line(b"v MXE").mode_letter(), Some(b'X'));
         assert_eq!(Flags::from_line(b"v M").mode_letter(), Some(b' '));
         assert_eq!(Flags::from_line(b"v").mode_letter(), None);

@@ -89,7 +89,7 @@ impl Flight {
         self.expect(ReplyCount::One);
     }
 
-    /// Notes the replies to the request that was pushed last. Until the `mn` behind a request with
+    /// Notes the replies to the request that was pushed last. Until the `mn` after a request with
     /// `q`, all replies count as those of the `mn`.
     #[inline]
     fn expect(&mut self, shape: ReplyCount) {
@@ -134,7 +134,7 @@ impl Flight {
         self.foreign = false;
     }
 
-    /// Returns `true` if nothing is to be sent.
+    /// Returns `true` if there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

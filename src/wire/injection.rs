@@ -55,7 +55,7 @@ fn injection_by_a_line_end_in_a_key() {
 
 #[test]
 fn injection_by_a_key_over_the_limit() {
-    // Servers up to 1.6.38 do not swallow the value behind it; 1.6.45 answers one line too many.
+    // Servers up to 1.6.38 do not swallow the value after it; 1.6.45 answers one line too many.
     let long = [b'k'; MAX_KEY_LENGTH + 1];
     assert!(matches!(Key::new(&long), Err(KeyError::TooLong { .. })));
     assert!(
@@ -78,7 +78,7 @@ fn injection_by_an_opaque_token() {
             let flag = [letter, b'a', *end, b'b'];
             assert_eq!(Flag::parse(&flag), Err(FlagError::ForbiddenByte));
             let line = Flags::parse(&flag);
-            // A space ends the word, and what is behind it is no flag without `b` being one.
+            // A space ends the word, and what is after it is no flag without `b` being one.
             assert!(line.is_err() || *end == b' ', "{line:?}");
         }
     }

@@ -101,7 +101,7 @@ fn find_line_end(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Every place of the line end, behind bytes that differ from it in one bit and from zero in
+    /// Every place of the line end, after bytes that differ from it in one bit and from zero in
     /// none, in texts around the lengths at which the search changes.
     #[test]
     fn a_line_end_is_found_wherever_it_stands() {

@@ -19,7 +19,7 @@ pub struct Prepared<const GAPS: usize> {
 }
 
 impl<const GAPS: usize> Prepared<GAPS> {
-    /// Writes `requests` and leaves out the numbers behind the flags with these letters, in the
+    /// Writes `requests` and leaves out the numbers after the flags with these letters, in the
     /// order in which they stand.
     ///
     /// The text is taken from `room`, so that several made in one room share its memory.
@@ -109,7 +109,7 @@ impl PreparedStore {
     ///
     /// The text is taken from `room`, so that several made in one room share its memory.
     ///
-    /// `None` for `cas`, which has another number behind the length, and with `noreply`.
+    /// `None` for `cas`, which has another number after the length, and with `noreply`.
     #[must_use]
     pub fn new(store: &Store<'_>, room: &mut BytesMut) -> Option<Self> {
         if matches!(store.verb, StoreVerb::Cas(_)) || store.noreply {

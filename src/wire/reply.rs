@@ -31,7 +31,7 @@ pub enum Reply<'a> {
     Ok,
     /// `RESET`, of `stats reset`.
     Reset,
-    /// `END`, behind the last `VALUE` or `STAT`.
+    /// `END`, after the last `VALUE` or `STAT`.
     End,
     /// The new number of a counter, of `incr` and `decr`.
     Number(u64),
@@ -102,7 +102,7 @@ pub enum MetaStatus {
 }
 
 impl MetaStatus {
-    /// The status that a line starts with, if it does, and what stands behind it.
+    /// The status that a line starts with, if it does, and what stands after it.
     #[inline(always)]
     pub(super) fn split(line: &[u8]) -> Option<(Self, &[u8])> {
         let (letters, rest) = line.split_first_chunk()?;
@@ -224,7 +224,7 @@ impl fmt::Display for ErrorReply<'_> {
 pub struct AdminError<'a> {
     /// The word that the line starts with.
     pub reason: AdminErrorReason,
-    /// The server's explanation behind it.
+    /// The server's explanation after it.
     pub text: &'a [u8],
 }
 
@@ -473,7 +473,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The length in the head of a value, and what stands behind it.
+/// The length in the head of a value, and what stands after it.
 #[inline(always)]
 pub(super) fn value_length(mut text: &[u8]) -> Option<(usize, &[u8])> {
     while let [b' ', behind @ ..] = text {

@@ -107,7 +107,7 @@ pub enum Request<'a> {
         flags: Flags<'a>,
     },
     /// `mn`: nothing but an answer, so that all before it have been answered (documented from 1.6.6
-    /// on). Words behind it are ignored.
+    /// on). Words after it are ignored.
     MetaNoop,
     /// `me`: describes an item, see [`DebugItem`](super::DebugItem). Answered by `ME` or `EN`.
     MetaDebug {
@@ -213,7 +213,7 @@ pub enum StoreVerb {
     Add,
     /// `replace`: when there is one.
     Replace,
-    /// `append`: when there is one, behind its value. Expiry and client flags stay those it has.
+    /// `append`: when there is one, after its value. Expiry and client flags stay those it has.
     Append,
     /// `prepend`: when there is one, before its value. Expiry and client flags stay those it has.
     Prepend,
@@ -286,7 +286,7 @@ pub enum ReplyCount {
     One,
     /// Any number of `VALUE` or `STAT`, then one line that is neither.
     UntilEnd,
-    /// Any number of replies, then `MN`: what requests with `q` and the `mn` behind them have.
+    /// Any number of replies, then `MN`: what requests with `q` and the `mn` after them have.
     UntilNoop,
 }
 
@@ -467,10 +467,10 @@ impl Request<'_> {
         }
     }
 
-    /// In which grammar the request is answered. What is not [`ReplySyntax::Replies`] needs a
-    /// connection on which nothing else is asked meanwhile: behind other requests the server
-    /// refuses a dump or answers it out of turn, and what is sent right
-    /// behind one may lie unread until something else is sent.
+    /// The grammar of the replies to the request. A grammar other than [`ReplySyntax::Replies`]
+    /// needs a connection on which nothing else is requested meanwhile: after other requests the
+    /// server refuses a dump or answers it out of turn, and bytes sent directly after one may
+    /// remain unread until something else is sent.
     #[must_use]
     #[inline]
     pub const fn grammar(&self) -> ReplySyntax {
@@ -518,7 +518,7 @@ impl Store<'_> {
     }
 }
 
-/// `verb` has its space behind it.
+/// `verb` has its space after it.
 #[inline]
 pub(super) fn put_verb(out: &mut BytesMut, verb: &[u8], key: Key<'_>) {
     out.extend_from_slice(verb);

@@ -1,7 +1,7 @@
 //! Requests as a server reads them.
 //!
 //! The grammar is that of the newest memcached (1.6.45), with its leniencies and its refusals:
-//! what it answers to a malformed request, and whether it takes the bytes behind the line for a
+//! what it answers to a malformed request, and whether it takes the bytes after the line for a
 //! value or for the next command, was measured and is kept here.
 
 use super::admin_parse;
@@ -28,7 +28,7 @@ pub struct Rejection<'a> {
     /// The number of bytes from the start of the buffer that are done with. More than the buffer
     /// holds when a value is swallowed that has not arrived.
     pub skip: usize,
-    /// `true` if the server closes the connection instead of going on behind those bytes.
+    /// `true` if the server closes the connection instead of going on after those bytes.
     pub close: bool,
     /// The request whose value was over the limit, with an empty value: `set` and `ms` delete
     /// what stands under their key even so.
@@ -60,7 +60,7 @@ impl RequestDecoder {
     }
 
     /// The request at the start of `buffer` and its length in bytes, or `None` while it is
-    /// incomplete. The caller passes the same bytes again with more behind them, or, after a
+    /// incomplete. The caller passes the same bytes again with more after them, or, after a
     /// request or a refusal, what follows it.
     ///
     /// # Errors
@@ -292,7 +292,7 @@ fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Rejected> {
 
 fn delete(rest: &[u8]) -> Result<Request<'_>, Rejected> {
     let name = Tokens(rest).next().ok_or(Rejected::format())?;
-    // With nothing behind it, a key of that name is taken for the option as well.
+    // With nothing after it, a key of that name is taken for the option as well.
     let noreply = last_word(rest) == Some(b"noreply");
     let key = key(name).ok_or(Rejected::format().silent_if(noreply))?;
     Ok(Request::Delete { key, noreply })

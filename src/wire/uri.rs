@@ -10,7 +10,7 @@ pub struct UriKey<'a>(Repr<'a>);
 #[derive(Clone, Copy)]
 enum Repr<'a> {
     Raw(&'a [u8]),
-    /// Every `%` in it has two hex digits behind it.
+    /// Every `%` in it has two hex digits after it.
     Encoded(&'a [u8]),
 }
 
@@ -21,7 +21,7 @@ impl<'a> UriKey<'a> {
         Self(Repr::Raw(key))
     }
 
-    /// A key as it is shown; `None` when a `%` has no two hex digits behind it.
+    /// A key as it is shown; `None` when a `%` has no two hex digits after it.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         let mut rest = text;

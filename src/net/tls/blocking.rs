@@ -1,4 +1,4 @@
-//! TLS over a stream of the blocking front.
+//! TLS over a stream of the blocking API.
 
 use super::session::Session;
 use super::{Tls, error};

@@ -6,7 +6,7 @@ use std::format;
 use std::io;
 use std::string::String;
 
-/// An error of TLS in words of ours.
+/// An error of TLS in plain words.
 #[derive(Debug)]
 struct TlsError(String);
 
@@ -18,7 +18,7 @@ impl fmt::Display for TlsError {
 
 impl core::error::Error for TlsError {}
 
-/// The server hung up before TLS was agreed upon.
+/// The server closed the connection before TLS was agreed upon.
 pub(super) fn hung_up() -> io::Error {
     let text = "the server hung up during the TLS handshake; does it speak TLS (-Z) at this port?";
     io::Error::new(io::ErrorKind::UnexpectedEof, TlsError(text.into()))

@@ -26,7 +26,8 @@ impl Session {
         Ok(!self.connection.is_handshaking())
     }
 
-    /// Sends what belongs to the handshake. A server that hangs up amid of it has said why before.
+    /// Sends the bytes of the handshake. A server that closes the connection during the handshake
+    /// has sent the reason before.
     fn introduce(&mut self, socket: &mut (impl Read + Write)) -> io::Result<()> {
         let Err(error) = self.send(socket) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! TLS over a stream of the async front.
+//! TLS over a stream of the async API.
 
 use super::session::Session;
 use super::{Tls, error};
