@@ -791,7 +791,7 @@ fn keepers_end_with_their_clients() {
             name.unwrap_or_default()
         });
         names
-            .filter(|name| name.trim() == "memlatch-keeper")
+            .filter(|name| name.trim() == "memlatch-renew")
             .count()
     }
     let server = match memcached::required().pop() {

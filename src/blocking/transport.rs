@@ -95,7 +95,7 @@ impl Transport for Connections {
     fn start_renewer(client: &Arc<Client>) -> Result<(), LockError> {
         let client = Arc::clone(client);
         thread::Builder::new()
-            .name("memlatch-keeper".into())
+            .name("memlatch-renew".into())
             .spawn(move || renewer::run(&client))
             .map_err(|error| LockError::new(Cause::Setting(ConfigError::Thread(error))))?;
         Ok(())
