@@ -790,9 +790,7 @@ fn keepers_end_with_their_clients() {
             // A thread that has just ended has none.
             name.unwrap_or_default()
         });
-        names
-            .filter(|name| name.trim() == "memlatch-renew")
-            .count()
+        names.filter(|name| name.trim() == "memlatch-renew").count()
     }
     let server = match memcached::required().pop() {
         Some(binary) => binary.start(&[]),

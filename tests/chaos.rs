@@ -16,14 +16,14 @@
 //! | `MEMLATCH_CHAOS_CLOCK` | `1`: the wall clock of this machine is set back and forth as well |
 #![cfg(all(target_os = "linux", feature = "tokio"))]
 
-#[path = "chaos/crew.rs"]
-mod crew;
+#[path = "chaos/clock_log.rs"]
+mod clock_log;
 #[path = "support/cut.rs"]
 mod cut;
-#[path = "support/dice.rs"]
-mod dice;
-#[path = "chaos/flood.rs"]
-mod flood;
+#[path = "chaos/eviction_load.rs"]
+mod eviction_load;
+#[path = "chaos/fault_plan.rs"]
+mod fault_plan;
 #[path = "history/mod.rs"]
 mod history;
 #[path = "support/memcached.rs"]
@@ -34,16 +34,16 @@ mod mode;
 mod plan;
 #[path = "chaos/proxy.rs"]
 mod proxy;
+#[path = "support/rng.rs"]
+mod rng;
 #[path = "chaos/run.rs"]
 mod run;
 #[path = "support/traffic.rs"]
 mod traffic;
-#[path = "chaos/wall_clock.rs"]
-mod wall_clock;
-#[path = "chaos/weather.rs"]
-mod weather;
 #[path = "chaos/worker.rs"]
 mod worker;
+#[path = "chaos/workers.rs"]
+mod workers;
 
 use core::fmt::Display;
 use core::time::Duration;

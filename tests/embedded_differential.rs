@@ -17,18 +17,18 @@
 //! | `MEMLATCH_DIFFERENTIAL_SEED` | only this lane, with all that is asked on stderr |
 #![cfg(all(feature = "server", unix))]
 
-#[path = "support/dice.rs"]
-mod dice;
 #[path = "support/memcached.rs"]
 mod memcached;
+#[path = "support/rng.rs"]
+mod rng;
 
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use dice::Dice;
 use memcached::{Binary, RealServer};
 use memlatch::server::Server;
+use rng::Rng;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -201,7 +201,7 @@ enum GivenUp {
 
 struct Lane {
     seed: u64,
-    dice: Dice,
+    dice: Rng,
     _server: RealServer,
     real: Wire,
     own_server: Server,
@@ -221,7 +221,7 @@ impl Lane {
         let own_server = own_server.expect("a free port");
         Self {
             seed,
-            dice: Dice::new(seed, 0),
+            dice: Rng::new(seed, 0),
             real: Wire::to(server.address()),
             own: Wire::to(own_server.socket_addr().expect("a port")),
             _server: server,
@@ -429,7 +429,7 @@ impl Request {
 }
 
 /// Keys of one size of items each.
-fn key(dice: &mut Dice) -> (String, usize) {
+fn key(dice: &mut Rng) -> (String, usize) {
     let size = match dice.below(20) {
         0..12 => 0,
         12..16 => 1,
@@ -442,7 +442,7 @@ fn key(dice: &mut Dice) -> (String, usize) {
     )
 }
 
-fn exptime(dice: &mut Dice) -> String {
+fn exptime(dice: &mut Rng) -> String {
     match dice.below(8) {
         0 => "TIME".to_owned(),
         1 => "-1".to_owned(),
@@ -453,7 +453,7 @@ fn exptime(dice: &mut Dice) -> String {
 }
 
 /// What both servers are asked in one flight.
-fn requests(dice: &mut Dice, flight: u32) -> Vec<Request> {
+fn requests(dice: &mut Rng, flight: u32) -> Vec<Request> {
     // First something to have, and from then on mostly reads: what has been flushed or is about to
     // expire never becomes warm.
     if flight == 0 || dice.chance(75) {
@@ -464,7 +464,7 @@ fn requests(dice: &mut Dice, flight: u32) -> Vec<Request> {
 }
 
 /// Keeps items alive: they are read often, some change, and now and then there is a flush.
-fn quiet(dice: &mut Dice, is_first: bool) -> Vec<Request> {
+fn quiet(dice: &mut Rng, is_first: bool) -> Vec<Request> {
     let mut texts = Vec::new();
     for number in 0..8 {
         for (size, length) in [(0, 3), (1, 45)] {
@@ -510,9 +510,9 @@ fn quiet(dice: &mut Dice, is_first: bool) -> Vec<Request> {
 }
 
 /// Everything that there is.
-fn wild(dice: &mut Dice) -> Vec<Request> {
+fn wild(dice: &mut Rng) -> Vec<Request> {
     let mut requests = Vec::new();
-    let mut push = |dice: &mut Dice, text: String| {
+    let mut push = |dice: &mut Rng, text: String| {
         let absolute = i64::try_from(dice.below(9)).expect("small") - 3;
         requests.push(Request { text, absolute });
     };
@@ -580,7 +580,7 @@ fn wild(dice: &mut Dice) -> Vec<Request> {
     requests
 }
 
-fn flush(dice: &mut Dice, push: &mut impl FnMut(&mut Dice, String)) {
+fn flush(dice: &mut Rng, push: &mut impl FnMut(&mut Rng, String)) {
     let delay = match dice.below(10) {
         0..6 => String::new(),
         6 | 7 => format!(" {}", dice.below(4)),

@@ -2,12 +2,11 @@
 //! same broken on purpose.
 #![cfg(all(target_os = "linux", feature = "tokio"))]
 
-#[path = "support/dice.rs"]
-mod dice;
 #[path = "history/mod.rs"]
 mod history;
+#[path = "support/rng.rs"]
+mod rng;
 
-use dice::Dice;
 use history::check::{Rules, check};
 use history::event::{Event, Fate, Fault, Instant, NotGranted, Released, What};
 use history::holdings::History;
@@ -16,6 +15,7 @@ use history::recorder::Recorder;
 use history::report::Report;
 use history::violation::Violation;
 use memlatch::LossReason;
+use rng::Rng;
 use std::fs;
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ fn script(process: u32, holding: u64) -> Script {
 /// Everybody ends at the end.
 fn good(seed: u64) -> Vec<Event> {
     const PROCESSES: u32 = 5;
-    let mut dice = Dice::new(seed, 0);
+    let mut dice = Rng::new(seed, 0);
     let mut events = Vec::new();
     let mut holdings = 0;
     let mut over = BEGIN;

@@ -27,24 +27,20 @@ extern crate alloc;
 
 #[path = "lock_rules/acquiring.rs"]
 mod acquiring;
-#[path = "lock_rules/breaches.rs"]
-mod breaches;
+#[path = "lock_rules/arbitrary_replies.rs"]
+mod arbitrary_replies;
 #[path = "lock_rules/clock.rs"]
 mod clock;
-#[path = "lock_rules/crowd.rs"]
-mod crowd;
-#[path = "lock_rules/dice.rs"]
-mod dice;
+#[path = "lock_rules/contention.rs"]
+mod contention;
 #[path = "lock_rules/driver.rs"]
 mod driver;
 #[path = "lock_rules/fencing.rs"]
 mod fencing;
-#[path = "lock_rules/greeting.rs"]
-mod greeting;
+#[path = "lock_rules/handshake.rs"]
+mod handshake;
 #[path = "lock_rules/holding.rs"]
 mod holding;
-#[path = "lock_rules/hostile.rs"]
-mod hostile;
 #[path = "lock_rules/lean.rs"]
 mod lean;
 #[path = "lock_rules/memory.rs"]
@@ -55,10 +51,14 @@ mod min_hold;
 mod others;
 #[path = "lock_rules/parts.rs"]
 mod parts;
+#[path = "lock_rules/protocol_violations.rs"]
+mod protocol_violations;
 #[path = "lock_rules/remembering.rs"]
 mod remembering;
 #[path = "lock_rules/resource.rs"]
 mod resource;
+#[path = "lock_rules/rng.rs"]
+mod rng;
 #[path = "lock_rules/server.rs"]
 mod server;
 #[path = "lock_rules/takeover.rs"]

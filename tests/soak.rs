@@ -11,29 +11,29 @@
 //! | `MEMLATCH_SOAK_SERVER` | the version of memcached (the newest there is) |
 #![cfg(all(target_os = "linux", feature = "tokio"))]
 
-#[path = "soak/book.rs"]
-mod book;
 #[path = "support/cut.rs"]
 mod cut;
-#[path = "support/dice.rs"]
-mod dice;
 #[path = "soak/faults.rs"]
 mod faults;
-#[path = "soak/gauge.rs"]
-mod gauge;
+#[path = "soak/ledger.rs"]
+mod ledger;
 #[path = "support/memcached.rs"]
 mod memcached;
+#[path = "soak/memory_sampler.rs"]
+mod memory_sampler;
+#[path = "support/rng.rs"]
+mod rng;
 #[path = "soak/worker.rs"]
 mod worker;
 
-use book::{Book, LEASE, PREFIX};
 use core::future::Future;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
-use dice::Dice;
-use faults::Weather;
+use faults::FaultPlan;
+use ledger::{LEASE, Ledger, PREFIX};
 use memcached::{Binary, RealServer};
 use memlatch::{Client, Protocol};
+use rng::Rng;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -105,7 +105,7 @@ impl Settings {
 
 /// All who play, and the runtimes they live on.
 struct Arena {
-    book: Arc<Book>,
+    book: Arc<Ledger>,
     seed: u64,
     orders: watch::Sender<Order>,
     parked: Arc<AtomicUsize>,
@@ -138,7 +138,7 @@ impl Arena {
         let player = Player {
             book: Arc::clone(&self.book),
             client: client.clone(),
-            dice: Dice::new(self.seed, self.players.len() as u64 + 1),
+            dice: Rng::new(self.seed, self.players.len() as u64 + 1),
             orders: self.orders.subscribe(),
             parked: Arc::clone(&self.parked),
         };
@@ -200,7 +200,7 @@ impl Arena {
 }
 
 /// The keys of the locks that a server holds, and of any other items that nobody should have made.
-fn locks_on(server: &RealServer, book: &Book) -> Vec<String> {
+fn locks_on(server: &RealServer, book: &Ledger) -> Vec<String> {
     let looks: String = book
         .names()
         .map(|name| format!("mg {PREFIX}lock:{name} k t\r\n"))
@@ -295,7 +295,7 @@ fn soak() {
 
     let (many, single) = runtimes();
     let names = (0..NAMES).map(|n| format!("fought/{n}"));
-    let book = Arc::new(Book::new(
+    let book = Arc::new(Ledger::new(
         names.chain((0..KEPT).map(|n| format!("kept/{n}"))),
     ));
     let mut arena = Arena {
@@ -329,7 +329,7 @@ fn soak() {
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let runner = thread::spawn(move || single.block_on(async { drop(finished.await) }));
 
-    let weather = Arc::new(Weather::new());
+    let weather = Arc::new(FaultPlan::new());
     let over = Arc::new(AtomicBool::new(false));
     let watcher = {
         let (book, weather, over) = (Arc::clone(&book), Arc::clone(&weather), Arc::clone(&over));
@@ -338,7 +338,7 @@ fn soak() {
     // A fresh server lets the first of them wait, which is not what is to be seen here.
     within(Duration::from_secs(15), || book.count_of("granted") > 0);
 
-    let mut dice = Dice::new(seed, 0);
+    let mut dice = Rng::new(seed, 0);
     let end = Instant::now() + length;
     let mut freed = Duration::ZERO;
     while Instant::now() < end && !book.is_violated() {
@@ -380,7 +380,7 @@ fn soak() {
     drop(finish);
     runner.join().expect("the runner");
 
-    let (usage, grown) = gauge::judge(&samples);
+    let (usage, grown) = memory_sampler::judge(&samples);
     if let Some(grown) = grown {
         book.violation(&format!("it grows: {grown}"));
     }
@@ -396,7 +396,7 @@ fn soak() {
     );
 }
 
-fn report(book: &Book, weather: &Weather, usage: &str, freed: Duration) {
+fn report(book: &Ledger, weather: &FaultPlan, usage: &str, freed: Duration) {
     let [stop, restart] = weather.slowest();
     say(format_args!(
         "granted {}, and {} that were over before they were looked at; dropped {}",

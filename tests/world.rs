@@ -18,14 +18,12 @@
 //! | `MEMLATCH_WORLD_SEED` | what the choices follow from |
 #![cfg(all(target_os = "linux", feature = "tokio", feature = "blocking"))]
 
-#[path = "support/dice.rs"]
-mod dice;
 #[path = "support/either.rs"]
 mod either;
 #[path = "world/eviction.rs"]
 mod eviction;
-#[path = "chaos/flood.rs"]
-mod flood;
+#[path = "chaos/eviction_load.rs"]
+mod eviction_load;
 #[path = "world/flush.rs"]
 mod flush;
 #[path = "support/memcached.rs"]
@@ -36,6 +34,8 @@ mod pair;
 mod process;
 #[path = "world/restart.rs"]
 mod restart;
+#[path = "support/rng.rs"]
+mod rng;
 #[path = "support/traffic.rs"]
 mod traffic;
 

@@ -3,7 +3,7 @@
 //!
 //! What a client sent before it went is delivered all the same, be it late.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::collections::HashMap;
@@ -117,16 +117,16 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, number: u64, seed: u64) -> io:
     let (client_too, server_too) = (client.try_clone()?, server.try_clone()?);
     let back = {
         let shared = Arc::clone(shared);
-        let dice = Dice::new(seed, 2 * number);
+        let dice = Rng::new(seed, 2 * number);
         thread::spawn(move || pump(&shared, server_too, client_too, dice))
     };
-    pump(shared, client, server, Dice::new(seed, 2 * number + 1));
+    pump(shared, client, server, Rng::new(seed, 2 * number + 1));
     back.join().expect("the way back");
     Ok(())
 }
 
 /// Passes bytes on until there are no more.
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut dice: Dice) {
+fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut dice: Rng) {
     let mut chunk = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut chunk) {
         let mood = *lock(&shared.mood);
@@ -155,7 +155,7 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut dice: Dice)
     let _ = to.shutdown(Shutdown::Write);
 }
 
-fn split(to: &mut TcpStream, mut bytes: &[u8], dice: &mut Dice) -> io::Result<()> {
+fn split(to: &mut TcpStream, mut bytes: &[u8], dice: &mut Rng) -> io::Result<()> {
     while !bytes.is_empty() {
         let (piece, rest) = bytes.split_at(bytes.len().min(1 + dice.below(30) as usize));
         to.write_all(piece)?;

@@ -1,9 +1,9 @@
 //! One run: rounds of faults, each with its own processes and its own history, which is judged when
 //! all have left.
 
-use super::crew::{self, Worker};
-use super::dice::Dice;
-use super::flood::Flood;
+use super::clock_log::ClockLog;
+use super::eviction_load::EvictionLoad;
+use super::fault_plan::FaultPlan;
 use super::history::check::check;
 use super::history::event::Event;
 use super::history::holdings::History;
@@ -15,9 +15,9 @@ use super::memcached::{Binary, RealServer};
 use super::mode::Mode;
 use super::plan::{self, Post};
 use super::proxy::Proxy;
+use super::rng::Rng;
 use super::traffic::Traffic;
-use super::wall_clock::WallClock;
-use super::weather::Weather;
+use super::workers::{self, Worker};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,8 +61,8 @@ pub(crate) struct Outcome {
 struct Driver {
     server: RealServer,
     proxies: Vec<Proxy>,
-    clock: WallClock,
-    dice: Dice,
+    clock: ClockLog,
+    dice: Rng,
     mode: Mode,
     folder: PathBuf,
     /// The number of the next process.
@@ -84,8 +84,8 @@ pub(crate) fn run(
     let mut driver = Driver {
         server,
         proxies: proxies.into(),
-        clock: WallClock::new(set_clock),
-        dice: Dice::new(seed, 0),
+        clock: ClockLog::new(set_clock),
+        dice: Rng::new(seed, 0),
         mode,
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder),
         next: DRIVER + 1,
@@ -124,7 +124,7 @@ impl Driver {
             .map(|slot| Worker::start(self.post(round, slot)))
             .collect();
         let address = self.server.address();
-        let flood = self.mode.is_flooded().then(|| Flood::start(address));
+        let flood = self.mode.is_flooded().then(|| EvictionLoad::start(address));
         // Where nothing presses them out, the locks share the server with a cache all the same.
         let traffic = flood.is_none().then(|| {
             let seed = self.dice.next();
@@ -134,7 +134,7 @@ impl Driver {
         if !self.has_begun() {
             wrong.push(format!("nothing was granted within {BEGIN:?}"));
         }
-        let mut weather = Weather {
+        let mut weather = FaultPlan {
             server: &mut self.server,
             crew: &mut crew,
             proxies: &self.proxies,
@@ -147,7 +147,7 @@ impl Driver {
         };
         wrong.extend(weather.storm(length));
         drop((flood, traffic));
-        wrong.extend(crew::dismiss(&mut crew, &recorder, LEAVE));
+        wrong.extend(workers::dismiss(&mut crew, &recorder, LEAVE));
         let left = self.left(round);
         let mut report = self.judge();
         let violations = &mut report.violations;

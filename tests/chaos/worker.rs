@@ -2,10 +2,10 @@
 //! are, and writes down what it believes.
 
 use super::cut::Cut;
-use super::dice::Dice;
 use super::history::event::{NotGranted, Released, What};
 use super::history::recorder::{Recorder, deadline, nanos, now};
 use super::plan::{self, Post};
+use super::rng::Rng;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use memlatch::{
@@ -76,7 +76,7 @@ async fn contend(post: &Post, recorder: &Arc<Recorder>, mut left: watch::Receive
             client: client.clone(),
             recorder: Arc::clone(recorder),
             holdings: Arc::clone(&holdings),
-            dice: Dice::new(post.seed, u64::from(task) + 1),
+            dice: Rng::new(post.seed, u64::from(task) + 1),
             cold: plan::cold(post.slot, task),
             round: post.round,
         };
@@ -126,7 +126,7 @@ struct Contender {
     recorder: Arc<Recorder>,
     /// The number of the next acquisition of this process.
     holdings: Arc<AtomicU64>,
-    dice: Dice,
+    dice: Rng,
     cold: Vec<u32>,
     round: u32,
 }
@@ -203,7 +203,7 @@ impl Holding {
 
     /// Holds the lock for so long, or until it is lost, and asks the server about it now and then.
     /// Whether it is held still.
-    async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Dice) -> bool {
+    async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Rng) -> bool {
         let end = tokio::time::Instant::now() + length;
         let look = (lease / 8).max(Duration::from_millis(15));
         loop {
@@ -349,7 +349,7 @@ impl Contender {
         };
         let mut work = Vec::new();
         for mut holding in holdings {
-            let (client, mut dice) = (self.client.clone(), Dice::new(self.dice.next(), 0));
+            let (client, mut dice) = (self.client.clone(), Rng::new(self.dice.next(), 0));
             work.push(Box::pin(async move {
                 let held = holding.hold(length, lease, &mut dice).await;
                 if held && dice.chance(5) {

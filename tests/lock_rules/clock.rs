@@ -1,14 +1,14 @@
 //! What a client knows of a server's clock is true, whatever the readings were like.
 
-use super::dice::Dice;
 use super::driver::{Client, lease};
+use super::rng::Rng;
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, secs};
 use core::time::Duration;
 use memlatch::proto::{Instant, Now, ServerClock};
 
 /// A server whose clock is read by one client at random.
 struct Readings {
-    dice: Dice,
+    dice: Rng,
     now: Time,
     phase: Time,
     server: FakeServer,
@@ -21,7 +21,7 @@ struct Readings {
 
 impl Readings {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let phase = dice.within(0..SECOND);
         let mut client = Client::new(0);
         client.ppm = i64::try_from(dice.within(0..19_801)).expect("small") - 9_900;

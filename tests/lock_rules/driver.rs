@@ -1,6 +1,6 @@
 //! Runs one operation to its end on fake time.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, nanos, secs};
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -298,7 +298,7 @@ impl World {
         };
         let reply = reply.filter(|_| *fate != Fate::Mute);
         let reply = match *fate {
-            Fate::Spoilt(seed) => reply.map(|reply| spoil(reply, &mut Dice::new(seed))),
+            Fate::Spoilt(seed) => reply.map(|reply| spoil(reply, &mut Rng::new(seed))),
             _ => reply,
         };
         if reply.is_some() {
@@ -513,7 +513,7 @@ fn replies<'a>(flight: &Flight, reply: &'a [u8], fate: &Fate) -> Option<Replies<
 }
 
 /// Makes of a reply what no server should send.
-fn spoil(mut reply: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+fn spoil(mut reply: Vec<u8>, dice: &mut Rng) -> Vec<u8> {
     const NUMBERS: [&[u8]; 8] = [
         b"0",
         b"1",

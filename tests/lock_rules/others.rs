@@ -1,7 +1,7 @@
 //! What is done about locks of others: breaking one, waiting for its end.
 
-use super::dice::Dice;
 use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
+use super::rng::Rng;
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use core::time::Duration;
 use memlatch::proto::{
@@ -429,7 +429,7 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
     let mut broken = 0;
     for kind in Kind::ALL {
         for seed in 0..300 {
-            let mut dice = Dice::new(seed);
+            let mut dice = Rng::new(seed);
             let (mut world, names, _, identity) = seen(kind);
             world.server.guards_owners = false;
             let mut spoil = |world: &mut World| {

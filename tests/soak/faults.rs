@@ -1,9 +1,9 @@
 //! What is done to the server, and how long it takes until locks are granted again.
 
-use super::book::Book;
-use super::dice::Dice;
-use super::gauge::Sample;
+use super::ledger::Ledger;
 use super::memcached::RealServer;
+use super::memory_sampler::Sample;
+use super::rng::Rng;
 use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
@@ -30,13 +30,13 @@ enum State {
 }
 
 #[derive(Debug)]
-pub(crate) struct Weather {
+pub(crate) struct FaultPlan {
     state: Mutex<State>,
     /// The slowest recovery behind a stop and behind a restart.
     slowest: Mutex<[Duration; 2]>,
 }
 
-impl Weather {
+impl FaultPlan {
     /// The server was just started.
     pub(crate) fn new() -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Weather {
     }
 
     /// Looks whether locks are granted as soon as they should be.
-    pub(crate) fn watch(&self, book: &Book) {
+    pub(crate) fn watch(&self, book: &Ledger) {
         let mut state = self.state();
         let last = book.last_grant();
         match *state {
@@ -100,9 +100,9 @@ impl Weather {
 /// Stops, continues and restarts the server at random for so long. Leaves it running.
 pub(crate) fn storm(
     server: &mut RealServer,
-    weather: &Weather,
-    book: &Book,
-    dice: &mut Dice,
+    weather: &FaultPlan,
+    book: &Ledger,
+    dice: &mut Rng,
     length: Duration,
 ) {
     let end = Instant::now() + length;
@@ -143,8 +143,8 @@ pub(crate) fn storm(
 
 /// Looks at everything until told to stop, and takes a sample a second.
 pub(crate) fn watch(
-    book: &Book,
-    weather: &Weather,
+    book: &Ledger,
+    weather: &FaultPlan,
     over: &core::sync::atomic::AtomicBool,
 ) -> Vec<Sample> {
     let began = Instant::now();

@@ -1,8 +1,8 @@
 //! Those who want locks, hold them, ask about them, and go at any time.
 
-use super::book::{Book, Holding, LEASE, check_release};
 use super::cut::Cut;
-use super::dice::Dice;
+use super::ledger::{Holding, LEASE, Ledger, check_release};
+use super::rng::Rng;
 use core::future::Future;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -24,9 +24,9 @@ pub(crate) enum Order {
 /// What a player knows.
 #[derive(Debug)]
 pub(crate) struct Player {
-    pub(crate) book: Arc<Book>,
+    pub(crate) book: Arc<Ledger>,
     pub(crate) client: Client,
-    pub(crate) dice: Dice,
+    pub(crate) dice: Rng,
     pub(crate) orders: watch::Receiver<Order>,
     /// How many wait for the order to go on.
     pub(crate) parked: Arc<AtomicUsize>,
@@ -63,7 +63,7 @@ impl Player {
                     let player = Self {
                         book: Arc::clone(&self.book),
                         client: self.client.clone(),
-                        dice: Dice::new(seed, 0),
+                        dice: Rng::new(seed, 0),
                         orders: self.orders.clone(),
                         parked: Arc::clone(&self.parked),
                     };

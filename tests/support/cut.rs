@@ -6,7 +6,7 @@
     reason = "each test file takes this module in as its own and uses a part of it"
 )]
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
@@ -30,7 +30,7 @@ pub enum Cut {
 }
 
 impl Cut {
-    pub fn draw(dice: &mut Dice) -> Self {
+    pub fn draw(dice: &mut Rng) -> Self {
         let length = match dice.below(10) {
             0..6 => dice.micros(0..500),
             6..9 => dice.millis(0..20),

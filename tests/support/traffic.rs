@@ -12,7 +12,7 @@
     reason = "each test file takes this module in as its own and uses a part of it"
 )]
 
-use super::dice::Dice;
+use super::rng::Rng;
 use core::fmt;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,7 +66,7 @@ impl Traffic {
             batches: AtomicU64::new(0),
         });
         let threads = (0..threads).map(|number| {
-            let (shared, dice) = (Arc::clone(&shared), Dice::new(seed, 1000 + number));
+            let (shared, dice) = (Arc::clone(&shared), Rng::new(seed, 1000 + number));
             thread::spawn(move || run(&shared, dice))
         });
         let threads = threads.collect();
@@ -132,7 +132,7 @@ impl Drop for Traffic {
     }
 }
 
-fn run(shared: &Shared, mut dice: Dice) {
+fn run(shared: &Shared, mut dice: Rng) {
     while !shared.over.load(Ordering::Relaxed) {
         // A server that is restarted, or stopped for long, ends the connection.
         if serve(shared, &mut dice).is_err() {
@@ -141,7 +141,7 @@ fn run(shared: &Shared, mut dice: Dice) {
     }
 }
 
-fn serve(shared: &Shared, dice: &mut Dice) -> io::Result<()> {
+fn serve(shared: &Shared, dice: &mut Rng) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&shared.server, LIMIT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
@@ -166,14 +166,14 @@ fn serve(shared: &Shared, dice: &mut Dice) -> io::Result<()> {
 }
 
 /// The length of a value, and the number of its key.
-fn key(dice: &mut Dice) -> (usize, u64) {
+fn key(dice: &mut Rng) -> (usize, u64) {
     let length = LENGTHS[dice.below(LENGTHS.len() as u64) as usize];
     // One in four is one of the few that everybody wants.
     let keys = if dice.chance(25) { KEYS / 15 } else { KEYS };
     (length, dice.below(keys))
 }
 
-fn push(requests: &mut Vec<u8>, last: &mut (usize, u64), dice: &mut Dice) -> io::Result<()> {
+fn push(requests: &mut Vec<u8>, last: &mut (usize, u64), dice: &mut Rng) -> io::Result<()> {
     let what = dice.below(100);
     let (length, number) = if what < 40 { key(dice) } else { *last };
     match what {
@@ -196,7 +196,7 @@ fn push(requests: &mut Vec<u8>, last: &mut (usize, u64), dice: &mut Dice) -> io:
     }
 }
 
-fn push_foreign(requests: &mut Vec<u8>, foreign: &[String], dice: &mut Dice) -> io::Result<()> {
+fn push_foreign(requests: &mut Vec<u8>, foreign: &[String], dice: &mut Rng) -> io::Result<()> {
     if foreign.is_empty() {
         return Ok(());
     }

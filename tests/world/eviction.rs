@@ -1,7 +1,7 @@
 //! The loss of each single item of a lock, in a busy cache.
 
 use super::either::{Client, Guard, LONG, until};
-use super::flood::Flood;
+use super::eviction_load::EvictionLoad;
 use super::memcached::RealServer;
 use super::pair::{PRECIOUS, Pair, on_each};
 use super::traffic::Traffic;
@@ -77,7 +77,7 @@ fn a_sentinel_pressed_out_costs_a_connected_client_no_wait() {
         for pair in &pairs {
             assert!(pair.exchange(), "{pair}: the memory is old enough");
         }
-        let flood = Flood::start(server.address());
+        let flood = EvictionLoad::start(server.address());
         let is_gone = |pair: &Pair| pair.look(&server).sentinel.is_none();
         until("no sentinel is left", || pairs.iter().all(is_gone));
         drop(flood);

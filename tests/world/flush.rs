@@ -1,10 +1,10 @@
 //! `flush_all` on servers with a busy cache. What must not be: the lock is gone, and the sentinel
 //! still says that nothing was forgotten.
 
-use super::dice::Dice;
 use super::either::{Client, Guard};
 use super::memcached::{Binary, RealServer};
 use super::pair::{Look, Pair, on_each, pause};
+use super::rng::Rng;
 use super::traffic::Traffic;
 use super::{number, on_each_version, say, seed};
 use core::iter::repeat;
@@ -108,7 +108,7 @@ fn flush_one(binary: &Binary, number_of_server: u64, foreign: Foreign, flushes: 
         Foreign::Nothing => Vec::new(),
     };
     let traffic = Traffic::start(server.address(), seed, 2, read);
-    let mut dice = Dice::new(seed, 1);
+    let mut dice = Rng::new(seed, 1);
     let mut tallies = [Tally::default(); 2];
     for round in 0..flushes {
         let flush = FLUSHES[round as usize % FLUSHES.len()];

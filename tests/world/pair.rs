@@ -1,8 +1,8 @@
 //! Two clients of one prefix, which want the same locks.
 
-use super::dice::Dice;
 use super::either::{Client, Front, Guard, LONG, Settings};
 use super::memcached::RealServer;
+use super::rng::Rng;
 use core::fmt;
 use core::time::Duration;
 use memlatch::{ErrorKind, Protocol};
@@ -199,7 +199,7 @@ impl Pair {
 }
 
 /// Waits a little, in one of these numbers of milliseconds.
-pub(crate) fn pause(dice: &mut Dice, range: core::ops::Range<u64>) {
+pub(crate) fn pause(dice: &mut Rng, range: core::ops::Range<u64>) {
     sleep(dice.millis(range));
 }
 

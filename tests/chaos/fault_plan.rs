@@ -1,14 +1,14 @@
 //! What is done to the server, to the clients and to the way between them, and what ends it.
 
-use super::crew::{self, Worker};
-use super::dice::Dice;
+use super::clock_log::ClockLog;
 use super::history::event::{Fault, What};
 use super::history::recorder::{Recorder, now};
 use super::memcached::RealServer;
 use super::mode::Mode;
 use super::plan::{PROXIED, Post};
 use super::proxy::{Mood, Proxy};
-use super::wall_clock::WallClock;
+use super::rng::Rng;
+use super::workers::{self, Worker};
 use core::cmp::Reverse;
 use core::time::Duration;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -48,13 +48,13 @@ enum State {
 
 /// All that faults are done to.
 #[derive(Debug)]
-pub(crate) struct Weather<'a> {
+pub(crate) struct FaultPlan<'a> {
     pub(crate) server: &'a mut RealServer,
     pub(crate) crew: &'a mut Vec<Worker>,
     pub(crate) proxies: &'a [Proxy],
-    pub(crate) clock: &'a mut WallClock,
+    pub(crate) clock: &'a mut ClockLog,
     pub(crate) recorder: &'a Recorder,
-    pub(crate) dice: &'a mut Dice,
+    pub(crate) dice: &'a mut Rng,
     pub(crate) faults: &'a mut BTreeMap<&'static str, u64>,
     /// The number of the next process.
     pub(crate) next: &'a mut u32,
@@ -72,7 +72,7 @@ struct Storm {
     runs_since: Instant,
 }
 
-impl Weather<'_> {
+impl FaultPlan<'_> {
     /// Does one thing after the other for so long, and ends all of it. Says what went wrong with
     /// the processes.
     pub(crate) fn storm(&mut self, length: Duration) -> Vec<String> {
@@ -155,11 +155,11 @@ impl Weather<'_> {
                 }
             }
             12..38 => {
-                let (at, length) = (crew::choose(self.crew, self.dice), self.length(60));
+                let (at, length) = (workers::choose(self.crew, self.dice), self.length(60));
                 self.stop(storm, at, length);
             }
             38..50 => {
-                let at = crew::choose(self.crew, self.dice);
+                let at = workers::choose(self.crew, self.dice);
                 self.crew[at].kill(self.recorder);
                 let post = Post {
                     process: *self.next,
@@ -173,7 +173,7 @@ impl Weather<'_> {
             50..56 => {
                 let hours = self.dice.below(7200) as i64 - 3600;
                 if self.clock.set(hours) {
-                    let longest = WallClock::LONGEST.as_millis() as u64;
+                    let longest = ClockLog::LONGEST.as_millis() as u64;
                     let length = self.dice.millis(100..longest);
                     storm.remedy(later(length), Remedy::SetClock);
                     self.count("wall clock set");

@@ -18,7 +18,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 const TOLD: usize = 20;
 
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct Ledger {
     pages: Vec<Page>,
     began: Instant,
     /// The last entry of a holding, in milliseconds since the beginning.
@@ -51,7 +51,7 @@ struct Holdings {
 /// A lock that somebody believes in, until it is ended or dropped.
 #[derive(Debug)]
 pub(crate) struct Holding {
-    book: Arc<Book>,
+    book: Arc<Ledger>,
     page: usize,
     entry: u64,
     guard: Option<Arc<LockGuard>>,
@@ -61,7 +61,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Book {
+impl Ledger {
     pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
         let page = |(number, name)| Page {
             name,
@@ -282,7 +282,7 @@ impl Drop for Holding {
 }
 
 /// Nobody flushes, nobody evicts, nobody takes over: only a restart may end a lock early.
-fn check_loss(book: &Book, name: &str, what: &str, reason: LossReason, early: bool) {
+fn check_loss(book: &Ledger, name: &str, what: &str, reason: LossReason, early: bool) {
     let natural = match reason {
         LossReason::ServerRestarted => true,
         // A better reading of the server's clock may shorten what is believed.
@@ -298,7 +298,7 @@ fn check_loss(book: &Book, name: &str, what: &str, reason: LossReason, early: bo
 
 /// What a release says must be true of a guard that had `left` when it began.
 pub(crate) fn check_release(
-    book: &Book,
+    book: &Ledger,
     page: usize,
     outcome: &Result<ReleaseOutcome, LockError>,
     left: Duration,

@@ -11,9 +11,9 @@ use core::time::Duration;
 
 /// The splitmix64 generator.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The dice of player `number` in the run with this seed.
     pub fn new(seed: u64, number: u64) -> Self {
         let mut dice = Self(seed ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));

@@ -1,7 +1,7 @@
 //! Replies that no server should give: nothing panics, nothing goes on for ever.
 
-use super::dice::Dice;
 use super::driver::{End, Fate, Names, World, lease, longest, nonce, whole};
+use super::rng::Rng;
 use super::server::{EPOCH, Kind, SECOND, secs};
 use memlatch::proto::{
     AcquireOutcome, AcquireRequest, Handshake, Inspect, Instant, RecordAcquire, Release, Renew,
@@ -15,7 +15,7 @@ fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
     let mut grants = 0;
     for kind in Kind::ALL {
         for seed in 0..600 {
-            let mut dice = Dice::new(seed);
+            let mut dice = Rng::new(seed);
             let mut world = match dice.chance(500) {
                 true => World::new(kind),
                 false => World::fresh(kind),

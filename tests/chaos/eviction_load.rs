@@ -18,12 +18,12 @@ const LENGTHS: [usize; 8] = [8, 55, 60, 65, 70, 75, 95, 110];
 
 /// Writes entries until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Flood {
+pub(crate) struct EvictionLoad {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Flood {
+impl EvictionLoad {
     pub(crate) fn start(server: SocketAddr) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
@@ -43,7 +43,7 @@ impl Flood {
     }
 }
 
-impl Drop for Flood {
+impl Drop for EvictionLoad {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

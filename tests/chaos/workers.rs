@@ -1,9 +1,9 @@
 //! The processes that want locks, as their driver sees them.
 
-use super::dice::Dice;
 use super::history::event::{Fate, What};
 use super::history::recorder::{Recorder, now};
 use super::plan::Post;
+use super::rng::Rng;
 use core::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
@@ -120,6 +120,6 @@ pub(crate) fn dismiss(crew: &mut [Worker], recorder: &Recorder, limit: Duration)
 }
 
 /// Which of them to do something to.
-pub(crate) fn choose(crew: &[Worker], dice: &mut Dice) -> usize {
+pub(crate) fn choose(crew: &[Worker], dice: &mut Rng) -> usize {
     dice.below(crew.len() as u64) as usize
 }

@@ -4,8 +4,8 @@
 //! A client believes from the moment it learns of its grant to its deadline, on its own clock, or
 //! to the moment it sends its release. The histories follow from their seeds.
 
-use super::dice::Dice;
 use super::driver::{Client, Names, longest, nonce, whole};
+use super::rng::Rng;
 use super::server::{FakeServer, Kind, SECOND, Time, secs};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -18,7 +18,7 @@ use memlatch::wire::{DecodeError, Flight, Replies};
 
 /// What can happen in a history. Times are in seconds, chances in thousandths of all flights.
 #[derive(Debug, Clone)]
-struct Weather {
+struct FaultPlan {
     histories: u64,
     length: f64,
     leases: (f64, f64),
@@ -60,7 +60,7 @@ enum Fault {
     Stall,
 }
 
-impl Weather {
+impl FaultPlan {
     /// Nothing goes wrong, and clocks agree.
     const FAIR: Self = Self {
         histories: 10,
@@ -263,11 +263,11 @@ enum Event {
 }
 
 struct History<'a> {
-    weather: &'a Weather,
+    weather: &'a FaultPlan,
     kind: Kind,
     seed: u64,
     names: &'a Names,
-    dice: Dice,
+    dice: Rng,
     now: Time,
     server: FakeServer,
     actors: Vec<Actor<'a>>,
@@ -289,8 +289,8 @@ struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    fn new(weather: &'a Weather, kind: Kind, seed: u64, names: &'a Names) -> Self {
-        let mut dice = Dice::new(seed);
+    fn new(weather: &'a FaultPlan, kind: Kind, seed: u64, names: &'a Names) -> Self {
+        let mut dice = Rng::new(seed);
         let phase = dice.within(0..SECOND);
         let mut history = Self {
             weather,
@@ -830,7 +830,7 @@ fn thoroughness() -> u64 {
 }
 
 /// Lives through as many histories as the weather has, with each kind of server.
-fn live_through(weather: &Weather) {
+fn live_through(weather: &FaultPlan) {
     let names = Names::new("L");
     let (mut grants, mut lean_grants, mut renewals, mut takeovers) = (0, 0, 0, 0);
     for kind in Kind::ALL {
@@ -856,17 +856,17 @@ fn live_through(weather: &Weather) {
 
 #[test]
 fn in_fair_weather() {
-    live_through(&Weather::FAIR);
+    live_through(&FaultPlan::FAIR);
 }
 
 #[test]
 fn on_slow_and_lossy_networks_with_clocks_that_run_apart() {
-    live_through(&Weather::ROUGH);
+    live_through(&FaultPlan::ROUGH);
 }
 
 #[test]
 fn while_the_server_is_flushed() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         faults: 8.0,
         fault_kinds: &[
             Fault::Flush,
@@ -876,35 +876,35 @@ fn while_the_server_is_flushed() {
             Fault::Reads,
         ],
         leases: (0.1, 2.0),
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn while_the_server_is_restarted() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         faults: 8.0,
         fault_kinds: &[Fault::Restart],
         leases: (0.1, 2.0),
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn while_the_server_is_replaced_by_one_that_looks_the_same() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         histories: 20,
         faults: 5.0,
         fault_kinds: &[Fault::Twin, Fault::LoseSentinel],
         leases: (0.1, 1.5),
         drift: 9_900,
-        ..Weather::FAIR
+        ..FaultPlan::FAIR
     });
 }
 
 #[test]
 fn while_the_server_is_restarted_and_flushed_under_a_fast_network() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         histories: 20,
         faults: 5.0,
         fault_kinds: &[
@@ -915,34 +915,34 @@ fn while_the_server_is_restarted_and_flushed_under_a_fast_network() {
         ],
         leases: (0.1, 1.5),
         drift: 9_900,
-        ..Weather::FAIR
+        ..FaultPlan::FAIR
     });
 }
 
 #[test]
 fn while_the_server_stalls() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         faults: 5.0,
         fault_kinds: &[Fault::Stall],
         longest_stall: 8.0,
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn while_the_server_stalls_and_is_flushed() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         faults: 4.0,
         fault_kinds: &[Fault::Stall, Fault::Flush],
         longest_stall: 5.0,
         leases: (0.1, 2.0),
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn with_long_rests_between() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         histories: 10,
         length: 20_000.0,
         longest_rest: 1500.0,
@@ -950,13 +950,13 @@ fn with_long_rests_between() {
         fault_kinds: &[Fault::Stall, Fault::Flush],
         longest_stall: 20.0,
         patience: 0.6,
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn with_leases_of_minutes_on_clocks_that_run_apart() {
-    live_through(&Weather {
+    live_through(&FaultPlan {
         // Takeovers are rare among leases of minutes: two or three in ten histories of each kind.
         histories: 20,
         length: 6000.0,
@@ -967,19 +967,19 @@ fn with_leases_of_minutes_on_clocks_that_run_apart() {
         faults: 500.0,
         fault_kinds: &[Fault::Flush, Fault::Restart, Fault::LoseSentinel],
         patience: 0.6,
-        ..Weather::ROUGH
+        ..FaultPlan::ROUGH
     });
 }
 
 #[test]
 fn with_a_timer_that_is_often_late() {
     // The worst tick that was measured took 1.18 s.
-    live_through(&Weather {
+    live_through(&FaultPlan {
         tick: 1.18,
         drift: 9_900,
         leases: (0.1, 2.0),
         faults: 10.0,
         fault_kinds: &[Fault::Flush],
-        ..Weather::FAIR
+        ..FaultPlan::FAIR
     });
 }

@@ -6,14 +6,14 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 /// What may be done to the wall clock.
 #[derive(Debug)]
-pub(crate) struct WallClock {
+pub(crate) struct ClockLog {
     /// Why not, where nothing may.
     refused: Option<String>,
     /// By how many seconds it is set forward now.
     ahead: i64,
 }
 
-impl WallClock {
+impl ClockLog {
     pub(crate) fn new(wanted: bool) -> Self {
         let refused = (!wanted).then(|| "not asked for (MEMLATCH_CHAOS_CLOCK=1)".to_owned());
         Self { refused, ahead: 0 }
@@ -49,7 +49,7 @@ impl WallClock {
     pub(crate) const LONGEST: Duration = Duration::from_secs(5);
 }
 
-impl Drop for WallClock {
+impl Drop for ClockLog {
     fn drop(&mut self) {
         if self.ahead != 0 {
             self.set(0);
