@@ -1,28 +1,27 @@
-//! What a client does about locks of others: finding them, breaking one, waiting for its end.
+//! The client's operations on locks of other clients: list them, break one, wait until one is free.
 
 use super::Client;
 use crate::engine::{BreakOutcome, Holder, LockError, LockList};
 use core::time::Duration;
 
 impl Client {
-    /// The locks that are held under this client's prefix and whose names start with `start`;
-    /// all of them if that is empty.
+    /// Lists the held locks that are under this client's prefix and whose names start with `start`;
+    /// all of them if `start` is empty.
     ///
-    /// The server is asked for a list of all its items (`lru_crawler metadump`), on a connection of
-    /// its own, and those that are locks are looked at. That is a burden: about a hundred bytes
-    /// for each item that anybody keeps there, a second or so for a million of them. At most
-    /// [`MAX_LISTED`](crate::MAX_LISTED) locks are listed, see [`LockList::is_complete`]. Names too long to
-    /// stand in a key are [marked](crate::LockEntry::is_hashed); they are listed where `start` is
-    /// empty or begins like what stands for them.
+    /// The client requests a list of all items of the server (`lru_crawler metadump`) on a separate
+    /// connection, and inspects the items that are locks. The list is expensive: about a hundred
+    /// bytes for each item of any client, and about a second for a million items. At most
+    /// [`MAX_LISTED`](crate::MAX_LISTED) locks are listed, see [`LockList::is_complete`]. Names too
+    /// long for a key are [marked](crate::LockEntry::is_hashed); they are listed if `start` is
+    /// empty or is the beginning of their replacement.
     ///
-    /// Locks that were acquired or given back meanwhile may be missing or listed. Items of more
-    /// than 1 kB, which are no records of locks, are passed over.
+    /// Locks that are acquired or released meanwhile may be missing or listed. Items of more than 1
+    /// kB, which cannot be records of locks, are skipped.
     ///
     /// # Errors
-    /// The server cannot be reached, does not answer for an operation timeout or is not done after
-    /// 5 minutes, or does not list its items
-    /// ([`Unlisted`](crate::ErrorKind::DumpUnavailable): it was started with `-X`, without an LRU crawler,
-    /// or is busy with its items).
+    /// The server cannot be reached, does not answer for an operation timeout, is not done after 5
+    /// minutes, or does not list its items ([`DumpUnavailable`](crate::ErrorKind::DumpUnavailable):
+    /// it was started with `-X` or without an LRU crawler, or its crawler is busy).
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection, which ends the list.
@@ -30,21 +29,22 @@ impl Client {
         self.inner().list(start.as_ref()).await
     }
 
-    /// Ends the hold of `holder`, as [`holder`](Self::holder) or [`list`](Self::list) has shown
-    /// it, on the lock of this name: removes its record, so that others can acquire the lock.
+    /// Breaks the lock of this name, which `holder` holds as [`holder`](Self::holder) or
+    /// [`list`](Self::list) returned it: removes its record, so that other clients can acquire the
+    /// lock.
     ///
-    /// The record is removed only if it is still that of the same holding, whether or not it was
-    /// renewed meanwhile. Whoever loses the lock like this learns of it with its next renewal, at
-    /// most a third of its lease later, and may do until then what only a holder may. The
-    /// [fencing token](crate::LockGuard::fencing_token) keeps it out where tokens are checked.
+    /// The record is removed only if it still belongs to the same session, renewed meanwhile or
+    /// not. The holder that loses the lock learns of it from its next renewal, at most a third of
+    /// its lease later, and may act as the holder until then. The [fencing
+    /// token](crate::LockGuard::fencing_token) excludes it where the resource checks tokens.
     ///
     /// # Errors
     /// The name cannot be used, or the server does not answer for 2 s (or two operation timeouts,
-    /// if that is longer); [`is_unknown`](LockError::is_unknown) tells that the request was sent,
-    /// so that the record may be gone.
+    /// if that is longer). If [`is_unknown`](LockError::is_unknown) returns `true`, the request was
+    /// sent, so the record may be gone.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves it open whether the lock was broken.
+    /// After the future is dropped, it is unknown whether the lock was broken.
     pub async fn break_lock(
         &self,
         name: impl AsRef<str>,
@@ -53,15 +53,16 @@ impl Client {
         self.inner().break_lock(name.as_ref(), holder).await
     }
 
-    /// Waits until nobody holds the lock of this name, without acquiring it; for at most `limit`
-    /// if one is given, and one round trip more, which takes up to one
-    /// [operation timeout](crate::ClientBuilder::operation_timeout). `None` when it was free, otherwise who
-    /// held it at the end.
+    /// Waits until the lock of this name is free, without acquiring it; for at most `limit` if one
+    /// is given, and one round trip more, which takes up to one [operation
+    /// timeout](crate::ClientBuilder::operation_timeout). Returns `None` if the lock was free,
+    /// otherwise the holder at the end of the wait.
     ///
-    /// It is looked at as often as by somebody who wants it: at first every millisecond, in the
-    /// end about twice a second. Another may hold it again when this returns. The record of a
-    /// holder that died is there for up to 5 s longer than its lease, and counts as held for as long,
-    /// as it does for [`try_acquire`](super::Lock::try_acquire) and [`holder`](Self::holder).
+    /// The client inspects the lock as often as a waiter that wants to acquire it: at first every
+    /// millisecond, later about twice a second. Another client may hold the lock again when this
+    /// returns. The record of a holder that died remains for up to 5 s longer than its lease, and
+    /// counts as held for that time, as it does for [`try_acquire`](super::Lock::try_acquire) and
+    /// [`holder`](Self::holder).
     ///
     /// # Errors
     /// The name cannot be used, the client was [shut down](Self::shutdown), or the server does not

@@ -1,4 +1,4 @@
-//! Connecting, and what a client does besides handing out locks.
+//! Connecting, and the client's methods that are not about acquiring a lock.
 
 use super::pool::ConnectionPool;
 use super::{Client, Lock};
@@ -19,8 +19,8 @@ impl Client {
     /// feature `tls`), `unix:///path`, or `host:port`.
     ///
     /// # Errors
-    /// The address cannot be used, the server cannot be reached within a second, or it is no
-    /// memcached server that locks can be kept on.
+    /// The address cannot be used, the server cannot be reached within a second, or the server is
+    /// not a memcached that can hold locks.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
@@ -36,10 +36,10 @@ impl Client {
         Self::builder().server(address).build_lazy()
     }
 
-    /// Who holds the lock of this name; `None` when nobody does.
+    /// Returns the holder of the lock of this name; `None` if the lock is free.
     ///
-    /// The answer may be out of date when it arrives. Never decide by it what only a held lock
-    /// allows.
+    /// The result may be out of date when it arrives. Never do anything on its account that
+    /// requires holding the lock.
     ///
     /// # Errors
     /// The name cannot be used, or the server does not answer.
@@ -51,20 +51,22 @@ impl Client {
         client.holder(name.as_ref()).await
     }
 
-    /// Gives back every lock that is still held or whose guard was dropped, and waits for that up
-    /// to `limit`. Guards that are still around learn that their lock was
+    /// Releases every lock that is still held or whose guard was dropped, and waits for that up to
+    /// `limit`. The remaining guards report that their lock was
     /// [released](crate::LossReason::Released); later acquisitions fail.
     ///
-    /// Returns whether everything was given back. What was not runs out with its lease.
+    /// Returns whether everything was released. A lock that was not released expires with its
+    /// lease.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop the keeper from giving back what is left.
+    /// Dropping the future does not stop the renewer from releasing the remaining locks.
     pub async fn shutdown(&self, limit: Duration) -> bool {
         self.inner().shutdown(limit).await
     }
 
-    /// How many [quiet releases](crate::LockGuard::release_quietly) were refused or not answered so far.
-    /// Each was followed by a release that is waited for, in the background.
+    /// Returns how many [quiet releases](crate::LockGuard::release_quietly) were refused or not
+    /// answered so far. After each, the renewer releases the lock once more in the background and
+    /// waits for the reply.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
         self.inner().node.telemetry.quiet_failures()
@@ -75,10 +77,10 @@ impl Client {
     }
 }
 
-/// On one connection the requests of all callers travel together.
+/// The number of connections. The requests of all callers travel together on one.
 pub(super) const COUNT: ConnectionLimits = ConnectionLimits { default: 1, max: 4 };
 
-/// The runtime that this is called on.
+/// Returns the runtime that this is called on.
 pub(super) fn runtime() -> Result<Handle, LockError> {
     Handle::try_current().map_err(|_| {
         LockError::new(Cause::Setting(
@@ -88,12 +90,12 @@ pub(super) fn runtime() -> Result<Handle, LockError> {
 }
 
 impl ClientBuilder<Client> {
-    /// Connects to the server and starts the keeper task.
+    /// Connects to the server and starts the renewer task.
     ///
     /// # Errors
-    /// A setting cannot be used, there is no tokio runtime with I/O and time, the server cannot
-    /// be reached (within [`wait_for_server`](Self::wait_for_server), if that was set), or it is no
-    /// memcached server that locks can be kept on.
+    /// A setting cannot be used, there is no tokio runtime with I/O and time, the server cannot be
+    /// reached (within [`wait_for_server`](Self::wait_for_server), if that was set), or the server
+    /// is not a memcached that can hold locks.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
@@ -110,20 +112,20 @@ impl ClientBuilder<Client> {
         Ok(Client { shared })
     }
 
-    /// Makes the client and starts the keeper task, without connecting: the first call that asks the
-    /// server does. For programs that must start while the server is down.
+    /// Makes the client and starts the renewer task, without connecting: the first call that sends
+    /// a request connects. For programs that must start while the server is down.
     ///
-    /// Until the server is there, calls fail or wait as they do while a server is away later:
-    /// [`acquire`](crate::Lock::acquire) bears with it for the lease (at least 5 s),
+    /// Until the server is up, calls fail or wait as they do during a later outage:
+    /// [`acquire`](crate::Lock::acquire) retries for the lease (at least 5 s),
     /// [`try_acquire`](crate::Lock::try_acquire) and the others fail with
-    /// [`Unavailable`](crate::ErrorKind::Unavailable). What makes the server unsuitable is found by the
-    /// first call, too.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable). The first call also reports an unsuitable
+    /// server.
     ///
     /// # Errors
     /// A setting cannot be used, or there is no tokio runtime with I/O and time.
     pub fn build_lazy(self) -> Result<Client, LockError> {
         let shared = self.handle()?;
-        // Before the first lock: it also watches the timeouts of other calls.
+        // Started before the first lock: the renewer also watches the timeouts of other calls.
         shared.ensure_renewer()?;
         Ok(Client { shared })
     }

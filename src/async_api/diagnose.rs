@@ -1,4 +1,4 @@
-//! Whether a server is a good place for locks, and making it a better one.
+//! Checks whether a server is suitable for locks, and improves one setting of it.
 
 use super::Client;
 use super::connect::{COUNT, runtime};
@@ -13,19 +13,18 @@ use core::net::SocketAddr;
 use std::vec::Vec;
 
 impl Client {
-    /// Looks at the server: whether locks may be dropped there, or not be had, and what to do
-    /// about it.
+    /// Checks the server: whether it may drop locks or refuse to store them, and how to correct
+    /// that.
     ///
-    /// Asks for the server's settings and counters, in four round trips (five with a
-    /// password) on a connection of its own, and makes a few more connections to see whether all lead
-    /// to the same server.
-    /// Nothing is stored, no lock is looked at, and what the client is about to do elsewhere goes on.
-    /// What is found goes by this client's settings, above all its
+    /// Requests the server's settings and counters, in four round trips (five with a password) on a
+    /// separate connection, and opens a few more connections to see whether all lead to the same
+    /// server. Stores nothing, inspects no lock, and does not disturb other calls of the client.
+    /// The findings depend on this client's settings, above all its
     /// [`max_lease`](ClientBuilder::max_lease).
     ///
     /// # Errors
-    /// The server cannot be reached, does not answer, or does not let this client in. That it
-    /// refuses to tell something is no error.
+    /// The server cannot be reached, does not answer, or rejects this client. A server that does
+    /// not report some of its settings causes no error.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing at the server.
@@ -33,29 +32,30 @@ impl Client {
         diagnose(&self.inner().node.config).await
     }
 
-    /// Asks the server to exempt from eviction what is stored with no more seconds to live than locks
-    /// with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
-    /// [`temporary_ttl`](Diagnosis::temporary_ttl) that a diagnosis tells.
+    /// Requests that the server exempt from eviction all items with no more seconds to live than
+    /// locks with the client's [`max_lease`](ClientBuilder::max_lease): `lru temp_ttl N`, with the
+    /// [`temporary_ttl`](Diagnosis::temporary_ttl) of a diagnosis.
     ///
-    /// A higher limit that the server has already stays as it is. Whether it took the new one is
-    /// looked up. Locks that are held then are exempt once they were acquired anew; lean ones never
-    /// are. The setting is the whole server's, so items of others with as short a life are exempt as
-    /// well, and it is gone with the next restart: start the server with `-o temporary_ttl=N`.
+    /// A higher limit that the server has already stays as it is. The client then reads the
+    /// setting, to see whether the server accepted it. Locks that are held at that time are exempt
+    /// after their next acquisition; locks without a record never are. The setting applies to the
+    /// whole server, so items of other programs with as short a life are exempt as well. It is gone
+    /// after the next restart: start the server with `-o temporary_ttl=N`.
     ///
     /// # Errors
-    /// The server cannot be reached or does not answer; with
-    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have taken the setting.
+    /// The server cannot be reached or does not answer. With
+    /// [`ErrorKind::Unknown`](crate::ErrorKind::Unknown), it may have applied the setting.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the setting as it is, or set.
+    /// After the future is dropped, the setting may be applied or not.
     pub async fn enable_temporary_lru(&self) -> Result<TemporaryLru, LockError> {
         self.inner().enable_temporary_lru().await
     }
 }
 
 impl ClientBuilder<Client> {
-    /// Looks at the server as [`Client::diagnose`] does, where a client may not be had: on a server
-    /// without CAS, behind a proxy, under a prefix that somebody else uses.
+    /// Checks the server as [`Client::diagnose`] does, where no client can be built: on a server
+    /// without CAS, behind a proxy, or under a prefix that another program uses.
     ///
     /// # Errors
     /// A setting cannot be used, there is no tokio runtime with I/O and time, or as for
@@ -76,7 +76,7 @@ async fn diagnose(settings: &Config) -> Result<Diagnosis, LockError> {
         let found = Stream::resolve(&settings.address, &settings.connect_options, limit).await;
         let found = found.map_err(ConnectError::Net)?;
         let (survey, _connection) = survey(settings, &found, settings.probe()).await?;
-        // All of them are open at the same time: who spreads connections does so evenly.
+        // All are open at the same time: a proxy that spreads connections does so evenly.
         let mut open = Vec::new();
         let mut peers = Vec::new();
         for place in to_compare(&found) {

@@ -1,4 +1,4 @@
-//! A lock that is held.
+//! The guard of a held lock.
 
 use super::Client;
 use super::pool::ConnectionPool;
@@ -13,16 +13,15 @@ use core::task::Poll;
 use core::time::Duration;
 use std::string::String;
 
-/// A lock that is held, until it is released, dropped or lost.
+/// The guard of a lock that is held until it is released, dropped or lost.
 ///
-/// A keeper task renews it in the background. **Holding the guard does not mean holding the
-/// lock**: ask [`is_valid`](Self::is_valid) or [`ensure`](Self::ensure) before each step that
-/// needs it, or watch [`lost`](Self::lost), and let the resource check the
-/// [fencing token](Self::fencing_token) where it can.
+/// The renewer task renews the lock in the background. **Holding the guard does not mean holding
+/// the lock**: call [`is_valid`](Self::is_valid) or [`ensure`](Self::ensure) before each step that
+/// needs it, or watch [`lost`](Self::lost), and let the resource check the [fencing
+/// token](Self::fencing_token) where it can.
 ///
-/// Dropping the guard stops the renewal at once and leaves the release to the keeper. To know that
-/// the lock is free, and to learn whether it was held to the end, call
-/// [`release`](Self::release).
+/// Dropping the guard stops the renewal at once and leaves the release to the renewer. To know that
+/// the lock is free, and whether it was held to the end, call [`release`](Self::release).
 ///
 /// # Example
 /// ```
@@ -66,33 +65,35 @@ impl fmt::Debug for LockGuard {
 impl LockGuard {
     guard_methods!();
 
-    /// Waits until the lock is not held any more and says why: its time ran out, a renewal was
+    /// Waits until the lock is lost and returns the reason: its time is over, a renewal was
     /// refused, the server was restarted, or the client was shut down.
     ///
-    /// It fires at the local deadline whether or not the server can be reached, and never before
-    /// the lock stops being [valid](Self::is_valid).
+    /// It completes at the local deadline whether or not the server can be reached, and never
+    /// before the lock stops being [valid](Self::is_valid).
     ///
     /// # Cancel safety
     /// Safe to drop and to call again.
     pub async fn lost(&self) -> LossReason {
         loop {
-            // Without an end, the wait ends with a loss.
+            // A wait without a time limit ends only with a loss.
             if let Some(reason) = self.inner.lost(None).await {
                 return reason;
             }
         }
     }
 
-    /// Runs `work` for as long as the lock is held: returns its output, or ends it when the lock is lost.
+    /// Runs `work` while the lock is held: returns its output, or drops it when the lock is lost.
     ///
-    /// Work is ended by dropping it, at the `await` where it stands. It is not polled again once the lock
-    /// is lost, but one poll that computes or blocks for longer than the lock [remains](Self::remaining)
-    /// is not interrupted: the resource's check of the [fencing token](Self::fencing_token) covers that.
-    /// The guard stays with the caller, to be released or dropped as usual.
+    /// The work is dropped at the `await` that it has reached. It is not polled again once the lock
+    /// is lost, but one poll that computes or blocks for longer than the lock
+    /// [remains](Self::remaining) is not interrupted: the resource's check of the [fencing
+    /// token](Self::fencing_token) covers that. The guard stays with the caller, to be released or
+    /// dropped as usual.
     ///
     /// # Errors
     /// The lock was lost before the work was done ([`Lost`](crate::ErrorKind::Lost));
-    /// [`loss_reason`](LockError::loss_reason) says why. An output that was ready by then is dropped.
+    /// [`loss_reason`](LockError::loss_reason) returns the reason. An output that was ready by then
+    /// is dropped.
     ///
     /// # Cancel safety
     /// Dropping the future drops the work, and leaves the lock held.
@@ -124,58 +125,58 @@ impl LockGuard {
         run_while_held(work, self.lost(), || self.inner.check_held()).await
     }
 
-    /// Gives the lock back and says what truly happened.
+    /// Releases the lock and returns whether it was held to the end.
     ///
     /// # Errors
     /// The server refused, or did not answer for 5 s (the operation timeout, if that is longer) or
-    /// until the end of the lease. In the second case the keeper goes on trying until the lease
-    /// ends, and then the lock frees itself.
+    /// until the end of the lease. If it did not answer, the renewer retries until the end of the
+    /// lease, and then the lock expires.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the release to the keeper.
+    /// Dropping the future leaves the release to the renewer.
     pub async fn release(self) -> Result<ReleaseOutcome, LockError> {
         self.inner.release().await
     }
 
-    /// Gives the lock back without waiting for the answer: the request travels with whatever is
-    /// sent next, such as the next acquisition, and by itself as soon as the keeper task runs.
+    /// Releases the lock without waiting for the reply: the request travels with the next flight,
+    /// such as the next acquisition, or by itself as soon as the renewer task runs.
     ///
-    /// The lock is not free when this returns, and whether it was held to the end is not told.
-    /// Where the answer is not that it was released, the keeper releases it once more and logs what
-    /// comes of that; [`Client::quiet_failures`](crate::Client::quiet_failures) counts those. Where
-    /// the program ends at once, the request may not be sent any more, and the lock frees itself
+    /// The lock is not free yet when this returns, and the caller does not learn whether it was
+    /// held to the end. If the reply is not that the lock was released, the renewer releases it
+    /// once more and logs the outcome; [`Client::quiet_failures`](crate::Client::quiet_failures)
+    /// counts those. If the program ends at once, the request may not be sent, and the lock expires
     /// with its lease.
     pub fn release_quietly(self) {
         self.inner.release_quietly();
     }
 
-    /// Takes the lock apart, to be handed to another process: it is not released, and not renewed
-    /// any more, until [`attach`](Self::attach) makes a guard of it again.
+    /// Detaches the lock, to move it to another process: it is not released, and not renewed any
+    /// more, until [`attach`](Self::attach) makes a guard of the ticket.
     ///
-    /// Meanwhile nobody has it, and its lease runs on: where it is not taken up by the end of the
-    /// lease, the lock is free. Use the parts once: guards made of the same parts twice would both
-    /// be valid, for the lock is one and the same to the server.
+    /// Meanwhile no process holds it, and its lease goes on: if no process attaches it by the end
+    /// of the lease, the lock is free. Use the ticket once: two guards made of the same ticket
+    /// would both be valid, because they are one lock to the server.
     ///
-    /// The parts are a capability: whoever has them can release the lock. Limits that were set with
-    /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) are the handle's, and do not
-    /// go along. Of a lock that was lost before they are worth nothing, also where its record
-    /// still stands: they say so, and `attach` refuses them.
+    /// The ticket is a capability: any process that has it can release the lock. Limits set with
+    /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) belong to the
+    /// handle and are not part of the ticket. The ticket of a lock that was lost before has no
+    /// value, even if its record still exists: it says so, and `attach` rejects it.
     #[must_use = "without them, the lock can only run out"]
     pub fn detach(self) -> LockTicket {
         self.inner.detach()
     }
 
-    /// Makes a guard of the parts of a lock, which this client keeps from then on.
+    /// Makes a guard of the ticket of a lock, which this client renews from then on.
     ///
-    /// The lock is renewed before this returns. That shows that it is still ours, and its
-    /// [`remaining`](Self::remaining) counts by the clock of this process.
+    /// The lock is renewed before this returns. That proves that it is still the ticket's lock, and
+    /// its [`remaining`](Self::remaining) counts by the clock of this process.
     ///
     /// # Errors
-    /// The client has another prefix ([`InvalidInput`](crate::ErrorKind::InvalidInput)). The lock is
-    /// not ours any more ([`Lost`](crate::ErrorKind::Lost)): its lease has run out, or the server was
-    /// restarted, or this client is connected to another server, which looks the same. Or the server
-    /// does not answer within the operation timeout: then the lock is left as it is, and
-    /// this may be called again before its lease ends.
+    /// The client has another prefix ([`InvalidInput`](crate::ErrorKind::InvalidInput)). The lock
+    /// is lost ([`Lost`](crate::ErrorKind::Lost)): its lease is over, the server was restarted, or
+    /// this client is connected to another server, which looks the same. Or the server does not
+    /// answer within the operation timeout: then the lock is left as it is, and this may be called
+    /// again before its lease ends.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the lock as it is, at most renewed once.
@@ -183,29 +184,29 @@ impl LockGuard {
         Guard::attach(&client.shared, parts).await.map(Self::from)
     }
 
-    /// What the holder is called in the record, see [`Lock::label`](crate::Lock::label).
+    /// Returns the holder's label in the record, see [`Lock::label`](crate::Lock::label).
     #[must_use]
     pub fn label(&self) -> String {
         self.inner.lock.grant.owner.label()
     }
 
-    /// Who holds the lock, as others see it ([`Client::holder`](crate::Client::holder)) for as long as
-    /// it is held: what its own record says. Asks nobody.
+    /// Returns the holder as other clients see it ([`Client::holder`](crate::Client::holder)) while
+    /// the lock is held: the content of its own record. Sends nothing.
     ///
-    /// The [`last_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
-    /// [without a record](crate::Lock::without_record) says nothing about its holder.
+    /// The [`last_fencing_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
+    /// [without a record](crate::Lock::without_record) has no data about its holder.
     #[must_use]
     pub fn holder(&self) -> Holder {
         self.inner.holder()
     }
 
-    /// Waits until the lock is nearer to its end than `margin`, because renewals fail or it is to
-    /// end, or until it is over. Returns what [remains](Self::remaining) then: nothing when it is
-    /// over.
+    /// Waits until less than `margin` remains, because renewals fail or a limit is near, or until
+    /// the lock is lost. Returns the time that [remains](Self::remaining) then: zero if the lock is
+    /// lost.
     ///
-    /// A warning ahead of [`lost`](Self::lost), while there is still time to stop what must not go
-    /// on without the lock. A lock that is renewed as it should be keeps two thirds of its lease and
-    /// more, so a useful margin is less than half of that. It returns at once where less remains
+    /// It warns earlier than [`lost`](Self::lost), while there is time to stop work that requires
+    /// the lock. A lock whose renewals succeed keeps two thirds of its lease and more, so a useful
+    /// margin is less than half of the lease. It completes at once if less than `margin` remains
     /// already.
     ///
     /// # Cancel safety
@@ -215,20 +216,20 @@ impl LockGuard {
         remaining.await.unwrap_or_default()
     }
 
-    /// Renews the lock now, and returns for how long it is certain then.
+    /// Renews the lock now, and returns how long it is certain then.
     ///
-    /// The keeper does that by itself, every third of the lease. Before a step that takes long,
-    /// or cannot be stopped once it has begun, this gives it all of the lease. Where a renewal is
-    /// under way, that one is waited for. Where the lock is to end before
-    /// ([`max_hold`](crate::Lock::max_hold)), nothing is sent.
+    /// The renewer does that by itself, every third of the lease. Call it before a step that takes
+    /// long, or cannot be stopped once it has begun, to have the whole lease for it. If a renewal
+    /// is under way, the call waits for that one. If the limit of
+    /// [`max_hold`](crate::Lock::max_hold) comes before the end of the lease, nothing is sent.
     ///
     /// # Errors
     /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not
     /// answer within the operation timeout and a third of the lease, or refuses: then the lock is
-    /// held for as long as it [is valid](Self::is_valid), and the keeper tries again.
+    /// held for as long as it [is valid](Self::is_valid), and the renewer tries again.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop the renewal, which is the keeper's, and leaves nothing
+    /// Dropping the future does not stop the renewal, which the renewer does, and leaves nothing
     /// behind.
     pub async fn renew(&self) -> Result<Duration, LockError> {
         self.inner.renew().await
@@ -236,17 +237,18 @@ impl LockGuard {
 
     /// Asks the server whether the lock is still held: one round trip, which changes nothing.
     ///
-    /// A guard finds out by its next renewal, a third of the lease later at most, that a record was
-    /// evicted, flushed, deleted or broken. Before a step that must not be done twice this is the way to
-    /// know sooner. The answer is as old as its way back, so it does not take the place of the
-    /// [fencing token](Self::fencing_token).
+    /// A guard learns from its next renewal, at most a third of the lease later, that a record was
+    /// evicted, flushed, deleted or broken. Before a step that must not be done twice, call this to
+    /// know sooner. The reply is as old as its way back, so it does not replace the [fencing
+    /// token](Self::fencing_token).
     ///
     /// # Errors
     /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)): the guard is not
-    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) says why. Or the server does
-    /// not answer within the operation timeout
+    /// [valid](Self::is_valid) from then on, and [`lost`](Self::lost) returns the reason. Or the
+    /// server does not answer within the operation timeout
     /// ([`Unavailable`](crate::ErrorKind::Unavailable), [`Unknown`](crate::ErrorKind::Unknown)),
-    /// which says nothing about the lock: it is held for as long as it [is valid](Self::is_valid).
+    /// which proves nothing about the lock: it is held for as long as it [is
+    /// valid](Self::is_valid).
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -255,8 +257,8 @@ impl LockGuard {
     }
 }
 
-/// Polls `work` until it is over, or `check` says that it must not go on. `lost` is polled beside it,
-/// to be woken when a check would fail.
+/// Polls `work` until it is ready, or `check` fails. `lost` is polled beside it, so that the task
+/// is woken when a check would fail.
 pub(super) async fn run_while_held<W: Future>(
     work: W,
     lost: impl Future,
@@ -266,7 +268,7 @@ pub(super) async fn run_while_held<W: Future>(
     let mut is_lost = false;
     poll_fn(|cx| {
         is_lost = is_lost || lost.as_mut().poll(cx).is_ready();
-        // Not only when `lost` has noticed: its timer may come late, behind work that blocks.
+        // Not only when `lost` is ready: its timer may be late, after work that blocks.
         if let Err(error) = check() {
             return Poll::Ready(Err(error));
         }

@@ -1,4 +1,4 @@
-//! The async front, on tokio.
+//! The async API, on tokio.
 
 mod admin;
 mod connect;
@@ -23,18 +23,19 @@ use core::fmt;
 use pool::ConnectionPool;
 use std::sync::Arc;
 
-/// A client of one memcached server: the place where locks come from.
+/// A client of one memcached server. It makes the locks.
 ///
-/// Cheap to clone; all clones share connections and one keeper task, which renews the locks that
-/// are held and gives back those whose guards were dropped. The task ends when the last clone and
-/// the last guard are gone.
+/// Cheap to clone; all clones share connections and one renewer task, which renews the held locks
+/// and releases those whose guards were dropped. The task ends after the last clone and the last
+/// guard are dropped.
 ///
-/// It lives on the runtime that the client was built on. When that ends, what is held runs out with
-/// its lease, and nothing can be acquired any more ([`Closed`](crate::ErrorKind::Closed)).
+/// The task runs on the runtime that the client was built on. When that runtime ends, the held
+/// locks expire with their leases, and nothing can be acquired any more
+/// ([`Closed`](crate::ErrorKind::Closed)).
 ///
-/// A process that was forked from the one that made the client cannot use it: each call fails
+/// A process that was forked from the client's process cannot use the client: each call fails
 /// ([`Closed`](crate::ErrorKind::Closed)), and guards are not valid there
-/// ([`Forked`](crate::LossReason::Forked)). What is held goes on in the process that acquired it.
+/// ([`Forked`](crate::LossReason::Forked)). The process that acquired a lock goes on holding it.
 /// Make a client after the fork.
 ///
 /// # Example

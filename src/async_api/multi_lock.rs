@@ -1,4 +1,4 @@
-//! The locks of several names, not held.
+//! The handle of several names' locks.
 
 use super::Client;
 use super::multi_lock_guard::MultiLockGuard;
@@ -12,17 +12,18 @@ use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// The locks of several names, to be held together: a handle that knows how to acquire them.
+/// The locks of several names, to be held together: a handle that acquires them.
 ///
-/// Made by [`Client::lock_all`]. They are taken one behind the other, a round trip each if nobody
-/// has them, and always in the same order: that of the bytes of their memcached keys, whatever
-/// order they were named in. So sets never wait for each other in a circle: who waits for a lock
-/// holds only such as come before it, in an order that is the same for every client. That holds
-/// among sets; a program that acquires one more lock while it holds a set is on its own.
+/// Made by [`Client::lock_all`]. The client acquires the locks one after another, with one round
+/// trip each if they are free, and always in the same order: that of the bytes of their memcached
+/// keys, whatever order the caller named them in. So multi-locks never wait for each other in a
+/// circle: a waiter holds only locks that come before the one it waits for, in an order that is the
+/// same for every client. That is true of multi-locks only; a program that acquires one more lock
+/// while it holds a multi-lock must avoid circles itself.
 ///
-/// While one is waited for, those that were taken already are held and renewed. If one of these is
-/// lost meanwhile, the others are given back, and it starts over. What was taken is given back
-/// whenever it comes to nothing: what is held is all of them or none.
+/// While the client waits for one lock, those it has acquired already are held and renewed. If one
+/// of these is lost meanwhile, the others are released, and the acquisition starts over. If the
+/// acquisition fails, the acquired locks are released: either all of the locks are held or none.
 ///
 /// # Example
 /// ```no_run
@@ -47,7 +48,7 @@ use std::vec::Vec;
 /// ```
 #[derive(Clone)]
 pub struct MultiLock {
-    /// In the order in which they are taken.
+    /// The locks, in the order of their acquisition.
     shared: Arc<ClientHandle<ConnectionPool>>,
     locks: Vec<LockOptions>,
 }
@@ -59,11 +60,11 @@ impl fmt::Debug for MultiLock {
 }
 
 impl Client {
-    /// The locks of these names, to be held together: a cheap handle. Nothing is sent, and names
-    /// that cannot be used are reported by the first call that would send something.
+    /// Returns the locks of these names, to be held together: a cheap handle. Sends nothing; the
+    /// first call that would send something reports names that cannot be used.
     ///
-    /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name given twice is refused, because locks
-    /// are not reentrant.
+    /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name that occurs twice is rejected,
+    /// because locks are not reentrant.
     #[must_use]
     pub fn lock_all<I>(&self, names: I) -> MultiLock
     where
@@ -75,7 +76,7 @@ impl Client {
 }
 
 impl MultiLock {
-    /// The most names that a set can have.
+    /// The maximum number of names in a multi-lock.
     pub const MAX_NAMES: usize = crate::engine::MAX_NAMES;
 
     fn new<I>(client: &Client, given: I) -> Self
@@ -96,34 +97,37 @@ impl MultiLock {
         self
     }
 
-    /// How long each of the locks outlives a holder that dies, see [`Lock::lease`](crate::Lock::lease).
+    /// Sets how long each of the locks outlives a holder that dies, see
+    /// [`Lock::lease`](crate::Lock::lease).
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         self.each(|lock| lock.lease = Some(lease))
     }
 
-    /// For how long at most each of the locks is held, see [`Lock::max_hold`](crate::Lock::max_hold). It counts for each
-    /// from when it was asked for, so the set is over with the lock that was taken first. Where the
-    /// wait for the others takes longer than this, it starts over.
+    /// Limits how long each of the locks is held, see [`Lock::max_hold`](crate::Lock::max_hold).
+    /// The time of each lock counts from its own request, so the multi-lock ends with the lock that
+    /// was acquired first. If the wait for the others takes longer than this, the acquisition
+    /// starts over.
     #[must_use]
     pub fn max_hold(self, limit: Duration) -> Self {
         self.each(|lock| lock.max_hold = Some(limit))
     }
 
-    /// What the holder is called in all records, see [`Lock::label`](crate::Lock::label).
+    /// Sets the holder's label in all records, see [`Lock::label`](crate::Lock::label).
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
         let owner = self.shared.inner.node.config.owner_labelled(&label.into());
         self.each(|lock| lock.owner = Some(owner.clone()))
     }
 
-    /// Whether each of the locks has a fencing token, see [`Lock::fencing`](crate::Lock::fencing).
+    /// Sets whether each of the locks has a fencing token, see
+    /// [`Lock::fencing`](crate::Lock::fencing).
     #[must_use]
     pub fn fencing(self, on: bool) -> Self {
         self.each(|lock| lock.fencing = on)
     }
 
-    /// The names, in the order in which the locks are taken.
+    /// Returns the names, in the order of their acquisition.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.locks.iter().map(|lock| &*lock.name)
     }
@@ -131,44 +135,45 @@ impl MultiLock {
     /// Acquires all of the locks, waiting for as long as others hold one of them.
     ///
     /// # Errors
-    /// As [`Lock::acquire`](crate::Lock::acquire), with the name of the lock that it is about; also where no name, too
-    /// many or one twice are given.
+    /// As for [`Lock::acquire`](crate::Lock::acquire), with the name of the lock concerned; also if
+    /// there is no name, there are too many, or one occurs twice.
     ///
     /// # Cancel safety
-    /// Safe to drop at any time: what was taken is given back by the keeper, as by
+    /// Safe to drop at any time: the renewer releases the acquired locks, as after
     /// [`Lock::acquire`](crate::Lock::acquire).
     pub async fn acquire(&self) -> Result<MultiLockGuard, LockError> {
         let acquired = self.shared.acquire_all(&self.locks);
         acquired.await.map(MultiLockGuard::from)
     }
 
-    /// Acquires all of the locks if nobody holds any: `None` if somebody does, or if others in this
-    /// process wait for one already. Those that were taken until then are released before it
-    /// returns.
+    /// Acquires all of the locks if all are free: `None` if another client holds one, or if others
+    /// in this process wait for one already. The locks that were acquired until then are released
+    /// before this returns.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire) and [`Lock::try_acquire`](crate::Lock::try_acquire). [`Lost`](crate::ErrorKind::Lost)
-    /// where one that was taken was lost before the others were.
+    /// As for [`acquire`](Self::acquire) and [`Lock::try_acquire`](crate::Lock::try_acquire).
+    /// [`Lost`](crate::ErrorKind::Lost) if an acquired lock was lost before the others were
+    /// acquired.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// As for [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<MultiLockGuard>, LockError> {
         let acquired = self.shared.try_acquire_all(&self.locks);
         Ok(acquired.await?.map(MultiLockGuard::from))
     }
 
     /// Acquires all of the locks, waiting at most `limit` for others, and one round trip more for
-    /// each lock that is not taken by then.
+    /// each lock that is not acquired by then.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held one of
-    /// the locks all the time: the error names that one and its holder. Those that were taken until
-    /// then are released before it returns, for which it waits at most the operation timeout; then
-    /// the keeper goes on. [`Lost`](crate::ErrorKind::Lost) where one that was taken was lost and
-    /// there was no time to start over.
+    /// As for [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) returns `true` if
+    /// others held one of the locks all the time: the error names that lock and its holder. The
+    /// locks that were acquired until then are released before this returns, which takes at most
+    /// the operation timeout; then the renewer goes on. [`Lost`](crate::ErrorKind::Lost) if an
+    /// acquired lock was lost and there was no time to start over.
     ///
     /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
+    /// As for [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<MultiLockGuard, LockError> {
         let acquired = self.shared.acquire_all_timeout(&self.locks, limit);
         acquired.await.map(MultiLockGuard::from)

@@ -1,4 +1,4 @@
-//! Several locks that are held together.
+//! The guard of several locks that are held together.
 
 use super::guard::{LockGuard, run_while_held};
 use super::pool::ConnectionPool;
@@ -16,18 +16,18 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// Several locks that are held together, until they are released, dropped or one of them is lost.
+/// The guard of several locks that are held together, until they are released, dropped or one of
+/// them is lost.
 ///
-/// Made by a [`MultiLock`](crate::MultiLock). It is worth no more than the weakest of its locks: it
-/// [is valid](Self::is_valid) for as long as all of them are. What a [`LockGuard`] says about
-/// holding it goes for each of them.
+/// Made by a [`MultiLock`](crate::MultiLock). It [is valid](Self::is_valid) only while all of its
+/// locks are. The documentation of [`LockGuard`] on holding a lock applies to each of them.
 ///
-/// They are renewed together, by one flight (of 32 locks at most), and released together: all
-/// requests are on their way before the first answer is waited for, the one of the lock that was
-/// taken last first. When one is lost the others are still held, until the guard is dropped or
+/// The locks are renewed together, by one flight (of 32 locks at most), and released together: all
+/// requests are sent before the client waits for the first reply, beginning with the lock that was
+/// acquired last. When one is lost the others are still held, until the guard is dropped or
 /// released.
 ///
-/// Dropping the guard stops the renewals at once and leaves the releases to the keeper.
+/// Dropping the guard stops the renewals at once and leaves the releases to the renewer.
 ///
 /// # Example
 /// ```
@@ -48,7 +48,7 @@ use std::vec::Vec;
 /// ```
 #[must_use = "the locks are given back as soon as their guard is dropped"]
 pub struct MultiLockGuard {
-    /// In the order in which they were taken. At least one.
+    /// The guards, in the order of acquisition. At least one.
     guards: Vec<LockGuard>,
     /// Notified when any of the locks changes.
     changed: Arc<Notify>,
@@ -80,8 +80,8 @@ impl From<AcquiredLocks<ConnectionPool>> for MultiLockGuard {
 impl MultiLockGuard {
     multi_lock_guard_methods!();
 
-    /// Waits until one of the locks is not held any more, and says which and why, see
-    /// [`LockGuard::lost`]. Where several are lost by then, it is the one that was taken first.
+    /// Waits until one of the locks is lost, and returns its name and the reason, see
+    /// [`LockGuard::lost`]. If several are lost by then, it is the one that was acquired first.
     ///
     /// # Cancel safety
     /// Safe to drop and to call again.
@@ -93,21 +93,21 @@ impl MultiLockGuard {
             })
         };
         loop {
-            // Without an end, the wait ends with a result.
+            // A wait without a time limit ends with a result.
             if let Some(found) = lost().await {
                 return found;
             }
         }
     }
 
-    /// Waits until one of the locks is nearer to its end than `margin`, and says which and what
-    /// remains of it, see [`LockGuard::expiring`].
+    /// Waits until less than `margin` remains of one of the locks, and returns its name and the
+    /// time that remains, see [`LockGuard::expiring`].
     ///
     /// # Cancel safety
     /// Safe to drop and to call again.
     pub async fn expiring(&self, margin: Duration) -> (&str, Duration) {
         loop {
-            // Without an end, the wait ends with a result.
+            // A wait without a time limit ends with a result.
             if let Some(found) = self
                 .wait(None, |guard, now| guard.inner.lock.expiring(margin, now))
                 .await
@@ -117,11 +117,11 @@ impl MultiLockGuard {
         }
     }
 
-    /// Runs `work` for as long as all of the locks are held, see [`LockGuard::run`].
+    /// Runs `work` while all of the locks are held, see [`LockGuard::run`].
     ///
     /// # Errors
-    /// One of the locks was lost before the work was done ([`Lost`](crate::ErrorKind::Lost)): the error
-    /// names it.
+    /// One of the locks was lost before the work was done ([`Lost`](crate::ErrorKind::Lost)): the
+    /// error names it.
     ///
     /// # Cancel safety
     /// Dropping the future drops the work, and leaves the locks held.
@@ -133,15 +133,15 @@ impl MultiLockGuard {
         run_while_held(work, self.lost(), check).await
     }
 
-    /// Renews all of the locks now, and returns for how long all of them are certain then, see
+    /// Renews all of the locks now, and returns how long all of them are certain then, see
     /// [`LockGuard::renew`].
     ///
     /// # Errors
-    /// As [`LockGuard::renew`]: the first error, in the order in which the locks were taken. The
-    /// others were renewed if they could be.
+    /// As for [`LockGuard::renew`]: the first error, in the order of acquisition. The other locks
+    /// were renewed if possible.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop the renewals, which are the keeper's.
+    /// Dropping the future does not stop the renewals, which the renewer does.
     pub async fn renew(&self) -> Result<Duration, LockError> {
         renew_all(&self.inner()).await?;
         Ok(self.remaining())
@@ -151,7 +151,7 @@ impl MultiLockGuard {
     /// [`LockGuard::verify`].
     ///
     /// # Errors
-    /// As [`LockGuard::verify`]: the first error, in the order in which the locks were taken.
+    /// As for [`LockGuard::verify`]: the first error, in the order of acquisition.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -159,15 +159,14 @@ impl MultiLockGuard {
         verify_all(&self.inner()).await
     }
 
-    /// Gives all of the locks back and says what truly happened.
+    /// Releases all of the locks and returns whether they were held to the end.
     ///
     /// # Errors
-    /// As [`LockGuard::release`]: the first error, in the order in which the locks were taken. It
-    /// does not keep the others from being released; whether one of them was lost before is not told
-    /// then.
+    /// As for [`LockGuard::release`]: the first error, in the order of acquisition. The others are
+    /// released all the same; whether one of them was lost before is then not reported.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the releases to the keeper.
+    /// Dropping the future leaves the releases to the renewer.
     pub async fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
         let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
         outcome(release_together(guards).await)

@@ -1,4 +1,4 @@
-//! The shared connections of a client: which one carries what, and how they come and go.
+//! The shared connections of a client: the choice of one for each flight, connecting, and closing.
 
 use crate::engine::client::ClientInner;
 use crate::engine::transport::Timeout;
@@ -18,48 +18,48 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 use tokio::runtime::Handle;
 
-/// A shared connection, and which run of the server is at its other end.
+/// A shared connection and the server instance it leads to.
 pub(super) type SharedNodeConnection = NodeConnection<SharedConnection<Stream>>;
 
-/// A connection on which the handshake was made, and what that has found.
+/// A connection after the handshake, and the state of the server that the handshake found.
 type Greeted = (SharedConnection<Stream>, ServerState);
 
-/// How long nobody tries to connect after the first failure, at least. Doubles with each one.
+/// The shortest pause in connecting after the first failure. Doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long nobody tries to connect after any failure, at most.
+/// The longest pause in connecting after any failure.
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// The connections of a client. They are made when they are first needed.
+/// The connections of a client. Each is opened when it is first needed.
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     slots: Vec<ConnectionSlot>,
-    /// Connections that were replaced while something was under way on them.
+    /// Connections that were replaced while flights were outstanding on them.
     retired: Mutex<Vec<Arc<SharedNodeConnection>>>,
     hasher: RandomState,
     /// The runtime that the client was built on.
     pub(super) runtime: Handle,
-    /// The renewer watches how long the flights that are under way take.
+    /// The renewer watches how long the outstanding flights take.
     pub(super) watch: AtomicBool,
-    /// The renewer has gone, and watches nothing.
+    /// The renewer has ended, and watches nothing.
     pub(super) unwatched: AtomicBool,
     /// A quiet release is to be sent.
     pub(super) quiet: AtomicBool,
 }
 
-/// Where a connection is, or will be.
+/// The place of one connection, open or not.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     current: Mutex<Option<Arc<SharedNodeConnection>>>,
-    /// Held by whoever connects; the others want what comes of it.
+    /// Locked by the caller that connects; the other callers wait for its result.
     connecting: tokio::sync::Mutex<ReconnectBackoff>,
 }
 
-/// A pause in trying to connect to a server that could not be reached.
+/// A pause in connecting to a server that could not be reached.
 #[derive(Debug, Default)]
 struct ReconnectBackoff {
     failures: u32,
-    /// Until when, and why.
+    /// The end of the pause, and the error that caused it.
     pause: Option<(Instant, ConnectError)>,
 }
 
@@ -80,8 +80,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Where the requests about a lock travel: always behind each other, so that what takes back
-    /// an attempt to acquire cannot overtake it.
+    /// Returns the slot of the connection for the requests about a lock: always the same, so that
+    /// the request that undoes an attempt to acquire cannot overtake the attempt.
     pub(super) fn slot(&self, keys: Option<&LockKeys>) -> &ConnectionSlot {
         let number = match keys {
             Some(keys) if self.slots.len() > 1 => {
@@ -92,8 +92,9 @@ impl ConnectionPool {
         &self.slots[number]
     }
 
-    /// Ends what is kept waiting for too long, see [`SharedConnection::watch`], and collects what
-    /// nobody waited for and was not done. Returns whether anything is under way.
+    /// Ends connections with a flight that has timed out, see [`SharedConnection::watch`], and
+    /// collects the releases without a waiting caller that failed. Returns whether any flight is
+    /// outstanding.
     pub(super) fn watch(&self, undone: &mut Vec<ReplyObserver>) -> bool {
         let mut look = |seat: &SharedNodeConnection| {
             let busy = seat.connection.watch();
@@ -105,12 +106,12 @@ impl ConnectionPool {
             busy |= look(&seat);
         }
         let mut retired = self.retired();
-        // Who still has it at hand may be about to send something.
+        // A caller that still has the connection may be about to send on it.
         retired.retain(|seat| look(seat) | (Arc::strong_count(seat) > 1));
         busy || !retired.is_empty()
     }
 
-    /// Ends all connections, and what is under way on them.
+    /// Ends all connections, and the flights that are outstanding on them.
     pub(super) fn close(&self) {
         self.clear();
         for seat in self.retired().drain(..) {
@@ -118,7 +119,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Sends what nobody waits for. Returns the connections that take no more for now.
+    /// Sends the quiet releases. Returns the connections that accept no more for now.
     pub(super) fn send_quiet(&self) -> Vec<Arc<SharedNodeConnection>> {
         let mut slow = Vec::new();
         for seat in self.slots.iter().filter_map(ConnectionSlot::get) {
@@ -130,7 +131,7 @@ impl ConnectionPool {
         slow
     }
 
-    /// Puts a connection into a place. What is under way on the one that was there goes on.
+    /// Puts a connection into a slot. Flights on the one that was there go on.
     fn set(&self, place: &ConnectionSlot, seat: Option<Arc<SharedNodeConnection>>) {
         let old = core::mem::replace(&mut *place.current(), seat);
         let used = |seat: &Arc<SharedNodeConnection>| {
@@ -163,7 +164,7 @@ impl ConnectionSlot {
 }
 
 impl ReconnectBackoff {
-    /// The error of who comes too soon after a failure.
+    /// Returns an error if a caller comes too soon after a failure.
     fn check(&self, now: Instant) -> Result<(), ConnectError> {
         match &self.pause {
             Some((until, why)) if now < *until => Err(why.again()),
@@ -171,7 +172,8 @@ impl ReconnectBackoff {
         }
     }
 
-    /// Connecting failed. Many clients of one server must not come back at the same instant.
+    /// Begins a pause after a failed connect. It is random, so that the many clients of one server
+    /// do not return at the same instant.
     fn begin(&mut self, now: Instant, why: &ConnectError, random: u64) {
         let rest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
         let rest = rest.min(LONGEST_PAUSE);
@@ -183,11 +185,12 @@ impl ReconnectBackoff {
 }
 
 impl ClientInner<ConnectionPool> {
-    /// A connection on which the handshake has been made, by `until` if that is given: the one
-    /// that is in this place, if it is of use.
+    /// Returns a connection after the handshake, by `until` if that is given: the one in this slot,
+    /// if it is usable.
     ///
     /// # Cancel safety
-    /// Dropping the future closes what it has opened; others who wait for it open their own.
+    /// Dropping the future closes the connection it has opened; other callers that wait for it open
+    /// their own.
     pub(super) async fn connect(
         &self,
         place: &ConnectionSlot,
@@ -266,7 +269,7 @@ impl ClientInner<ConnectionPool> {
         let Plan::Compare(all) = addresses.plan(&found, began) else {
             return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
         };
-        // A server that is restarted between two answers is asked once more.
+        // A server that is restarted between two replies is compared once more.
         let mut compared = self.compare(&all, &found, limit, timeout).await;
         if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
             compared = self.compare(&all, &found, limit, timeout).await;
@@ -277,8 +280,8 @@ impl ClientInner<ConnectionPool> {
         Ok(self.seated(connection, view))
     }
 
-    /// Asks all of these addresses, within `limit` for connecting, which server they lead to.
-    /// Returns the connection to the first one of `found`, and those that have answered.
+    /// Connects to all of these addresses, within `limit`, and compares the servers they lead to.
+    /// Returns the connection to the first one of `found`, and the addresses that answered.
     async fn compare(
         &self,
         all: &[SocketAddr],
@@ -296,7 +299,7 @@ impl ClientInner<ConnectionPool> {
         for (number, address) in all.iter().enumerate() {
             let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
             let share = ends.since(clock::monotonic()) / left;
-            // The one that is to be used may take its time, as any other server.
+            // The connection that is to be used has the usual time limit.
             let patience = match &first {
                 None => settings.operation_timeout,
                 Some(_) => settings.operation_timeout.min(share),
@@ -320,7 +323,7 @@ impl ClientInner<ConnectionPool> {
     }
 
     /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
-    /// handshake, with as much time for each answer as `patience`.
+    /// handshake, with the time limit `patience` for each reply.
     async fn greet(
         &self,
         addresses: &[SocketAddr],
@@ -366,7 +369,7 @@ impl ClientInner<ConnectionPool> {
         }
     }
 
-    /// A connection that is to be used, and what its handshake has found.
+    /// Returns a connection with the server state that its handshake found.
     fn seated(
         &self,
         connection: SharedConnection<Stream>,

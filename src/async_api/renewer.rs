@@ -1,4 +1,4 @@
-//! The renewer: one task per client that renews what is held and releases what was dropped.
+//! The renewer: one task per client that renews the held locks and releases the dropped ones.
 
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientInner;
@@ -17,14 +17,15 @@ use tokio::task::JoinSet;
 
 type Client = ClientInner<ConnectionPool>;
 
-/// When the keeper has gone, nothing can be acquired any more: nobody would renew it.
+/// Closes the scheduler when the renewer ends: nothing can be acquired any more, because no task
+/// would renew it.
 struct RenewerGuard(Arc<Client>);
 
 impl Drop for RenewerGuard {
     fn drop(&mut self) {
         self.0.node.scheduler.detach_client();
         self.0.notify_closed();
-        // Nor would anybody see how long what is under way takes.
+        // Nor would any task watch how long the outstanding flights take.
         self.0
             .node
             .connections
@@ -34,10 +35,10 @@ impl Drop for RenewerGuard {
     }
 }
 
-/// Does the work of the registry until the client is gone and nothing is left to be given back, or
-/// until the runtime ends.
+/// Does the work of the scheduler until the client is dropped and nothing remains to be released,
+/// or until the runtime ends.
 ///
-/// A runtime may end before it has polled this once. That is the end of the keeper as well.
+/// A runtime may end before it has polled this once. That ends the renewer as well.
 pub(super) fn run(core: Arc<Client>) -> impl Future<Output = ()> + Send {
     keep(RenewerGuard(core))
 }
@@ -48,9 +49,9 @@ async fn keep(keeping: RenewerGuard) {
     let mut calibration = ClockSync::new(clock::monotonic());
     let mut watch = TimeoutWatch::new(core);
     loop {
-        // Taken before anything is looked at, so that no notification is missed.
+        // Read before the scheduler is, so that no notification is missed.
         let seen = core.node.wake.generation();
-        // Those that are over are of no interest any more.
+        // Finished tasks are not needed any more.
         while tasks.try_join_next().is_some() {}
         if core.node.connections.quiet.swap(false, Ordering::AcqRel) {
             for seat in core.node.connections.send_quiet() {
@@ -85,8 +86,8 @@ async fn keep(keeping: RenewerGuard) {
             until = until.min(due);
         }
         let mut woken = pin!(core.node.wake.changed(seen));
-        // The timer stands still while the machine is suspended, leases do not. A year stands for
-        // ever, which the timer cannot do.
+        // The timer stands still while the machine is suspended, leases do not. A year replaces an
+        // unlimited wait, which the timer does not have.
         let longest = if core.node.scheduler.len() == 0 {
             Duration::from_secs(31_536_000)
         } else {
@@ -107,7 +108,7 @@ async fn keep(keeping: RenewerGuard) {
     }
 }
 
-/// A release that nobody waited for was refused or not answered.
+/// Schedules the release again after a quiet release that was refused or not answered.
 fn retry_release(core: &Client, subject: ReplyObserver) {
     let Ok(lock) = subject.downcast::<LockState>() else {
         return;
@@ -116,11 +117,11 @@ fn retry_release(core: &Client, subject: ReplyObserver) {
     core.schedule_release(&lock);
 }
 
-/// Watches over what is under way, for as long as there is anything.
+/// Watches the outstanding flights, as long as there are any.
 struct TimeoutWatch {
-    /// Between two looks.
+    /// The time between two checks.
     period: Duration,
-    /// When to look next; `None` when nothing is watched.
+    /// The instant of the next check; `None` when nothing is watched.
     next: Option<Instant>,
 }
 
@@ -133,14 +134,14 @@ impl TimeoutWatch {
         }
     }
 
-    /// Looks if it is time to. Returns when the next look is due.
+    /// Checks the flights if a check is due. Returns when the next one is due.
     fn look(&mut self, core: &Client, now: Instant) -> Option<Instant> {
         let due = match self.next {
             Some(next) => next <= now,
             None => core.node.connections.watch.load(Ordering::Relaxed),
         };
         if due {
-            // Before the look: whoever comes behind it tells the keeper again.
+            // Before the check: a caller that begins a flight after it notifies the renewer again.
             core.node.connections.watch.store(false, Ordering::Release);
             let mut undone = Vec::new();
             let busy = core.node.connections.watch(&mut undone);

@@ -1,4 +1,4 @@
-//! Names that lead to several addresses.
+//! Tests of names that lead to several addresses.
 
 use super::Client;
 use crate::engine::{ClientBuilder, ErrorKind, Severity};
@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::string::ToString;
 use std::sync::{Arc, Mutex};
 
-/// More than anything here takes on a loaded machine.
+/// A time limit longer than any step here takes on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
 
 fn server(last: u8, port: u16) -> (Server, SocketAddr) {
@@ -54,7 +54,7 @@ async fn a_name_of_two_servers_is_refused() {
     }
 }
 
-/// As with a server on `127.0.0.1` and `::1`.
+/// A name with the addresses of one server, as for a server on `127.0.0.1` and `::1`.
 #[tokio::test]
 async fn a_server_with_two_addresses_is_one_server() {
     let (_server, a) = server(2, 0);
@@ -68,8 +68,8 @@ async fn a_server_with_two_addresses_is_one_server() {
     assert_eq!(check.severity, Severity::Fine, "{check:?}");
 }
 
-/// A live server beside an address that swallows everything is found within the time for
-/// connecting.
+/// The client finds a live server beside an address that swallows everything, within the connect
+/// timeout.
 #[tokio::test]
 async fn an_address_that_does_not_answer_is_passed_over() {
     let half = HalfDead::new();
@@ -94,7 +94,7 @@ async fn a_name_that_moves_while_its_server_lives_is_refused() {
     let names = names(&[a]);
     let client = builder(&names).build().await.expect("one server");
     set(&names, &[b]);
-    // The connection ends, and the next one would lead elsewhere.
+    // The connection ends, and the next one would lead to the other server.
     one.restart();
     let error = client
         .lock("a")
@@ -103,7 +103,7 @@ async fn a_name_that_moves_while_its_server_lives_is_refused() {
         .expect_err("it is another server");
     assert_eq!(error.kind(), ErrorKind::UnsupportedServer, "{error}");
     assert!(error.to_string().contains("led before"), "{error}");
-    // It has moved for good.
+    // The server has moved for good.
     drop(one);
     let end = std::time::Instant::now() + LONG;
     loop {

@@ -1,4 +1,4 @@
-//! The engine on tokio: flights travel on shared connections, and waits are timers and wakers.
+//! The transport on tokio: flights travel on shared connections, and waits are timers and wakers.
 
 use super::pool::{ConnectionPool, SharedNodeConnection};
 use super::renewer;
@@ -61,8 +61,8 @@ impl Transport for ConnectionPool {
             let left = timeout
                 .limit(limit, operation_timeout, now.monotonic)
                 .unwrap_or_default();
-            // The renewer sees to the usual limit. Looked at after the begin: what the renewer leaves
-            // under way when it goes, it ends.
+            // The renewer watches the usual limit. Read after the begin: a renewer that ends also
+            // ends the flights that are outstanding then.
             let unwatched =
                 node.connections.unwatched.load(Ordering::Acquire) || left < operation_timeout;
             let left = unwatched.then_some(left);
@@ -152,14 +152,14 @@ impl Transport for ConnectionPool {
     }
 
     fn settle_quiet(client: &ClientInner<Self>, _: Instant) {
-        // Their replies come by themselves, and are read by the renewer.
+        // The renewer reads their replies when they come.
         client.node.connections.send_quiet();
     }
 }
 
 impl ClientInner<ConnectionPool> {
-    /// Writes the flight. The inner error is what there was to say without one, or nothing when
-    /// another run of the server is there by now.
+    /// Writes the flight. The inner error is the outcome without a flight, or `None` when another
+    /// server instance is there by now.
     async fn begin<'a, H: FlightHandler>(
         &self,
         seat: &'a Arc<SharedNodeConnection>,
@@ -170,7 +170,7 @@ impl ClientInner<ConnectionPool> {
         let look = !seat.was_recently_used(now.monotonic);
         let begun = seat.connection.begin(look, limit, |flight, waited| {
             if waited {
-                // Nothing is to count from before there was room.
+                // The time before there was room does not count.
                 *now = clock::now();
             }
             let prepared = self
@@ -185,13 +185,13 @@ impl ClientInner<ConnectionPool> {
         begun.await
     }
 
-    /// Whether a connection is of no use any more.
+    /// Returns whether a connection is not usable any more.
     fn has_ended(&self, seat: &SharedNodeConnection) -> bool {
         let current = self.node.with_server(seat.instance, |_| ()).is_some();
         !current || seat.connection.has_ended()
     }
 
-    /// Lets the renewer watch how long the flights that are under way take.
+    /// Lets the renewer watch how long the outstanding flights take.
     pub(super) fn watch_timeouts(&self) {
         let watch = &self.node.connections.watch;
         if !watch.load(Ordering::Relaxed) && !watch.swap(true, Ordering::AcqRel) {

@@ -1,4 +1,4 @@
-//! Connecting, and what a client does besides handing out locks.
+//! Connecting, and the client's methods that are not about acquiring a lock.
 
 use super::pool::Connections;
 use super::{Client, Lock};
@@ -18,8 +18,8 @@ impl Client {
     /// feature `tls`), `unix:///path`, or `host:port`.
     ///
     /// # Errors
-    /// The address cannot be used, the server cannot be reached within a second (looking up a
-    /// host name may take longer), or it is no memcached server that locks can be kept on.
+    /// The address cannot be used, the server cannot be reached within a second (looking up a host
+    /// name may take longer), or the server is not a memcached that can hold locks.
     pub fn connect(address: impl Into<String>) -> Result<Self, LockError> {
         Self::builder().server(address).build()
     }
@@ -32,10 +32,10 @@ impl Client {
         Self::builder().server(address).build_lazy()
     }
 
-    /// Who holds the lock of this name; `None` when nobody does.
+    /// Returns the holder of the lock of this name; `None` if the lock is free.
     ///
-    /// The answer may be out of date when it arrives. Never decide by it what only a held lock
-    /// allows.
+    /// The result may be out of date when it arrives. Never do anything on its account that
+    /// requires holding the lock.
     ///
     /// # Errors
     /// The name cannot be used, or the server does not answer.
@@ -44,20 +44,20 @@ impl Client {
         run(client.holder(name.as_ref()))
     }
 
-    /// Gives back every lock that is still held, and waits for that up to `limit`. Guards that are
-    /// still around learn that their lock was [released](crate::LossReason::Released);
-    /// acquisitions that wait for others, and later ones, fail with
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// Releases every lock that is still held, and waits for that up to `limit`. The remaining
+    /// guards report that their lock was [released](crate::LossReason::Released); acquisitions that
+    /// wait for others, and later ones, fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     ///
-    /// Returns whether everything was given back, [quiet releases](super::LockGuard::release_quietly)
-    /// included. What was not runs out with its lease, unless the keeper still reaches the server
-    /// before.
+    /// Returns whether everything was released, [quiet releases](super::LockGuard::release_quietly)
+    /// included. A lock that was not released expires with its lease, unless the renewer reaches
+    /// the server before.
     pub fn shutdown(&self, limit: Duration) -> bool {
         run(self.inner().shutdown(limit))
     }
 
-    /// How many [quiet releases](super::LockGuard::release_quietly) were refused or not answered, as far
-    /// as is known by now. Each is followed by a release that is waited for, in the background.
+    /// Returns how many [quiet releases](super::LockGuard::release_quietly) were refused or not
+    /// answered, as far as the client knows by now. After each, the renewer releases the lock once
+    /// more in the background and waits for the reply.
     #[must_use]
     pub fn quiet_failures(&self) -> u64 {
         self.inner().node.telemetry.quiet_failures()
@@ -68,7 +68,7 @@ impl Client {
     }
 }
 
-/// How many idle connections are kept.
+/// The number of idle connections that are kept.
 pub(super) const COUNT: ConnectionLimits = ConnectionLimits {
     default: 4,
     max: 64,
@@ -79,8 +79,8 @@ impl ClientBuilder<Client> {
     ///
     /// # Errors
     /// A setting cannot be used, the server cannot be reached (within
-    /// [`wait_for_server`](Self::wait_for_server), if that was set), or it is no memcached server that
-    /// locks can be kept on.
+    /// [`wait_for_server`](Self::wait_for_server), if that was set), or the server is not a
+    /// memcached that can hold locks.
     pub fn build(self) -> Result<Client, LockError> {
         let client = self.build_lazy()?;
         let inner = client.inner();
@@ -95,14 +95,14 @@ impl ClientBuilder<Client> {
         Ok(client)
     }
 
-    /// Makes the client without connecting: the first call that asks the server does. For programs
-    /// that must start while the server is down.
+    /// Makes the client without connecting: the first call that sends a request connects. For
+    /// programs that must start while the server is down.
     ///
-    /// Until the server is there, calls fail or wait as they do while a server is away later:
-    /// [`acquire`](Lock::acquire) bears with it for the lease (at least 5 s),
+    /// Until the server is up, calls fail or wait as they do during a later outage:
+    /// [`acquire`](Lock::acquire) retries for the lease (at least 5 s),
     /// [`try_acquire`](Lock::try_acquire) and the others fail with
-    /// [`Unavailable`](crate::ErrorKind::Unavailable). What makes the server unsuitable is found by the
-    /// first call, too.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable). The first call also reports an unsuitable
+    /// server.
     ///
     /// # Errors
     /// A setting cannot be used.

@@ -1,4 +1,4 @@
-//! The lock of one name, not held.
+//! The handle of one name's lock.
 
 use super::Connections;
 use super::guard::LockGuard;
@@ -11,19 +11,19 @@ use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
 
-/// The lock of one name: a handle that knows how to acquire it.
+/// The lock of one name: a handle that acquires it.
 ///
 /// Made by [`Client::lock`](super::Client::lock); cheap to clone and to keep. Two handles of one
 /// name are contenders like any others.
 ///
 /// # Not reentrant
 ///
-/// A thread that acquires a lock it holds already waits for itself. A lock that let it in again would
-/// have to know by something else than its guard who asks: a thread is no holder, for work moves from
-/// one to another, and the counter of how often it was taken would be one more thing that a loss, an
-/// error or a cancelled future can leave wrong. So the guard is the proof of holding: a function that
-/// needs the lock takes the guard, and asks it before each step; where several go on together, they
-/// share it.
+/// A thread that acquires a lock which it already holds waits for itself. A reentrant lock would
+/// need something other than its guard to identify the caller: a thread is not a holder, because
+/// work moves from one thread to another, and the counter of acquisitions would be one more thing
+/// that a loss, an error or a cancelled future can leave wrong. So the guard is the proof of
+/// holding: a function that needs the lock takes the guard, and checks it before each step; several
+/// threads that work under one lock share the guard.
 ///
 /// ```no_run
 /// use memlatch::blocking::LockGuard;
@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// use std::time::Duration;
 ///
 /// fn book(held: &LockGuard, amount: u64) -> Result<(), memlatch::LockError> {
-///     // Called by whoever holds the lock, and never by anybody else.
+///     // Only a caller that holds the lock can call this.
 ///     held.ensure(Duration::from_secs(1))?;
 ///     // … with `held.fencing_token()`
 ///     # let _ = amount;
@@ -45,7 +45,7 @@ use std::sync::Arc;
 /// let shared = Arc::clone(&held);
 /// let other = std::thread::spawn(move || book(&shared, 2));
 /// other.join().expect("no panic")?;
-/// // The last one gives it back.
+/// // The last user releases it.
 /// if let Some(held) = Arc::into_inner(held) {
 ///     let _ = held.release()?;
 /// }
@@ -84,39 +84,37 @@ impl Lock {
     /// [shutdown](super::Client::shutdown) of the client ends the wait.
     ///
     /// # Errors
-    /// The name or the lease cannot be used, the client was shut down, the system has no thread to
-    /// spare for the keeper, or the server does not answer for longer than the lease (at least
-    /// 5 s). [`is_unknown`](LockError::is_unknown)
-    /// tells that a request was sent whose fate is not known; the keeper takes back what it may
-    /// have left.
+    /// The name or the lease cannot be used, the client was shut down, the system has no thread for
+    /// the renewer, or the server does not answer for longer than the lease (at least 5 s). If
+    /// [`is_unknown`](LockError::is_unknown) returns `true`, a request was sent and its fate is
+    /// unknown; the renewer undoes what it may have stored.
     pub fn acquire(&self) -> Result<LockGuard, LockError> {
         let acquired = self.shared.acquire(&self.options);
         run(acquired).map(LockGuard::from)
     }
 
-    /// Acquires the lock if nobody holds it: `None` if somebody does, or if others in this process
-    /// wait for it already. Where the server is silent, it takes up to two operation timeouts, and
-    /// the time to connect.
+    /// Acquires the lock if it is free: `None` if another client holds it, or if others in this
+    /// process wait for it already. If the server does not answer, the call takes up to two
+    /// operation timeouts, and the time to connect.
     ///
-    /// A server that does not answer is given up after about two operation timeouts (of 1 s,
-    /// unless told otherwise).
+    /// The call gives up a server that does not answer after about two operation timeouts (of 1 s,
+    /// unless set otherwise).
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), and at once when the server was started or flushed too
+    /// As for [`acquire`](Self::acquire), and at once when the server was started or flushed too
     /// recently ([`ErrorKind::RestartGuard`](crate::ErrorKind::RestartGuard)).
     pub fn try_acquire(&self) -> Result<Option<LockGuard>, LockError> {
         let acquired = self.shared.try_acquire(&self.options);
         Ok(run(acquired)?.map(LockGuard::from))
     }
 
-    /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slowly
-    /// the server answers, it ends within `limit` and one
-    /// [operation timeout](crate::ClientBuilder::operation_timeout), and the time to look up a
-    /// host name.
+    /// Acquires the lock, waiting at most `limit` for others, and one round trip more. However slow
+    /// the server is, the call ends within `limit` and one [operation
+    /// timeout](crate::ClientBuilder::operation_timeout), and the time to look up a host name.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) when others held the
-    /// lock all the time.
+    /// As for [`acquire`](Self::acquire); [`is_timeout`](LockError::is_timeout) returns `true` if
+    /// others held the lock all the time.
     pub fn acquire_timeout(&self, limit: Duration) -> Result<LockGuard, LockError> {
         let acquired = self.shared.acquire_timeout(&self.options, limit);
         run(acquired).map(LockGuard::from)

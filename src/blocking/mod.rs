@@ -1,7 +1,7 @@
-//! The blocking front, on `std::net`: the same locks without an async runtime.
+//! The blocking API, on `std::net`: the same locks without an async runtime.
 //!
-//! [`Client`], [`Lock`] and [`LockGuard`] have the verbs of the async ones at the crate root; each
-//! call returns when it is over. All three can be shared between threads.
+//! [`Client`], [`Lock`] and [`LockGuard`] have the methods of the async ones at the crate root;
+//! each call blocks until it is done. All three can be shared between threads.
 //!
 //! ```no_run
 //! use memlatch::blocking::Client;
@@ -43,16 +43,16 @@ use core::fmt;
 use pool::Connections;
 use std::sync::Arc;
 
-/// A client of one memcached server: the place where locks come from.
+/// A client of one memcached server. It makes the locks.
 ///
-/// Cheap to clone; all clones share connections and one keeper thread (`memlatch-keeper`), which
-/// renews the locks that are held and takes back what failed acquisitions may have left. The
-/// thread begins with the first acquisition and ends when the last clone, [`Lock`] and [`LockGuard`] are gone and nothing is left to be
-/// given back.
+/// Cheap to clone; all clones share connections and one renewer thread (`memlatch-keeper`), which
+/// renews the held locks and undoes what failed acquisitions may have stored. The thread starts
+/// with the first acquisition. It ends when the last clone, [`Lock`] and [`LockGuard`] are dropped
+/// and nothing remains to be released.
 ///
-/// A process that was forked from the one that made the client cannot use it: each call fails
+/// A process that was forked from the client's process cannot use the client: each call fails
 /// ([`Closed`](crate::ErrorKind::Closed)), and guards are not valid there
-/// ([`Forked`](crate::LossReason::Forked)). What is held goes on in the process that acquired it.
+/// ([`Forked`](crate::LossReason::Forked)). The process that acquired a lock goes on holding it.
 /// Make a client after the fork.
 ///
 /// # Example

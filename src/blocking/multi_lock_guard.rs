@@ -1,4 +1,4 @@
-//! Several locks that are held together.
+//! The guard of several locks that are held together.
 
 use super::Connections;
 use super::guard::LockGuard;
@@ -16,19 +16,19 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// Several locks that are held together, until they are released, dropped or one of them is lost.
+/// The guard of several locks that are held together, until they are released, dropped or one of
+/// them is lost.
 ///
-/// Made by a [`MultiLock`](super::MultiLock). It is worth no more than the weakest of its locks: it
-/// [is valid](Self::is_valid) for as long as all of them are. What a [`LockGuard`] says about
-/// holding it goes for each of them.
+/// Made by a [`MultiLock`](super::MultiLock). It [is valid](Self::is_valid) only while all of its
+/// locks are. The documentation of [`LockGuard`] on holding a lock applies to each of them.
 ///
-/// They are renewed together, by one flight (of 32 locks at most), and released together, by one
-/// flight in which the one that was taken last comes first. When one is lost the others are still
-/// held, until the guard is dropped or released.
+/// The locks are renewed together, by one flight (of 32 locks at most), and released together, by
+/// one flight that begins with the lock that was acquired last. When one is lost the others are
+/// still held, until the guard is dropped or released.
 ///
-/// Dropping the guard stops the renewals at once and gives the locks back before the drop returns,
-/// for which it takes at most the operation timeout (1 s unless told otherwise). What goes wrong
-/// there is logged, and left to the keeper.
+/// Dropping the guard stops the renewals at once and releases the locks before the drop returns,
+/// which takes at most the operation timeout (1 s unless set otherwise). A failure of that is
+/// logged, and the renewer retries it.
 ///
 /// # Example
 /// ```
@@ -48,7 +48,7 @@ use std::vec::Vec;
 /// ```
 #[must_use = "the locks are given back as soon as their guard is dropped"]
 pub struct MultiLockGuard {
-    /// In the order in which they were taken. At least one.
+    /// The guards, in the order of acquisition. At least one.
     guards: Vec<LockGuard>,
     /// Notified when any of the locks changes.
     changed: Arc<Notify>,
@@ -80,51 +80,52 @@ impl From<AcquiredLocks<Connections>> for MultiLockGuard {
 impl MultiLockGuard {
     multi_lock_guard_methods!();
 
-    /// Waits until one of the locks is not held any more, and says which and why, see
-    /// [`LockGuard::lost`]. Where several are lost by then, it is the one that was taken first.
+    /// Waits until one of the locks is lost, and returns its name and the reason, see
+    /// [`LockGuard::lost`]. If several are lost by then, it is the one that was acquired first.
     ///
-    /// For as long as all are held it does not return: call it in a thread that has nothing else to
-    /// do, or use [`lost_timeout`](Self::lost_timeout).
+    /// While all are held it does not return: call it in a thread that has no other work, or use
+    /// [`lost_timeout`](Self::lost_timeout).
     #[must_use]
     pub fn lost(&self) -> (&str, LossReason) {
         loop {
-            // Without an end, the wait ends with a result.
+            // A wait without a time limit ends with a result.
             if let Some(found) = self.lost_until(None) {
                 return found;
             }
         }
     }
 
-    /// As [`lost`](Self::lost), for at most `limit`: `None` if all are still held then.
+    /// Waits as [`lost`](Self::lost) does, for at most `limit`: `None` if all are still held then.
     #[must_use]
     pub fn lost_timeout(&self, limit: Duration) -> Option<(&str, LossReason)> {
         self.lost_until(Some(clock::monotonic().after(limit)))
     }
 
-    /// Waits until one of the locks is nearer to its end than `margin`, and says which and what
-    /// remains of it, see [`LockGuard::expiring`]. As long as all is well it does not return, see
-    /// [`expiring_timeout`](Self::expiring_timeout).
+    /// Waits until less than `margin` remains of one of the locks, and returns its name and the
+    /// time that remains, see [`LockGuard::expiring`]. While all renewals succeed it does not
+    /// return, see [`expiring_timeout`](Self::expiring_timeout).
     #[must_use]
     pub fn expiring(&self, margin: Duration) -> (&str, Duration) {
         loop {
-            // Without an end, the wait ends with a result.
+            // A wait without a time limit ends with a result.
             if let Some(found) = self.expiring_until(margin, None) {
                 return found;
             }
         }
     }
 
-    /// As [`danger`](Self::expiring), for at most `limit`: `None` if all is well then.
+    /// Waits as [`expiring`](Self::expiring) does, for at most `limit`: `None` if more than
+    /// `margin` remains then.
     #[must_use]
     pub fn expiring_timeout(&self, margin: Duration, limit: Duration) -> Option<(&str, Duration)> {
         self.expiring_until(margin, Some(clock::monotonic().after(limit)))
     }
 
-    /// Runs `work` if all of the locks are held, and returns what it returned if they were held until
-    /// then, see [`LockGuard::run`].
+    /// Runs `work` if all of the locks are held, and returns its result if they were held to the
+    /// end of it, see [`LockGuard::run`].
     ///
     /// # Errors
-    /// One of the locks was lost before the work began or was over
+    /// One of the locks was lost before the work began or before it ended
     /// ([`Lost`](crate::ErrorKind::Lost)): the error names it.
     pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
         let check = || {
@@ -137,12 +138,12 @@ impl MultiLockGuard {
         Ok(output)
     }
 
-    /// Renews all of the locks now, and returns for how long all of them are certain then, see
+    /// Renews all of the locks now, and returns how long all of them are certain then, see
     /// [`LockGuard::renew`].
     ///
     /// # Errors
-    /// As [`LockGuard::renew`]: the first error, in the order in which the locks were taken. The
-    /// others were renewed if they could be.
+    /// As for [`LockGuard::renew`]: the first error, in the order of acquisition. The other locks
+    /// were renewed if possible.
     pub fn renew(&self) -> Result<Duration, LockError> {
         run(renew_all(&self.inner()))?;
         Ok(self.remaining())
@@ -152,17 +153,16 @@ impl MultiLockGuard {
     /// [`LockGuard::verify`].
     ///
     /// # Errors
-    /// As [`LockGuard::verify`]: the first error, in the order in which the locks were taken.
+    /// As for [`LockGuard::verify`]: the first error, in the order of acquisition.
     pub fn verify(&self) -> Result<(), LockError> {
         run(verify_all(&self.inner()))
     }
 
-    /// Gives all of the locks back and says what truly happened.
+    /// Releases all of the locks and returns whether they were held to the end.
     ///
     /// # Errors
-    /// As [`LockGuard::release`]: the first error, in the order in which the locks were taken. It
-    /// does not keep the others from being released; whether one of them was lost before is not told
-    /// then.
+    /// As for [`LockGuard::release`]: the first error, in the order of acquisition. The others are
+    /// released all the same; whether one of them was lost before is then not reported.
     pub fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
         let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
         outcome(run(release_together(guards)))

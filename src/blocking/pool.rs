@@ -1,4 +1,4 @@
-//! The connections of a client: made when they are needed, and kept for their next use.
+//! The connections of a client: opened when they are needed, and kept for their next use.
 
 use crate::engine::client::ClientInner;
 use crate::engine::transport::Timeout;
@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::sync::{Arc, Weak};
 use std::vec::Vec;
 
-/// A connection, and what may have been sent ahead on it.
+/// A connection, and the quiet release that may have been sent ahead on it.
 pub(super) type Link = Connection<QuietRelease>;
 
 /// The idle connections of a client.
@@ -20,10 +20,10 @@ pub(super) type Connections = Pool<NodeConnection<Link>>;
 
 type Client = ClientInner<Connections>;
 
-/// A connection on which the handshake was made, and what that has found.
+/// A connection after the handshake, and the state of the server that the handshake found.
 type Greeted = (Link, ServerState);
 
-/// A connection for one exchange. Dropping it gives it back if it is still of use.
+/// A connection for one exchange. Dropping it returns it to the pool if it is still usable.
 pub(super) struct PooledConnection<'a> {
     client: &'a Client,
     pub(super) connection: Option<NodeConnection<Link>>,
@@ -47,20 +47,20 @@ impl<'a> PooledConnection<'a> {
         }
     }
 
-    /// The connection, not to be given back.
+    /// Takes the connection out of the pool for good.
     pub(super) fn take(mut self) -> Result<NodeConnection<Link>, NetError> {
         self.connection
             .take()
             .ok_or(NetError::unsent(NetCause::Closed))
     }
 
-    /// Closes the connection: it is of no use any more.
+    /// Closes the connection: it is not usable any more.
     pub(super) fn close(&mut self) {
         self.connection = None;
         self.client.node.telemetry.disconnected();
     }
 
-    /// The connection. There is one from the making of the checkout to its drop.
+    /// Returns the connection. There is one from the checkout until the drop.
     pub(super) fn seat(&mut self) -> Result<&mut NodeConnection<Link>, NetError> {
         self.connection
             .as_mut()
@@ -75,8 +75,9 @@ impl Clear for Connections {
 }
 
 impl Client {
-    /// Takes a connection back for later use. Where enough are waiting it is closed, once what it
-    /// was sent ahead is answered: that is done, as a rule, and need not be done once more.
+    /// Returns a connection to the pool. If the pool is full the connection is closed, once the
+    /// quiet release that was sent ahead is answered: as a rule that release is done, and need not
+    /// be repeated.
     pub(super) fn give_back(&self, seat: NodeConnection<Link>) {
         if self.node.with_server(seat.instance, |_| ()).is_some() {
             if let Some(mut seat) = self.node.connections.put(seat) {
@@ -88,7 +89,7 @@ impl Client {
         }
     }
 
-    /// A connection on which the handshake has been made: one that was used before, if there is.
+    /// Returns a connection after the handshake: an idle one if there is one.
     pub(super) fn connect(
         &self,
         bound: Timeout,
@@ -108,8 +109,9 @@ impl Client {
         Ok(checkout)
     }
 
-    /// Whether a connection that was not used for a moment can be. What it was sent ahead is
-    /// answered first: until then nothing can be said unasked.
+    /// Returns whether a connection that was idle for a while can be used. The reply to a quiet
+    /// release that was sent ahead is read first: until then the server's unrequested bytes cannot
+    /// be recognized.
     fn is_reusable(
         &self,
         seat: &mut NodeConnection<Link>,
@@ -163,7 +165,7 @@ impl Client {
         let Plan::Compare(all) = addresses.plan(&found, began) else {
             return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
         };
-        // A server that is restarted between two answers is asked once more.
+        // A server that is restarted between two replies is compared once more.
         let mut compared = self.compare(&all, &found, limit, bound);
         if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
             compared = self.compare(&all, &found, limit, bound);
@@ -174,8 +176,8 @@ impl Client {
         Ok(self.seated(connection, view))
     }
 
-    /// Asks all of these addresses, within `limit` for connecting, which server they lead to.
-    /// Returns the connection to the first one of `found`, and those that have answered.
+    /// Connects to all of these addresses, within `limit`, and compares the servers they lead to.
+    /// Returns the connection to the first one of `found`, and the addresses that answered.
     fn compare(
         &self,
         all: &[SocketAddr],
@@ -193,7 +195,7 @@ impl Client {
         for (number, address) in all.iter().enumerate() {
             let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
             let share = until.since(clock::monotonic()) / left;
-            // The one that is to be used may take its time, as any other server.
+            // The connection that is to be used has the usual time limit.
             let patience = match &first {
                 None => settings.operation_timeout,
                 Some(_) => settings.operation_timeout.min(share),
@@ -216,7 +218,7 @@ impl Client {
     }
 
     /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
-    /// handshake, with as much time for each answer as `patience`.
+    /// handshake, with the time limit `patience` for each reply.
     fn greet(
         &self,
         addresses: &[SocketAddr],
@@ -258,7 +260,7 @@ impl Client {
         }
     }
 
-    /// A connection that is to be used, and what its handshake has found.
+    /// Returns a connection with the server state that its handshake found.
     fn seated(&self, connection: Link, view: ServerState) -> PooledConnection<'_> {
         self.node.telemetry.connected();
         let instance = view.instance;
@@ -268,14 +270,14 @@ impl Client {
 }
 
 /// A release that was sent and is not answered yet. Dropped before it is known to be done, it is
-/// left to the keeper.
+/// left to the renewer.
 ///
-/// Behind a restart of the server, which closes all connections, the keeper sends nothing: what was
-/// held is gone. Behind the end of the client there is no keeper, and no need for one: the request
-/// is with the system, which sends it whatever becomes of this process.
+/// After a restart of the server, which closes all connections, the renewer sends nothing: the held
+/// locks are gone. After the end of the client there is no renewer, and no need for one: the
+/// request is with the operating system, which sends it even if this process ends.
 #[derive(Debug)]
 pub(super) struct QuietRelease {
-    /// The connection belongs to it.
+    /// The client that the connection belongs to.
     pub(super) core: Weak<ClientInner<Connections>>,
     pub(super) lock: Option<Arc<LockState>>,
 }

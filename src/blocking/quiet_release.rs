@@ -1,6 +1,6 @@
-//! Releases that nobody waits for.
+//! Quiet releases: releases without a waiting caller.
 //!
-//! They are sent ahead of whatever the connection carries next, see
+//! They are sent ahead of the next flight of the connection, see
 //! [`Connection::send_ahead`](crate::net::blocking::Connection::send_ahead).
 
 use super::pool::{Connections, PooledConnection, QuietRelease};
@@ -10,8 +10,8 @@ use crate::engine::{LockState, clock};
 use crate::proto::{Instant, Now, Operation};
 use std::sync::Arc;
 
-/// Sends the release of a lock that was ended, and does not wait for the answer. Returns
-/// whether it was sent.
+/// Sends the release of a lock that was ended, and does not wait for the reply. Returns whether it
+/// was sent.
 pub(super) fn release_quietly(
     client: &Arc<ClientInner<Connections>>,
     lock: &Arc<LockState>,
@@ -27,7 +27,7 @@ pub(super) fn release_quietly(
             client.node.telemetry.disconnected();
             return false;
         }
-        // So that who comes next need not read the answer before it asks.
+        // So that the next caller need not read the reply before it sends its request.
         seat.answered(now.monotonic);
     }
     let incarnation = seat.instance;
@@ -49,8 +49,8 @@ pub(super) fn release_quietly(
             })
 }
 
-/// Reads what is still to be answered on idle connections, by `until`: what came to nothing is
-/// the keeper's then.
+/// Reads the outstanding replies on idle connections, by `until`: the renewer repeats the releases
+/// that failed.
 pub(super) fn settle(client: &ClientInner<Connections>, until: Instant) {
     let connections = &client.node.connections;
     while let Some(mut seat) = connections.take_where(|seat| seat.connection.has_ahead()) {

@@ -1,4 +1,4 @@
-//! The renewer: one thread per client that renews what is held and undoes what was abandoned.
+//! The renewer: one thread per client that renews the held locks and undoes abandoned acquisitions.
 
 use super::pool::Connections;
 use crate::engine::client::ClientInner;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 type Client = ClientInner<Connections>;
 
-/// Does the work of the scheduler until the client is gone and nothing is left to be released.
+/// Does the work of the scheduler until the client is dropped and nothing remains to be released.
 pub(super) fn run(client: &Client) {
     let mut jobs = VecDeque::new();
     let mut clock_sync = ClockSync::new(clock::monotonic());
@@ -46,8 +46,8 @@ pub(super) fn run(client: &Client) {
     }
 }
 
-/// Spends the pause of a job: renews what becomes due. A lock that is late is lost, a job that is
-/// late is only late. Other jobs are kept in `jobs`.
+/// Spends the pause of a job on the renewals that become due. A late renewal loses its lock, a late
+/// job is only late. Other jobs are kept in `jobs`.
 fn renew_until(client: &Client, jobs: &mut VecDeque<CleanupJob>, until: Instant) {
     let (scheduler, wake) = (&client.node.scheduler, &client.node.wake);
     loop {
@@ -60,7 +60,7 @@ fn renew_until(client: &Client, jobs: &mut VecDeque<CleanupJob>, until: Instant)
             SchedulerAction::Renew(batch) => wait_for(client.renew(&batch)),
             SchedulerAction::Job(job) => jobs.push_back(job),
             SchedulerAction::Sleep { until: due } => wake.block(seen, Some(until.min(due))),
-            // Not before the job is done.
+            // The thread does not exit before the job is done.
             SchedulerAction::Exit => return,
         }
     }

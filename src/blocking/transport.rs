@@ -1,4 +1,5 @@
-//! The engine on `std::net`: each flight has a connection of its own for a moment, and waits block.
+//! The transport on `std::net`: each flight has a connection of its own for a moment, and waits
+//! block.
 
 use super::pool::Connections;
 use super::{quiet_release, renewer};
@@ -55,7 +56,7 @@ impl Transport for Connections {
                 Ok(Exchanged::Replied(output))
             }
             Some(Err(error)) => {
-                // Whatever it was, the next bytes are not to be trusted either.
+                // After any failure, the next bytes cannot be trusted either.
                 checkout.close();
                 Err(ConnectError::Net(NetError::sent(NetCause::unexpected(
                     error,

@@ -1,4 +1,4 @@
-//! The acquisition of one lock: whose turn it is to ask, and how it ends.
+//! The acquisition of one lock: waiting for the turn to contend, and the outcome.
 
 use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
@@ -18,7 +18,7 @@ use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-/// Locks that the caller holds already and wants together with the next one.
+/// Locks that the caller already holds, to be held together with the next one.
 #[derive(Debug)]
 pub(crate) struct Beside<'a, T: Transport> {
     pub(crate) guards: &'a [Guard<T>],
@@ -33,7 +33,7 @@ impl<T: Transport> Beside<'_, T> {
             .any(|guard| guard.lock.loss(now).is_some())
     }
 
-    /// The first instant at which one of the locks is over unless it is renewed.
+    /// Returns the first instant at which one of the locks expires unless it is renewed.
     fn valid_until(&self) -> Option<Instant> {
         let deadlines = self.guards.iter().map(|guard| guard.lock.valid_until());
         deadlines.min()
@@ -81,7 +81,7 @@ impl<T: Transport> ClientHandle<T> {
     ) -> Result<Guard<T>, LockError> {
         match self.acquire_beside(options, wait, now, None).await? {
             Acquired::Granted(guard) => Ok(guard),
-            // With `Forever`, this does not happen.
+            // Does not happen with `Forever`.
             Acquired::Contended(holder) => {
                 let began = now.monotonic;
                 Err(self.inner.node.timeout(&options.name, began, holder))
@@ -89,10 +89,10 @@ impl<T: Transport> ClientHandle<T> {
         }
     }
 
-    /// Acquires the lock beside others, whose loss ends the wait.
+    /// Acquires the lock beside others. The loss of one of those ends the wait.
     ///
     /// # Cancel safety
-    /// What may be left at the server is undone by the renewer.
+    /// The renewer undoes what the attempt may have stored at the server.
     pub(crate) async fn acquire_beside(
         self: &Arc<Self>,
         options: &LockOptions,
@@ -126,7 +126,7 @@ impl<T: Transport> ClientHandle<T> {
         result
     }
 
-    /// Takes a lock that was acquired into keeping.
+    /// Puts an acquired lock into the scheduler.
     fn keep(
         self: &Arc<Self>,
         lock: LockState,
@@ -138,9 +138,9 @@ impl<T: Transport> ClientHandle<T> {
                 Ok(guard)
             }
             Err(lock) => {
-                // Shut down while the reply was on its way.
+                // The client was shut down while the reply was on its way.
                 lock.end(crate::proto::LossReason::Released);
-                // No guard of it has existed, so there is no end to report.
+                // The lock had no guard, so there is no end to report.
                 let _ = lock.take_unreported();
                 let error = LockError::new(Cause::Closed).about(&lock.name);
                 self.inner.schedule_release(&Arc::new(*lock));
@@ -150,11 +150,12 @@ impl<T: Transport> ClientHandle<T> {
     }
 }
 
-/// A place in the queue of this process for a lock, if one was needed. Dropping it leaves the queue.
+/// The waiter's entry in the wait queue of this process for a lock, if it needed one. Dropping it
+/// leaves the queue.
 struct QueueGuard<'a, T: Transport> {
     client: &'a ClientInner<T>,
     keys: &'a LockKeys,
-    /// Whether a holder in this process can hand the lock off to this waiter.
+    /// A holder in this process can hand the lock off to this waiter.
     accepts_handoff: bool,
     handle: Option<WaiterHandle>,
     beside: Option<Beside<'a, T>>,
@@ -184,7 +185,7 @@ impl<'a, T: Transport> QueueGuard<'a, T> {
         }
     }
 
-    /// What a waiter is woken by. A shutdown notifies each of these.
+    /// Returns the notifier that wakes the waiter. A shutdown notifies each of these.
     fn notify(&self) -> &Notify {
         match (&self.handle, &self.beside) {
             (Some(handle), _) => &handle.notifier,
@@ -193,7 +194,7 @@ impl<'a, T: Transport> QueueGuard<'a, T> {
         }
     }
 
-    /// Leaves the queue with the lock in hand.
+    /// Leaves the queue after the lock was acquired.
     fn acquired(mut self, lock: &Arc<LockState>) {
         self.leave(Departure::Acquired(Arc::clone(lock), clock::monotonic()));
     }
@@ -213,7 +214,7 @@ impl<T: Transport> Drop for QueueGuard<'_, T> {
     }
 }
 
-/// Whether a waiter may ask the server.
+/// The permission of a waiter to contend for the lock, or the end of its wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitOutcome {
     Ready,
@@ -227,7 +228,7 @@ impl<T: Transport> ClientInner<T> {
     /// Runs an acquisition to its end, from `now` on.
     ///
     /// # Cancel safety
-    /// As [`drive`](Self::drive).
+    /// As for [`drive`](Self::drive).
     async fn acquire(
         &self,
         pending: &mut PendingAcquire<'_, T>,
@@ -248,7 +249,7 @@ impl<T: Transport> ClientInner<T> {
             if wait == WaitPolicy::Try {
                 return Ok(contended);
             }
-            // Joined before it is counted among those who wait.
+            // Joined before it is counted among the waiters.
             queued.join();
             pending.recorder.waits_for_holder(None);
         }
@@ -304,7 +305,7 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// Waits until the acquisition may go on: its pause is over, and it is its turn to ask. A
+    /// Waits until the acquisition may go on: its pause is over, and it is its turn to contend. A
     /// shutdown ends the wait.
     async fn turn(
         &self,

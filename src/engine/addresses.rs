@@ -1,8 +1,8 @@
-//! Whether all addresses of a server's name lead to the same server.
+//! The check that all addresses of a server's name lead to the same server.
 //!
-//! A lock is on one server. A name with several addresses may lead to several, and each client would
-//! use the one that answers it first: two could hold one lock. So before a connection to such a name
-//! is used, all of its addresses are asked which run of a server they lead to.
+//! A lock is on one server. A name with several addresses may lead to several, and each client
+//! would use the one that answers it first: two clients could hold one lock. So before the client
+//! uses a connection to such a name, it asks all addresses which server instance they lead to.
 
 use crate::proto::{Instant, ServerError, ServerInstance};
 use core::fmt::Write as _;
@@ -12,11 +12,11 @@ use std::string::String;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-/// How long an address is not used that did not answer when the others did. Then all are asked
-/// again.
+/// The time for which the client does not use an address that did not answer when the others did.
+/// Then it asks all again.
 const REST: Duration = Duration::from_secs(30);
 
-/// What the addresses of a name were found to be.
+/// The known state of the addresses of a name.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     state: Mutex<State>,
@@ -24,15 +24,15 @@ pub(crate) struct Addresses {
 
 #[derive(Debug, Default)]
 struct State {
-    /// All that the name led to, in order; none before the first connection.
+    /// All addresses that the name led to, in order; none before the first connection.
     found: Vec<SocketAddr>,
-    /// Those of them that answered, and led to the same server.
+    /// The addresses among them that answered, and led to the same server.
     answered: Vec<SocketAddr>,
     /// When to ask again; `None` is never.
     again: Option<Instant>,
 }
 
-/// What to do with the addresses that a name leads to now.
+/// The next step with the addresses that a name leads to now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// Connect to the first of these that can be reached.
@@ -53,7 +53,7 @@ impl Addresses {
             let answered = found.iter().filter(|one| state.answered.contains(one));
             return Plan::Use(answered.copied().collect());
         }
-        // Where the name led to before, clients may still hold locks.
+        // At a former address of the name, clients may still hold locks.
         let former = state.answered.iter().filter(|one| !found.contains(one));
         let all: Vec<_> = found.iter().chain(former).copied().collect();
         match all.len() {
@@ -62,8 +62,8 @@ impl Addresses {
         }
     }
 
-    /// There is a connection to one of `found`, of which these have answered and led to the same
-    /// server.
+    /// Records a connection to one of `found`; the addresses in `answered` have answered and led to
+    /// the same server.
     pub(crate) fn reached(&self, found: &[SocketAddr], answered: Vec<SocketAddr>, now: Instant) {
         let mut state = self.state();
         state.found = sorted(found);
@@ -72,8 +72,8 @@ impl Addresses {
         state.answered = answered;
     }
 
-    /// None of those to be used was reached, or another run of a server was: all are to be asked
-    /// next time, if there are several.
+    /// Makes the client ask all addresses next time, if there are several: none of the usable ones
+    /// was reached, or another server instance answered.
     pub(crate) fn ask_again(&self) {
         self.state().again = Some(Instant::from_nanos(0));
     }
@@ -85,7 +85,7 @@ fn sorted(found: &[SocketAddr]) -> Vec<SocketAddr> {
     found
 }
 
-/// What several addresses have answered.
+/// The answers of several addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     answers: Vec<(SocketAddr, ServerInstance)>,
@@ -96,10 +96,10 @@ impl Comparison {
         self.answers.push((address, incarnation));
     }
 
-    /// Those that have answered, all with the same.
+    /// Returns the addresses that have answered, all with the same server.
     ///
     /// # Errors
-    /// They lead to different servers.
+    /// The addresses lead to different servers.
     pub(crate) fn conclude(&self, found: &[SocketAddr]) -> Result<Vec<SocketAddr>, ServerError> {
         let mut incarnations = self.answers.iter().map(|(_, incarnation)| incarnation);
         let first = incarnations.next();
@@ -143,7 +143,7 @@ mod tests {
         let two = [address(2), address(1)];
         assert_eq!(addresses.plan(&two, at(0)), Plan::Compare(two.into()));
         addresses.reached(&two, two.into(), at(0));
-        // Also in the other order, as round robin gives them, and at any time.
+        // Also in the other order, as round robin returns them, and at any time.
         let swapped = [address(1), address(2)];
         assert_eq!(
             addresses.plan(&swapped, at(9999)),

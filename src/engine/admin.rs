@@ -1,4 +1,4 @@
-//! Locks of others: listing them, breaking one, waiting for the end of one.
+//! Operations on locks of other clients: list them, break one, wait until one is free.
 
 use super::break_lock::BreakOutcome;
 use super::client::{ClientInner, Transport};

@@ -1,4 +1,4 @@
-//! Breaking a lock, as users see it.
+//! Breaking a lock: the request and the outcome for the caller.
 
 use super::error::{Cause, LockError};
 use super::holder::Holder;
@@ -6,28 +6,28 @@ use super::node::Node;
 use crate::proto::{BreakLock, BreakStatus, Instant, LockKeys};
 use core::time::Duration;
 
-/// How long a server that does not answer is tried, at least.
+/// The minimum time for which an unreachable server is tried.
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What came of [breaking](crate::Client::break_lock) a lock.
+/// The outcome of [breaking](crate::Client::break_lock) a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BreakOutcome {
-    /// The record is gone: anybody can have the lock now. The holder that it was of learns that
-    /// with its next renewal, at most a third of its lease later, and believes until then that it
-    /// holds the lock.
+    /// The record was removed: any client can acquire the lock now. The former holder learns that
+    /// from its next renewal, at most a third of its lease later, and acts as the holder until
+    /// then.
     Broken,
-    /// Somebody else holds the lock by now. Nothing was removed.
+    /// Another client holds the lock by now. Nothing was removed.
     Changed {
-        /// Who does.
+        /// The present holder.
         holder: Holder,
     },
-    /// Nobody held the lock any more.
+    /// The lock was free.
     Free,
 }
 
 impl<C> Node<C> {
-    /// What breaks the lock that was held by `holder`.
+    /// Returns the operation that breaks the lock that `holder` held.
     pub(crate) fn begin_break<'a>(
         &self,
         keys: &'a LockKeys,
@@ -38,7 +38,7 @@ impl<C> Node<C> {
         BreakLock::new(keys, holder.session, now.after(patience))
     }
 
-    /// What came of it, to the user.
+    /// Converts the outcome for the caller.
     pub(crate) fn break_outcome(&self, breaking: BreakStatus) -> Result<BreakOutcome, LockError> {
         match breaking {
             BreakStatus::Broken => Ok(BreakOutcome::Broken),

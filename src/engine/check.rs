@@ -1,4 +1,4 @@
-//! A finding about a server, and what it was judged by.
+//! A finding about a server, and the data that it is judged by.
 
 use super::config::Config;
 use crate::net::Address;
@@ -8,22 +8,22 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::string::String;
 
-/// How much a finding matters. The worse ones are the greater ones.
+/// The severity of a finding. The worse one is the greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
     /// As it should be.
     Fine,
-    /// Good to know. Nothing has to be done.
+    /// Good to know. No action is needed.
     Note,
-    /// Locks may be lost, or may not be had, under conditions that can come.
+    /// Under conditions that can occur, locks may be lost, or calls may fail to acquire them.
     Warning,
-    /// Locks on this server cannot be relied on, or cannot be had at all.
+    /// Locks on this server cannot be relied on, or cannot be acquired at all.
     Unsafe,
 }
 
 impl Severity {
-    /// The word for it: `fine`, `note`, `warning` or `unsafe`.
+    /// Returns the word for it: `fine`, `note`, `warning` or `unsafe`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,28 +41,28 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that was looked at.
+/// The finding of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
-    /// What it is about, such as `eviction`. Stays the same from release to release.
+    /// The subject of the check, such as `eviction`. Stays the same from release to release.
     pub id: &'static str,
-    /// How much it matters.
+    /// The severity of the finding.
     pub severity: Severity,
-    /// What was seen. It may hold words of the server's: print it with care.
+    /// The observation. It may contain text of the server: print it with care.
     pub observed: String,
-    /// What that means for locks.
+    /// The consequence for locks.
     pub meaning: String,
-    /// What to do, where there is something to do.
+    /// The recommended action, if there is one.
     pub advice: Option<String>,
 }
 
-/// A connection that was made to be compared with others.
+/// A connection that was opened to be compared with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Where it went; none for a Unix socket.
+    /// The remote address; `None` for a Unix socket.
     pub(crate) address: Option<SocketAddr>,
-    /// What was at its other end; none where nothing answered.
+    /// The server that answered; `None` if none did.
     pub(crate) identity: Option<Identity>,
 }
 
@@ -73,14 +73,14 @@ impl Peer {
     }
 }
 
-/// What tells a run of a server from others.
+/// The data that distinguish one server instance from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The pid and the start, which servers in containers may have in common.
+    /// The process id and the start time, which servers in containers may have in common.
     pub(crate) run: (u64, u64),
     /// The instance word of its sentinel, if it has one.
     pub(crate) instance: Option<InstanceWord>,
-    /// How many connections it has taken so far.
+    /// The number of connections that the server has accepted so far.
     pub(crate) connections: Option<u64>,
 }
 
@@ -93,35 +93,35 @@ impl Identity {
         })
     }
 
-    /// Whether a connection that was made later leads to another server than this one.
+    /// Returns whether a connection that was opened later leads to another server than this one.
     pub(crate) fn is_apart_from(&self, later: &Self) -> bool {
         let differ = |one: Option<InstanceWord>, other| one.zip(other).is_some_and(|(a, b)| a != b);
         let counts = self.connections.zip(later.connections);
-        // A server counts each connection, so the later one has the higher number there.
+        // A server counts each connection, so the later connection has the higher number there.
         self.run != later.run
             || differ(self.instance, later.instance)
             || counts.is_some_and(|(earlier, later)| later <= earlier)
     }
 }
 
-/// How a server is reached.
+/// The way in which a server is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TransportSecurity {
     /// Within this machine.
     Local,
-    /// Over a network, for all to read.
+    /// Over a network, readable by others.
     Plain,
     /// By TLS.
     Encrypted,
 }
 
-/// What this client is set to, as far as checks go by it.
+/// The settings of this client that checks depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CheckContext {
     pub(super) longest: Lease,
     pub(super) restart_guard: bool,
     pub(super) operation_timeout: Duration,
-    /// How long a connection of a client with locks is idle at most.
+    /// The maximum time for which a connection of a client with locks is idle.
     pub(super) renewal: Duration,
     pub(super) way: TransportSecurity,
     pub(super) password: bool,
@@ -148,7 +148,7 @@ impl CheckContext {
         }
     }
 
-    /// What `temporary_ttl` must be at least.
+    /// Returns the minimum value of `temporary_ttl`.
     pub(super) fn seconds_to_live(&self) -> u64 {
         seconds_to_live(self.longest)
     }

@@ -1,4 +1,5 @@
-//! A client over a transport: one server, the queues of those who wait, and the operations that run to their end.
+//! A client over a transport: one server, the wait queues, and the operations that run to their
+//! end.
 
 use super::clock;
 use super::config::Config;
@@ -20,20 +21,21 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connections to one server, and how a caller waits: the only things that differ between the APIs.
+/// The transport of an API: the connections to one server, and the way a caller waits. The only
+/// things that differ between the APIs.
 ///
-/// The methods of the blocking API block and are ready at their first poll, so [`run`](super::transport::run) gets the
-/// output of a flow by polling it.
+/// The methods of the blocking API block and are ready at their first poll, so
+/// [`run`](super::transport::run) gets the output of a flow by polling it.
 pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
-    /// Whether waits block the thread. Then a lock whose guard is dropped is released in place, and
+    /// Waits block the thread. If `true`, a lock whose guard is dropped is released in place,
     /// otherwise by the renewer.
     const BLOCKS: bool;
 
-    /// Sends a flight and hands the replies to `handler`, within `limit` and by the end of `timeout`.
-    /// `keys` are those of the lock that it is about: their flights keep their order.
+    /// Sends a flight and passes the replies to `handler`, within `limit` and by the end of
+    /// `timeout`. `keys` are those of the lock concerned: the flights of one lock keep their order.
     ///
     /// # Cancel safety
-    /// Dropping the future takes back a flight of which nothing has been sent.
+    /// Dropping the future removes a flight of which nothing has been sent.
     fn exchange<H: FlightHandler>(
         client: &ClientInner<Self>,
         handler: &mut H,
@@ -47,10 +49,10 @@ pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
     /// again.
     fn wait(notify: &Notify, seen: u64, until: Option<Instant>) -> impl Future<Output = ()>;
 
-    /// Waits until then.
+    /// Waits until this instant.
     fn sleep(until: Instant) -> impl Future<Output = ()>;
 
-    /// Goes through all items of the server, on a connection of its own.
+    /// Reads the list of all items of the server, on a connection of its own.
     fn dump(
         client: &ClientInner<Self>,
         search: &mut ListLocks<'_>,
@@ -63,7 +65,7 @@ pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
     /// be sent.
     fn release_quietly(client: &Arc<ClientInner<Self>>, lock: &Arc<LockState>, now: Now) -> bool;
 
-    /// Sends the quiet releases that were not sent yet; where the API reads their replies itself,
+    /// Sends the quiet releases that were not sent yet; if the API reads their replies itself,
     /// waits for those until `until`.
     fn settle_quiet(client: &ClientInner<Self>, until: Instant);
 }
@@ -74,7 +76,7 @@ pub(crate) struct ClientInner<T> {
     pub(crate) node: Node<T>,
     /// Waiters of this process, by lock.
     pub(crate) queues: WaitQueues,
-    /// Notified when the renewer has finished something.
+    /// Notified when the renewer has finished some work.
     pub(crate) done: Notify,
     /// Notified at the shutdown.
     pub(crate) closed: Notify,
@@ -98,8 +100,8 @@ impl<T: Transport> ClientHandle<T> {
         }
     }
 
-    /// Starts the renewer unless it was started. A program that takes no lock has no thread for it,
-    /// and where it cannot take any, no code either.
+    /// Starts the renewer unless it was started. A program that acquires no lock has no thread for
+    /// it, and a program that cannot acquire any has no code for it.
     pub(crate) fn ensure_renewer(&self) -> Result<(), LockError> {
         if self.has_renewer.load(Ordering::Acquire) {
             return Ok(());
@@ -130,11 +132,11 @@ impl<T: Transport> ClientInner<T> {
         })
     }
 
-    /// Runs an operation to its end, from `now` on. `keys` are those of the lock that it is about.
+    /// Runs an operation to its end, from `now` on. `keys` are those of the lock concerned.
     ///
     /// # Cancel safety
-    /// Dropping the future takes back requests of which nothing has been sent. What the operation
-    /// may have left at the server is for its caller to know.
+    /// Dropping the future removes requests of which nothing has been sent. The caller must handle
+    /// what the operation may have stored at the server.
     pub(crate) async fn drive<O: Operation>(
         &self,
         operation: &mut O,
@@ -146,7 +148,7 @@ impl<T: Transport> ClientInner<T> {
             .await
     }
 
-    /// The same, with its pauses spent as `pause` says.
+    /// Does the same; `pause` says how the pauses are spent.
     pub(crate) async fn drive_with<O: Operation>(
         &self,
         operation: &mut O,
@@ -174,11 +176,11 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// Sends the next flight of an operation and takes in its replies. Why there were none is left in
-    /// `failure`.
+    /// Sends the next flight of an operation and applies its replies. If there are none, stores the
+    /// reason in `failure`.
     ///
     /// # Cancel safety
-    /// As [`drive`](Self::drive).
+    /// As for [`drive`](Self::drive).
     pub(crate) async fn step<O: Operation>(
         &self,
         operation: &mut O,
@@ -192,7 +194,7 @@ impl<T: Transport> ClientInner<T> {
         match T::exchange(self, operation, keys, now, timeout, limit).await {
             Ok(Exchanged::Replied(action)) => Ok(action),
             Ok(Exchanged::Skipped(outcome)) => Ok(Action::Done(outcome)),
-            // In the second in which a delayed flush takes effect.
+            // The second in which a delayed flush takes effect.
             Err(ConnectError::Rejected(ServerError::DropsItems)) => {
                 Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
             }
@@ -219,7 +221,7 @@ impl<T: Transport> ClientInner<T> {
         Ok(())
     }
 
-    /// Waits until then, unless the client is shut down.
+    /// Waits until this instant, unless the client is shut down.
     async fn sleep_unless_closed(&self, until: Instant) -> Result<(), LockError> {
         loop {
             let seen = self.closed.generation();
@@ -233,7 +235,7 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// Takes in what a handshake has found: tells those whose locks are lost by it.
+    /// Applies the result of a handshake: notifies the waiters of the locks that are lost by it.
     pub(crate) fn server_found(&self, server: ServerState) {
         for lock in self.node.update_server(server) {
             self.notify_free(&lock);
@@ -241,7 +243,8 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// No guard of this process holds this lock any more: the first waiter may ask the server.
+    /// Records that no guard of this process holds this lock any more: the first waiter may
+    /// contend.
     pub(crate) fn notify_free(&self, lock: &LockState) {
         self.queues.notify_free(&lock.keys);
     }
@@ -255,7 +258,7 @@ impl<T: Transport> ClientInner<T> {
         self.node.inspected(inspected).map_err(about)
     }
 
-    /// Releases all locks, and waits for that up to `limit`. Returns whether nothing is left.
+    /// Releases all locks, and waits for that up to `limit`. Returns whether nothing remains.
     pub(crate) async fn shutdown(&self, limit: Duration) -> bool {
         let until = clock::monotonic().after(limit);
         for lock in self.node.scheduler.close() {
@@ -277,7 +280,7 @@ impl<T: Transport> ClientInner<T> {
         drained
     }
 
-    /// Wakes all who wait, after the scheduler was closed.
+    /// Wakes all waiters, after the scheduler was closed.
     pub(crate) fn notify_closed(&self) {
         self.closed.notify();
         self.queues.notify_all();

@@ -1,4 +1,4 @@
-//! The clock that leases are measured with, and the source of nonces.
+//! The clock of the leases, and the source of nonces.
 
 use crate::proto::{Instant, Nonce, Now};
 use core::fmt;
@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The present.
+/// Returns the present instant and second.
 pub(crate) fn now() -> Now {
     Now {
         monotonic: monotonic(),
@@ -14,11 +14,11 @@ pub(crate) fn now() -> Now {
     }
 }
 
-/// The wall clock's second, a timer tick late at most.
+/// Returns the second of the wall clock, a timer tick late at most.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn unix_seconds() -> u64 {
-    // Every flight asks for it, and whole seconds are all that is wanted: the coarse clock does not
-    // read the hardware.
+    // Every flight reads it, and whole seconds suffice: the coarse clock does not read the
+    // hardware.
     let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     u64::try_from(time.tv_sec).unwrap_or(0)
 }
@@ -30,7 +30,7 @@ fn unix_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The present instant, on a clock that goes on while the machine is suspended.
+/// Returns the present instant, on a clock that goes on while the machine is suspended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn monotonic() -> Instant {
     // `std::time::Instant` stands still during suspend on Linux (rust-lang/rust#87906): a lease
@@ -41,9 +41,9 @@ pub(crate) fn monotonic() -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000 + nanos)
 }
 
-/// The present instant: the later of what the monotonic and the wall clock say has passed, so
-/// that a suspend which the one does not count ends leases all the same. A wall clock that is set
-/// forward ends them too early, which is the safe side.
+/// Returns the present instant: the later of the times that have passed by the monotonic and the
+/// wall clock, so that a suspend which the first does not count still ends leases. A wall clock
+/// that is set forward ends them too early, which is the safe side.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn moment() -> Instant {
     use std::sync::OnceLock;
@@ -59,15 +59,15 @@ pub(crate) fn moment() -> Instant {
 
 /// Nonces of one client: 128 random bits, counted up, and the nanosecond at which each was drawn.
 ///
-/// The nanosecond tells apart what two copies of a virtual machine draw, which were resumed from the
-/// same state: they count the same, and go on at different instants. A forked process draws none
-/// (`front/process.rs`).
+/// The nanosecond distinguishes the nonces of two copies of a virtual machine that were resumed
+/// from the same state: they count the same, and go on at different instants. A forked process
+/// draws none (`engine/process.rs`).
 pub(crate) struct Nonces {
     base: u128,
     drawn: AtomicU64,
 }
 
-/// Hidden, as those that are drawn.
+/// Hides the bits, as the drawn nonces do.
 impl fmt::Debug for Nonces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nonces").finish_non_exhaustive()
@@ -84,10 +84,10 @@ impl Nonces {
         })
     }
 
-    /// A nonce with room behind it for 2^32 attempts of one operation, drawn at `now`.
+    /// Returns a nonce with room after it for 2^32 attempts of one operation, drawn at `now`.
     pub(crate) fn draw(&self, now: Instant) -> Nonce {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
-        // The instant goes to the upper 32 bits, whatever of it fits there.
+        // The instant is put into the upper 32 bits, as far as it fits there.
         let drawn = u128::from(drawn) << 32 ^ u128::from(now.as_nanos()) << 96;
         Nonce::from_random(self.base.wrapping_add(drawn).to_be_bytes())
     }
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Of one client, not even those that were drawn at the same instant are the same.
+    /// Two nonces of one client differ even if they were drawn at the same instant.
     #[test]
     fn lean_tokens_of_a_client_differ() {
         let nonces = Nonces::new().expect("random");

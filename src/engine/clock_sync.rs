@@ -1,29 +1,30 @@
-//! When a keeper reads the server's clock, and with it the longest lease in use.
+//! The schedule of the renewer's readings of the server's clock, and with it of the longest lease
+//! in use.
 
 use super::node::Node;
 use crate::proto::Instant;
 use core::time::Duration;
 
-/// Between two readings of a server's clock that is not known well yet. Two with a tick between
-/// them must be at most half a second apart.
+/// The time between two readings of a server's clock that is not synchronized yet. Two readings
+/// with a tick between them must be at most half a second apart.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// A server whose clock has not ticked after so many readings is stalled or gone.
+/// A server whose clock has not ticked after so many readings is stalled or down.
 const MAX_SAMPLES: u32 = 20;
 
-/// How long such a server is left alone. Renewals read its clock as well.
+/// The pause before the next readings of such a server. Renewals read its clock as well.
 const REST: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether the clock is still known well. Clocks may run apart, so it is
-/// for half a minute or a little more.
+/// The interval of the checks whether the clock is still synchronized. Clocks may run apart, so it
+/// is synchronized for half a minute or a little more.
 const REVIEW: Duration = Duration::from_secs(20);
 
-/// How old the last reading may be while the client uses locks. Others may have raised the longest lease
-/// since, or its item may be lost; both are learnt by a reading alone.
+/// The maximum age of the last reading while the client uses locks. Other clients may have raised
+/// the longest lease since, or its item may be lost; only a reading shows either.
 const LONGEST_LEASE_REVIEW: Duration = Duration::from_secs(30);
 
-/// Readings of a server's clock, until it has been seen ticking, and again when that was too long
-/// ago.
+/// The schedule of the readings of a server's clock: until it has been seen ticking, and again when
+/// that was too long ago.
 #[derive(Debug)]
 pub(crate) struct ClockSync {
     last: Instant,
@@ -31,7 +32,8 @@ pub(crate) struct ClockSync {
 }
 
 impl ClockSync {
-    /// What begins with the keeper, a handshake or an acquisition, takes a reading by itself.
+    /// Returns the schedule of a new client. The start of the renewer, a handshake and an
+    /// acquisition each take a reading by themselves.
     pub(crate) const fn new(now: Instant) -> Self {
         Self {
             last: now,
@@ -39,8 +41,8 @@ impl ClockSync {
         }
     }
 
-    /// When to take the next reading, or to ask again whether one is wanted. `None` once the
-    /// client is shut down. `is_waiting` says whether a caller waits for a lock.
+    /// Returns the instant of the next reading, or of the next check whether one is needed. `None`
+    /// once the client is shut down. `is_waiting` returns whether a caller waits for a lock.
     pub(crate) fn due<C>(
         &mut self,
         site: &Node<C>,
@@ -58,7 +60,7 @@ impl ClockSync {
         Some(self.last.after(if tired { REST } else { INTERVAL }))
     }
 
-    /// The same where the clock is known well.
+    /// Returns the same for a clock that is synchronized.
     fn next_review(&mut self, uses_locks: bool, now: Instant) -> Instant {
         self.samples = 0;
         let review = now.after(REVIEW);
@@ -68,7 +70,7 @@ impl ClockSync {
         }
     }
 
-    /// A reading is taken now.
+    /// Records that a reading begins.
     pub(crate) const fn begin(&mut self, now: Instant) {
         self.last = now;
         self.samples = self.samples % MAX_SAMPLES + 1;
@@ -83,8 +85,8 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    /// A client that uses locks reads every half minute, however well it knows the clock. One that does
-    /// not sends nothing, and looks again soon whether it does.
+    /// A client that uses locks reads every half minute, however well the clock is synchronized. A
+    /// client that uses none sends nothing, and checks again soon.
     #[test]
     fn longest_lease_is_read_while_locks_are_in_use() {
         let mut calibration = ClockSync::new(at(100));
@@ -97,7 +99,7 @@ mod tests {
         for now in [132, 152, 1000] {
             assert_eq!(calibration.next_review(false, at(now)), at(now + 20));
         }
-        // The first lock behind a rest.
+        // The first lock after a pause.
         assert_eq!(calibration.next_review(true, at(1001)), at(161));
     }
 }

@@ -1,4 +1,4 @@
-//! What a client is told when it is built.
+//! The settings of a client.
 
 use super::config_error::ConfigError;
 use super::error::{Cause, LockError};
@@ -20,13 +20,13 @@ use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
 
-/// The lease of locks that name none.
+/// The lease of locks that set none.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections a front makes.
+/// The number of connections of an API.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
     pub(crate) default: usize,
@@ -35,7 +35,7 @@ pub(crate) struct ConnectionLimits {
 
 /// Builds a client: `Client::builder()…build()`.
 ///
-/// `F` is the client that comes of it, the async [`Client`](crate::Client) or the blocking one.
+/// `F` is the client that it builds, the async [`Client`](crate::Client) or the blocking one.
 ///
 /// # Example
 /// ```
@@ -84,7 +84,7 @@ pub struct ClientBuilder<F> {
 }
 
 impl<F> ClientBuilder<F> {
-    /// The addresses that every name leads to.
+    /// The addresses that every host name resolves to.
     #[cfg(test)]
     pub(crate) fn names(mut self, names: &crate::net::connect::Names) -> Self {
         self.names = Some(std::sync::Arc::clone(names));
@@ -113,19 +113,19 @@ impl<F> ClientBuilder<F> {
         }
     }
 
-    /// The server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
+    /// Sets the server: `memcached://host:port`, `memcacheds://host:port` for TLS (with the feature
     /// `tls`), `unix:///path`, or `host:port`.
     ///
-    /// With `memcacheds://`, nothing ever goes out unencrypted, and the server must have a
-    /// certificate for the host that is named here, by one of the authorities that the system
-    /// trusts or of those in a [CA file](Self::tls_ca_file). TLS 1.2 and 1.3 are spoken.
+    /// With `memcacheds://`, the client never sends anything unencrypted. The server must have a
+    /// certificate for the host named here, issued by an authority that the system trusts or by one
+    /// in a [CA file](Self::tls_ca_file). The client supports TLS 1.2 and 1.3.
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.servers.push(address.into());
         self
     }
 
-    /// What the keys of all locks start with (default `memlatch:`, at most 100 visible ASCII
+    /// Sets the prefix of the keys of all locks (default `memlatch:`, at most 100 visible ASCII
     /// bytes). Clients with different prefixes do not see each other's locks.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -133,107 +133,108 @@ impl<F> ClientBuilder<F> {
         self
     }
 
-    /// What this client calls itself in the records of its locks, for people who ask who holds
-    /// one. At most 64 bytes are kept.
+    /// Sets the client's label in the records of its locks, for people who look up the holder. At
+    /// most 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// The lease of locks that name none (default 10 s, from 100 ms to 30 days).
+    /// Sets the lease of locks that set none (default 10 s, from 100 ms to 30 days).
     #[must_use]
     pub fn default_lease(mut self, lease: Duration) -> Self {
         self.default_lease = lease;
         self
     }
 
-    /// The longest lease that this client takes (default: the default lease). A lock with a longer
-    /// one is refused.
+    /// Sets the longest lease of this client (default: the default lease). A lock with a longer one
+    /// is rejected.
     ///
-    /// The longest lease in use under a prefix is what the restart guard waits for. It stands at the
-    /// server: each client raises it to its own when it connects, and reads it then and about every half
-    /// minute while it holds locks or waits for some. So give all clients of a prefix the same: those
-    /// who have not learnt of a longer one wait for as long as they know of.
+    /// The restart guard waits for the longest lease in use under a prefix. The server stores it:
+    /// each client raises it to its own when it connects, and reads it then and about every half
+    /// minute while it holds or waits for locks. So give all clients of a prefix the same value: a
+    /// client that has not read a longer one yet waits only for the one it knows.
     #[must_use]
     pub fn max_lease(mut self, lease: Duration) -> Self {
         self.max_lease = Some(lease);
         self
     }
 
-    /// Whether a server that was just started or flushed is left alone for the longest lease
-    /// (default yes).
+    /// Sets whether the client leaves a server that was just started or flushed alone for the
+    /// longest lease (default: yes).
     ///
-    /// Such a server has forgotten who holds what, while the holders still believe in their
-    /// locks. Without the guard, two may hold the same lock until the first one's lease ends or
-    /// its next renewal tells it; only the fencing token then keeps them apart, and not even that
-    /// behind two restarts within a few seconds, for the tokens of the second run may begin where
-    /// those of the first did. With it, the first caller on a fresh server waits once.
+    /// Such a server has forgotten the holders, while the holders still treat their locks as valid.
+    /// Without the guard, two clients may hold the same lock until the first one's lease ends or
+    /// its next renewal reports the loss. Only the fencing token then keeps them apart, and not
+    /// even that after two restarts within a few seconds, because the tokens of the second instance
+    /// may begin where those of the first did. With the guard, the first caller on a fresh server
+    /// waits once.
     #[must_use]
     pub fn restart_guard(mut self, on: bool) -> Self {
         self.restart_guard = on;
         self
     }
 
-    /// How many connections there are to a server.
+    /// Sets the number of connections to the server.
     ///
-    /// The async client shares them between all callers: 1 to 4, 1 by default, on which the requests
-    /// of all travel together. With more, those about one lock still travel behind each other. The
-    /// blocking client uses one for each call at a time and keeps so many idle ones for the next
-    /// calls: 1 to 64, 4 by default.
+    /// The async client shares them between all callers: 1 to 4, 1 by default, on which the
+    /// requests of all travel together. With more, the requests about one lock still travel one
+    /// after another on the same connection. The blocking client uses one for each call at a time
+    /// and keeps this many idle ones for the next calls: 1 to 64, 4 by default.
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = Some(count);
         self
     }
 
-    /// How long connecting may take (default 1 s).
+    /// Sets the time limit for connecting (default 1 s).
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// For how long `build` goes on trying to reach a server that is not up yet (default: not at all,
-    /// one attempt). It tries about every 100 ms, each time for up to the
-    /// [connect timeout](Self::connect_timeout).
+    /// Sets how long `build` goes on trying to reach a server that is not up yet (default: not at
+    /// all, one attempt). It tries about every 100 ms, each time for up to the [connect
+    /// timeout](Self::connect_timeout).
     ///
-    /// A server that answers and is of no use is an error at once: one that refuses the password, shows a
-    /// certificate that cannot be trusted, or is no memcached. Once a client is built, this plays no
-    /// part; [`acquire`](crate::Lock::acquire) says for how long it bears with a server that does not
-    /// answer.
+    /// A server that answers but is unsuitable is an error at once: it rejects the password, has a
+    /// certificate that cannot be trusted, or is no memcached. This setting has no effect after the
+    /// client is built; see [`acquire`](crate::Lock::acquire) for how long that call retries a
+    /// server that does not answer.
     #[must_use]
     pub fn wait_for_server(mut self, limit: Duration) -> Self {
         self.server_wait = limit;
         self
     }
 
-    /// How long one exchange with the server may take (default 1 s). When it is over, the fate
-    /// of the request is unknown. The async client keeps to it within an eighth.
+    /// Sets the time limit for one exchange with the server (default 1 s). After it, the fate of
+    /// the request is unknown. The async client is exact to an eighth of it.
     #[must_use]
     pub fn operation_timeout(mut self, limit: Duration) -> Self {
         self.operation_timeout = limit;
         self
     }
 
-    /// Speaks this protocol whatever the server knows. For servers behind a proxy that passes
-    /// classic commands only; others are asked what they know.
+    /// Uses this protocol, whatever the server supports. For servers behind a proxy that passes
+    /// classic commands only; without this setting, the client asks the server.
     #[must_use]
     pub fn dialect(mut self, dialect: Protocol) -> Self {
         self.protocol = Some(dialect);
         self
     }
 
-    /// The user and the password for a server that wants them (`-Y`, memcached 1.5.15 and later).
-    /// They are sent first on every connection. Each has 1 to 256 bytes, none of them a space or a
-    /// control byte; the user has no colon in it.
+    /// Sets the user and the password for a server that requires them (`-Y`, memcached 1.5.15 and
+    /// later). The client sends them first on every connection. Each has 1 to 256 bytes, without
+    /// spaces and control bytes; the user has no colon in it.
     ///
-    /// Neither is ever part of an error, of `Debug` or of what is logged. On the wire they are
-    /// readable to whoever listens, unless the connection is by TLS; that is logged as a warning where
-    /// the server is not on this machine. A server that wants none is
-    /// sent them as well, as a value that has expired already, which nobody can read.
+    /// Neither is ever part of an error, of `Debug` or of the log. On the network they are readable
+    /// unless the connection uses TLS; the client logs that as a warning if the server is not on
+    /// this machine. A server that requires none receives them as well, as a value that has expired
+    /// already, which no client can read.
     ///
-    /// A server that does not accept them, or wants some where none are given, is told by
+    /// If a server does not accept them, or requires them and none are set, the error is
     /// [`ErrorKind::Authentication`](crate::ErrorKind::Authentication).
     #[must_use]
     pub fn auth(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
@@ -245,11 +246,11 @@ impl<F> ClientBuilder<F> {
         self
     }
 
-    /// The authorities (CAs) that the server's certificate may come from, as a file in PEM. They
-    /// stand in place of those that the operating system trusts.
+    /// Sets the authorities (CAs) that may have issued the server's certificate, as a file in PEM.
+    /// They replace those that the operating system trusts.
     ///
-    /// Like all files that are named here, it is read once, when the client is built. This and
-    /// the other settings for TLS are refused for a server that is not at `memcacheds://`.
+    /// Like all files that are named here, it is read once, when the client is built. This and the
+    /// other TLS settings are rejected for a server that is not at `memcacheds://`.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
@@ -258,11 +259,11 @@ impl<F> ClientBuilder<F> {
         self
     }
 
-    /// The certificate by which this client shows who it is, and its private key, as files in
-    /// PEM. For servers that want one (`-o ssl_verify_mode`).
+    /// Sets the certificate that identifies this client, and its private key, as files in PEM. For
+    /// servers that require one (`-o ssl_verify_mode`).
     ///
-    /// The first file holds the certificate, and behind it those that lead to the authority that
-    /// the server trusts. The key must not be encrypted.
+    /// The first file holds the certificate, followed by those that lead to the authority that the
+    /// server trusts. The key must not be encrypted.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
@@ -275,8 +276,8 @@ impl<F> ClientBuilder<F> {
         self
     }
 
-    /// The DNS name or IP address that the server's certificate must be for, where that is not
-    /// the host that is connected to: in a tunnel, or by an address without a name.
+    /// Sets the DNS name or IP address that the server's certificate must be for, if that is not
+    /// the host of the address: in a tunnel, or with an address without a name.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
@@ -285,7 +286,7 @@ impl<F> ClientBuilder<F> {
         self
     }
 
-    /// How TLS is spoken with this server, if it is.
+    /// Returns the TLS settings for this server, if it uses TLS.
     #[cfg(feature = "tls")]
     fn tls(&self, address: &Address) -> Result<Option<Tls>, LockError> {
         let setting = |error| LockError::new(Cause::Setting(error));
@@ -380,7 +381,7 @@ impl<F> ClientBuilder<F> {
     }
 }
 
-/// What a client was told, checked.
+/// The checked settings of a client.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) address: Address,
@@ -392,7 +393,7 @@ pub(crate) struct Config {
     pub(crate) restart_guard: bool,
     pub(crate) connections: usize,
     pub(crate) connect_timeout: Duration,
-    /// How long the first connection may be waited for.
+    /// The time limit of the wait for the first connection.
     pub(crate) server_wait: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) protocol: Option<Protocol>,
@@ -400,16 +401,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The first exchange on a new connection.
+    /// Returns the first exchange on a new connection.
     ///
-    /// The nonce must be drawn for this one.
+    /// The nonce must be drawn for this handshake.
     pub(crate) fn handshake(&self, nonce: Nonce) -> Handshake<'_> {
         let credentials = self.credentials.as_ref();
         Handshake::new(&self.namespace, self.max_lease, self.protocol, nonce)
             .authenticate(credentials.map(OwnedCredentials::as_credentials))
     }
 
-    /// What asks the server about itself.
+    /// Returns the operation that reads the server's report.
     pub(crate) fn probe(&self) -> ServerProbe<'_> {
         let credentials = self.credentials.as_ref();
         ServerProbe::new(
@@ -418,7 +419,7 @@ impl Config {
         )
     }
 
-    /// Whether what is sent to the server stays on this machine.
+    /// Returns whether everything sent to the server stays on this machine.
     pub(crate) fn is_local(&self) -> bool {
         match &self.address {
             Address::Tcp { host, .. } | Address::Tls { host, .. } => is_here(host),
@@ -431,7 +432,7 @@ impl Config {
     }
 }
 
-/// Whether what is sent there stays on this machine.
+/// Returns whether everything sent to this host stays on this machine.
 fn is_here(host: &str) -> bool {
     host == "localhost"
         || host

@@ -1,4 +1,4 @@
-//! Settings and names that a client cannot be built with, or locks not be taken by.
+//! The errors of settings and names that a client cannot use.
 
 #[cfg(feature = "tls")]
 use crate::net::Address;
@@ -8,8 +8,8 @@ use core::fmt;
 use core::time::Duration;
 use std::string::String;
 
-/// What a client cannot be built with. Put into words when somebody reads it, and not before: a
-/// program that never does has no code for it.
+/// The reason why a client cannot be built. Its text is made only when it is printed: a program
+/// that never prints it has no code for that.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
     Text(&'static str),
@@ -26,12 +26,12 @@ pub(crate) enum ConfigError {
         count: usize,
         most: usize,
     },
-    /// The parts of a lock have another prefix than the client.
+    /// The ticket of a lock has another prefix than the client.
     Prefix {
         parts: String,
         client: String,
     },
-    /// A lock's lease is longer than the longest of its client.
+    /// A lock's lease is longer than the longest lease of its client.
     LeaseOverMax {
         lease: Lease,
         longest: Lease,
@@ -41,15 +41,15 @@ pub(crate) enum ConfigError {
         length: Duration,
     },
     Credentials(CredentialsError),
-    /// What about TLS cannot be used.
+    /// A TLS setting cannot be used.
     #[cfg(feature = "tls")]
     Tls(String),
-    /// There are settings for TLS, and the address is without.
+    /// There are TLS settings, and the address is without TLS.
     #[cfg(feature = "tls")]
     TlsWithout(Address),
-    /// The system gives no random numbers.
+    /// The system has no random numbers.
     Random(getrandom::Error),
-    /// The system has no thread to spare.
+    /// The system has no thread left.
     #[cfg(feature = "blocking")]
     Thread(std::io::Error),
 }
@@ -119,16 +119,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The most locks that are taken together. They are acquired one behind the other, a round trip
-/// each at least; who needs more wants a lock for all of them.
+/// The maximum number of locks in a multi-lock. They are acquired one after another, with at least
+/// a round trip each; a program that needs more should use one lock for all of them.
 pub(crate) const MAX_NAMES: usize = 64;
 
-/// Why these locks cannot be taken together.
+/// The reason why locks cannot be acquired together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MultiLockError {
     Empty,
     TooMany,
-    /// One of them is named twice.
+    /// A name occurs twice.
     Twice,
 }
 

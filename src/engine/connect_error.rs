@@ -1,11 +1,11 @@
-//! Why there is no connection.
+//! The error of a client without a connection.
 
 use super::error::{Cause, LockError};
 use crate::net::Address;
 use crate::net::{NetCause, NetError};
 use crate::proto::{Handshake, ServerError};
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
     Net(NetError),
@@ -13,7 +13,7 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    /// The same for somebody else.
+    /// Returns the same error for another caller.
     pub(crate) fn again(&self) -> Self {
         match self {
             Self::Net(error) => Self::Net(NetError {
@@ -24,13 +24,14 @@ impl ConnectError {
         }
     }
 
-    /// What a failed exchange of a handshake means. Of the caller's own request, nothing has been
-    /// sent.
+    /// Returns the meaning of a failed exchange of a handshake. Nothing of the caller's own request
+    /// has been sent.
     pub(crate) fn greeting(handshake: &Handshake<'_>, error: NetError) -> Self {
         Self::asking(handshake.is_secret(), error)
     }
 
-    /// The same for any exchange that is nobody's request; `secret` if a password was in it.
+    /// Returns the same for an exchange without a caller's request; `secret` if it contained a
+    /// password.
     pub(crate) fn asking(secret: bool, error: NetError) -> Self {
         match error.cause {
             NetCause::Unauthenticated => Self::Rejected(ServerError::AuthenticationRequired),
@@ -39,7 +40,7 @@ impl ConnectError {
         }
     }
 
-    /// The error of a client that finds no connection to the server at this address.
+    /// Returns the error of a client that has no connection to the server at this address.
     pub(crate) fn at(self, server: &Address) -> LockError {
         let cause = match self {
             Self::Net(error) => Cause::Unavailable(error),
@@ -48,17 +49,17 @@ impl ConnectError {
         LockError::new(cause).at(server)
     }
 
-    /// Whether a server that comes up soon may be reached all the same: nothing has answered that is of
-    /// no use.
+    /// Returns whether a server that comes up soon may be reached: no unsuitable server has
+    /// answered.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            // In the second in which a delayed flush takes effect.
+            // The second in which a delayed flush takes effect.
             Self::Rejected(failure) => *failure == ServerError::DropsItems,
             Self::Net(error) => error.cause.may_pass(),
         }
     }
 
-    /// Whether trying again soon is of no use, and a burden to the server.
+    /// Returns whether an early retry would be of no use, and a load on the server.
     #[cfg(feature = "tokio")]
     pub(crate) const fn should_back_off(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! What is right and what is wrong with a server that locks are to be kept on.
+//! The diagnosis of a server that is to hold locks.
 
 use super::check::{Check, CheckContext, Peer, Severity};
 use super::checks;
@@ -11,62 +11,64 @@ use core::time::Duration;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// What a look at a server has shown.
+/// The findings about a server.
 ///
-/// It shows one instant. What comes later, such as a restart, is noticed by the locks themselves.
+/// They show one instant. The locks themselves notice later events, such as a restart.
 ///
-/// # What is looked at
-/// | id | what it is about |
+/// # Checks
+/// | id | subject |
 /// |---|---|
 /// | `version` | the release, and what it lacks |
-/// | `proxy` | whether it is a memcached server at all, or something in front of one |
-/// | `instances` | whether all connections, and all addresses of the name, lead to the same server |
+/// | `proxy` | whether it is a memcached server at all, or a proxy before one |
+/// | `instances` | whether all connections, and all addresses of the name, lead to one server |
 /// | `cas` | whether items have CAS uniques (not with `-C`) |
 /// | `eviction` | whether locks are dropped when memory is short |
-/// | `out-of-memory` | whether items were refused for want of memory |
+/// | `out-of-memory` | whether items were refused because memory was full |
 /// | `page-moves` | whether memory moves between size classes |
 /// | `item-size` | whether the largest lock fits in (`-I`) |
 /// | `extstore` | whether items may lie on a disk |
-/// | `flush` | whether somebody empties the cache, or has said so for later |
+/// | `flush` | whether a client empties the cache, or has scheduled that |
 /// | `restart` | how long the server has remembered everything |
 /// | `memory-file` | whether items outlive a restart (`-e`) |
 /// | `connections` | how many there are, and may be |
-/// | `idle-timeout` | whether connections are closed that are not used |
+/// | `idle-timeout` | whether the server closes idle connections |
 /// | `threads` | how many serve connections |
-/// | `round-trip` | how long answers take |
+/// | `round-trip` | how long replies take |
 /// | `clock` | whether the server's clock agrees with this machine's |
-/// | `encryption` | whether what is sent can be read on the way |
-/// | `authentication` | whether the server wants a password |
+/// | `encryption` | whether the traffic can be read on the way |
+/// | `authentication` | whether the server requires a password |
 /// | `shutdown-command` | whether clients may end the server (`-A`) |
 /// | `key-dump` | whether clients may list all keys (not with `-X`) |
-/// | `change` | what has happened [since](Self::since) an earlier look, where there was one |
+/// | `change` | what has happened [since](Self::since) an earlier diagnosis, if there was one |
 ///
-/// Checks about what the server does not say are notes. Later releases may have more of them.
+/// Checks about facts that the server does not report are notes. Later releases may have more
+/// checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// The address of the server.
     pub server: String,
-    /// Its release, in its own words: print it with care.
+    /// Its release, as the server reports it: print it with care.
     pub version: String,
-    /// The longest lease that was asked about: the client's
-    /// [`max_lease`](super::ClientBuilder::max_lease), or the longest lease in use under the prefix, by what
-    /// the server says, where that is longer.
+    /// The longest lease that the checks assume: the client's
+    /// [`max_lease`](super::ClientBuilder::max_lease), or the longest lease in use under the
+    /// prefix, as the server reports it, if that is longer.
     pub longest_lease: Duration,
-    /// What `temporary_ttl` must be, at least, to keep locks with such leases from being evicted, in
-    /// seconds.
+    /// The minimum value of `temporary_ttl` that keeps locks with such leases from being evicted,
+    /// in seconds.
     pub temporary_ttl: u64,
-    /// What was looked at, in an order for reading.
+    /// The findings, in an order for reading.
     pub checks: Vec<Check>,
     survey: ServerReport,
     terms: CheckContext,
 }
 
-/// How many connections are made at the same time, to see whether they lead to the same server.
+/// The number of connections that are opened at the same time, to see whether they lead to the same
+/// server.
 const CONNECTIONS: usize = 4;
 
-/// Where the connections go that are compared: to each address of the name, and to the first one
-/// several times, behind which may stand what spreads connections over servers.
+/// Returns the targets of the connections that are compared: each address of the name, and the
+/// first one several times, because a proxy there may spread connections over servers.
 pub(crate) fn to_compare(found: &[SocketAddr]) -> Vec<&[SocketAddr]> {
     let first = &found[..found.len().min(1)];
     let mut places: Vec<_> = found.chunks(1).collect();
@@ -93,8 +95,9 @@ impl Diagnosis {
         }
     }
 
-    /// The same with one check more, `change`: whether the server was restarted or flushed since an
-    /// earlier look, and what it dropped or refused. Counters alone do not tell when that was.
+    /// Returns the same with one check more, `change`: whether the server was restarted or flushed
+    /// since an earlier diagnosis, and the items it dropped or refused. Counters alone do not show
+    /// when that was.
     #[must_use]
     pub fn since(mut self, earlier: &Self) -> Self {
         self.checks.retain(|check| check.id != "change");
@@ -103,25 +106,25 @@ impl Diagnosis {
         self
     }
 
-    /// The worst verdict of all checks.
+    /// Returns the worst severity of all checks.
     #[must_use]
     pub fn severity(&self) -> Severity {
         let verdicts = self.checks.iter().map(|check| check.severity);
         verdicts.max().unwrap_or(Severity::Fine)
     }
 
-    /// The check with this id, if there is one.
+    /// Returns the check with this id, if there is one.
     #[must_use]
     pub fn check(&self, id: &str) -> Option<&Check> {
         self.checks.iter().find(|check| check.id == id)
     }
 }
 
-/// What one flight of a survey has come to: the survey when it is over, or nothing when there is
-/// more to ask.
+/// Returns the result of one flight of the probe: the report when it is complete, or `None` when
+/// there is more to request.
 ///
-/// A server that hangs up on a question, or answers it with something else, has said something about
-/// itself. One that says nothing in time has not.
+/// A server that closes the connection on a request, or sends an unexpected reply, has shown
+/// something about itself. A server without a reply in time has not.
 pub(crate) fn surveyed(
     surveyor: ServerProbe<'_>,
     answer: Result<ProbeStep, NetError>,

@@ -1,4 +1,4 @@
-//! What can go wrong, as users see it.
+//! The error of lock calls, and its kinds.
 
 use super::config_error::ConfigError;
 use super::config_error::MultiLockError;
@@ -10,10 +10,10 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::string::String;
 
-/// Why a lock call did not do what it was asked for.
+/// The reason why a lock call failed.
 ///
-/// That somebody else holds the lock is no error: [`try_acquire`](crate::Lock::try_acquire)
-/// answers `None`, and the others wait.
+/// A lock that another client holds is no error: [`try_acquire`](crate::Lock::try_acquire) returns
+/// `None`, and the other calls wait.
 ///
 /// # Example
 /// ```
@@ -54,7 +54,7 @@ pub(crate) enum Cause {
     Lease(LeaseError),
     Address(AddressError),
     Setting(ConfigError),
-    /// These locks cannot be taken together.
+    /// These locks cannot be acquired together.
     Set(MultiLockError),
     Timeout {
         waited: Duration,
@@ -72,11 +72,11 @@ pub(crate) enum Cause {
         remaining: Duration,
     },
     Closed,
-    /// The client is of the process that this one was forked from.
+    /// The client belongs to the process that this one was forked from.
     Forked,
 }
 
-/// What kind of thing went wrong.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -85,26 +85,25 @@ pub enum ErrorKind {
     /// Others held the lock for as long as the caller wanted to wait.
     Timeout,
     /// The server was restarted or flushed too short a time ago: locks from before may still be
-    /// held, and the caller does not want to wait that long.
+    /// held, and the caller does not wait that long.
     RestartGuard,
     /// The server cannot be reached. The request was not sent.
     Unavailable,
-    /// The request was sent and not answered: it may have been carried out, now or later. What
-    /// it may have left is taken back in the background as far as possible, and runs out with
-    /// the lease otherwise.
+    /// The request was sent and got no reply: the server may have executed it, or may execute it
+    /// later. The renewer undoes in the background what the request may have stored, as far as
+    /// possible; otherwise that expires with the lease.
     Unknown,
-    /// The server answers but cannot serve locks as it is.
+    /// The server answers but cannot serve locks as it is configured.
     UnsupportedServer,
-    /// The server does not list its items, or is busy with them, so that locks cannot be found
-    /// without their names.
+    /// The server does not list its items, or is busy with them, so locks cannot be found without
+    /// their names.
     DumpUnavailable,
-    /// The server wants a user and a password, and none were given or it does not accept those
-    /// that were.
+    /// The server requires a user and a password, and none are set or it does not accept them.
     Authentication,
-    /// The lock is not held any more, or not for as long as was asked for.
+    /// The lock is not held any more, or not for as long as the caller wanted.
     Lost,
-    /// The client was shut down, or the runtime has ended on which its keeper lived, or this process
-    /// was forked from the one that the client is of.
+    /// The client was shut down, or the runtime of its renewer has ended, or this process was
+    /// forked from the client's process.
     Closed,
 }
 
@@ -131,7 +130,7 @@ impl LockError {
         &self.0.cause
     }
 
-    /// What kind of thing went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match &self.0.cause {
@@ -156,37 +155,37 @@ impl LockError {
         }
     }
 
-    /// Whether others held the lock for as long as the caller wanted to wait.
+    /// Returns whether others held the lock for as long as the caller wanted to wait.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// Whether the server could not be reached.
+    /// Returns whether the server could not be reached.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind() == ErrorKind::Unavailable
     }
 
-    /// Whether it is unknown what became of the request.
+    /// Returns whether the fate of the request is unknown.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.kind() == ErrorKind::Unknown
     }
 
-    /// Whether another attempt may succeed although nobody changes a setting: the server cannot be
-    /// reached or has not answered, and nothing answers there that is of no use.
+    /// Returns whether another attempt may succeed without a change of settings: the server cannot
+    /// be reached or has not answered, and no unsuitable server answers there.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.0.cause {
             Cause::Unavailable(error) | Cause::Unknown(error) => error.cause.may_pass(),
-            // In the second in which a delayed flush takes effect.
+            // The second in which a delayed flush takes effect.
             Cause::Server(failure) => *failure == ServerError::DropsItems,
             _ => false,
         }
     }
 
-    /// The error of the operating system that is behind it, if any. It is part of the message.
+    /// Returns the error of the operating system that caused it, if any. It is part of the message.
     #[must_use]
     pub fn io_error(&self) -> Option<&std::io::Error> {
         match &self.0.cause {
@@ -198,7 +197,7 @@ impl LockError {
         }
     }
 
-    /// Who held the lock when the wait for it ended, if that is known.
+    /// Returns the holder of the lock at the end of the wait for it, if it is known.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         match &self.0.cause {
@@ -207,8 +206,8 @@ impl LockError {
         }
     }
 
-    /// How long it takes until the server has remembered everything for long enough, where that
-    /// is what is wrong.
+    /// Returns the time until the server has remembered everything for long enough, if the restart
+    /// guard caused the error.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.0.cause {
@@ -217,7 +216,7 @@ impl LockError {
         }
     }
 
-    /// Why the lock was lost, where that is what is wrong.
+    /// Returns the reason for which the lock was lost, if that is the error.
     #[must_use]
     pub fn loss_reason(&self) -> Option<LossReason> {
         match &self.0.cause {
@@ -226,7 +225,7 @@ impl LockError {
         }
     }
 
-    /// The server that it happened with, if any.
+    /// Returns the address of the server that the error is about, if any.
     #[must_use]
     pub fn server(&self) -> Option<&str> {
         self.0.server.as_deref()
@@ -286,15 +285,15 @@ impl fmt::Display for LockError {
     }
 }
 
-/// Reads like the message, because that is what a program shows whose `main` returns it.
+/// Has the text of the message, because a program whose `main` returns the error prints it so.
 impl fmt::Debug for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.kind())
     }
 }
 
-/// The message says everything, so there is no source: what prints a chain of errors would say it
-/// twice.
+/// The message is complete, so there is no source: a program that prints a chain of errors would
+/// repeat it.
 impl core::error::Error for LockError {}
 
 #[cfg(test)]
@@ -311,7 +310,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// The texts of a chain, each as anyhow prints it.
+    /// Returns the texts of a chain, each as anyhow prints it.
     fn chain(error: &dyn Error) -> Vec<String> {
         let all = core::iter::successors(Some(error), |error| (*error).source());
         all.map(ToString::to_string).collect()
@@ -356,7 +355,7 @@ mod tests {
         ]
     }
 
-    /// One of each kind of error that there is.
+    /// Returns one error of each kind.
     fn all() -> Vec<Box<dyn Error>> {
         let namespace = Namespace::new("p:").expect("plain");
         let name = namespace.keys(b"").expect_err("empty");
@@ -439,7 +438,7 @@ mod tests {
         }
     }
 
-    /// An error that is new is to be looked at by the test above.
+    /// A new error must be added to the test above.
     #[test]
     fn every_error_type_is_among_those_that_are_tested() {
         const TESTED: &[&str] = &[

@@ -1,8 +1,8 @@
-//! What happens to a client's locks, counted and told: by both fronts, in the same words.
+//! Logging and counting of the events of a client's locks, the same in both APIs.
 //!
 //! Every event and span has the target `memlatch` and a name of its own; `docs/events.md` lists
-//! them with their levels and fields. A field means the same wherever it occurs. No event bears a
-//! password, what proves a record to be ours, or anything of another client's record.
+//! them with their levels and fields. A field has the same meaning in all events. No event contains
+//! a password, an owner's proof of its record, or any part of another client's record.
 
 use super::clock;
 use super::connect_error::ConnectError;
@@ -17,36 +17,36 @@ use core::time::Duration;
 use std::string::{String, ToString};
 use tracing::Span;
 
-/// What has happened to one client.
+/// The events and counts of one client.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
-    /// Where, as told.
+    /// The address of the server, as configured.
     server: String,
     counts: Counters,
 }
 
-/// How a lock ended.
+/// The end of a lock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum HoldEnd {
-    /// It was given back.
+    /// It was released.
     Released,
-    /// It was given back, and nobody waits for the answer.
+    /// It was released quietly, without a caller that waits for the reply.
     ReleasedQuietly,
-    /// Another in this process has it.
+    /// It was handed off to another waiter in this process.
     HandedOff,
-    /// It was taken apart, for another process.
+    /// It was detached, for another process.
     Detached,
     Lost(LossReason),
-    /// Giving it back was given up.
+    /// Its release was given up.
     ReleaseFailed,
 }
 
 /// Renewals that begin later than the client should let them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LateRenewals {
-    /// How many.
+    /// The number of late renewals.
     pub(crate) count: u64,
-    /// The longest time by which one is late.
+    /// The longest delay among them.
     pub(crate) longest: Duration,
     /// The renewals before were in time.
     pub(crate) first: bool,
@@ -57,7 +57,7 @@ pub(crate) struct LateRenewals {
 pub(crate) struct HoldInfo<'a> {
     pub(crate) name: &'a str,
     pub(crate) token: Option<u64>,
-    /// How it came to its holder.
+    /// The kind of grant by which its holder got it.
     pub(crate) kind: GrantKind,
     pub(crate) valid_until: Instant,
 }
@@ -76,7 +76,7 @@ impl Telemetry {
         }
     }
 
-    /// How often what has happened, with so many locks held.
+    /// Returns the counts, with the number of locks that are held now.
     pub(crate) fn stats(&self, held: u64) -> ClientStats {
         self.counts.read(held)
     }
@@ -85,7 +85,8 @@ impl Telemetry {
         self.counts.quiet_failures.get()
     }
 
-    /// What happens from the call on until the lock is acquired, or is not.
+    /// Returns the span of an acquisition: from the call until the lock is acquired or the call
+    /// ends.
     pub(crate) fn acquire_span(&self, name: &str) -> Span {
         match debug_enabled() {
             true => self.span_to_acquire(name),
@@ -93,7 +94,7 @@ impl Telemetry {
         }
     }
 
-    /// What happens while a lock is given back at the server.
+    /// Returns the span of a release at the server.
     pub(crate) fn release_span(&self, name: &str) -> Span {
         match debug_enabled() {
             true => self.span_to_release(name),
@@ -111,7 +112,7 @@ impl Telemetry {
         tracing::debug_span!(target: "memlatch", "release", name = %name, server = %self.server)
     }
 
-    /// A lock that was held has ended, after so many nanoseconds.
+    /// Records the end of a lock that was held for so many nanoseconds.
     pub(crate) fn ended(&self, held: HoldInfo<'_>, how: HoldEnd, nanos: u64) {
         let counts = &self.counts;
         counts.hold_time.add(nanos);
@@ -130,7 +131,7 @@ impl Telemetry {
                 counts.lost(reason);
                 return self.emit_lost(held, reason, nanos);
             }
-            // Told by `release_failed`.
+            // Logged by `release_failed`.
             HoldEnd::ReleaseFailed => {
                 counts.release_failures.add();
                 return;
@@ -155,7 +156,7 @@ impl Telemetry {
         );
     }
 
-    /// A guard was made of the parts of a lock.
+    /// Records that a guard was made of a lock's ticket.
     pub(crate) fn attached(&self, held: HoldInfo<'_>) {
         self.counts.attached.add();
         tracing::debug!(
@@ -197,7 +198,7 @@ impl Telemetry {
         );
     }
 
-    /// A lock could not be given back. `will_retry`: the renewer tries again.
+    /// Records a failed release. `will_retry`: the renewer tries again.
     pub(crate) fn release_failed(&self, held: HoldInfo<'_>, error: &LockError, will_retry: bool) {
         tracing::warn!(
             name: "release_failed",
@@ -210,7 +211,7 @@ impl Telemetry {
         );
     }
 
-    /// A release that nobody waited for was refused or not answered.
+    /// Records a quiet release that was refused or not answered.
     pub(crate) fn quiet_release_failed(&self, held: HoldInfo<'_>) {
         self.counts.quiet_failures.add();
         tracing::warn!(
@@ -222,7 +223,7 @@ impl Telemetry {
         );
     }
 
-    /// What an abandoned acquisition may have left was looked for.
+    /// Records the outcome of undoing an abandoned acquisition.
     pub(crate) fn acquire_undone(&self, name: &str, outcome: &Result<ReleaseStatus, LockError>) {
         let failed = |error: &dyn fmt::Display| {
             tracing::warn!(
@@ -250,7 +251,7 @@ impl Telemetry {
         );
     }
 
-    /// A renewal was answered, or not: then for this reason, if that is known.
+    /// Records a renewal that was answered, or that got no reply for this reason, if it is known.
     pub(crate) fn renewal(
         &self,
         held: HoldInfo<'_>,
@@ -281,7 +282,7 @@ impl Telemetry {
                     "renewed"
                 );
             }
-            // That is told as the loss that it is.
+            // Logged as the loss of the lock.
             (Some(RenewOutcome::Lost(_)), _) => {}
             (Some(RenewOutcome::Failed(failure)), _) => failed(failure),
             (None, Some(silence)) => failed(&Redacted(silence)),
@@ -289,7 +290,7 @@ impl Telemetry {
         }
     }
 
-    /// Renewals are begun late, though the server was not asked before.
+    /// Records that renewals begin late, though the server was not asked before.
     pub(crate) fn renewals_late(&self, late: LateRenewals, locks: usize) {
         self.counts.renewals_late.add_many(late.count);
         if late.first {
@@ -304,7 +305,7 @@ impl Telemetry {
         }
     }
 
-    /// The end of a lock is near.
+    /// Warns that the end of a lock is near.
     pub(crate) fn lease_expiring(&self, held: HoldInfo<'_>, remaining: Duration, unanswered: bool) {
         let how = match unanswered {
             true => "not answered",
@@ -320,7 +321,7 @@ impl Telemetry {
         );
     }
 
-    /// The server has not remembered everything for long enough.
+    /// Records that the server has not remembered everything for long enough.
     pub(crate) fn restart_guard_wait(&self, wait: Duration) {
         tracing::warn!(
             name: "restart_guard_wait",
@@ -332,7 +333,7 @@ impl Telemetry {
         );
     }
 
-    /// Others use a longer lease under the prefix than this client does.
+    /// Records that other clients use a longer lease under the prefix than this client.
     pub(crate) fn longer_lease(&self, own: Duration, longest: Duration) {
         tracing::warn!(
             name: "longer_lease",
@@ -357,7 +358,7 @@ impl Telemetry {
         );
     }
 
-    /// A connection is there, and the handshake was made.
+    /// Records that a connection was opened and the handshake made.
     pub(crate) fn connected(&self) {
         self.counts.connections_opened.add();
         tracing::debug!(
@@ -368,7 +369,7 @@ impl Telemetry {
         );
     }
 
-    /// A connection is not there any more, and not because the client wanted so.
+    /// Records that a connection ended, but not by the client's wish.
     pub(crate) fn disconnected(&self) {
         self.counts.connections_lost.add();
         tracing::debug!(
@@ -379,7 +380,7 @@ impl Telemetry {
         );
     }
 
-    /// A flight was not sent, or not answered.
+    /// Records that a flight was not sent, or got no reply.
     pub(crate) fn request_failed(&self, error: &NetError) {
         tracing::debug!(
             name: "request_failed",
@@ -391,14 +392,15 @@ impl Telemetry {
     }
 }
 
-/// Whether anybody may listen to what every acquisition and every release tells. Where nobody does,
-/// which is the usual case, that is kept out of their way.
+/// Returns whether a subscriber may receive the events of every acquisition and release. If there
+/// is none, the usual case, the client skips their cost.
 #[inline]
 fn debug_enabled() -> bool {
     tracing::level_enabled!(tracing::Level::DEBUG)
 }
 
-/// There is no client yet that this could be told of.
+/// Warns that a password is sent in plain text. There is no client yet to which the event could
+/// belong.
 pub(crate) fn plaintext_password(server: &Address) {
     tracing::warn!(
         name: "plaintext_password",
@@ -408,17 +410,17 @@ pub(crate) fn plaintext_password(server: &Address) {
     );
 }
 
-/// What comes of one call that would acquire a lock. Dropped before that is known, the call was
-/// abandoned.
+/// The recorder of one call that would acquire a lock. If it is dropped before the outcome is
+/// known, the call was cancelled.
 #[derive(Debug)]
 pub(crate) struct AcquireRecorder<'a> {
     telemetry: &'a Telemetry,
     name: &'a str,
     patience: WaitPolicy,
     began: Instant,
-    /// It is not its first try any more.
+    /// The first try of the call has failed.
     waits: bool,
-    /// That somebody holds the lock was told.
+    /// The event that the lock is held was emitted.
     reported: bool,
     ended: bool,
 }
@@ -441,7 +443,7 @@ impl<'a> AcquireRecorder<'a> {
         }
     }
 
-    /// It has to wait, for whatever.
+    /// Records that the call has to wait, for any reason.
     pub(crate) fn waits(&mut self) {
         if !self.waits {
             self.waits = true;
@@ -449,8 +451,8 @@ impl<'a> AcquireRecorder<'a> {
         }
     }
 
-    /// It has to wait for who holds the lock or stands in line for it; the lock is free by then, if
-    /// that is known.
+    /// Records that the call has to wait for the holder of the lock or for earlier waiters;
+    /// `free_by` is the instant by which the lock is free, if it is known.
     pub(crate) fn waits_for_holder(&mut self, free_by: Option<Instant>) {
         self.waits();
         if !core::mem::replace(&mut self.reported, true) {
@@ -466,7 +468,8 @@ impl<'a> AcquireRecorder<'a> {
         }
     }
 
-    /// The call is over: with the lock, without because others have it, or with an error.
+    /// Records the end of the call: with the lock, without it because others have it, or with an
+    /// error.
     pub(crate) fn ended(&mut self, result: Result<Option<HoldInfo<'_>>, &LockError>) {
         self.ended = true;
         self.end_wait();
@@ -584,8 +587,8 @@ pub(crate) async fn in_span<F: Future>(
     .await
 }
 
-/// An error without anything that the other side may have sent by mistake: that could be the record
-/// of another client.
+/// An error without any text that the peer may have sent by mistake: that could be the record of
+/// another client.
 struct Redacted<'a, T>(&'a T);
 
 impl fmt::Display for Redacted<'_, NetError> {

@@ -1,4 +1,4 @@
-//! A lock that is held, as its guard sees it: loss, expiry, renewal, release and handoff.
+//! The engine of a guard: loss, expiry, renewal, release and handoff of a held lock.
 
 use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
@@ -22,11 +22,11 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::sync::Arc;
 
-/// The longest time that the caller of a release waits for a server that does not answer, unless
-/// the operation timeout is longer. The renewer goes on trying.
+/// The longest time that the caller of a release waits for a server that does not reply, unless the
+/// operation timeout is longer. The renewer then goes on trying.
 pub(crate) const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A lock that is held, and its place in the scheduler. Dropping it releases the lock.
+/// A held lock and its slot in the scheduler. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Guard<T: Transport> {
     pub(crate) handle: Arc<ClientHandle<T>>,
@@ -38,15 +38,15 @@ pub(crate) struct Guard<T: Transport> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Held,
-    /// The release has begun: what is left of it when the guard is dropped is the renewer's.
+    /// The release has begun: a drop leaves the rest of it to the renewer.
     Releasing,
-    /// Nothing is left to be done by the drop.
+    /// The drop has nothing left to do.
     Ended,
 }
 
 impl<T: Transport> Guard<T> {
-    /// A guard of a lock that was acquired just now; gives the lock back when the client was shut
-    /// down.
+    /// Makes the guard of a lock that was acquired just now; returns the lock if the client was
+    /// shut down.
     pub(crate) fn new(
         handle: &Arc<ClientHandle<T>>,
         lock: LockState,
@@ -69,7 +69,7 @@ impl<T: Transport> Guard<T> {
         &self.handle.inner
     }
 
-    /// How long the lock is certain without another renewal.
+    /// Returns how long the lock is certain without another renewal.
     pub(crate) fn remaining(&self) -> Duration {
         self.lock.remaining(clock::monotonic())
     }
@@ -96,8 +96,8 @@ impl<T: Transport> Guard<T> {
         .await
     }
 
-    /// Waits until no more than `margin` remains, and until `until` at the latest. Returns what
-    /// remains.
+    /// Waits until no more than `margin` remains, and until `until` at the latest. Returns the time
+    /// that remains.
     pub(crate) async fn expiring(
         &self,
         margin: Duration,
@@ -107,7 +107,7 @@ impl<T: Transport> Guard<T> {
             .await
     }
 
-    /// Waits until `look` finds something; its error is the instant of the next look.
+    /// Waits until `look` returns a value; its error is the instant of the next look.
     async fn wait<V>(
         &self,
         until: Option<Instant>,
@@ -134,8 +134,8 @@ impl<T: Transport> Guard<T> {
         self.renewed(requested).await
     }
 
-    /// Asks the renewer for a renewal, unless it would not make the lock last longer. Returns how
-    /// many renewals there were before.
+    /// Requests a renewal from the renewer, unless it would not make the lock last longer. Returns
+    /// the number of renewals before.
     pub(crate) fn request_renewal(&self) -> Result<Option<u64>, LockError> {
         self.check_held()?;
         if self.lock.is_final() {
@@ -145,7 +145,7 @@ impl<T: Transport> Guard<T> {
         Ok(Some(node.request_renewal(self.index, &self.lock)))
     }
 
-    /// Waits for the renewal that was asked for.
+    /// Waits for the renewal that was requested.
     pub(crate) async fn renewed(&self, requested: Option<u64>) -> Result<Duration, LockError> {
         let Some(before) = requested else {
             return Ok(self.remaining());
@@ -155,7 +155,7 @@ impl<T: Transport> Guard<T> {
             let renewed = node.renewed_since(&self.lock, before, now);
             renewed.ok_or_else(|| self.lock.valid_until())
         });
-        // Without an end, the wait ends with a result.
+        // A wait without a time limit ends with a result.
         renewed.await.unwrap_or_else(|| Ok(self.remaining()))
     }
 
@@ -170,7 +170,7 @@ impl<T: Transport> Guard<T> {
         self.verified(verified.map_err(|error| error.about(&self.lock.name))?)
     }
 
-    /// Takes in what the server said.
+    /// Applies the outcome of the request to the server.
     pub(crate) fn verified(&self, verified: VerifyOutcome) -> Result<(), LockError> {
         let client = self.client();
         let now = clock::monotonic();
@@ -182,7 +182,7 @@ impl<T: Transport> Guard<T> {
         result
     }
 
-    /// Ends the guard and keeps the lock, to be attached by another process.
+    /// Ends the guard and keeps the lock, so that another process can attach it.
     pub(crate) fn detach(mut self) -> LockTicket {
         self.phase = Phase::Ended;
         let (lost, _) = self.end(clock::monotonic());
@@ -214,13 +214,14 @@ impl<T: Transport> Guard<T> {
                 client.node.telemetry.attached(guard.lock.info());
                 Ok(guard)
             }
-            // Shut down while the reply was on its way. The lock belongs to the ticket.
+            // The client was shut down while the reply was on its way. The lock belongs to the
+            // ticket.
             Err(_) => Err(LockError::new(Cause::Closed).about(ticket.name())),
         }
     }
 
-    /// Ends the guard. Returns why the lock was over before, and whether it was still kept until
-    /// now: then nothing else releases it.
+    /// Ends the guard. Returns the reason if the lock had ended before, and whether it was still in
+    /// the scheduler: then nothing else releases it.
     fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
         let loss = self.lock.give_up(now);
         let node = &self.client().node;
@@ -246,13 +247,14 @@ impl<T: Transport> Guard<T> {
         outcome
     }
 
-    /// Ends the guard and hands the lock off, if a waiter of this process takes it.
+    /// Ends the guard and hands the lock off, if a waiter of this process takes it over.
     pub(crate) fn begin_release(&mut self, now: Instant, limit: Instant) -> EndedLock {
         let deadline = release_deadline(self.lock.valid_until(), now).min(limit);
         let (loss, kept) = self.end(now);
         let client = self.client();
         let known = match loss {
-            // Shut down, and taken out of keeping by this call: nothing else releases it.
+            // The client was shut down, and this call took the lock out of the scheduler: nothing
+            // else releases it.
             Some(LossReason::Released) if kept => None,
             Some(reason) => {
                 client.notify_free(&self.lock);
@@ -274,7 +276,7 @@ impl<T: Transport> Guard<T> {
         }
     }
 
-    /// What is left of the release, if anything, was done or left to the renewer.
+    /// Records that the rest of the release, if there was any, was done or left to the renewer.
     pub(crate) fn set_released(&mut self) {
         self.phase = Phase::Ended;
     }
@@ -292,7 +294,7 @@ impl<T: Transport> Guard<T> {
             && T::release_quietly(client, &self.lock, now)
         {
             self.lock.tell(HoldEnd::ReleasedQuietly);
-            // The next request on the connection is behind it.
+            // The next request on the connection comes after the release.
             client.notify_free(&self.lock);
         } else {
             client.schedule_release(&self.lock);
@@ -305,13 +307,14 @@ impl<T: Transport> Guard<T> {
             client.schedule_release(&self.lock);
             return;
         }
-        // From here on no renewal begins; one that is under way is waited for by the release.
+        // From here on no renewal begins; the release waits for one that is under way.
         let now = clock::now();
         let (loss, kept) = self.end(now.monotonic);
         match loss {
             None if client.hand_off(&self.lock, now.monotonic) => {}
             None => client.release_dropped(&self.lock, now),
-            // Shut down: what was taken out of keeping before is the renewer's to release.
+            // The client was shut down: the renewer releases a lock that was out of the scheduler
+            // before.
             Some(LossReason::Released) if kept => client.release_dropped(&self.lock, now),
             Some(_) => client.notify_free(&self.lock),
         }
@@ -333,26 +336,26 @@ pub(crate) struct EndedLock {
     pub(crate) lock: Arc<LockState>,
     /// The instant at which the release is given up.
     pub(crate) deadline: Instant,
-    /// The outcome, where it needs no request.
+    /// The outcome, if it needs no request.
     pub(crate) known: Option<ReleaseOutcome>,
     /// A waiter of this process takes the lock over.
     pub(crate) handed_off: bool,
 }
 
-/// Whether a release that failed with this error is worth another try.
+/// Returns whether a release that failed with this error is worth another try.
 fn may_succeed_later(error: &LockError) -> bool {
     error.is_unavailable() || error.is_unknown()
 }
 
-/// The instant at which a release without a reply is given up: the end of the lease, after which
-/// the record is about to expire, and at least a moment from now.
+/// Returns the instant at which a release without a reply is given up: the end of the lease, after
+/// which the record is about to expire, and at least a moment from now.
 pub(crate) fn release_deadline(valid_until: Instant, now: Instant) -> Instant {
     valid_until.max(now.after(Duration::from_millis(100)))
 }
 
 impl<T: Transport> ClientInner<T> {
-    /// Hands a lock that was ended off to the first waiter of this process, if there is one that can
-    /// take it. Where this returns `false`, it is to be released.
+    /// Hands a lock that was ended off to the first waiter of this process, if one can take it
+    /// over. If this returns `false`, the caller releases it.
     fn hand_off(&self, lock: &Arc<LockState>, now: Instant) -> bool {
         let scheduler = &self.node.scheduler;
         if self.queues.are_empty() || scheduler.is_closed() || !lock.can_hand_off(now) {
@@ -385,8 +388,8 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// Sends the release of a lock whose guard has ended, where it needs one. A release that may
-    /// succeed later is left to the renewer.
+    /// Sends the release of a lock whose guard has ended, if it needs one. Leaves a release that
+    /// may succeed later to the renewer.
     pub(crate) async fn finish_release(
         &self,
         ended: &EndedLock,
@@ -405,7 +408,7 @@ impl<T: Transport> ClientInner<T> {
         outcome
     }
 
-    /// Reports a release that failed, and leaves it to the renewer if that may succeed.
+    /// Reports a release that failed, and leaves it to the renewer if it may succeed later.
     pub(crate) fn release_failed(&self, lock: &Arc<LockState>, error: &LockError) {
         let later = may_succeed_later(error);
         lock.emit_release_failed(error, later);
@@ -425,7 +428,7 @@ impl<T: Transport> ClientInner<T> {
             .await
     }
 
-    /// The same, with its pauses spent as `pause` says.
+    /// Does the same; `pause` says how the pauses are spent.
     pub(crate) async fn release_with(
         &self,
         lock: &LockState,
@@ -447,7 +450,7 @@ impl<T: Transport> ClientInner<T> {
         self.released(lock, released.map_err(about)?).map_err(about)
     }
 
-    /// Takes in the reply to a release.
+    /// Applies the reply to a release.
     pub(crate) fn released(
         &self,
         lock: &LockState,
@@ -459,8 +462,8 @@ impl<T: Transport> ClientInner<T> {
         Ok(outcome)
     }
 
-    /// The CAS unique of a lock that was ended, once no renewal is under way that may change it.
-    /// `None` if that takes until `deadline`.
+    /// Returns the CAS unique of a lock that was ended, once no renewal is under way that may
+    /// change it. `None` if that takes until `deadline`.
     pub(crate) async fn settled_cas(
         &self,
         lock: &LockState,
@@ -483,14 +486,14 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    /// Whether the CAS unique is known for certain and no earlier request may still be carried out:
+    /// Returns whether the CAS unique is certain and no earlier request can still be executed:
     /// otherwise, a release without a reply could fail unnoticed.
     fn can_release_quietly(&self, lock: &LockState) -> bool {
         let state = lock.state();
         !(state.renewing || state.renewal_unanswered || lock.grant.may_be_replayed)
     }
 
-    /// Releases a lock whose guard was dropped, and that was ended.
+    /// Releases a lock that was ended because its guard was dropped.
     fn release_dropped(&self, lock: &Arc<LockState>, now: Now) {
         if !T::BLOCKS {
             return self.schedule_release(lock);
@@ -510,7 +513,7 @@ impl<T: Transport> ClientInner<T> {
 }
 
 impl LockState {
-    /// What it consists of.
+    /// Returns the ticket of the lock.
     pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
         let (cas, expiry) = {
             let state = self.state();
@@ -519,12 +522,12 @@ impl LockState {
         LockTicket::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
     }
 
-    /// The error of a lock that is not held any more.
+    /// Returns the error of a lock that is not held any more.
     pub(crate) fn lost(&self, reason: LossReason) -> LockError {
         LockError::new(Cause::Lost(reason)).about(&self.name)
     }
 
-    /// Checks that it is not over: then there is nothing to ask the server.
+    /// Checks that the lock has not ended: after its end, no request is needed.
     pub(crate) fn check_held(&self, now: Instant) -> Result<(), LockError> {
         match self.loss(now) {
             Some(reason) => Err(self.lost(reason)),
@@ -532,7 +535,8 @@ impl LockState {
         }
     }
 
-    /// What remains, if it is no more than `margin`; otherwise when that will be so.
+    /// Returns the time that remains, if it is no more than `margin`; otherwise the instant when
+    /// that will be so.
     pub(crate) fn expiring(&self, margin: Duration, now: Instant) -> Result<Duration, Instant> {
         let remaining = self.remaining(now);
         match remaining.checked_sub(margin).filter(|left| !left.is_zero()) {
@@ -543,7 +547,7 @@ impl LockState {
 }
 
 impl<C> Node<C> {
-    /// Checks whether the lock that these are parts of can be held by this client. Its keys.
+    /// Checks whether this client can hold the lock of a ticket. Returns its keys.
     pub(crate) fn check_parts(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
         let about = |cause| LockError::new(cause).about(parts.name());
         self.check_process()?;
@@ -561,8 +565,8 @@ impl<C> Node<C> {
         self.keys(parts.name())
     }
 
-    /// What the first renewal of a lock has shown that came in parts, as `grant`: it is held, or why
-    /// not.
+    /// Returns the lock of a ticket after its first renewal, with `grant`, or the error that shows
+    /// that it is not held.
     pub(crate) fn attach(
         &self,
         parts: &LockTicket,
@@ -594,11 +598,11 @@ impl<C> Node<C> {
         Err(self.error(cause).about(parts.name()))
     }
 
-    /// Makes the renewal of a lock due at once, for the keeper, which must be woken. Returns what
-    /// [`renewed_since`](Self::renewed_since) wants to know.
+    /// Makes the renewal of a lock due at once, for the renewer, which must be woken. Returns the
+    /// argument of [`renewed_since`](Self::renewed_since).
     ///
-    /// The keeper does it, so that whoever asked may go away at any time: a renewal that is begun
-    /// must be ended, because releases wait for that.
+    /// The renewer does it, so that the caller may be dropped at any time: a renewal that has begun
+    /// must end, because releases wait for that.
     pub(crate) fn request_renewal(&self, index: usize, lock: &Arc<LockState>) -> u64 {
         let before = lock.state().renewals;
         self.scheduler.renew_now(index, lock);
@@ -606,8 +610,8 @@ impl<C> Node<C> {
         before
     }
 
-    /// What came of the renewal that was asked for, or was under way then: what remains now, or
-    /// why it came to nothing. `None` when that is not known yet.
+    /// Returns the outcome of the renewal that was requested, or was under way then: the time that
+    /// remains now, or the reason of the failure. `None` while it is not known.
     pub(crate) fn renewed_since(
         &self,
         held: &LockState,
@@ -619,7 +623,7 @@ impl<C> Node<C> {
         }
         let state = held.state();
         if state.renewals == before {
-            // Nobody renews it any more.
+            // No task renews it any more.
             let closed = self.scheduler.is_closed();
             return closed.then(|| Err(LockError::new(Cause::Closed).about(&held.name)));
         }
@@ -648,7 +652,7 @@ impl<C> Node<C> {
         Some(Err(self.error(cause).about(&held.name)))
     }
 
-    /// The holder of a lock that is held, as others see it. Asks nobody.
+    /// Returns the holder of a held lock, as other clients see it. Sends nothing.
     pub(crate) fn holder_of(&self, held: &LockState, now: Instant) -> Holder {
         let grant = &held.grant;
         let (cas, expiry) = {
@@ -670,8 +674,8 @@ impl<C> Node<C> {
         }
     }
 
-    /// What a look at a lock that is held has found, to the user. Ends the lock if it is lost;
-    /// whoever waits for news of it is to be told then.
+    /// Converts the outcome of a verification for the caller. Ends the lock if it is lost; then the
+    /// caller notifies the waiters.
     pub(crate) fn verified(
         &self,
         held: &LockState,
@@ -679,11 +683,11 @@ impl<C> Node<C> {
         now: Instant,
     ) -> Result<(), LockError> {
         match verified {
-            // The time may have run out while the answer was on its way.
+            // The deadline may have passed while the reply was on its way.
             VerifyOutcome::Held => held.check_held(now),
             VerifyOutcome::Lost(reason) => {
                 held.end(reason);
-                // It may have ended for another reason before, and that one counts.
+                // It may have ended for another reason before, and that reason counts.
                 Err(held.lost(held.loss(now).unwrap_or(reason)))
             }
             VerifyOutcome::Failed(failure) => {
@@ -692,10 +696,11 @@ impl<C> Node<C> {
         }
     }
 
-    /// After a release, leaves it to the renewer to undo what a request without a reply may still bring.
+    /// After a release, leaves it to the renewer to undo a record that an unanswered request may
+    /// still store.
     pub(crate) fn schedule_orphan_check(&self, held: &LockState) {
         if held.stays(clock::monotonic()) {
-            // What stands there is to stay, and keeps a late request out.
+            // The record there is retained on purpose, and keeps a late request out.
             return;
         }
         let Some(leftover) = held.grant.orphan() else {
@@ -709,7 +714,7 @@ impl<C> Node<C> {
         self.wake.notify();
     }
 
-    /// What came of a release, to the user.
+    /// Converts the outcome of a release for the caller.
     pub(crate) fn released(&self, released: ReleaseStatus) -> Result<ReleaseOutcome, LockError> {
         match released {
             ReleaseStatus::Released => Ok(ReleaseOutcome::Released),
@@ -718,13 +723,13 @@ impl<C> Node<C> {
         }
     }
 
-    /// The error of a wait that began at `began` and in which `holder` was seen last.
+    /// Returns the error of a wait that began at `began` and in which `holder` was seen last.
     pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
         let waited = clock::monotonic().since(began);
         self.error(Cause::Timeout { waited, holder }).about(name)
     }
 
-    /// What an inspection found, to the user.
+    /// Converts the outcome of an inspection for the caller.
     pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
         match inspected {
             InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),

@@ -1,4 +1,4 @@
-//! Who holds a lock, as seen from outside.
+//! The holder of a lock, as other clients see it.
 
 use crate::proto::{HolderRecord, InspectOutcome, SessionId};
 use crate::wire::TimeLeft;
@@ -6,10 +6,10 @@ use core::fmt;
 use core::time::Duration;
 use std::string::String;
 
-/// Who holds a lock, by what the server said at one instant. It may be over already.
+/// The holder of a lock, by what the server reported at one instant. It may be out of date.
 ///
-/// `Debug` shows nothing by which somebody else could pass for the holder, such as the CAS unique of a
-/// lock [without a record](crate::Lock::without_record).
+/// `Debug` shows nothing that would let another client pass for the holder, such as the CAS unique
+/// of a lock [without a record](crate::Lock::without_record).
 ///
 /// # Example
 /// ```
@@ -31,26 +31,26 @@ use std::string::String;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The host name the holder gave; empty if the record is not one of ours.
+    /// The host name that the holder recorded; empty if the record is not one of this crate.
     pub host: String,
     /// Its process id on that host.
     pub pid: u32,
-    /// What it calls itself; empty if nothing.
+    /// Its label; empty if it has none.
     pub label: String,
-    /// The lease it asked for.
+    /// The lease that it requested.
     pub lease: Duration,
     /// Second of the server's clock (Unix time base) at which it acquired the lock.
     pub acquired_at_unix: u64,
-    /// How long it has held the lock, by the server's clock.
+    /// The time for which it has held the lock, by the server's clock.
     pub held_for: Duration,
-    /// When the record runs out unless it is renewed: at most this much later. Unknown where the
-    /// server speaks the classic protocol only.
+    /// The time until the record expires unless it is renewed: at most this long. Unknown if the
+    /// server supports the classic protocol only.
     pub expires_in: Option<Duration>,
-    /// The last fencing token drawn for the name. The holder's own is not higher.
+    /// The last fencing token that was drawn for the name. The holder's own is not higher.
     pub last_fencing_token: Option<u64>,
     /// The CAS unique of the record.
     pub cas_unique: u64,
-    /// Which holding it is, to tell it from the next.
+    /// The session of the holder, which distinguishes it from the next one.
     pub(crate) session: SessionId,
 }
 
@@ -74,7 +74,7 @@ impl Holder {
         }
     }
 
-    /// What an inspection found, if anybody holds the lock.
+    /// Returns the holder that an inspection found, if the lock is held.
     pub(crate) fn from_inspected(inspected: InspectOutcome) -> Option<Self> {
         let InspectOutcome::Held {
             holder,
@@ -96,14 +96,15 @@ impl Holder {
         })
     }
 
-    /// What a record says, if there is one of ours, seen in that second of the server's.
+    /// Returns the content of a record, if it is one of this crate, seen in that second of the
+    /// server's clock.
     pub(crate) fn seen(
         holder: Option<HolderRecord>,
         left: Option<TimeLeft>,
         second: Option<u64>,
     ) -> Self {
         let known = holder.unwrap_or_else(|| HolderRecord {
-            // Somebody's item without our record, such as that of another kind of client.
+            // An item without a record of this crate, such as that of another kind of client.
             nonce: crate::proto::Nonce::from_random([0; 16]),
             lease: Duration::ZERO,
             acquired_at: second.unwrap_or(0),
@@ -120,8 +121,8 @@ impl Holder {
 }
 
 impl Holder {
-    /// Whether `later` is the same holding of the lock, seen again. A renewal does not end one;
-    /// whoever gives the lock back and acquires it anew begins another.
+    /// Returns whether `later` is the same session, seen again. A renewal does not end a session; a
+    /// holder that releases the lock and acquires it again begins another.
     #[must_use]
     pub fn is_same_session(&self, later: &Self) -> bool {
         self.session == later.session
@@ -170,7 +171,7 @@ mod tests {
 
     const NONCE: Nonce = Nonce::from_random(*b"0123456789abcdef");
 
-    /// All that shows of a lock which is shown by this proof.
+    /// Returns all printed text about a lock that is shown by this proof.
     fn shown(proof: OwnerId, cas: u64) -> String {
         let grant = Grant {
             instance: ServerInstance {
@@ -213,7 +214,7 @@ mod tests {
         )
     }
 
-    /// What is logged does not tell how to pass for the holder.
+    /// The log does not reveal how to pass for the holder.
     #[test]
     fn no_debug_shows_what_it_takes_to_be_the_holder() {
         let token = CasOwner::new(NONCE);
@@ -235,7 +236,7 @@ mod tests {
             if cas > 5 {
                 assert!(!text.contains(&cas.to_string()), "{text}");
             }
-            // What it is for is still there.
+            // The useful fields are still there.
             assert!(text.contains("host") && text.contains("label"), "{text}");
         }
         let nonces = Nonces::new().expect("random");

@@ -1,4 +1,4 @@
-//! The locks that are held under a prefix, as seen from outside.
+//! The list of the held locks under a prefix.
 
 use super::error::{Cause, LockError};
 use super::holder::Holder;
@@ -7,16 +7,16 @@ use crate::proto::{DecodedName, InspectOutcome, KeyPage};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// The most locks that are listed at once.
+/// The maximum number of locks in a list.
 pub const MAX_LISTED: usize = 10_000;
 
-/// The locks that are held, by what the server said while it was asked. It may be over already.
+/// The locks that are held, by what the server reported at that time. The list may be out of date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockList {
-    /// One for each lock, in the order of their names.
+    /// One entry for each lock, in the order of their names.
     pub locks: Vec<LockEntry>,
-    /// Whether these are all. If not, there are more than [`MAX_LISTED`].
+    /// The list is complete. If not, there are more locks than [`MAX_LISTED`].
     pub is_complete: bool,
 }
 
@@ -24,12 +24,12 @@ pub struct LockList {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockEntry {
-    /// Its name, or what stands for it.
+    /// Its name, or the replacement of a name that is too long.
     pub name: String,
-    /// The name is too long to stand in a key, so nobody can tell it: in its place there is `#`
-    /// and its SHA-256 in hexadecimal digits. This is no name that other calls would understand.
+    /// The name is too long for a key, so it is unknown: its replacement is `#` and its SHA-256 in
+    /// hexadecimal digits. Other calls do not accept that as the name.
     pub is_hashed: bool,
-    /// Who holds it.
+    /// The holder of the lock.
     pub holder: Holder,
 }
 
@@ -41,7 +41,7 @@ impl LockList {
         }
     }
 
-    /// Adds those of a batch that somebody holds.
+    /// Adds the locks of a page that are held.
     pub(crate) fn add<C>(
         &mut self,
         site: &Node<C>,
@@ -63,10 +63,10 @@ impl LockList {
         Ok(())
     }
 
-    /// That was all.
+    /// Completes the list.
     pub(crate) fn finish(mut self, is_complete: bool) -> Self {
         self.is_complete = is_complete;
-        // Keys have another order than names: some bytes are escaped in them.
+        // Keys and names sort differently: some bytes are escaped in keys.
         self.locks.sort_by(|one, other| one.name.cmp(&other.name));
         self
     }

@@ -1,4 +1,4 @@
-//! A lock that is held: what its guard and its keeper share.
+//! The state of a held lock that its guard and the renewer share.
 
 use super::clock;
 use super::connect_error::ConnectError;
@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a release found.
+/// The outcome of a release.
 ///
 /// # Example
 /// ```
@@ -38,92 +38,91 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a lock that was lost before its release may have been held by two"]
 pub enum ReleaseOutcome {
-    /// The lock was ours to the end and is free now.
+    /// The lock was held to the end and is free now.
     Released,
-    /// It had been lost before.
+    /// The lock had been lost before.
     AlreadyLost {
-        /// How.
+        /// The reason of the loss.
         reason: LossReason,
     },
 }
 
-/// A lock that is held, or was.
+/// The state of a lock that is held, or was.
 #[derive(Debug)]
 pub(crate) struct LockState {
     pub(crate) name: Arc<str>,
     pub(crate) keys: LockKeys,
     pub(crate) lease: Lease,
     pub(crate) grant: Grant,
-    /// Until when it is certain, in nanoseconds of the clock. Written under `state`; read
-    /// without, because that is what a guard asks most often.
+    /// The deadline until which the lock is certain, in nanoseconds of the clock. Written under
+    /// `state`; read without, because a guard reads it most often.
     valid_until: AtomicU64,
-    /// In which it is held.
+    /// The process that holds it.
     process: Process,
-    /// The instant at which it is over, however often it is renewed.
+    /// The instant at which it expires, however often it is renewed.
     hold_deadline: Instant,
-    /// Until when the name stays taken behind an earlier release.
+    /// The instant until which the name stays unavailable after an earlier release.
     retained_until: Option<Instant>,
-    /// Who is told how it ended.
+    /// Records how it ended.
     telemetry: Arc<Telemetry>,
-    /// How often in a row the lock was handed on in this process until it was held like this.
+    /// The number of handoffs in a row in this process until this session.
     turns: AtomicU32,
     /// Notified when anything about the lock has changed.
     pub(crate) changed: Notify,
     inner: Mutex<Inner>,
 }
 
-/// Later than everything.
+/// An instant later than all others.
 const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
-/// What changes while a lock is held.
+/// The part of the state that changes while a lock is held.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    /// The CAS unique that the record has, as far as is known.
+    /// The CAS unique of the record, as far as is known.
     pub(crate) cas: u64,
-    /// The expiry that the server was told last.
+    /// The expiry that was sent to the server last.
     pub(crate) expiry: u64,
-    /// Why it is over.
+    /// The reason of the end, once it has ended.
     pub(crate) loss: Option<LossReason>,
-    /// When it was over.
+    /// The instant of the end.
     ended: Instant,
-    /// How it ended was told.
+    /// The end was reported.
     reported: bool,
     /// A renewal is under way, so the CAS unique may be about to change.
     pub(crate) renewing: bool,
-    /// The last renewal was not answered.
+    /// The last renewal got no reply.
     pub(crate) renewal_unanswered: bool,
-    /// What became of it when it was handed on to another in this process.
+    /// The outcome of a handoff to another waiter in this process.
     handoff: HandoffState,
-    /// It is over because it was held for as long as it may be: the record is still there, and is
-    /// to be released.
+    /// The lock ended because it reached its limit: the record still exists, and must be released.
     pub(crate) release_pending: bool,
-    /// It was told that the end is near, and no renewal was answered since.
+    /// The warning of the near end was emitted, and no renewal was answered since.
     pub(crate) expiry_warned: bool,
-    /// How many renewals are over.
+    /// The number of finished renewals.
     pub(crate) renewals: u64,
-    /// Why the last one came to nothing.
+    /// The reason why the last renewal failed.
     pub(crate) renew_error: Option<Box<RenewError>>,
 }
 
-/// What became of a lock that its holder has handed on.
+/// The outcome of a handoff.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum HandoffState {
-    /// It was not, or nobody has heard of it yet.
+    /// There was no handoff, or its outcome is not known yet.
     #[default]
     Pending,
-    /// Nobody knows whether its record was replaced.
+    /// It is unknown whether the record was replaced.
     Unknown,
     Resolved(ReleaseOutcome),
-    /// Releasing it, because nobody wanted it, has failed.
+    /// No waiter took the lock, and its release failed.
     Failed,
 }
 
-/// Why a renewal came to nothing, though the lock was not lost by it.
+/// The reason why a renewal failed without the loss of the lock.
 #[derive(Debug)]
 pub(crate) enum RenewError {
-    /// The server did not do it.
+    /// The server refused.
     Rejected(ServerError),
-    /// The server was not reached, or did not answer.
+    /// The server was not reached, or did not reply.
     Unreachable(ConnectError),
 }
 
@@ -164,7 +163,8 @@ impl LockState {
         }
     }
 
-    /// How often in a row the lock was handed on before. Read and written under the lock of the lines.
+    /// Returns the number of handoffs in a row before. Read and written under the mutex of the
+    /// queues.
     pub(crate) fn turns(&self) -> u32 {
         self.turns.load(Ordering::Relaxed)
     }
@@ -173,7 +173,7 @@ impl LockState {
         self.turns.store(turns, Ordering::Relaxed);
     }
 
-    /// The same, to be over so long after it was asked for.
+    /// Returns the same state with a limit: it ends this long after its request.
     pub(crate) fn for_at_most(mut self, max_hold: Option<Duration>) -> Self {
         if let Some(length) = max_hold {
             self.hold_deadline = self.grant.sent_at.after(length);
@@ -183,20 +183,22 @@ impl LockState {
         self
     }
 
-    /// The same, whose name stays taken for so long from now on, though it is released earlier.
+    /// Returns the same state with a minimum: its name stays unavailable for this long from now on,
+    /// even if it is released earlier.
     ///
-    /// Not from when it was asked for: nobody can have seen it acquired before it was.
+    /// The time counts from now, not from the request: no client can have seen the lock acquired
+    /// before.
     pub(crate) fn for_at_least(mut self, min_hold: Option<Duration>, now: Instant) -> Self {
         self.retained_until = min_hold.map(|length| now.after(length));
         self
     }
 
-    /// Whether its name stays taken behind a release.
+    /// Returns whether its name stays unavailable after a release.
     pub(crate) fn stays(&self, now: Instant) -> bool {
         self.retained_until.is_some_and(|until| until > now)
     }
 
-    /// Its release, with this CAS unique, to be tried until `deadline`.
+    /// Returns the operation that releases it with this CAS unique, tried until `give_up`.
     pub(crate) fn release_operation(&self, cas: u64, give_up: Instant) -> Release<'_> {
         let mut release = Release::new(&self.keys, &self.grant, cas, give_up);
         if self.begin_handoff() == HandoffState::Unknown {
@@ -208,13 +210,13 @@ impl LockState {
         }
     }
 
-    /// When to renew what was asked for at `sent`; or when it is over, where a renewal would not
-    /// make that any later.
+    /// Returns when to renew a lease that was requested at `sent`; or the end of the lock, if a
+    /// renewal would not make that any later.
     pub(crate) fn due(&self, sent: Instant) -> Instant {
         self.due_earlier(sent, Duration::ZERO)
     }
 
-    /// The same, so much earlier where it is to be renewed.
+    /// Returns the same, earlier by `earlier` if the lock is to be renewed.
     pub(crate) fn due_earlier(&self, sent: Instant, earlier: Duration) -> Instant {
         if self.is_final() {
             return self.hold_deadline;
@@ -223,23 +225,24 @@ impl LockState {
         sent.after(due.since(sent).saturating_sub(earlier))
     }
 
-    /// When its record is gone by itself, by what is known of it now that it is over.
+    /// Returns by when the record of the lock, which has ended, expires by itself, as far as is
+    /// known.
     pub(crate) fn gone_by(&self, now: Instant) -> Instant {
         let ended = self.state().ended.min(now);
         self.lease.valid_until(ended)
     }
 
-    /// Whether it lasts for as long as it may: there is nothing to be gained by a renewal.
+    /// Returns whether it lasts as long as its limit allows: a renewal would gain nothing.
     pub(crate) fn is_final(&self) -> bool {
         self.valid_until() == self.hold_deadline
     }
 
-    /// Whether it was left to its keeping to release it. Says it once.
+    /// Returns whether the scheduler must release it. Returns `true` only once.
     pub(crate) fn take_pending_release(&self) -> bool {
         core::mem::take(&mut self.state().release_pending)
     }
 
-    /// What events say of it.
+    /// Returns the data of it for events.
     pub(crate) fn info(&self) -> HoldInfo<'_> {
         HoldInfo {
             name: &self.name,
@@ -253,12 +256,12 @@ impl LockState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The instant from which on it is not certain any more.
+    /// Returns the instant from which on it is not certain any more.
     pub(crate) fn valid_until(&self) -> Instant {
         Instant::from_nanos(self.valid_until.load(Ordering::Acquire))
     }
 
-    /// How long it is still certain; nothing when it is over, and in a forked process.
+    /// Returns how long it is still certain; zero when it has ended, and in a forked process.
     pub(crate) fn remaining(&self, now: Instant) -> Duration {
         if self.process.was_forked() {
             return Duration::ZERO;
@@ -266,7 +269,7 @@ impl LockState {
         self.valid_until().since(now)
     }
 
-    /// Why it is over, if it is. Finds out by itself that the time has run out.
+    /// Returns the reason of the end, if it has ended. Also checks whether the deadline has passed.
     pub(crate) fn loss(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
@@ -277,8 +280,9 @@ impl LockState {
         over
     }
 
-    /// Finds out whether the time has run out, or this is a forked process. Returns the reason when it just has, which is to be
-    /// told to [`emit_lost`](Self::emit_lost) once the state is not locked any more.
+    /// Checks whether the deadline has passed, or this is a forked process. Returns the reason if
+    /// the lock ends by this call; the caller passes it to [`emit_lost`](Self::emit_lost) after the
+    /// state is unlocked.
     #[must_use]
     fn check_time(&self, state: &mut Inner, now: Instant) -> Option<LossReason> {
         let valid_until = self.valid_until();
@@ -288,7 +292,7 @@ impl LockState {
         }
         if state.loss.is_none() && now >= valid_until {
             state.release_pending = self.is_final();
-            // A renewal that is under way at the end was not answered in time either.
+            // A renewal that is under way at the end got no reply in time either.
             let reason = if !state.release_pending && (state.renewal_unanswered || state.renewing) {
                 LossReason::Unreachable
             } else {
@@ -313,7 +317,7 @@ impl LockState {
         Err(LockError::new(cause).about(&self.name))
     }
 
-    /// Gives it up, unless it is over already: then why.
+    /// Ends it by a release. If it had ended before, returns the reason.
     pub(crate) fn give_up(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
@@ -328,7 +332,7 @@ impl LockState {
         over
     }
 
-    /// Ends it, unless it is over already. Returns whether this call did it.
+    /// Ends it, unless it has ended already. Returns whether this call did it.
     pub(crate) fn end(&self, reason: LossReason) -> bool {
         let first = {
             let mut state = self.state();
@@ -348,10 +352,10 @@ impl LockState {
         self.valid_until.store(0, Ordering::Release);
     }
 
-    /// Begins a renewal: the CAS unique to name, or nothing when the lock is over.
+    /// Begins a renewal. Returns the CAS unique for the request, or `None` if the lock has ended.
     ///
-    /// A guard that ends the lock first is never renewed behind its back; one that ends it later
-    /// waits for [`Inner::renewing`] before it releases.
+    /// If the guard ends the lock first, no renewal begins any more; if it ends it later, it waits
+    /// for [`Inner::renewing`] before it releases.
     pub(crate) fn begin_renewal(&self, now: Instant) -> Option<u64> {
         let (cas, found) = {
             let mut state = self.state();
@@ -368,7 +372,7 @@ impl LockState {
         cas
     }
 
-    /// Takes in what came of the renewal; `None` is no answer, for the reason `silence` if that is
+    /// Applies the outcome of the renewal; `None` is no reply, for the reason `silence` if that is
     /// known.
     pub(crate) fn end_renewal(
         &self,
@@ -376,7 +380,7 @@ impl LockState {
         silence: Option<&ConnectError>,
     ) {
         let mut state = self.state();
-        // Where it was over already, no renewal was begun.
+        // If it had ended already, no renewal was begun.
         let begun = core::mem::take(&mut state.renewing);
         state.renewal_unanswered = renewed.is_none();
         state.renew_error = match (renewed, silence) {
@@ -392,7 +396,7 @@ impl LockState {
                 valid_until,
                 ..
             }) => {
-                // Also when the guard has ended it meanwhile: its release needs to know.
+                // Also when the guard has ended it meanwhile: its release needs the value.
                 state.cas = *cas;
                 state.expiry = *expiry;
                 state.expiry_warned = false;
@@ -422,14 +426,15 @@ impl LockState {
         }
     }
 
-    /// Tells how it ended, unless that was told before.
+    /// Reports how it ended, unless that was reported before.
     pub(crate) fn tell(&self, how: HoldEnd) {
         if let Some(nanos) = self.take_unreported() {
             self.telemetry.ended(self.info(), how, nanos);
         }
     }
 
-    /// For how many nanoseconds it was held, unless that was told before. Nobody else tells it then.
+    /// Returns for how many nanoseconds it was held, unless the end was reported before. Marks the
+    /// end as reported.
     pub(crate) fn take_unreported(&self) -> Option<u64> {
         let mut state = self.state();
         let first = !core::mem::replace(&mut state.reported, true);
@@ -437,7 +442,7 @@ impl LockState {
         first.then(|| ended.saturating_sub(sent))
     }
 
-    /// Tells what its release has found.
+    /// Records the outcome of its release.
     pub(crate) fn emit_released(&self, outcome: ReleaseOutcome) {
         self.tell(match outcome {
             ReleaseOutcome::Released => HoldEnd::Released,
@@ -445,7 +450,7 @@ impl LockState {
         });
     }
 
-    /// Tells that it could not be given back, and whether that is tried again.
+    /// Records a failed release. `later`: the renewer tries again.
     pub(crate) fn emit_release_failed(&self, error: &LockError, later: bool) {
         self.telemetry.release_failed(self.info(), error, later);
         if !later {
@@ -453,27 +458,27 @@ impl LockState {
         }
     }
 
-    /// Tells that a quiet release came to nothing.
+    /// Records a failed quiet release.
     pub(crate) fn emit_quiet_failure(&self) {
         self.telemetry.quiet_release_failed(self.info());
     }
 
-    /// Whether the lock can be handed on, once it is ended: there is a record to be replaced, which
-    /// nobody wants to stay, and no request that may still bring it back.
+    /// Returns whether the lock can be handed off once it is ended: it has a record to be replaced,
+    /// which need not be retained, and no outstanding request can store it again.
     pub(crate) fn can_hand_off(&self, now: Instant) -> bool {
         let stays = self.retained_until.is_some_and(|until| now < until);
         matches!(self.grant.owner_id, OwnerId::Nonce(_)) && !self.grant.may_be_replayed && !stays
     }
 
-    /// What became of the lock when it was handed on.
+    /// Returns the outcome of the handoff.
     pub(crate) fn begin_handoff(&self) -> HandoffState {
         self.state().handoff
     }
 
-    /// Takes in what became of it.
+    /// Stores the outcome of the handoff.
     pub(crate) fn resolve_handoff(&self, how: HandoffState) {
         self.state().handoff = how;
-        // Of what the keeper released that was told before.
+        // The release by the renewer was reported before.
         match how {
             HandoffState::Resolved(ReleaseOutcome::Released) => self.tell(HoldEnd::HandedOff),
             HandoffState::Resolved(ReleaseOutcome::AlreadyLost { reason }) => {
@@ -483,8 +488,8 @@ impl LockState {
         }
     }
 
-    /// Whether it is to be told now that the end is near: the last renewal came to nothing, and less
-    /// than half of the lease remains. Says so once, until a renewal is answered again.
+    /// Returns whether to warn now that the end is near: the last renewal failed, and less than
+    /// half of the lease remains. Returns `true` only once, until a renewal is answered again.
     pub(crate) fn take_expiry_warning(&self, now: Instant) -> bool {
         let mut state = self.state();
         let near = self.remaining(now) < self.lease.duration() / 2;
@@ -494,7 +499,7 @@ impl LockState {
         first
     }
 
-    /// Takes in that the server keeps the record only until `kept`.
+    /// Shortens the deadline: the server keeps the record only until `kept`.
     pub(crate) fn shorten(&self, kept: Instant) {
         let state = self.state();
         if state.loss.is_none() {
@@ -515,12 +520,12 @@ pub(super) mod tests {
         Instant::from_nanos(0).after(Duration::from_secs(seconds))
     }
 
-    /// Acquired at 0.
+    /// Returns a lock that was acquired at 0.
     pub(in crate::engine) fn held() -> LockState {
         acquired("L", LEASE, at(0))
     }
 
-    /// A lock that was asked for at `sent`.
+    /// Returns a lock that was requested at `sent`.
     pub(in crate::engine) fn acquired(name: &str, lease: Duration, sent: Instant) -> LockState {
         let lease = Lease::new(lease).expect("in range");
         let grant = Grant {
@@ -561,7 +566,7 @@ pub(super) mod tests {
     fn no_renewal_begins_once_the_lock_is_given_back() {
         let held = held();
         assert_eq!(held.begin_renewal(at(3)), Some(5));
-        // One at a time: the CAS unique is about to change.
+        // One renewal at a time: the CAS unique is about to change.
         assert_eq!(held.begin_renewal(at(3)), None);
         held.end_renewal(Some(&renewed(6, at(3))), None);
         assert_eq!(held.valid_until(), at(12));

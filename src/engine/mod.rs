@@ -1,5 +1,5 @@
-//! Floor 4, the part that both fronts share: settings, errors, the clock, and the state of a lock
-//! that is held.
+//! The client, written once for both APIs: settings, errors, the clock, waiting, acquisition,
+//! renewal and release.
 
 mod acquire;
 mod addresses;

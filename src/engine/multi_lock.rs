@@ -1,4 +1,4 @@
-//! Several locks that are taken together: in which order, how many, and when to start over.
+//! Multi-locks: the order of acquisition, the maximum number of locks, and when to start over.
 
 use super::acquire::Beside;
 use super::client::{ClientHandle, ClientInner, Transport};
@@ -18,20 +18,20 @@ use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// What a release of several locks found.
+/// The outcome of a release of several locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a lock that was lost before its release may have been held by two"]
 pub enum MultiReleaseOutcome {
-    /// All were ours to the end and are free now.
+    /// All locks were held to the end and are free now.
     Released,
-    /// Some had been lost before; the others are free now.
+    /// Some locks had been lost before; the others are free now.
     AlreadyLost {
-        /// Their names, and how they were lost; in the order in which they were taken.
+        /// Their names and the reasons, in the order of acquisition.
         lost: Vec<(String, LossReason)>,
     },
 }
 
-/// Takes names from a list, no more than it takes to see that they are too many.
+/// Takes names from a list, no more than are needed to see that there are too many.
 pub(crate) fn names<I>(names: I) -> impl Iterator<Item = String>
 where
     I: IntoIterator,
@@ -43,11 +43,12 @@ where
         .map(|name| name.as_ref().into())
 }
 
-/// Puts locks into the order in which they are taken: that of the bytes of their keys, which is
-/// the same for every client, whatever order the names were given in. So no two who take several
-/// wait for each other in a circle: who waits for a key holds lower ones only.
+/// Sorts locks into the order of acquisition: that of the bytes of their keys, which is the same
+/// for every client, whatever order the names were given in. So no two acquisitions wait for each
+/// other in a circle: a waiter for a key holds only locks with lower keys.
 pub(crate) fn sort_by_key(locks: &mut [LockOptions]) {
-    // Names that cannot be used come first; whoever takes the locks finds them before the others.
+    // Names that cannot be used come first, so that the acquisition finds them before it sends
+    // anything.
     locks.sort_by(|a, b| key(a).cmp(&key(b)));
 }
 
@@ -56,7 +57,7 @@ fn key(wish: &LockOptions) -> Option<&[u8]> {
     Some(keys.lock().as_bytes())
 }
 
-/// Checks that locks, which are in order, can be taken together.
+/// Checks that sorted locks can be acquired together.
 fn check(locks: &[LockOptions]) -> Result<(), LockError> {
     let error = |error| LockError::new(Cause::Set(error));
     if locks.is_empty() {
@@ -74,7 +75,8 @@ fn check(locks: &[LockOptions]) -> Result<(), LockError> {
     Ok(())
 }
 
-/// Between the loss of a lock that was taken already and the next start: at first, and at most.
+/// The pause between the loss of an acquired lock and the next start: the first one, and the
+/// longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(640));
 
 /// The starts of an acquisition of several locks.
@@ -92,7 +94,8 @@ impl RestartBackoff {
         }
     }
 
-    /// One was lost while the others were acquired. When to start over, if there is time.
+    /// Returns when to start over after a lock was lost while the others were acquired, if there is
+    /// time.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
         let (shortest, longest) = PAUSES;
         let pause = shortest.saturating_mul(2u32.saturating_pow(self.failed));
@@ -106,8 +109,8 @@ impl RestartBackoff {
     }
 }
 
-/// What came of the releases of several locks, in the order in which they were taken: the first
-/// error, or what they found.
+/// Combines the outcomes of several releases, in the order of acquisition: the first error, or the
+/// outcome of all.
 pub(crate) fn outcome(
     released: impl IntoIterator<Item = (Arc<str>, Result<ReleaseOutcome, LockError>)>,
 ) -> Result<MultiReleaseOutcome, LockError> {
@@ -124,12 +127,12 @@ pub(crate) fn outcome(
     })
 }
 
-/// Whether an acquisition that ended with this error leaves a server that answers.
+/// Returns whether an acquisition that ended with this error leaves a server that replies.
 pub(crate) fn server_responded(error: &LockError) -> bool {
     !error.is_unavailable() && !error.is_unknown()
 }
 
-/// Locks that were acquired together, and what their waiters are woken by.
+/// Locks that were acquired together, and the notifier of their waiters.
 #[derive(Debug)]
 pub(crate) struct AcquiredLocks<T: Transport> {
     pub(crate) guards: Vec<Guard<T>>,
@@ -137,10 +140,10 @@ pub(crate) struct AcquiredLocks<T: Transport> {
     pub(crate) changed: Arc<Notify>,
 }
 
-/// The lock that another holds.
+/// The name of a lock that another client holds, and its holder.
 type ContendedLock = (Arc<str>, Option<Holder>);
 
-/// The end of one attempt to take all locks.
+/// The end of one attempt to acquire all locks.
 enum Round<T: Transport> {
     Acquired(AcquiredLocks<T>),
     Contended(ContendedLock),
@@ -187,7 +190,7 @@ impl<T: Transport> ClientHandle<T> {
         locks: &[LockOptions],
         wait: WaitPolicy,
     ) -> Result<Result<AcquiredLocks<T>, ContendedLock>, LockError> {
-        // Before anything is sent: locks are not taken that cannot all be had.
+        // Before anything is sent: no lock is acquired if not all can be.
         check(locks)?;
         for lock in locks {
             lock.validate(&self.inner.node)?;
@@ -205,10 +208,11 @@ impl<T: Transport> ClientHandle<T> {
         }
     }
 
-    /// Takes the locks in order. Those it has are released when the next is not to be had.
+    /// Acquires the locks in order. If the next lock cannot be acquired, the acquired ones are
+    /// released.
     ///
     /// # Cancel safety
-    /// Dropping the future releases the locks it has.
+    /// Dropping the future releases the acquired locks.
     async fn acquire_round(
         self: &Arc<Self>,
         locks: &[LockOptions],
@@ -234,14 +238,14 @@ impl<T: Transport> ClientHandle<T> {
                 }
                 Ok(Acquired::Contended(holder)) => Some(holder),
                 Err(error) => {
-                    // A server that does not answer would not answer the releases either.
+                    // A server that does not reply would not reply to the releases either.
                     if server_responded(&error) {
                         self.give_up(acquired).await;
                     }
                     return Err(error);
                 }
             };
-            // A loss counts first: it may be why the next lock was not to be had.
+            // A loss comes first: it may be the reason why the next lock was not acquired.
             let mut guards = acquired.guards.iter();
             if let Some(error) = guards.find_map(|guard| guard.check_held().err()) {
                 self.give_up(acquired).await;
@@ -258,7 +262,7 @@ impl<T: Transport> ClientHandle<T> {
         Ok(Round::Acquired(acquired))
     }
 
-    /// Releases the locks, for at most an operation timeout. What is left is the renewer's.
+    /// Releases the locks, for at most an operation timeout. The renewer does the rest.
     async fn give_up(&self, acquired: AcquiredLocks<T>) {
         let limit = self.inner.node.config.operation_timeout;
         // The outcomes were reported.
@@ -293,10 +297,10 @@ pub(crate) async fn release_all<T: Transport>(
     released
 }
 
-/// Releases the locks of a guard that holds several, waiting as long as the release of one lock may.
+/// Releases the locks of a multi-lock guard, waiting as long as the release of one lock may.
 ///
 /// # Cancel safety
-/// As [`release_all`].
+/// As for [`release_all`].
 pub(crate) async fn release_together<T: Transport>(guards: Vec<Guard<T>>) -> Vec<Release> {
     let Some(guard) = guards.first() else {
         return Vec::new();
@@ -305,7 +309,7 @@ pub(crate) async fn release_together<T: Transport>(guards: Vec<Guard<T>>) -> Vec
     release_all(guards, RELEASE_LIMIT.max(limit)).await
 }
 
-/// Releases the locks of a guard that is dropped, the last one first.
+/// Releases the locks of a multi-lock guard that is dropped, the last one first.
 pub(crate) fn release_dropped<T: Transport>(mut guards: Vec<Guard<T>>) {
     if !T::BLOCKS {
         while guards.pop().is_some() {}
@@ -318,7 +322,7 @@ pub(crate) fn release_dropped<T: Transport>(mut guards: Vec<Guard<T>>) {
     }
 }
 
-/// Waits until `look` finds something in one of these guards, and until `until` at the latest. The
+/// Waits until `look` returns a value for one of these guards, and until `until` at the latest. The
 /// error of `look` is the instant of its next look.
 pub(crate) async fn wait_any<T: Transport, G, V>(
     guards: &[G],
@@ -343,9 +347,9 @@ pub(crate) async fn wait_any<T: Transport, G, V>(
     }
 }
 
-/// Renews all of these locks; the first error, in their order, if there is one.
+/// Renews all of these locks; returns the first error, in their order, if there is one.
 pub(crate) async fn renew_all<T: Transport>(guards: &[&Guard<T>]) -> Result<(), LockError> {
-    // All are asked for before the first is waited for.
+    // All renewals are requested before the first is waited for.
     let requested: Vec<_> = guards.iter().map(|guard| guard.request_renewal()).collect();
     let mut first = Ok(());
     for (guard, requested) in guards.iter().zip(requested) {
@@ -472,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_the_keys() {
-        // What is escaped starts with `%` in the key.
+        // Escaped characters start with `%` in the key.
         let expected = ["\u{fc}", "A", "a", "a/1", "b"];
         assert_eq!(order(&expected), expected);
         let mut backwards = expected;
@@ -492,7 +496,7 @@ mod tests {
         assert_eq!(wrong(&many[..64]), None);
         let text = wrong(&many).expect("too many");
         assert!(text.contains("at most 64"), "{text}");
-        // What is wrong with a name is told by its own check.
+        // A name's own check reports that it cannot be used.
         assert_eq!(wrong(&["", "", "a"]), None);
     }
 

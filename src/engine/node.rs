@@ -1,4 +1,4 @@
-//! One server and what a client knows of it.
+//! One server, as one client sees it.
 
 use super::addresses::Addresses;
 use super::clock::{self, Nonces};
@@ -21,21 +21,21 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-/// For how long a new client bears with a server that drops what it stores.
+/// The time for which a new client retries a server that drops the items it stores.
 const DROPPED_ITEM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection that answered so lately is used again without checking that it is still open: the
-/// check costs a system call each time. No supervisor restarts a server faster (systemd waits
-/// 100 ms), and no server closes an idle connection so soon. Where it was closed nevertheless, the
-/// operation is reported as failed or unknown.
+/// A connection that answered within this time is used again without checking that it is still
+/// open: the check costs a system call each time. No supervisor restarts a server faster (systemd
+/// waits 100 ms), and no server closes an idle connection so soon. If it was closed nevertheless,
+/// the operation is reported as failed or unknown.
 const RECENTLY_USED: Duration = Duration::from_millis(10);
 
-/// A connection, and which run of the server is at its other end.
+/// A connection and the server instance it leads to.
 #[derive(Debug)]
 pub(crate) struct NodeConnection<C> {
     pub(crate) connection: C,
     pub(crate) instance: ServerInstance,
-    /// When it was last answered on or found alive, in nanoseconds of the clock.
+    /// When it last answered or was found open, in nanoseconds of the clock.
     answered: AtomicU64,
 }
 
@@ -48,25 +48,26 @@ impl<C> NodeConnection<C> {
         }
     }
 
-    /// An answer has come on it, or it was seen to be there still.
+    /// Records that a reply came on it, or that it was found open.
     pub(crate) fn answered(&self, now: Instant) {
         self.answered.store(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// Whether that was a moment ago.
+    /// Returns whether that was a moment ago.
     pub(crate) fn was_recently_used(&self, now: Instant) -> bool {
         let answered = Instant::from_nanos(self.answered.load(Ordering::Relaxed));
         now.since(answered) < RECENTLY_USED
     }
 }
 
-/// Connections that can be closed or forgotten all at once, because they lead to a server that is
-/// no more.
+/// Connections that can be closed or discarded all at once, because they lead to a server that is
+/// gone.
 pub(crate) trait Clear {
     fn clear(&self);
 }
 
-/// One server: settings, the connections `C`, what is known of it, and the locks `L` held there.
+/// One server: settings, the connections `C`, the state of the server, and the locks `L` held
+/// there.
 #[derive(Debug)]
 pub(crate) struct Node<C> {
     pub(crate) config: Config,
@@ -80,14 +81,14 @@ pub(crate) struct Node<C> {
     pub(crate) telemetry: Arc<Telemetry>,
     server: Mutex<Option<ServerState>>,
     made: Instant,
-    /// The longest lease of others that was told, in nanoseconds.
+    /// The longest lease of other clients that was reported, in nanoseconds.
     longest_told: AtomicU64,
     corrected: Mutex<ClockCorrections>,
 }
 
 impl<C: Clear> Node<C> {
-    /// Takes in what a handshake found. Returns the locks that are lost by it, because the server
-    /// is another run than before; whoever waits for news of them is to be told.
+    /// Applies the result of a handshake. Returns the locks that are lost by it, because the server
+    /// is another instance than before; the caller notifies their waiters.
     #[must_use]
     pub(crate) fn update_server(&self, fresh: ServerState) -> Vec<Arc<LockState>> {
         let incarnation = fresh.instance;
@@ -115,8 +116,8 @@ impl<C: Clear> Node<C> {
         let mut lost = self.scheduler.locks();
         lost.retain(|lock| {
             let held = &**lock;
-            // Where only the instance word is another, the next renewal finds out whether the lock
-            // is still there.
+            // If only the instance word differs, the next renewal finds out whether the lock is
+            // still there.
             !held.grant.instance.is_same_process(&incarnation)
                 && held.end(LossReason::ServerRestarted)
         });
@@ -124,17 +125,17 @@ impl<C: Clear> Node<C> {
     }
 }
 
-/// How long a client that is being built leaves a server alone that could not be reached.
+/// The pause of a client that is being built before it tries an unreachable server again.
 const SERVER_PAUSE: Duration = Duration::from_millis(100);
 
 impl<C> Node<C> {
-    /// Until when the first connection is tried, from now on; `None` is one attempt.
+    /// Returns until when the first connection is tried, from now on; `None` is one attempt.
     pub(crate) fn tries_until(&self) -> Option<Instant> {
         let wait = self.config.server_wait;
         (!wait.is_zero()).then(|| clock::monotonic().after(wait))
     }
 
-    /// For how long to pause before the first connection is tried again; the error where it is not.
+    /// Returns the pause before the first connection is tried again; the error if it is not tried.
     pub(crate) fn pause_before_retry(
         &self,
         why: ConnectError,
@@ -142,7 +143,7 @@ impl<C> Node<C> {
     ) -> Result<Duration, LockError> {
         let now = clock::monotonic();
         let until = match why {
-            // All is dropped in the second in which a delayed flush takes effect.
+            // The server drops everything in the second in which a delayed flush takes effect.
             ConnectError::Rejected(ServerError::DropsItems) => {
                 let passes = self.made.after(DROPPED_ITEM_TIMEOUT);
                 Some(until.map_or(passes, |until| until.max(passes)))
@@ -174,9 +175,11 @@ impl<C> Node<C> {
         })
     }
 
+    /// Checks that this is the client's process.
+    ///
     /// # Errors
-    /// This process was forked from the one that the client is of. To be looked at before anything
-    /// is locked: another thread may have held it at the fork, and is not here to let go.
+    /// This process was forked from the client's process. The check comes before any mutex is
+    /// locked: another thread may have held it at the fork, and does not exist here to unlock it.
     pub(crate) fn check_process(&self) -> Result<(), LockError> {
         if self.process.was_forked() {
             return Err(self.error(Cause::Forked));
@@ -184,7 +187,7 @@ impl<C> Node<C> {
         Ok(())
     }
 
-    /// How often what has happened here, and what is the case now.
+    /// Returns the counts of this client, and its present state.
     pub(crate) fn stats(&self) -> ClientStats {
         let now = clock::monotonic();
         let mut held = 0;
@@ -198,7 +201,7 @@ impl<C> Node<C> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works with what is known of the server, if it is about this run of it.
+    /// Calls a function with the state of the server, if it is about this instance.
     pub(crate) fn with_server<T>(
         &self,
         incarnation: ServerInstance,
@@ -209,14 +212,14 @@ impl<C> Node<C> {
         view.is_instance(incarnation).then(|| work(view))
     }
 
-    /// Whether another run of the server is known than this one.
+    /// Returns whether the known server is another instance than this one.
     pub(crate) fn was_restarted(&self, incarnation: ServerInstance) -> bool {
         let view = self.server_slot();
         view.as_ref()
             .is_some_and(|view| view.instance != incarnation)
     }
 
-    /// The keys of a name, or the error that says what is wrong with it.
+    /// Returns the keys of a name, or the error of a name that cannot be used.
     pub(crate) fn keys(&self, name: &str) -> Result<LockKeys, LockError> {
         let keys = self.config.namespace.keys(name.as_bytes());
         keys.map_err(|error| LockError::new(Cause::Name(error)).about(name))
@@ -226,7 +229,7 @@ impl<C> Node<C> {
         LockError::new(cause).at(&self.config.address)
     }
 
-    /// The error of an operation that was given up for want of answers.
+    /// Returns the error of an operation that was given up without a reply.
     pub(crate) fn given_up(&self, unknown: bool, failure: Option<NetError>) -> LockError {
         let failure = failure.unwrap_or(NetError::unsent(NetCause::Timeout(
             self.config.operation_timeout,
@@ -238,25 +241,25 @@ impl<C> Node<C> {
         })
     }
 
-    /// The error of a client that finds no connection.
+    /// Returns the error of a client that has no connection.
     pub(crate) fn unconnected(&self, why: ConnectError) -> LockError {
         why.at(&self.config.address)
     }
 
-    /// Tells the log why an operation pauses, where that is out of the ordinary.
+    /// Logs why an operation pauses, if that is unusual.
     pub(crate) fn note_pause(&self, why: SleepReason, length: Duration) {
         if why == SleepReason::RestartGuard {
             self.telemetry.restart_guard_wait(length);
         }
     }
 
-    /// The lease for which the server must have remembered everything before a lock is granted, if
-    /// it must.
+    /// Returns the lease for which the server must have remembered everything before a lock is
+    /// granted, if it must.
     pub(crate) fn memory_needed(&self) -> Option<Lease> {
         self.config.restart_guard.then_some(self.config.max_lease)
     }
 
-    /// The longest lease in use under the prefix, as far as is known.
+    /// Returns the longest lease in use under the prefix, as far as is known.
     pub(crate) fn longest_lease(&self) -> Lease {
         let own = self.config.max_lease;
         let view = self.server_slot();
@@ -264,7 +267,7 @@ impl<C> Node<C> {
         known.map_or(own, |known| known.max(own))
     }
 
-    /// Tells, once, that other clients use a longer lease than this one knew of.
+    /// Reports, once, that other clients use a longer lease than this one knew of.
     pub(crate) fn report_longest_lease(&self) {
         let own = self.config.max_lease;
         let seen = self.server_slot().as_ref().and_then(|view| {
@@ -280,7 +283,7 @@ impl<C> Node<C> {
         }
     }
 
-    /// How long an operation that may wait goes on trying to reach the server.
+    /// Returns how long an operation that may wait goes on trying to reach the server.
     pub(crate) fn tolerance(&self, lease: Lease, waits: bool) -> Duration {
         if waits {
             lease.duration().max(Duration::from_secs(5))
@@ -289,16 +292,16 @@ impl<C> Node<C> {
         }
     }
 
-    /// Whether the server's clock needs to be seen ticking, for the first time or again.
+    /// Returns whether the server's clock must be seen ticking, for the first time or again.
     pub(crate) fn needs_calibration(&self, now: Instant) -> bool {
         self.server_slot()
             .as_ref()
             .is_some_and(|view| !view.clock.is_synchronized(now))
     }
 
-    /// Shortens what is believed of the locks held, where a reading of the server's clock has
-    /// shown that it keeps them for less time than they were asked for. To be called behind
-    /// readings, as often as one likes: all locks are looked at only where there was one like that.
+    /// Shortens the deadlines of the held locks, if a reading of the server's clock has shown that
+    /// the server keeps them for less time than requested. The client calls it after readings, as
+    /// often as it likes: it visits all locks only after such a reading.
     pub(crate) fn correct_deadlines(&self, now: Instant) {
         let corrections = self
             .server_slot()
@@ -328,20 +331,20 @@ impl<C> Node<C> {
     }
 }
 
-/// A lock whose deadline was computed before a correction may be taken into keeping a moment after
-/// it. It is found by a second look so much later.
+/// The time after which all locks are visited again: a lock whose deadline was computed before a
+/// correction may be added to the scheduler a moment after it.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// Which corrections of the server's clock the locks that are held have seen.
+/// The corrections of the server's clock that were applied to the held locks.
 #[derive(Debug, Default)]
 struct ClockCorrections {
-    /// On which run of the server, and how many.
+    /// The server instance, and the number of corrections.
     corrections: Option<(ServerInstance, u64)>,
     again: Option<Instant>,
 }
 
 impl ClockCorrections {
-    /// Whether all locks are to be looked at now, with so many corrections made.
+    /// Returns whether to visit all locks now, with so many corrections made.
     fn is_behind(&mut self, corrections: Option<(ServerInstance, u64)>, now: Instant) -> bool {
         let new = corrections != self.corrections;
         let again = self.again.is_some_and(|again| again <= now);

@@ -1,4 +1,5 @@
-//! Notifications for tasks and threads alike: something has changed, look again.
+//! Notifications for tasks and threads alike: the state has changed, and the waiter must look
+//! again.
 
 #[cfg(feature = "blocking")]
 use super::clock;
@@ -15,18 +16,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "tokio")]
 use std::vec::Vec;
 
-/// The longest sleep at a stretch. Timers stand still while the machine is suspended, leases do
+/// The longest uninterrupted sleep. Timers stand still while the machine is suspended, leases do
 /// not: after the wake-up, a waiter looks at the clock within this time.
 pub(crate) const STRETCH: Duration = Duration::from_secs(1);
 
-/// An instant further away than this stands for never.
+/// An instant further away than this stands for an unlimited wait.
 #[cfg(feature = "blocking")]
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// Wakes any number of waiters, tasks and threads, when something has changed.
+/// Wakes any number of waiters, tasks and threads, when the state has changed.
 ///
-/// A waiter takes the [`generation`](Self::generation) before it looks at the condition, so that no
-/// change between the look and the wait is missed:
+/// A waiter reads the [`generation`](Self::generation) before it checks the condition, so that it
+/// misses no change between the check and the wait:
 ///
 /// ```text
 /// loop {
@@ -37,22 +38,22 @@ const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// ```
 #[derive(Default)]
 pub(crate) struct Notify {
-    /// How often it was notified. Written under the lock.
+    /// The number of notifications. Written under the mutex.
     generation: AtomicU64,
     waiters: Mutex<Waiters>,
     threads: Condvar,
-    /// Notified along with this one.
+    /// Another notifier, which is notified along with this one.
     chained: OnceLock<Arc<Self>>,
 }
 
 #[derive(Default)]
 struct Waiters {
-    /// Tasks, each with the number of its [`Changed`].
+    /// The waiting tasks, each with the number of its [`Changed`].
     #[cfg(feature = "tokio")]
     tasks: Vec<(u64, Waker)>,
     #[cfg(feature = "tokio")]
     numbers: u64,
-    /// Blocked threads. Waking none would cost a system call.
+    /// The number of blocked threads. Waking none would cost a system call.
     threads: u32,
 }
 
@@ -71,12 +72,13 @@ impl Notify {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the notifications so far.
+    /// Returns the number of notifications so far.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// From now on `other` is notified whenever this one is. Only the first call counts.
+    /// Notifies `other` whenever this one is notified, from now on. Only the first call has an
+    /// effect.
     pub(crate) fn chain(&self, other: Arc<Self>) {
         let _ = self.chained.set(other);
     }
@@ -100,7 +102,7 @@ impl Notify {
         self.wake(tasks);
     }
 
-    /// Wakes tasks. Not under the lock: a waker may poll its task at once.
+    /// Wakes tasks. Not under the mutex: a waker may poll its task at once.
     #[cfg(feature = "tokio")]
     fn wake(&self, mut tasks: Vec<(u64, Waker)>) {
         if tasks.is_empty() {
@@ -117,7 +119,7 @@ impl Notify {
     }
 
     #[cfg(feature = "tokio")]
-    /// Completes once there was a notification after `seen`.
+    /// Returns a future that completes once there was a notification after `seen`.
     ///
     /// # Cancel safety
     /// Safe to drop.
@@ -130,8 +132,8 @@ impl Notify {
     }
 
     #[cfg(feature = "blocking")]
-    /// Blocks the thread until there was a notification after `seen`, or until `until`, or less: the
-    /// caller looks again.
+    /// Blocks the thread until there was a notification after `seen`, or until `until`, or less:
+    /// the caller checks again.
     pub(crate) fn block(&self, seen: u64, until: Option<Instant>) {
         let length = until.map(|until| until.since(clock::monotonic()));
         if length.is_some_and(|length| length.is_zero()) {
@@ -163,7 +165,7 @@ impl Notify {
 pub(crate) struct Changed<'a> {
     notify: &'a Notify,
     seen: u64,
-    /// Under which a waker is registered, if one was.
+    /// The number under which a waker is registered, if there is one.
     number: Option<u64>,
 }
 

@@ -1,5 +1,4 @@
-//! An acquisition as users see it: from what a lock handle was told to a request, and from what
-//! came of that to a result.
+//! The options of an acquisition, the request made of them, and the outcome for the caller.
 
 use super::clock;
 use super::config_error::ConfigError;
@@ -16,21 +15,21 @@ use crate::proto::{
 use core::time::Duration;
 use std::sync::Arc;
 
-/// What a lock handle was told.
+/// Options of a lock handle.
 #[derive(Debug, Clone)]
 pub(crate) struct LockOptions {
     pub(crate) name: Arc<str>,
-    /// Made once, so that acquiring again does not make them again. What is wrong with the name is
-    /// told by whatever would acquire.
+    /// Made once, so that later acquisitions need not make them again. The calls that would acquire
+    /// the lock report a name that cannot be used.
     pub(crate) keys: Result<LockKeys, NameError>,
     pub(crate) lease: Option<Duration>,
-    /// Who asks, where that is not the client's own name.
+    /// The owner, if it is not the client's own.
     pub(crate) owner: Option<Owner>,
     pub(crate) fencing: bool,
     pub(crate) without_record: bool,
-    /// For how long at most it is held.
+    /// The maximum time for which the lock is held.
     pub(crate) max_hold: Option<Duration>,
-    /// For how long at least its name stays taken.
+    /// The minimum time for which its name stays unavailable.
     pub(crate) min_hold: Option<Duration>,
 }
 
@@ -48,7 +47,7 @@ impl LockOptions {
         }
     }
 
-    /// Checks whether it can be had of this client.
+    /// Checks whether this client can acquire the lock.
     pub(crate) fn validate<'a, C>(
         &'a self,
         site: &'a Node<C>,
@@ -90,7 +89,7 @@ impl LockOptions {
         })
     }
 
-    /// What is wrong with the limits of how long it is held.
+    /// Returns the error of limits that cannot be used.
     fn validate_hold_limits(&self) -> Option<ConfigError> {
         if self.max_hold == Some(Duration::ZERO) {
             let text =
@@ -106,7 +105,7 @@ impl LockOptions {
         (length > MAX_LEASE).then_some(ConfigError::MinHold { length })
     }
 
-    /// What was granted, to be taken into keeping.
+    /// Returns the lock state of a grant, to be put into the scheduler.
     pub(crate) fn hold(
         &self,
         keys: LockKeys,
@@ -123,7 +122,7 @@ impl LockOptions {
     }
 }
 
-/// A wish that can be had.
+/// Options that were validated.
 #[derive(Debug)]
 pub(crate) struct ValidatedOptions<'a, C> {
     node: &'a Node<C>,
@@ -143,7 +142,8 @@ impl<C> ValidatedOptions<'_, C> {
             lease: self.lease,
             fencing: self.options.fencing && !self.options.without_record,
             without_record: self.options.without_record,
-            // Who waits for a while is told who was in the way. The others do not ask.
+            // A caller that waits for a limited time learns the holder. The others do not request
+            // it.
             report_holder: matches!(patience, WaitPolicy::Until(_)),
             min_memory: match self.options.without_record {
                 true => None,
@@ -162,19 +162,19 @@ impl<C> ValidatedOptions<'_, C> {
         )
     }
 
-    /// The state of the lock, granted.
+    /// Returns the state of the lock after the grant.
     pub(crate) fn lock(&self, grant: Grant) -> LockState {
         let telemetry = &self.node.telemetry;
         self.options
             .hold(self.keys.clone(), self.lease, grant, telemetry)
     }
 
-    /// Whether a holder in this process can hand the lock on to who asks.
+    /// Returns whether a holder in this process can hand the lock off to this waiter.
     pub(crate) fn accepts_handoff(&self) -> bool {
         !self.options.without_record
     }
 
-    /// What came of it, to the user: held, held by another, or an error.
+    /// Converts the outcome for the caller: held, held by another, or an error.
     pub(crate) fn result(&self, acquired: AcquireOutcome) -> Result<Acquired<Grant>, LockError> {
         let cause = match acquired {
             AcquireOutcome::Granted(grant) => return Ok(Acquired::Granted(grant)),

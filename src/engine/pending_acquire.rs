@@ -1,4 +1,4 @@
-//! An acquisition under way, and how it ends.
+//! An acquisition under way, and its outcome.
 
 use super::events::AcquireRecorder;
 use super::holder::Holder;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) enum Acquired<G> {
     Granted(G),
-    /// Another holds the lock: who, if that was asked for and is known.
+    /// Another client holds the lock. The holder, if it was requested and is known.
     Contended(Option<Holder>),
 }
 
-/// An acquisition that may be abandoned at any point. Whatever it may have left at the server by
-/// then is handed to the keeper.
+/// An acquisition that its caller may abandon at any point. The renewer undoes what it may have
+/// stored at the server by then.
 #[derive(Debug)]
 pub(crate) struct PendingAcquire<'a, C> {
     node: &'a Node<C>,
@@ -25,7 +25,7 @@ pub(crate) struct PendingAcquire<'a, C> {
     keys: &'a LockKeys,
     pub(crate) acquire: Acquire<'a>,
     pub(crate) recorder: AcquireRecorder<'a>,
-    /// What was handed on, until it is clear what became of it.
+    /// A lock that was handed off, until the outcome of the handoff is known.
     handoff: Option<Arc<LockState>>,
 }
 
@@ -47,7 +47,7 @@ impl<'a, C> PendingAcquire<'a, C> {
         }
     }
 
-    /// The lock was handed on by its holder.
+    /// Takes over a lock's record from its releasing holder.
     pub(crate) fn accept_handoff(&mut self, lock: Arc<LockState>) {
         let held = &*lock;
         let cas = held.state().cas;
@@ -55,8 +55,8 @@ impl<'a, C> PendingAcquire<'a, C> {
         self.handoff = Some(lock);
     }
 
-    /// The one that was handed on, when it has become clear what became of it: its holder is to be
-    /// told then.
+    /// Returns the lock that was handed off, once the outcome is known: then the caller notifies
+    /// its releaser.
     pub(crate) fn finish(&mut self) -> Option<Arc<LockState>> {
         self.handoff.as_ref()?;
         let how = self.acquire.take_handoff_result()?;

@@ -1,13 +1,13 @@
-//! Telling a process from one that was forked from it.
+//! Detects that a process was forked from another one.
 
-/// The process in which this was made.
+/// The process in which this value was made.
 ///
-/// What a client holds is of no use in a forked process: both would read replies from the same
-/// connections, and the threads that renew locks are not there.
+/// The state of a client is of no use in a forked process: both would read replies from the same
+/// connections, and the threads that renew locks do not exist there.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
-    /// A number that a fork handler changes in the new process: looking at it is no system call.
-    /// `None` where the system has no room for the handler.
+    /// A number that a fork handler changes in the new process: reading it needs no system call.
+    /// `None` if the system has no room for the handler.
     #[cfg(unix)]
     guard: Option<forkguard::Guard>,
 }
@@ -20,15 +20,15 @@ impl Process {
         }
     }
 
-    /// Whether this runs in a process that was forked from that one.
+    /// Returns whether the calling process was forked from that one.
     #[cfg(unix)]
     pub(crate) fn was_forked(&self) -> bool {
-        // A check changes the guard, so it is made on a copy: a number.
+        // A check changes the guard, so it uses a copy: a number.
         let copy = self.guard.clone();
         copy.is_some_and(|mut guard| guard.detected_fork())
     }
 
-    /// There is no fork here.
+    /// Returns `false`: there is no fork here.
     #[cfg(not(unix))]
     pub(crate) const fn was_forked(&self) -> bool {
         false

@@ -1,4 +1,4 @@
-//! Renewals that are due together, as one flight.
+//! The renewals of a batch, as one flight.
 
 use super::connect_error::ConnectError;
 use super::lock_state::LockState;
@@ -10,16 +10,17 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// How much of its time a client spares for a renewal that comes to nothing.
+/// The pause before a failed renewal is tried again is at least this long for each lock that the
+/// client holds, within limits.
 const RETRY: Duration = Duration::from_micros(5);
 
-/// Renewals under way. Whoever sends them decides how.
+/// Renewals under way. The transport decides how they are sent.
 #[derive(Debug)]
 pub(crate) struct RenewBatch<'a> {
     pending: Vec<PendingRenewal<'a>>,
-    /// What came of each that is over, by its place in the batch.
+    /// The outcome of each finished renewal, by its index in the batch.
     over: Vec<Option<RenewOutcome>>,
-    /// Why the others have no answer.
+    /// The reason why the others have no reply.
     error: Option<ConnectError>,
 }
 
@@ -31,7 +32,7 @@ struct PendingRenewal<'a> {
 }
 
 impl<'a> RenewBatch<'a> {
-    /// Begins to renew those locks of `batch` that are still held.
+    /// Begins the renewals of those locks of `batch` that are still held.
     pub(crate) fn begin(batch: &'a RenewalBatch, namespace: &'a Namespace, now: Instant) -> Self {
         let locks = &batch.locks;
         let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
@@ -47,7 +48,7 @@ impl<'a> RenewBatch<'a> {
         }
     }
 
-    /// How long the exchange may take: what remains must do for another try.
+    /// Returns the time limit of the exchange: the rest must suffice for another try.
     pub(crate) fn limit(batch: &RenewalBatch, operation_timeout: Duration) -> Duration {
         let leases = batch.locks.iter().map(|(_, lock)| {
             let held = &**lock;
@@ -63,12 +64,12 @@ impl<'a> RenewBatch<'a> {
         self.pending.is_empty()
     }
 
-    /// Writes one flight for all of them that are still held.
+    /// Writes one flight for all of the locks that are still held.
     pub(crate) fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) {
         let over = &mut self.over;
         self.pending.retain_mut(|pending| {
-            // It may have ended while there was no connection. Nobody is to wait for a lease that is
-            // begun after the end.
+            // It may have ended while there was no connection. No client must wait for a lease that
+            // began after the end.
             if pending.held.loss(now.monotonic).is_some() {
                 return false;
             }
@@ -82,7 +83,7 @@ impl<'a> RenewBatch<'a> {
         });
     }
 
-    /// Takes in the replies to that flight.
+    /// Applies the replies to that flight.
     pub(crate) fn interpret(
         &mut self,
         view: &mut ServerState,
@@ -105,21 +106,20 @@ impl<'a> RenewBatch<'a> {
         Ok(())
     }
 
-    /// Those that are not over are not answered, for this reason.
+    /// Records that the unfinished renewals got no reply, for this reason.
     pub(crate) fn interrupted(&mut self, why: ConnectError) {
         self.error = Some(why);
     }
 
-    /// What came of the renewal at this place of the batch; an error is no answer.
+    /// Returns the outcome of the renewal at this index of the batch; an error is no reply.
     fn outcome(&self, place: usize) -> Result<&RenewOutcome, Option<&ConnectError>> {
         self.over[place].as_ref().ok_or(self.error.as_ref())
     }
 }
 
 impl<C> Node<C> {
-    /// Ends the keeping of a lock that is over. Where it was left to the keeper to release it,
-    /// that is a job now, and the keeper must be woken. Returns whether it was kept, and whether
-    /// there is such a job.
+    /// Removes a lock that has ended. If the scheduler must release it, that becomes a job, and the
+    /// renewer must be woken. Returns whether the lock was there, and whether there is such a job.
     pub(crate) fn unschedule(&self, index: usize, lock: &Arc<LockState>) -> (bool, bool) {
         let kept = self.scheduler.remove(index, lock);
         let owed = kept && lock.as_ref().take_pending_release();
@@ -129,15 +129,15 @@ impl<C> Node<C> {
         (kept, owed)
     }
 
-    /// Counts and tells which of these renewals begin late.
+    /// Counts and reports the renewals that begin late.
     pub(crate) fn note_late(&self, batch: &RenewalBatch) {
         if let Some(late) = batch.late {
             self.telemetry.renewals_late(late, self.scheduler.len());
         }
     }
 
-    /// Takes in what came of the renewal at this place of a batch, and sees to the next one. Returns
-    /// whether the lock is over.
+    /// Applies the outcome of the renewal at this index of a batch, and schedules the next one.
+    /// Returns whether the lock has ended.
     pub(crate) fn renewed(
         &self,
         batch: &RenewalBatch,
@@ -166,8 +166,8 @@ impl<C> Node<C> {
                     self.telemetry
                         .lease_expiring(held.info(), remaining, unanswered);
                 }
-                // Soon, but not so often that a server in trouble is kept busy by it, or this client
-                // where it holds many.
+                // Soon, but not so often that the retries keep a server in trouble busy, or this
+                // client if it holds many locks.
                 let lease = held.lease.duration();
                 let pause = (lease / 10).min(Duration::from_millis(500));
                 let many = self.scheduler.len().try_into().unwrap_or(u32::MAX);
@@ -176,7 +176,7 @@ impl<C> Node<C> {
             }
         };
         self.scheduler.reschedule(index, lock, due);
-        // Behind that: whoever found a renewal under way waits for this number to rise.
+        // Incremented last: a caller that found a renewal under way waits for this number to rise.
         held.state().renewals += 1;
         false
     }

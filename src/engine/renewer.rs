@@ -1,4 +1,4 @@
-//! What a renewer does, in both APIs: renewals that are due together, and cleanup jobs.
+//! The work of a renewer in both APIs: renewals that are due together, and cleanup jobs.
 
 use super::client::{ClientInner, Transport};
 use super::clock;
@@ -11,8 +11,8 @@ use crate::proto::{Instant, Now, Release, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 
 impl<T: Transport> ClientInner<T> {
-    /// Renews locks that are due together with one flight, or two where a CAS unique was not the one
-    /// expected.
+    /// Renews locks that are due together with one flight, or two if a CAS unique was not the
+    /// expected one.
     pub(crate) async fn renew(&self, batch: &RenewalBatch) {
         let node = &self.node;
         node.note_late(batch);
@@ -43,7 +43,7 @@ impl<T: Transport> ClientInner<T> {
         node.wake.notify();
     }
 
-    /// Runs a cleanup job, with its pauses spent as `pause` says.
+    /// Runs a cleanup job. `pause` says how its pauses are spent.
     pub(crate) async fn clean_up(&self, job: &CleanupJob, pause: &mut Pause<'_>) {
         match job {
             CleanupJob::Release(lock) => {

@@ -1,9 +1,9 @@
-//! What a keeper has to do: which locks to renew when, and which to give back.
+//! The work of the renewer: the locks to renew, by their due instant, and the locks to release.
 //!
-//! A client may hold a million locks, so nothing here walks all of them on behalf of one. What is
-//! due next is the first of an ordered set, a lock is found by the hash of its key, and the locks of
-//! a group know each other. Walks over all locks are for what happens to all of them: the client is
-//! shut down, or the server was restarted.
+//! A client may hold a million locks, so no step for one lock visits all of them. The next due lock
+//! is the first of an ordered set, a lock is found by the hash of its key, and the locks of a group
+//! know each other. All locks are visited only for events that concern all: the client is shut
+//! down, or the server was restarted.
 
 use super::clock;
 use super::events::LateRenewals;
@@ -17,86 +17,86 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-/// The most locks that one flight renews: what is in flight stays small, and a slow answer holds
-/// up few.
+/// The maximum number of locks that one flight renews: flights stay small, and a slow reply delays
+/// few locks.
 const BATCH: usize = 32;
 
-/// The most flights with renewals that are under way at once. With an answer after 10 ms that makes
-/// 200,000 renewals per second; more would keep other requests waiting behind them.
+/// The maximum number of flights with renewals that are under way at once. With a reply after 10 ms
+/// that makes 200,000 renewals per second; more would delay other requests.
 const MAX_BATCHES: usize = 64;
 
-/// The most locks of dropped guards that are released at once.
+/// The maximum number of locks of dropped guards that are released at once.
 const MAX_RELEASES: usize = 256;
 
-/// So many locks may come before they are taken into the schedule.
+/// The number of new locks that may wait before they are put into the schedule.
 const MAX_FRESH: usize = 64;
 
-/// A lock whose renewal is due within this part of its lease goes along with one that is due now.
+/// A lock whose renewal is due within this part of its lease is renewed with one that is due now.
 const EARLY: u32 = 48;
 
-/// Where more is due than one flight renews, the next renewals are spread over this part of the
-/// time until then.
+/// If more is due than one flight renews, the next renewals are spread over this part of the time
+/// until then.
 const SPREAD: u32 = 8;
 
-/// How late a renewal may begin, as a part of the lease. It is due after a third, so half of the
+/// The allowed delay of a renewal, as a part of the lease. It is due after a third, so half of the
 /// lease is over then.
 const LATE: u32 = 6;
 
-/// The locks a client holds, and the work that was left for its keeper.
+/// The locks that a client holds, and the cleanup jobs for its renewer.
 ///
-/// Locks come and go by index, without allocating once the table has its size: whoever leaves
-/// leaves an allocation for the next one.
+/// Locks come and go by index, without allocating once the table has its size: a lock that is
+/// removed leaves its allocation to the next one.
 #[derive(Debug)]
 pub(crate) struct RenewalScheduler {
     inner: Mutex<Inner>,
-    /// Nothing is acquired any more. Written under `inner`.
+    /// Nothing can be acquired any more. Written under `inner`.
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner {
     slots: Slots,
-    /// The locks that wait for their renewal, by the instant at which it is due: those whose slot
-    /// says so, and no others.
+    /// The locks that wait for their renewal, by the instant at which it is due: exactly those
+    /// whose slot says so.
     schedule: BTreeSet<(Instant, usize)>,
-    /// Locks that came since the keeper looked last, and are not in the schedule yet. Most locks are
-    /// gone before it does.
+    /// Locks that were added since the renewer looked last, and are not in the schedule yet. Most
+    /// locks are removed before it looks.
     fresh: Vec<usize>,
     jobs: VecDeque<CleanupJob>,
-    /// Jobs and renewals that were handed out and are not done.
+    /// Number of jobs and batches that were handed out and are not done.
     running: usize,
-    /// Of these, the flights with renewals.
+    /// Number of flights with renewals among these.
     renewing: usize,
-    /// Of these, the releases.
+    /// Number of releases among these.
     releasing: usize,
-    /// Locks that were handed on, and of which it is not clear what became of their records.
+    /// Number of locks that were handed off and whose outcome is unknown.
     handoffs: usize,
-    /// When the keeper looks again by itself. Not moved back when locks go: one look too many
-    /// is cheaper than a wake-up per lock.
+    /// The instant at which the renewer looks again by itself. Not moved back when locks are
+    /// removed: one look too many costs less than a wake-up per lock.
     next_wakeup: Instant,
-    /// The client is gone.
+    /// All handles of the client were dropped.
     abandoned: bool,
-    /// How many batches had others due behind them.
+    /// Number of batches after which other locks were due.
     crowded: u32,
     /// The last renewals began late.
     behind: bool,
 }
 
-/// A lock that was taken into keeping.
+/// A lock that was put into the scheduler.
 #[derive(Debug)]
 pub(crate) struct Scheduled {
     pub(crate) lock: Arc<LockState>,
     pub(crate) index: usize,
-    /// The keeper must be woken, to look earlier than it meant to.
+    /// The renewer must be woken, to look earlier than it planned.
     pub(crate) wake: bool,
 }
 
-/// Something to be done once.
+/// A cleanup job: work to be done once.
 #[derive(Debug)]
 pub(crate) enum CleanupJob {
-    /// Give back a lock whose guard was dropped.
+    /// Release a lock whose guard was dropped.
     Release(Arc<LockState>),
-    /// Take back what an abandoned acquisition may have left.
+    /// Undo what an abandoned acquisition may have stored.
     Undo {
         name: Arc<str>,
         keys: LockKeys,
@@ -108,20 +108,20 @@ pub(crate) enum CleanupJob {
 #[derive(Debug)]
 pub(crate) struct RenewalBatch {
     pub(crate) locks: Vec<(usize, Arc<LockState>)>,
-    /// Renewals that begin late though nothing was tried before, if there are any.
+    /// Renewals that begin late though none was tried before, if there are any.
     pub(crate) late: Option<LateRenewals>,
-    /// Which part of [`SPREAD`] the next renewals are due earlier, in 256ths.
+    /// The time by which the next renewals are due earlier, in 256ths of the [`SPREAD`] part.
     earlier: u32,
 }
 
 impl RenewalBatch {
-    /// How much earlier than usual the next renewal of a lock with this lease is due.
+    /// Returns how much earlier than usual the next renewal of a lock with this lease is due.
     pub(crate) fn earlier(&self, lease: Duration) -> Duration {
         lease / 3 / SPREAD * self.earlier / 256
     }
 }
 
-/// What to do next.
+/// The next step of the renewer.
 #[derive(Debug)]
 pub(crate) enum SchedulerAction {
     Job(CleanupJob),
@@ -157,7 +157,7 @@ impl RenewalScheduler {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a lock into keeping, or gives it back when the client was shut down.
+    /// Adds a lock, or returns it if the client was shut down.
     pub(crate) fn insert(
         &self,
         lock: LockState,
@@ -177,8 +177,8 @@ impl RenewalScheduler {
         Ok(Scheduled { lock, index, wake })
     }
 
-    /// Ends the keeping of a lock, if it is still kept: the place may have another by now. Returns
-    /// whether it was.
+    /// Removes a lock, if it is still there: its slot may have another lock by now. Returns whether
+    /// it was there.
     pub(crate) fn remove(&self, index: usize, lock: &Arc<LockState>) -> bool {
         let mut inner = self.inner();
         let kept = inner.slots.has(index, lock);
@@ -189,36 +189,37 @@ impl RenewalScheduler {
         kept
     }
 
-    /// The guard of the lock that was put here is gone: the entry is for the next one.
+    /// Frees a slot whose guard is gone, for the next lock.
     pub(crate) fn free_slot(&self, index: usize) {
         self.inner().slots.vacate(index);
     }
 
-    /// Leaves work for the keeper, which must be woken.
+    /// Adds a cleanup job. The renewer must be woken.
     pub(crate) fn push(&self, job: CleanupJob) {
         self.inner().jobs.push_back(job);
     }
 
-    /// A lock is handed on within the process. Not drained until that is [settled](Self::settled).
+    /// Records that a handoff begins. The scheduler is not drained until that is
+    /// [ended](Self::end_handoff).
     pub(crate) fn begin_handoff(&self) {
         self.inner().handoffs += 1;
     }
 
-    /// What was handed on is another's now, or the keeper's to release.
+    /// Records that a handoff has ended: a waiter has the lock, or the renewer releases it.
     pub(crate) fn end_handoff(&self) {
         self.inner().handoffs -= 1;
     }
 
-    /// The renewal of a lock is over; the next is due then.
+    /// Records that the renewal of a lock is finished; the next is due at `due`.
     pub(crate) fn reschedule(&self, index: usize, lock: &Arc<LockState>, due: Instant) {
         let mut inner = self.inner();
-        // The guard may be gone, and its place taken by another lock.
+        // The guard may be gone, and its slot have another lock.
         if inner.slots.has(index, lock) {
             inner.schedule(index, due);
         }
     }
 
-    /// Makes the renewal of a lock due at once, unless one is under way. The keeper must be woken.
+    /// Makes the renewal of a lock due at once, unless one is under way. The renewer must be woken.
     pub(crate) fn renew_now(&self, index: usize, lock: &Arc<LockState>) {
         let mut inner = self.inner();
         if inner.slots.has(index, lock) {
@@ -226,7 +227,7 @@ impl RenewalScheduler {
         }
     }
 
-    /// From now on these locks are renewed together: as soon as one of them is due, all are.
+    /// Renews these locks together from now on: as soon as one of them is due, all are.
     pub(crate) fn group(&self, locks: impl Iterator<Item = (usize, Arc<LockState>)>) {
         let mut inner = self.inner();
         let kept = locks.filter(|(index, lock)| inner.slots.has(*index, lock));
@@ -236,22 +237,24 @@ impl RenewalScheduler {
         }
     }
 
-    /// The renewals that [`next`](Self::next) handed out in one batch are done.
+    /// Records that the renewals of one batch, as [`next_action`](Self::next_action) handed it out,
+    /// are done.
     pub(crate) fn renewals_finished(&self) {
         let mut inner = self.inner();
         inner.running -= 1;
         inner.renewing -= 1;
     }
 
-    /// A job that [`next`](Self::next) handed out is done; `release` if it was one.
+    /// Records that a job, as [`next_action`](Self::next_action) handed it out, is done. `release`:
+    /// it was a release.
     pub(crate) fn job_finished(&self, release: bool) {
         let mut inner = self.inner();
         inner.running -= 1;
         inner.releasing -= usize::from(release);
     }
 
-    /// Stops acquiring, ends everything that is held, and leaves it to the keeper to give that
-    /// back. Returns the locks that were ended.
+    /// Closes the scheduler: nothing can be acquired any more, all held locks end, and the renewer
+    /// releases them. Returns the locks that were ended.
     pub(crate) fn close(&self) -> Vec<Arc<LockState>> {
         let mut inner = self.inner();
         self.closed.store(true, Ordering::Release);
@@ -259,14 +262,14 @@ impl RenewalScheduler {
         inner.fresh.clear();
         let locks = inner.slots.take_all();
         for lock in &locks {
-            // Before the release can be sent: whoever holds the guard must not believe in it.
+            // Before the release can be sent: from then on the guard must not be valid.
             lock.end(LossReason::Released);
             inner.jobs.push_back(CleanupJob::Release(Arc::clone(lock)));
         }
         locks
     }
 
-    /// The last handle to the client is gone.
+    /// Records that the last handle of the client was dropped.
     pub(crate) fn detach_client(&self) {
         let mut inner = self.inner();
         self.closed.store(true, Ordering::Release);
@@ -277,23 +280,23 @@ impl RenewalScheduler {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether nothing is left to be given back.
+    /// Returns whether nothing remains to be released.
     pub(crate) fn is_idle(&self) -> bool {
         let inner = self.inner();
         inner.jobs.is_empty() && inner.running == 0 && inner.handoffs == 0
     }
 
-    /// How many locks are in keeping.
+    /// Returns the number of locks in the scheduler.
     pub(crate) fn len(&self) -> usize {
         self.inner().slots.len()
     }
 
-    /// The lock with these keys, if one is in keeping.
+    /// Returns the lock with these keys, if the scheduler has one.
     pub(crate) fn find(&self, keys: &LockKeys) -> Option<Arc<LockState>> {
         self.inner().slots.find(keys)
     }
 
-    /// Visits every lock in keeping. Others get their turn in between, so locks that come or go
+    /// Visits every lock. The mutex is unlocked in between, so locks that are added or removed
     /// meanwhile may be visited or not.
     pub(crate) fn visit(&self, mut visit: impl FnMut(&LockState)) {
         let mut from = 0;
@@ -307,19 +310,19 @@ impl RenewalScheduler {
         }
     }
 
-    /// Every lock in keeping.
+    /// Returns every lock.
     pub(crate) fn locks(&self) -> Vec<Arc<LockState>> {
         self.inner().slots.all()
     }
 
-    /// What the keeper does now. Renewals come before jobs: a lock that is late is lost, a
-    /// release that is late is only late. Of either, only so many are under way at once, so that
-    /// neither keeps the other waiting.
+    /// Returns the next step of the renewer. Renewals come before jobs: a late renewal loses its
+    /// lock, a late release is only late. Only so many of either are under way at once, so that
+    /// neither delays the other.
     pub(crate) fn next_action(&self, now: Instant) -> SchedulerAction {
         let mut inner = self.inner();
         let inner = &mut *inner;
         inner.settle();
-        // Where no more can be under way, the end of one wakes the keeper.
+        // If no more may be under way, the end of one wakes the renewer.
         let full = inner.renewing >= MAX_BATCHES;
         if !full {
             if let Some(batch) = inner.take_due(now) {
@@ -329,8 +332,8 @@ impl RenewalScheduler {
             }
         }
         let first = inner.schedule.first().map_or(NEVER, |(due, _)| *due);
-        // What was meant to be looked at may be gone. To go on looking then spares those who come
-        // and go at once a wake-up each.
+        // The lock that the look was planned for may be gone. Keeping the plan saves locks that are
+        // held only briefly a wake-up each.
         let meant = Some(inner.next_wakeup).filter(|meant| *meant > now);
         inner.next_wakeup = meant.map_or(first, |meant| meant.min(first));
         let release = matches!(inner.jobs.front(), Some(CleanupJob::Release(_)));
@@ -350,7 +353,7 @@ impl RenewalScheduler {
 }
 
 impl Inner {
-    /// The renewal of a lock is due then, and not when it was before.
+    /// Sets the instant at which the renewal of a lock is due, in place of the former one.
     fn schedule(&mut self, index: usize, due: Instant) {
         self.unschedule(index);
         let slot = self.slots.get_mut(index);
@@ -366,7 +369,7 @@ impl Inner {
         }
     }
 
-    /// Takes those that came, and are still there, into the schedule.
+    /// Puts the new locks that are still there into the schedule.
     fn settle(&mut self) {
         for index in self.fresh.drain(..) {
             let slot = self.slots.get_mut(index);
@@ -377,7 +380,7 @@ impl Inner {
         }
     }
 
-    /// The renewal of a lock is due then at the latest, unless one is under way.
+    /// Makes the renewal of a lock due at `latest` at the latest, unless one is under way.
     fn renew_now(&mut self, index: usize, latest: Instant) {
         if self
             .slots
@@ -389,8 +392,8 @@ impl Inner {
         }
     }
 
-    /// Takes what is due out of the schedule, as much as one flight renews, and along with it what
-    /// is due soon: locks that are due one after the other then have a flight in common.
+    /// Takes the due locks out of the schedule, as many as one flight renews, and with them the
+    /// locks that are due soon: locks that are due one after another then share a flight.
     fn take_due(&mut self, now: Instant) -> Option<RenewalBatch> {
         let mut locks = Vec::new();
         let (mut early, mut late) = (Duration::MAX, None);
@@ -404,7 +407,7 @@ impl Inner {
             }
             let slot = self.slots.get_mut(index);
             let held = &*slot.lock;
-            // A lock that lasts for as long as it may has nothing to be renewed before its end.
+            // A lock that lasts as long as its limit allows has no renewal before its end.
             if held.is_final() && due > now {
                 break;
             }
@@ -429,9 +432,9 @@ impl Inner {
         if locks.is_empty() {
             return None;
         }
-        // The first one is the one that has waited longest.
+        // The first lock is the one that has waited longest.
         self.behind = late.is_some();
-        // Steps of the golden section: whatever their number, they are spread evenly.
+        // Steps of the golden section: they are spread evenly for any number of them.
         let crowded = self.schedule.first().is_some_and(|(due, _)| *due <= now);
         let mut earlier = 0;
         if crowded {
@@ -445,11 +448,11 @@ impl Inner {
         })
     }
 
-    /// One of these is due then, so all are that can be renewed.
+    /// Makes all locks of a group due at `due` that can be renewed, because one of them is.
     fn hasten_group(&mut self, group: &Arc<Vec<usize>>, due: Instant) {
         for index in group.iter() {
             let slot = self.slots.get_mut(*index);
-            // Others have left the group, or this place.
+            // Other locks have left the group, or this slot.
             let member = slot
                 .group
                 .as_ref()
@@ -475,19 +478,19 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    /// A lock that was acquired then, and is valid for nine seconds.
+    /// Returns a lock that was acquired at `sent`, and is valid for nine seconds.
     fn lock(name: usize, sent: Instant) -> LockState {
         acquired(&format!("{name}"), LEASE, sent)
     }
 
-    /// Takes a lock into keeping that is due a third of its lease later.
+    /// Adds a lock that is due a third of its lease later.
     fn keep(registry: &RenewalScheduler, name: usize, sent: Instant) -> Scheduled {
         let lock = lock(name, sent);
         let due = lock.due(sent);
         registry.insert(lock, due).expect("not closed")
     }
 
-    /// The indexes of the locks to be renewed, and nothing if it is not time for any.
+    /// Returns the indexes of the locks to be renewed; empty if none is due.
     fn batch(registry: &RenewalScheduler, now: Instant) -> Vec<usize> {
         match registry.next_action(now) {
             SchedulerAction::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
@@ -502,7 +505,7 @@ mod tests {
         }
     }
 
-    /// Renews so many batches, which takes no time.
+    /// Renews batches, which takes no time, and returns their number.
     fn renew(registry: &RenewalScheduler, now: Instant) -> usize {
         let mut renewed = 0;
         while let SchedulerAction::Renew(batch) = registry.next_action(now) {
@@ -525,7 +528,7 @@ mod tests {
         assert!(kept[0].wake && kept[1].wake, "the first to be due wakes");
         assert!(!kept[2].wake && !kept[3].wake);
         assert_eq!(sleeps_until(&registry, at(0)), at(3000));
-        // The third one is due 300 ms later than the first: too late to go along.
+        // The third one is due 300 ms later than the first: too late for the same flight.
         assert_eq!(batch(&registry, at(3200)), [1, 0]);
         assert_eq!(sleeps_until(&registry, at(3200)), at(3500));
         registry.reschedule(0, &kept[0].lock, at(3400));
@@ -542,12 +545,12 @@ mod tests {
         assert_eq!(batch(&registry, at(2999)), []);
         assert_eq!(batch(&registry, at(3000)), Vec::from_iter(0..BATCH));
         assert_eq!(batch(&registry, at(3000)), [], "the others are not due");
-        // A lock with a short lease is not made to wait for others, nor others for it.
+        // A lock with a short lease does not wait for others, nor others for it.
         let short = acquired("short", Duration::from_millis(300), at(3000));
         let due = short.due(at(3000));
         registry.insert(short, due).expect("not closed");
         assert_eq!(batch(&registry, at(3032)).len(), BATCH);
-        // Of what is due 6 ms later, and not what is due after 10 ms.
+        // The locks that are due 6 ms later are taken, those that are due 10 ms later are not.
         let expected: Vec<_> = (2 * BATCH..80).chain([81]).collect();
         assert_eq!(batch(&registry, at(3100)), expected);
         assert_eq!(batch(&registry, at(3110)), [last.index]);
@@ -605,7 +608,7 @@ mod tests {
         group(8, 80);
         assert_eq!(batch(&registry, at(3500)), [0, 1]);
         assert_eq!(batch(&registry, at(4000)), [2, 3, 4]);
-        // One has gone, and another is in its place.
+        // One lock was removed, and another is in its slot.
         registry.remove(9, &kept[9].lock);
         registry.free_slot(9);
         let other = keep(&registry, 200, at(60_000));
@@ -649,7 +652,7 @@ mod tests {
         }
         assert!(registry.find(&keys(998)).is_none());
         assert!(registry.find(&keys(999)).is_some());
-        // One that is lost and still kept does not hide the one that was acquired after it.
+        // A lost lock that is still there does not hide the one that was acquired after it.
         let new = keep(&registry, 999, at(60_000));
         assert!(Arc::ptr_eq(
             &registry.find(&keys(999)).expect("kept"),
@@ -688,7 +691,7 @@ mod tests {
         assert_eq!(late(at(5000)), None);
         registry.reschedule(0, &kept[0].lock, at(6000));
         assert!(late(at(8000)).is_some_and(|late| late.first), "once more");
-        // What is lost is not late any more.
+        // A lost lock is not late any more.
         registry.reschedule(0, &kept[0].lock, at(7000));
         assert_eq!(late(at(9000)), None);
     }
@@ -755,8 +758,8 @@ mod tests {
         assert!(!registry.is_idle());
     }
 
-    /// What one lock costs does not depend on how many others there are: as many slots are looked
-    /// at with 100 locks as with 30,000.
+    /// The cost of one lock does not depend on the number of others: as many slots are read with
+    /// 100 locks as with 30,000.
     #[test]
     fn the_work_for_one_lock_does_not_grow_with_their_number() {
         let visits =
@@ -797,7 +800,7 @@ mod tests {
                 }
                 registry.renewals_finished();
                 visits(&registry);
-                // Each of a batch, and the members of its group.
+                // Each lock of a batch, and the members of its group.
                 assert!(
                     taken <= renewed.len() * 4 + 16,
                     "{taken} for {}",

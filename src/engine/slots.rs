@@ -1,4 +1,4 @@
-//! Where the locks of a client are: by index, and by key.
+//! The table of a client's locks, found by index and by key.
 
 use super::lock_state::LockState;
 use crate::proto::{Instant, LockKeys};
@@ -7,42 +7,44 @@ use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 use std::vec::Vec;
 
-/// How many slots are looked at before others get their turn.
+/// The number of slots that are read before the mutex is unlocked for other callers.
 const TURN: usize = 1024;
 
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 
-/// A table of locks. A lock keeps its index for as long as its guard is there.
+/// A table of locks. A lock keeps its index until its guard is gone.
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
     /// The slots whose guards are gone.
     free: Vec<usize>,
-    /// How many slots keep a lock.
+    /// The number of slots that have a lock.
     kept: usize,
-    /// Chains of the slots that keep a lock, by the hash of its key. A power of two of them.
+    /// Chains of the slots that have a lock, by the hash of its key. Their number is a power of
+    /// two.
     chains: Vec<u32>,
     seeds: [u64; 2],
-    /// How often a slot was looked at.
+    /// The number of reads of slots.
     #[cfg(test)]
     pub(super) visits: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// The lock, or one that was here before.
+    /// The lock, or a former lock of this slot.
     pub(super) lock: Arc<LockState>,
     kept: bool,
-    /// When to renew; `None` while a renewal is under way, or where nothing is kept.
+    /// The instant of the next renewal; `None` while a renewal is under way, or if the slot has no
+    /// lock.
     pub(super) due: Option<Instant>,
-    /// It is in the schedule.
+    /// The slot is in the schedule.
     pub(super) scheduled: bool,
-    /// Those that are renewed together with it.
+    /// The slots that are renewed together with this one.
     pub(super) group: Option<Arc<Vec<usize>>>,
-    /// Of its key, while it is kept.
+    /// The hash of its key, while the slot has a lock.
     hash: u32,
-    /// The next one in its chain.
+    /// The next slot in its chain.
     next: u32,
 }
 
@@ -60,7 +62,7 @@ impl Slots {
         }
     }
 
-    /// How many locks are kept.
+    /// Returns the number of locks.
     pub(super) const fn len(&self) -> usize {
         self.kept
     }
@@ -73,13 +75,13 @@ impl Slots {
         &mut self.slots[index]
     }
 
-    /// Whether this lock is kept here: the slot may have another by now.
+    /// Returns whether the slot has this lock: it may have another by now.
     pub(super) fn has(&self, index: usize, lock: &Arc<LockState>) -> bool {
         let slot = &self.slots[index];
         slot.kept && Arc::ptr_eq(&slot.lock, lock)
     }
 
-    /// Keeps a lock, to be renewed then.
+    /// Puts a lock into a slot, to be renewed at `due`.
     #[inline]
     pub(super) fn insert(&mut self, lock: LockState, due: Instant) -> (usize, Arc<LockState>) {
         let held = &lock;
@@ -89,7 +91,7 @@ impl Slots {
                 let slot = self.get_mut(index);
                 match Arc::get_mut(&mut slot.lock) {
                     Some(place) => *place = lock,
-                    // Its guard is just going, or something of it is still under way.
+                    // Its guard is just being dropped, or an operation on it is still under way.
                     None => slot.lock = Arc::new(lock),
                 }
                 (slot.kept, slot.due, slot.hash) = (true, Some(due), hash);
@@ -117,7 +119,7 @@ impl Slots {
         (index, Arc::clone(&self.get_mut(index).lock))
     }
 
-    /// Ends the keeping of the lock that is here.
+    /// Removes the lock of this slot.
     pub(super) fn remove(&mut self, index: usize) {
         self.unlink(index);
         let slot = self.get_mut(index);
@@ -126,12 +128,12 @@ impl Slots {
         self.kept -= 1;
     }
 
-    /// The slot is for the next lock.
+    /// Makes the slot available to the next lock.
     pub(super) fn vacate(&mut self, index: usize) {
         self.free.push(index);
     }
 
-    /// Ends the keeping of all locks, and returns them.
+    /// Removes all locks, and returns them.
     pub(super) fn take_all(&mut self) -> Vec<Arc<LockState>> {
         let locks = self.all();
         for slot in &mut self.slots {
@@ -143,13 +145,13 @@ impl Slots {
         locks
     }
 
-    /// All locks that are kept.
+    /// Returns all locks.
     pub(super) fn all(&self) -> Vec<Arc<LockState>> {
         let kept = self.slots.iter().filter(|slot| slot.kept);
         kept.map(|slot| Arc::clone(&slot.lock)).collect()
     }
 
-    /// Some of the locks that are kept, from this index on, and where to go on.
+    /// Returns some of the locks, from this index on, and the index to go on from.
     pub(super) fn some_from(&self, from: usize) -> (Vec<Arc<LockState>>, Option<usize>) {
         let slots = self.slots.iter().skip(from).take(TURN);
         let kept = slots.filter(|slot| slot.kept);
@@ -158,8 +160,8 @@ impl Slots {
         (locks, (next < self.slots.len()).then_some(next))
     }
 
-    /// The lock with these keys, if one is kept. Where one that is over is still kept beside its
-    /// successor, it is the successor: the one that is valid for longer.
+    /// Returns the lock with these keys, if there is one. If one that has ended is still there
+    /// beside its successor, returns the successor: the one that is valid for longer.
     pub(super) fn find(&mut self, keys: &LockKeys) -> Option<Arc<LockState>> {
         let key = keys.lock().as_bytes();
         let hash = self.hash(key);
@@ -179,7 +181,8 @@ impl Slots {
         found.map(|(_, lock)| lock)
     }
 
-    /// A hash that cannot be aimed at by those who choose the names: they do not know the seeds.
+    /// Returns a hash that callers cannot aim at by the choice of names: they do not know the
+    /// seeds.
     fn hash(&self, key: &[u8]) -> u32 {
         let [mut hash, factor] = self.seeds;
         let mut take = |word: u64| {
@@ -229,7 +232,7 @@ impl Slots {
         }
     }
 
-    /// Makes twice as many chains: they stay short.
+    /// Doubles the number of chains, so that they stay short.
     fn grow(&mut self) {
         let count = self.kept.next_power_of_two().max(8);
         self.chains.clear();

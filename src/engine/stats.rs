@@ -1,75 +1,74 @@
-//! How often things have happened to a client, and how long they took.
+//! Counts of a client's events, and their durations.
 
 use crate::proto::LossReason;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-/// How many lengths of time are told apart, see [`DurationStats`].
+/// The number of buckets of durations, see [`DurationStats`].
 const BUCKETS: usize = 24;
 
-/// What ends before this is in the first bucket, in microseconds. Each further bucket is twice as
-/// wide.
+/// The upper bound of the first bucket, in microseconds. Each further bucket is twice as wide.
 const FIRST_BOUND: u64 = 64;
 
-/// What has happened to one client since it was built: counts, what is the case now, and lengths of
-/// time. From `Client::stats()` of either front.
+/// Counts of what has happened to one client since it was built, its present state, and durations.
+/// Returned by `Client::stats()` of either API.
 ///
-/// A snapshot that costs no request, and a look at each lock that is held. The numbers are read one after the other while the client goes
-/// on, so two of them may differ by what happened in between. Counts never go down.
+/// A snapshot. It costs no request, and one look at each held lock. The numbers are read one after
+/// another while the client goes on, so two of them may differ by what happened in between. Counts
+/// never decrease.
 ///
-/// Each call that would acquire a lock ends in exactly one of `acquired`, `refused`, `timed_out`,
-/// `unknown`, `failed` and `abandoned`; not counted is what is refused before anything is sent, such
-/// as a name that cannot be used. Each lock that was acquired or taken up ends in exactly one of
-/// `released`, `lost`, `unreleased` and `detached`.
+/// Each call that would acquire a lock ends in exactly one of `acquired`, `contended`, `timed_out`,
+/// `unknown`, `failed` and `cancelled`; a call that is rejected before anything is sent, for
+/// instance for its name, is not counted. Each lock that was acquired or attached ends in exactly
+/// one of `released`, `lost`, `release_failures` and `detached`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientStats {
     /// Locks that were acquired.
     pub acquired: u64,
-    /// Of these, how many not at the first try: somebody held the lock or stood in line for it, the
-    /// server's memory was too young, or it was not reached at first.
+    /// Of these, those that were not acquired at the first try: the lock was held or had earlier
+    /// waiters, the restart guard waited, or the server was not reached at first.
     pub acquired_after_wait: u64,
-    /// Of these, how many were handed on by a holder of the same client, without being free in
-    /// between.
+    /// Of these, those that a holder of the same client handed off, without being free in between.
     pub handoffs: u64,
-    /// Of these, how many were taken over from a holder that had not renewed for longer than its
+    /// Of these, those that were taken over from a holder that had not renewed for longer than its
     /// lease: it died, or was cut off.
     pub takeovers: u64,
-    /// Locks of whose parts a guard was made (`LockGuard::attach`). They are not in `acquired`.
+    /// Locks that were attached by a ticket (`LockGuard::attach`). They are not in `acquired`.
     pub attached: u64,
-    /// Calls of `try_acquire` that found the lock held, or others in line for it.
+    /// Calls of `try_acquire` that found the lock held, or with earlier waiters.
     pub contended: u64,
     /// Calls of `acquire_timeout` that ended because the lock was held for all of that time.
     pub timed_out: u64,
-    /// Calls that ended with [`Unknown`](crate::ErrorKind::Unknown): a request was sent and not
-    /// answered.
+    /// Calls that ended with [`Unknown`](crate::ErrorKind::Unknown): a request was sent and got no
+    /// reply.
     pub unknown: u64,
-    /// Calls that ended with any other error: the server was not reached or cannot serve, its
-    /// memory is too young, or the client was shut down.
+    /// Calls that ended with any other error: the server was not reached or cannot serve, the
+    /// restart guard rejected the call, or the client was shut down.
     pub failed: u64,
-    /// Calls whose future was dropped before it was ready. Always 0 in the blocking front.
+    /// Calls whose future was dropped before it was ready. Always 0 in the blocking API.
     pub cancelled: u64,
 
-    /// Locks that were given back and had been ours to the end. A quiet release counts when it is
-    /// sent.
+    /// Locks that were released after they had been held to the end. A quiet release counts when it
+    /// is sent.
     pub released: u64,
-    /// Of these, how many were released quietly.
+    /// Of these, those that were released quietly.
     pub released_quietly: u64,
-    /// Quiet releases that came to nothing by themselves: the server refused them, or its answer did
-    /// not come. Each is done once more in the background.
+    /// Quiet releases that failed: the server refused them, or there was no reply. The renewer
+    /// repeats each in the background.
     pub quiet_failures: u64,
-    /// Locks that were lost, including those of which the release found out.
+    /// Locks that were lost, including those whose release found the loss.
     pub lost: LossCounts,
     /// Locks whose release was given up, because the server refused it or was not reached in time.
-    /// Their records go with their leases.
+    /// Their records expire with their leases.
     pub release_failures: u64,
-    /// Locks that were taken apart for another process (`LockGuard::detach`).
+    /// Locks that were detached for another process (`LockGuard::detach`).
     pub detached: u64,
 
-    /// Renewals that were done.
+    /// Renewals that succeeded.
     pub renewals: u64,
-    /// Renewals that were refused or not answered. Each is tried again for as long as the lock is
+    /// Renewals that were refused or got no reply. Each is tried again for as long as the lock is
     /// held.
     pub renewals_failed: u64,
     /// Renewals that the client began so late that half of the lease was over, because it had too
@@ -77,25 +76,25 @@ pub struct ClientStats {
     /// `falling_behind`.
     pub renewals_late: u64,
 
-    /// Connections that were opened, from the first one on.
+    /// Connections that were opened, the first one included.
     pub connections_opened: u64,
-    /// Connections that ended otherwise than by the client's wish: the server closed them, they
-    /// broke, or an answer did not come in time. Counted when that is noticed, at the next use.
+    /// Connections that ended, but not by the client's wish: the server closed them, they broke, or
+    /// a reply did not come in time. Counted when the client notices it, at the next use.
     pub connections_lost: u64,
-    /// How often the server was found to be another run than before.
+    /// The number of times that the server was found to be another instance than before.
     pub server_restarts: u64,
 
     /// Locks that are held now.
     pub held: u64,
     /// Calls that wait now, see `acquired_after_wait`. A call that waits for another holder and is
-    /// counted here has its place in the line: calls that begin later come behind it.
+    /// counted here has its place in the wait queue: later calls come after it.
     pub waiting: u64,
 
-    /// How long calls waited that did not get the lock at the first try, whatever came of them: from
+    /// Waits of calls that did not get the lock at the first try, with any outcome: counted from
     /// the call on.
     pub wait_time: DurationStats,
-    /// How long locks were held that are not held any more: from the request that acquired them to
-    /// their release or loss.
+    /// Times for which locks were held that are not held any more: from the request that acquired
+    /// them to their release or loss.
     pub hold_time: DurationStats,
 }
 
@@ -116,14 +115,14 @@ pub struct LossCounts {
 }
 
 impl LossCounts {
-    /// All of them.
+    /// Returns the number of all losses.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.expired + self.takeover + self.missing + self.server_restarted + self.unreachable
     }
 
-    /// Those for this reason. For [`LossReason::Released`] and [`LossReason::Forked`], which are no
-    /// losses, 0.
+    /// Returns the number of losses for this reason. For [`LossReason::Released`] and
+    /// [`LossReason::Forked`], which are no losses, 0.
     #[must_use]
     pub const fn of(&self, reason: LossReason) -> u64 {
         match reason {
@@ -137,24 +136,24 @@ impl LossCounts {
     }
 }
 
-/// Lengths of time: their sum, the longest, and how many there were of each order.
+/// Durations: their sum, the longest, and the number in each bucket.
 ///
-/// The first bucket counts those shorter than 64 µs, each further one those shorter than twice the
-/// bound before it, the last one all that are longer than 268 s.
+/// The first bucket counts durations shorter than 64 µs, each further one those shorter than twice
+/// the bound before it, the last one all that are longer than 268 s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DurationStats {
-    /// All of them together, each in whole microseconds.
+    /// The sum of all durations, each in whole microseconds.
     pub total: Duration,
     /// The longest, in whole microseconds.
     pub max: Duration,
-    /// How many there were, by length. See [`bound`](Self::bound).
+    /// The number of durations in each bucket. See [`bound`](Self::bound).
     pub buckets: [u64; BUCKETS],
 }
 
 impl DurationStats {
-    /// What the lengths in this bucket are shorter than (and not in the buckets before it). `None`
-    /// for the last bucket, and where there is none.
+    /// Returns the upper bound of this bucket: its durations are shorter (and not in the buckets
+    /// before it). `None` for the last bucket, and if there is no such bucket.
     #[must_use]
     pub const fn bound(bucket: usize) -> Option<Duration> {
         if bucket + 1 < BUCKETS {
@@ -164,13 +163,13 @@ impl DurationStats {
         }
     }
 
-    /// How many there were.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Their mean; nothing where there were none.
+    /// Returns the mean; zero if there are none.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
         let total = u64::try_from(self.total.as_micros()).unwrap_or(u64::MAX);
@@ -187,7 +186,7 @@ impl fmt::Display for DurationStats {
     }
 }
 
-/// One line, for people.
+/// Prints one line, for people.
 impl fmt::Display for ClientStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -227,7 +226,7 @@ impl fmt::Display for ClientStats {
     }
 }
 
-/// A number that rises. Nothing is ordered by it.
+/// A count that rises. It orders no other memory access.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -240,7 +239,7 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// For what is the case now, and then is not.
+    /// Decrements a count of a present state.
     pub(super) fn subtract(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -253,7 +252,7 @@ impl Counter {
 /// [`DurationStats`] while they are collected.
 #[derive(Debug, Default)]
 pub(super) struct DurationHistogram {
-    /// In microseconds, of which 64 bits hold half a million years.
+    /// The sum in microseconds, of which 64 bits hold half a million years.
     total: AtomicU64,
     max: AtomicU64,
     buckets: [Counter; BUCKETS],
@@ -263,7 +262,7 @@ impl DurationHistogram {
     pub(super) fn add(&self, nanos: u64) {
         let micros = nanos / 1000;
         self.total.fetch_add(micros, Ordering::Relaxed);
-        // Seldom so: a look is cheaper than an exchange.
+        // Rarely true: a load is cheaper than an exchange.
         if micros > self.max.load(Ordering::Relaxed) {
             self.max.fetch_max(micros, Ordering::Relaxed);
         }
@@ -327,7 +326,7 @@ impl Counters {
         }
     }
 
-    /// All of it. How many locks are held is known elsewhere.
+    /// Returns all counts. The caller knows the number of held locks.
     pub(super) fn read(&self, held: u64) -> ClientStats {
         ClientStats {
             acquired: self.acquired.get(),

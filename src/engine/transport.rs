@@ -1,4 +1,4 @@
-//! Flights and timeouts, as the engine hands them to a transport.
+//! Flights and timeouts, as the engine passes them to a transport.
 
 use super::connect_error::ConnectError;
 use crate::net::{NetCause, NetError};
@@ -65,25 +65,26 @@ pub(crate) enum Exchanged<O, S> {
 pub(crate) type FlightResult<H> =
     Result<Exchanged<<H as FlightHandler>::Output, <H as FlightHandler>::Skipped>, ConnectError>;
 
-/// Deadlines cut limits in whole steps of this, so that the limits of sockets seldom change.
+/// Deadlines shorten limits in whole steps of this, so that the limits of sockets seldom change.
 const STEP: Duration = Duration::from_millis(100);
 
-/// How long an operation may wait for the server, besides the limit of each exchange.
+/// The limit of an operation's wait for the server, besides the limit of each exchange.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Timeout {
-    /// As long as the operation goes on.
+    /// No limit: the operation sets its own end.
     Unlimited,
-    /// The caller's wait ends then; what began before may end an operation timeout later.
+    /// The end of the caller's wait; exchanges that began before may end an operation timeout
+    /// later.
     Wait(Instant),
-    /// The caller's wait had ended when the last pause was over, which a busy machine may do late: from
-    /// then on as much time is left as at its end.
+    /// The caller's wait had ended when the last pause was over, which a busy machine may do late:
+    /// from this instant on as much time is left as at the end of the wait.
     Overdue(Instant),
-    /// Nothing goes on after that, by more than 100 ms.
+    /// Nothing goes on after this, by more than 100 ms.
     Deadline(Instant),
 }
 
 impl Timeout {
-    /// A pause is over, maybe after the end of the caller's wait.
+    /// Records that a pause has ended, maybe after the end of the caller's wait.
     pub(crate) fn resume(&mut self, now: Instant) {
         match *self {
             Self::Wait(until) if until < now => *self = Self::Overdue(now),
@@ -91,7 +92,8 @@ impl Timeout {
         }
     }
 
-    /// How long a step with the limit `limit` may take; an error if it may not begin any more.
+    /// Returns how long a step with the limit `limit` may take; an error if it may not begin any
+    /// more.
     pub(crate) fn limit(
         self,
         limit: Duration,
@@ -119,15 +121,15 @@ impl Timeout {
     }
 }
 
-/// Where the caller's patience ends sooner than this, an exchange is not cut short by it: a look
-/// that finds the lock held tells more than one that was cut off.
+/// If the caller's wait ends sooner than this, it does not shorten an exchange: a reply that the
+/// lock is held is worth more than an exchange that was cut off.
 const MIN_FINAL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long a step with the limit `limit` may take for a caller whose patience ends at `until`.
+/// Returns how long a step with the limit `limit` may take for a caller whose wait ends at `until`.
 /// Zero: it may not begin any more.
 ///
-/// An instant that has passed, or is about to, still gets one round trip: all that is begun from
-/// then on has `overrun` together.
+/// An instant that has passed, or is about to, still allows one round trip: all steps that begin
+/// from then on share `overrun`.
 fn clamp_timeout(limit: Duration, until: Instant, overrun: Duration, now: Instant) -> Duration {
     let end = if until > now.after(MIN_FINAL_TIMEOUT) {
         until
@@ -137,7 +139,7 @@ fn clamp_timeout(limit: Duration, until: Instant, overrun: Duration, now: Instan
     limit.min(end.since(now))
 }
 
-/// How the pauses of an operation are spent.
+/// The way in which an operation spends its pauses.
 pub(crate) enum Pause<'a> {
     Sleep,
     /// A shutdown of the client ends the operation.
@@ -150,7 +152,7 @@ pub(crate) enum Pause<'a> {
     Work(&'a mut (dyn FnMut(Instant) + Send)),
 }
 
-/// The output of a future of a transport whose waits block.
+/// Returns the output of a future of a transport whose waits block.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};
@@ -158,7 +160,7 @@ pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let cx = &mut Context::from_waker(Waker::noop());
     loop {
-        // Ready at the first poll: nothing in it returns before what it waits for has come.
+        // Ready at the first poll: every wait in it blocks until it is over.
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return output;
         }
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(limit(SECOND, 5000, 4500), Ok(SECOND / 2));
         assert_eq!(limit(SECOND, 5000, 4999), Ok(SECOND));
         assert_eq!(limit(SECOND, 5000, 5000), Ok(SECOND));
-        // However many steps there are, each with a limit of its own, they end then.
+        // For any number of steps, each with a limit of its own, they end then.
         assert_eq!(limit(SECOND, 5000, 5900), Ok(SECOND / 10));
         assert_eq!(limit(SECOND * 60, 5000, 4999), Ok(at(6000).since(at(4999))));
         assert_eq!(limit(SECOND, 5000, 6000), Err(false));

@@ -1,7 +1,6 @@
-//! Those who wait for the same lock in this process, in the order in which they came.
-//!
-//! Only the first of them asks the server, and not even that one for as long as the lock is held
-//! in this process: who holds it hands it on.
+//! The waiters for the same lock in this process, in the order of their arrival.
+//! Only the first of them contends at the server, and not while the lock is held in this process:
+//! the holder hands it off.
 
 use super::lock_state::LockState;
 use super::notify::Notify;
@@ -14,35 +13,35 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-/// How often in a row a lock is handed on before other processes get a chance.
+/// The maximum number of handoffs in a row, before other processes get a chance.
 const MAX_HANDOFFS: u32 = 64;
 
-/// How long the first in the line then leaves the lock alone. Others who see a lock change hands
-/// look at it about every millisecond.
+/// The time for which the first waiter then leaves the lock alone. Contenders that see a lock change
+/// hands look at it about every millisecond.
 const YIELD_DURATION: Duration = Duration::from_millis(2);
 
-/// The lines of a client, by the key of their lock.
+/// The wait queues of a client, by the key of their lock.
 #[derive(Debug)]
 pub(crate) struct WaitQueues {
     map: Mutex<QueueMap>,
-    /// How many lines there are, for those who would find none. Written under `lines`.
+    /// The number of queues, for callers that would find none. Written under `lines`.
     count: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct QueueMap {
     by_key: HashMap<Key, WaitQueue>,
-    /// How many have ever joined one.
+    /// The number of waiters that have ever joined a queue.
     joined: u64,
-    /// What lines and places leave for later ones, so that waiting allocates nothing.
+    /// Allocations of earlier queues and waiters, so that waiting allocates nothing.
     spare_queues: Vec<VecDeque<Waiter>>,
     spare_notifiers: Vec<Arc<Notify>>,
 }
 
-/// How much is kept for later.
+/// The maximum number of each that is kept.
 const SPARE: usize = 64;
 
-/// Lines are found by the bytes of the lock's key.
+/// Finds the queues by the bytes of the lock's key.
 #[derive(Debug)]
 struct Key(LockKeys);
 
@@ -66,20 +65,21 @@ impl Hash for Key {
     }
 }
 
-/// A line. There is somebody in it, always.
+/// A queue. It has at least one waiter.
 #[derive(Debug)]
 struct WaitQueue {
-    /// Who holds the lock in this process, as far as is known. The lock may be lost by now.
+    /// The holder of the lock in this process, as far as is known. It may have lost the lock by
+    /// now.
     holder: Option<Arc<LockState>>,
-    /// What a holder has handed on to the first one, who can take it.
+    /// A lock that its holder handed off to the first waiter, which can take it over.
     handoff: Option<Arc<LockState>>,
     waiting: VecDeque<Waiter>,
-    /// How often in a row the lock was handed on.
+    /// The number of handoffs of the lock in a row.
     handoffs: u32,
-    /// Before this, the first one leaves the lock to others.
+    /// Before this, the first waiter leaves the lock to other processes.
     yield_until: Instant,
-    /// Asking the server has failed. Each of them asks by himself then, or the last one would be
-    /// told only after all the others.
+    /// A request to the server has failed. Each waiter contends by itself then; otherwise the last
+    /// one would learn of the failure only after all the others.
     bypassed: bool,
 }
 
@@ -87,11 +87,11 @@ struct WaitQueue {
 struct Waiter {
     number: u64,
     notifier: Arc<Notify>,
-    /// Whether the lock can be handed on to him.
+    /// The lock can be handed off to this waiter.
     accepts_handoff: bool,
 }
 
-/// A place in a line, to be given back by [`WaitQueues::leave`].
+/// A waiter's entry in a queue, to be returned by [`WaitQueues::leave`].
 #[derive(Debug)]
 pub(crate) struct WaiterHandle {
     number: u64,
@@ -100,25 +100,25 @@ pub(crate) struct WaiterHandle {
     is_shared: bool,
 }
 
-/// What somebody in a line may do.
+/// The next step of a waiter.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// Wait for news, and until this instant at most.
+    /// Wait for a notification, and until this instant at most.
     Wait(Option<Instant>),
-    /// Ask the server, not before this instant.
+    /// Contend at the server, not before this instant.
     Contend(Instant),
-    /// Replace the record of this lock, which was handed on.
+    /// Take over this lock's record from its releasing holder.
     Handoff(Arc<LockState>),
 }
 
-/// Why somebody leaves a line.
+/// The reason for which a waiter leaves its queue.
 #[derive(Debug)]
 pub(crate) enum Departure {
-    /// With the lock, at this instant.
+    /// It acquired the lock, at this instant.
     Acquired(Arc<LockState>, Instant),
-    /// The server does not answer, or cannot serve.
+    /// The server does not reply, or cannot serve.
     Failed,
-    /// For reasons of his own.
+    /// Its caller ended the wait.
     Cancelled,
 }
 
@@ -147,18 +147,18 @@ impl WaitQueues {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody waits for anything, which is what most who come and go find.
+    /// Returns whether there is no waiter at all, the usual case.
     pub(crate) fn are_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Whether somebody waits for this lock.
+    /// Returns whether this lock has a waiter.
     pub(crate) fn has_waiters(&self, keys: &LockKeys) -> bool {
         !self.are_empty() && self.lines().by_key.contains_key(keys.lock().as_bytes())
     }
 
-    /// Takes the last place in the line for a lock. `inherits` says whether the lock can be handed
-    /// on to who comes, `holder` who holds it in this process.
+    /// Joins the queue for a lock at its end. `inherits` says whether the lock can be handed off to
+    /// the new waiter, `holder` is its holder in this process.
     pub(crate) fn join(
         &self,
         keys: &LockKeys,
@@ -186,7 +186,7 @@ impl WaitQueues {
                 waiting.push_back(waiter);
                 let holder = holder();
                 let line = WaitQueue {
-                    // A line that has emptied between two holders is still the same row.
+                    // A queue that was empty between two holders continues the same row.
                     handoffs: holder.as_ref().map_or(0, |lock| lock.turns()),
                     holder,
                     handoff: None,
@@ -205,7 +205,7 @@ impl WaitQueues {
         }
     }
 
-    /// What who has this place may do now.
+    /// Returns the next step of this waiter.
     pub(crate) fn turn(&self, keys: &LockKeys, place: &WaiterHandle, now: Instant) -> Turn {
         let mut lines = self.lines();
         let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
@@ -223,7 +223,8 @@ impl WaitQueues {
         }
         if let Some(holder) = &line.holder {
             let held = &**holder;
-            // What it is over by is told to others than those who stand in line.
+            // The end of a held lock does not always notify the waiters of the queue, so the
+            // deadline is read here.
             if !held.remaining(now).is_zero() {
                 return Turn::Wait(Some(held.valid_until()));
             }
@@ -232,8 +233,8 @@ impl WaitQueues {
         Turn::Contend(line.yield_until)
     }
 
-    /// Gives a place back. Returns what was handed on to a waiter that does not want it, where the
-    /// next one cannot take it or there is none: it is to be released.
+    /// Removes a waiter from its queue. Returns the lock that was handed off to a waiter which does
+    /// not take it, if the next one cannot take it or there is none: the caller releases it.
     pub(crate) fn leave(
         &self,
         keys: &LockKeys,
@@ -243,7 +244,8 @@ impl WaitQueues {
         let key = keys.lock().as_bytes();
         let mut lines = self.lines();
         if !place.is_shared && lines.spare_notifiers.len() < SPARE {
-            // It may be told once more what was meant for the one before, and looks again then.
+            // It may get one more notification that was meant for the former waiter, and looks
+            // again then.
             lines.spare_notifiers.push(place.notifier);
         }
         let line = lines.by_key.get_mut(key)?;
@@ -253,13 +255,13 @@ impl WaitQueues {
         line.waiting.remove(index);
         match how {
             Departure::Acquired(lock, now) => {
-                // The server answers again.
+                // The server replies again.
                 line.bypassed = false;
                 let held = &*lock;
                 held.set_turns(line.handoffs);
                 if held.remaining(now).is_zero() {
-                    // It was lost before it got here, and who noticed that has told the one who
-                    // leaves. The next one would hear of it only from the guard.
+                    // It was lost before it got here, and its end notified the waiter that leaves.
+                    // The next waiter would learn of it only from the guard.
                     line.notify_first();
                 } else {
                     line.holder = Some(lock);
@@ -285,9 +287,9 @@ impl WaitQueues {
         line.handoff
     }
 
-    /// Hands a lock, which was ended, on to the first in the line, if there is one who can take it
-    /// and it is not time for other processes. Where this returns `false` the lock is to be
-    /// released, and [`freed`](Self::freed) to be called after that.
+    /// Hands a lock, which was ended, off to the first waiter, if that can take it and it is not
+    /// the turn of other processes. If this returns `false`, the caller releases the lock and then
+    /// calls [`notify_free`](Self::notify_free).
     pub(crate) fn hand_off(&self, keys: &LockKeys, lock: &Arc<LockState>, now: Instant) -> bool {
         if self.are_empty() {
             return false;
@@ -316,7 +318,7 @@ impl WaitQueues {
         true
     }
 
-    /// A lock was released, or lost: nobody in this process holds it.
+    /// Records that a lock was released or lost, so that no caller in this process holds it.
     pub(crate) fn notify_free(&self, keys: &LockKeys) {
         if self.are_empty() {
             return;
@@ -329,7 +331,7 @@ impl WaitQueues {
         }
     }
 
-    /// Tells everybody who waits.
+    /// Notifies all waiters.
     pub(crate) fn notify_all(&self) {
         for line in self.lines().by_key.values() {
             line.waiting
@@ -346,14 +348,14 @@ mod tests {
     use crate::proto::LossReason;
     use core::cell::Cell;
 
-    /// A waiter, and which of its notifications the test has seen.
+    /// A waiter, and the notifications of it that the test has seen.
     struct TestWaiter {
         handle: WaiterHandle,
         seen: Cell<u64>,
     }
 
     impl TestWaiter {
-        /// Whether it was notified since this was last asked.
+        /// Returns whether it was notified since the last call.
         fn take(&self) -> bool {
             let now = self.handle.notifier.generation();
             self.seen.replace(now) != now
@@ -370,7 +372,8 @@ mod tests {
         Arc::new(held())
     }
 
-    /// A line of two; `second_inherits` says whether the second one can take what is handed on.
+    /// A queue of two; `second_inherits` says whether the second waiter can take a lock that is
+    /// handed off.
     fn line_of_two(second_inherits: bool) -> (WaitQueues, LockKeys, [TestWaiter; 2]) {
         let (queues, keys) = (WaitQueues::new(), held().keys);
         let first = join(&queues, &keys, true);
@@ -386,8 +389,8 @@ mod tests {
         (queues, keys, [first, second])
     }
 
-    /// Between the grant and the leaving of the line, the lock may be lost: the server was another
-    /// run, or the deadline has passed.
+    /// Between the grant and the leaving of the queue, the lock may be lost: another server
+    /// instance is there, or the deadline has passed.
     #[test]
     fn losing_the_lock_on_the_way_out_wakes_the_next() {
         for noticed in [true, false] {
@@ -395,7 +398,7 @@ mod tests {
             let lock = lock();
             let now = if noticed {
                 lock.end(LossReason::ServerRestarted);
-                // Tells the one who is leaving.
+                // Notifies the waiter that leaves.
                 queues.notify_free(&keys);
                 assert!(!second.take());
                 at(2)
@@ -423,7 +426,7 @@ mod tests {
         assert!(!second.take());
         let standing = queues.turn(&keys, &second.handle, at(2));
         assert!(matches!(standing, Turn::Wait(Some(end)) if end == until));
-        // Lost behind that: whoever notices tells the next one.
+        // Lost after that: the end of the lock notifies the next waiter.
         lock.end(LossReason::ServerRestarted);
         queues.notify_free(&keys);
         assert!(second.take());
@@ -431,7 +434,7 @@ mod tests {
         assert!(matches!(standing, Turn::Contend(_)), "{standing:?}");
     }
 
-    /// A lean lock cannot be made of one with a record.
+    /// A lock with a record cannot be handed off as one without a record.
     #[test]
     fn what_the_next_cannot_take_is_to_be_released() {
         for inherits in [true, false] {
@@ -448,7 +451,8 @@ mod tests {
         }
     }
 
-    /// Of two that take turns with a rest, none waits whenever the other has just got the lock.
+    /// Of two waiters that pause and contend in turn, none waits each time the other has just
+    /// acquired the lock.
     #[test]
     fn a_line_that_empties_between_counts_on() {
         let (queues, keys) = (WaitQueues::new(), held().keys);

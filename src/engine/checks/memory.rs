@@ -1,4 +1,4 @@
-//! Whether the server keeps what it was given.
+//! Checks whether the server keeps the items it stores.
 
 use super::super::check::{Check, CheckContext, Severity};
 use super::{count, found, not_reported};
@@ -6,15 +6,16 @@ use crate::proto::{LARGEST_ITEM, ServerReport, SettingStats};
 use std::format;
 use std::string::String;
 
-/// memcached notes the use of an item that is used often only once a minute: the item may seem
-/// that much older than it is.
+/// The granularity of an item's last use: memcached notes the use of an item that is used often
+/// only once a minute, so the item may seem that much older than it is.
 const USE_NOTED: u64 = 60;
 
-/// A page move drops what is in the page up to this release, also what is exempt from eviction
-/// (1.6.18 did, 1.6.38 did not; what lies between was not tried).
+/// The first release that is known to have page moves which keep items that are exempt from
+/// eviction. Earlier ones drop all items of the page (1.6.18 did, 1.6.38 did not; the releases in
+/// between were not tried).
 const KEEPS_MOVED: (u64, u64, u64) = (1, 6, 38);
 
-/// Memory is called nearly full from this many percent on.
+/// Memory counts as nearly full from this many percent on.
 const NEARLY_FULL: u64 = 90;
 
 fn start_option(terms: &CheckContext) -> String {
@@ -25,19 +26,20 @@ fn start_option(terms: &CheckContext) -> String {
     )
 }
 
-/// Whether items that live as long as the longest lease are exempt from eviction.
+/// Returns whether items that live as long as the longest lease are exempt from eviction.
 fn is_exempt(settings: &SettingStats, terms: &CheckContext) -> bool {
     let limit = settings.exempt_up_to();
     limit.is_some_and(|limit| limit >= terms.seconds_to_live())
 }
 
-/// Whether locks stay when memory is short.
+/// Checks whether locks stay when memory is short.
 pub(super) fn keeps_locks(survey: &ServerReport, terms: &CheckContext) -> bool {
     let settings = survey.settings.as_ref();
     settings.is_some_and(|settings| settings.evictions == Some(false) || is_exempt(settings, terms))
 }
 
-/// How many items were dropped, by whichever counter says more: `stats reset` does not reach both.
+/// Returns the number of dropped items, by the higher of two counters: `stats reset` does not clear
+/// both.
 fn evicted(survey: &ServerReport) -> Option<u64> {
     let general = survey.general.as_ref().and_then(|stats| stats.evictions);
     let items = survey.items.as_ref().map(|items| items.evicted);
@@ -116,7 +118,7 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
     check.advise(start_option(terms))
 }
 
-/// Items were dropped, and locks are not exempt.
+/// Returns the finding that items were dropped, and locks are not exempt.
 fn dropped(survey: &ServerReport, evicted: u64, why: &str, terms: &CheckContext) -> Check {
     const ID: &str = "eviction";
     let evictions = count(evicted, "eviction");
@@ -317,7 +319,8 @@ mod tests {
     use super::*;
     use Severity::{Fine, Note, Unsafe, Warning};
 
-    /// Nothing is exempt, and this many items were dropped, the last one unused for so long.
+    /// Returns a report in which nothing is exempt and this many items were dropped, the last one
+    /// unused for `age`.
     fn evicting(number: u64, age: Option<u64>) -> ServerReport {
         let mut survey = with_settings(|settings| settings.temp_lru = Some(false));
         survey.general.as_mut().expect("told").evictions = Some(number);

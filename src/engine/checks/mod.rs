@@ -1,5 +1,5 @@
-//! What the facts about a server mean for locks: each check is a function of what the server said
-//! and of what the client is set to, and of nothing else.
+//! The checks of a server: each is a function of the server's report and of the client's settings,
+//! and of nothing else.
 
 mod memory;
 mod persistence;
@@ -15,7 +15,7 @@ use std::string::String;
 use std::vec::Vec;
 pub(super) use trend::change;
 
-/// All checks, in an order for reading: what makes locks unsafe first.
+/// Returns all checks, in an order for reading: those that make locks unsafe first.
 pub(super) fn all(survey: &ServerReport, peers: &[Peer], terms: &CheckContext) -> Vec<Check> {
     Vec::from([
         service::version(survey),
@@ -42,7 +42,7 @@ pub(super) fn all(survey: &ServerReport, peers: &[Peer], terms: &CheckContext) -
     ])
 }
 
-/// A finding without advice.
+/// Returns a finding without advice.
 fn found(
     id: &'static str,
     verdict: Severity,
@@ -65,14 +65,14 @@ impl Check {
     }
 }
 
-/// The server does not say what a check goes by.
+/// Returns the finding of a check whose data the server does not report.
 fn not_reported(id: &'static str, what: &str) -> Check {
     let seen = format!("the server does not tell {what}");
     let meaning = "nothing can be said about it; ask whoever runs the server";
     found(id, Severity::Note, seen, meaning)
 }
 
-/// A length of time, in whole seconds where it has some.
+/// Formats a duration, in whole seconds if it has some.
 fn length(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{duration:.1?}"),
@@ -80,7 +80,7 @@ fn length(duration: Duration) -> String {
     }
 }
 
-/// `1 item`, `2 items`.
+/// Formats a number with its noun: `1 item`, `2 items`.
 fn count(number: u64, one: &str) -> String {
     let many = if number == 1 { "" } else { "s" };
     format!("{number} {one}{many}")
@@ -98,8 +98,8 @@ mod tests {
     pub(super) const SENTINEL: &str = "s1 ready 1795333900 00000000000000ff 1 1795333798 -";
     pub(super) const NOW: u64 = 1_795_337_400;
 
-    /// What memcached 1.6.45 says an hour behind its start, with its default settings but for
-    /// `-o temporary_ttl=21`.
+    /// The report of memcached 1.6.45 an hour after its start, with its default settings except `-o
+    /// temporary_ttl=21`.
     const ANSWERS: [&str; 5] = [
         "VERSION 1.6.45\r\nEN\r\nNF\r\n",
         "VA 51 c7 t352146247 l3500\r\ns1 ready 1795333900 00000000000000ff 1 1795333798 -\r\n\
@@ -136,7 +136,7 @@ mod tests {
 
     const MILLI: Duration = Duration::from_millis(1);
 
-    /// A client with the default settings, on the server's machine.
+    /// Returns a client with the default settings, on the server's machine.
     pub(super) fn terms() -> CheckContext {
         CheckContext {
             longest: Lease::new(Duration::from_secs(10)).expect("in range"),
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// The survey with something else said.
+    /// Returns the report with a changed value.
     pub(super) fn with_general(change: impl FnOnce(&mut GeneralStats)) -> ServerReport {
         let mut survey = survey();
         change(survey.general.as_mut().expect("told"));
@@ -168,8 +168,8 @@ mod tests {
         survey
     }
 
-    /// Checks a finding: its verdict, a part of what it says, and that whoever reads it is told what
-    /// to do if something is to be done.
+    /// Asserts on a finding: its severity, a part of its text, and that it has advice if an action
+    /// is needed.
     #[track_caller]
     pub(super) fn expect(check: &Check, verdict: Severity, part: &str) {
         assert_eq!(check.severity, verdict, "{check:?}");

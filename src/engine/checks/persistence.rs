@@ -1,4 +1,4 @@
-//! Whether the server has forgotten everything, or is about to.
+//! Checks whether the server has forgotten its items, or is about to.
 
 use super::super::check::{Check, CheckContext, Severity};
 use super::{count, found, length, not_reported};
@@ -44,7 +44,7 @@ pub(super) fn flush(survey: &ServerReport) -> Check {
                     "each time, all locks are lost, and nothing is granted for the longest lease",
                 )
                 .advise(ADVICE),
-                // Somebody has said `stats reset` since.
+                // A client has sent `stats reset` since.
                 _ if !ago.is_empty() => found(
                     ID,
                     Severity::Warning,

@@ -1,4 +1,4 @@
-//! Who else can reach the server, and what they can do there.
+//! Checks of the access to the server by other programs.
 
 use super::super::check::{Check, CheckContext, Severity, TransportSecurity};
 use super::{found, not_reported};
@@ -37,8 +37,8 @@ pub(super) fn encryption(terms: &CheckContext) -> Check {
     }
 }
 
-/// Whether the server listens for this machine alone, and if not, whether it asks who is there.
-/// `None` when it does not say.
+/// Returns whether the server listens on this machine only, or requires a password. `None` if it
+/// does not report that.
 fn is_guarded(survey: &ServerReport) -> Option<bool> {
     let settings = survey.settings.as_ref()?;
     Some(settings.local_only? || settings.auth_enabled?)

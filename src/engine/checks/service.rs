@@ -1,4 +1,4 @@
-//! Whether the server is the right kind, and serves everybody in time.
+//! Checks whether the server is of the right kind, and serves all clients in time.
 
 use super::super::check::{Check, CheckContext, Identity, Peer, Severity};
 use super::{count, found, length, not_reported};
@@ -9,17 +9,17 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// Connections are called nearly used up from this many percent on.
+/// Connections count as nearly used up from this many percent on.
 const NEARLY_FULL: u64 = 80;
 
-/// The limit counts the server's other files as well. So many there are, or a few less, besides those
-/// that `reserved_fds` tells of (seen on 1.6.18, 1.6.38 and 1.6.45).
+/// The number of other files that the server's limit counts as well. It has this many, or a few
+/// less, besides those that `reserved_fds` reports (seen on 1.6.18, 1.6.38 and 1.6.45).
 const OWN_FILES: u64 = 8;
 
-/// Up to so many seconds apart, clocks agree.
+/// The maximum difference in seconds of clocks that agree.
 const CLOCKS_AGREE: u64 = 5;
 
-/// What a release has that bears on locks, and those before it have not.
+/// The releases with a change that matters to locks, and the defect of the releases before them.
 const RELEASES: [((u64, u64, u64), &str); 3] = [
     (
         (1, 6, 10),
@@ -174,7 +174,7 @@ pub(super) fn instances(survey: &ServerReport, peers: &[Peer]) -> Check {
 pub(super) fn cas(survey: &ServerReport) -> Check {
     const ID: &str = "cas";
     let set = survey.settings.as_ref().and_then(|s| s.cas_enabled);
-    // What an item shows counts for more than what a setting says.
+    // The data of an item counts for more than a setting.
     match survey
         .has_cas
         .map_or(set, |has| Some(has && set != Some(false)))
@@ -440,7 +440,7 @@ mod tests {
             Unsafe,
             "instance 0000000000000001",
         );
-        // Nobody has used them yet: they count connections apart.
+        // No client has used them yet: they count connections separately.
         let counted = |counts: [u64; 4]| {
             let mut survey = survey();
             survey.sentinel = Some(Sentinel::Absent);

@@ -1,4 +1,4 @@
-//! What has changed between two looks at a server.
+//! Checks of the change between two reports of a server.
 
 use super::super::check::{Check, CheckContext, Severity};
 use super::memory::keeps_locks;
@@ -32,7 +32,7 @@ pub(in super::super) fn change(
         )
         .advise("find out why it ends, and whether several servers share its address");
     }
-    // Somebody may have said `stats reset`, so that there is less of something than before.
+    // A client may have sent `stats reset`, so a count may be lower than before.
     let grown = |field: fn(&GeneralStats) -> Option<u64>| {
         let (old, new) = (field(old).unwrap_or(0), field(new).unwrap_or(0));
         new.saturating_sub(old)
@@ -101,7 +101,7 @@ pub(in super::super) fn change(
     }
 }
 
-/// When a server was started, by what it says.
+/// Returns when a server was started, by its report.
 fn started(stats: &GeneralStats) -> u64 {
     let started = stats.time.zip(stats.uptime);
     started.map_or(0, |(time, uptime)| time.saturating_sub(uptime))
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use Severity::{Fine, Note, Unsafe, Warning};
 
-    /// Two seconds later, with something else said.
+    /// Returns the report two seconds later, with a changed value.
     fn later(mut survey: ServerReport, differ: impl FnOnce(&mut GeneralStats)) -> Check {
         let before = super::super::tests::survey();
         let general = survey.general.as_mut().expect("told");
