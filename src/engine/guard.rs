@@ -611,7 +611,7 @@ impl<C> Node<C> {
     }
 
     /// Returns the outcome of the renewal that was requested, or was under way then: the time that
-    /// remains now, or the reason of the failure. `None` while it is not known.
+    /// remains now, or the reason for the failure. `None` while it is not known.
     pub(crate) fn renewed_since(
         &self,
         held: &LockState,

@@ -42,7 +42,7 @@ pub enum ReleaseOutcome {
     Released,
     /// The lock had been lost before.
     AlreadyLost {
-        /// The reason of the loss.
+        /// The reason for the loss.
         reason: LossReason,
     },
 }
@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     pub(crate) cas: u64,
     /// The expiry that was sent to the server last.
     pub(crate) expiry: u64,
-    /// The reason of the end, once it has ended.
+    /// The reason for the end, once it has ended.
     pub(crate) loss: Option<LossReason>,
     /// The instant of the end.
     ended: Instant,
@@ -269,7 +269,7 @@ impl LockState {
         self.valid_until().since(now)
     }
 
-    /// Returns the reason of the end, if it has ended. Also checks whether the deadline has passed.
+    /// Returns the reason for the end, if it has ended. Also checks whether the deadline has passed.
     pub(crate) fn loss(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
