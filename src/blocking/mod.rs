@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 /// A client of one memcached server. It makes the locks.
 ///
-/// Cheap to clone; all clones share connections and one renewer thread (`memlatch-keeper`), which
+/// Cheap to clone; all clones share connections and one renewer thread (`memlatch-renew`), which
 /// renews the held locks and undoes what failed acquisitions may have stored. The thread starts
 /// with the first acquisition. It ends when the last clone, [`Lock`] and [`LockGuard`] are dropped
 /// and nothing remains to be released.

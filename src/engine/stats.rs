@@ -249,7 +249,7 @@ impl Counter {
     }
 }
 
-/// [`DurationStats`] while they are collected.
+/// The content of [`DurationStats`] while it is collected.
 #[derive(Debug, Default)]
 pub(super) struct DurationHistogram {
     /// The sum in microseconds, of which 64 bits hold half a million years.
@@ -280,7 +280,7 @@ impl DurationHistogram {
     }
 }
 
-/// [`StatsSummary`] while they are collected.
+/// The counts of [`ClientStats`] while they are collected.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) acquired: Counter,

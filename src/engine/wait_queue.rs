@@ -1,4 +1,5 @@
 //! The waiters for the same lock in this process, in the order of their arrival.
+//!
 //! Only the first of them contends at the server, and not while the lock is held in this process:
 //! the holder hands it off.
 
@@ -186,7 +187,7 @@ impl WaitQueues {
                 waiting.push_back(waiter);
                 let holder = holder();
                 let line = WaitQueue {
-                    // A queue that was empty between two holders continues the same row.
+                    // A queue that was empty between two holders continues the same row of handoffs.
                     handoffs: holder.as_ref().map_or(0, |lock| lock.turns()),
                     holder,
                     handoff: None,
@@ -475,7 +476,7 @@ mod tests {
         queues.notify_free(&keys);
         let standing = queues.turn(&keys, &place, at(2));
         assert!(matches!(standing, Turn::Contend(from) if from == at(2).after(YIELD_DURATION)));
-        // Then the next row begins.
+        // Then the next row of handoffs begins.
         let next = lock();
         queues.leave(&keys, place, Departure::Acquired(Arc::clone(&next), at(5)));
         assert_eq!(next.turns(), 0);
