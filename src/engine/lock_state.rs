@@ -269,7 +269,7 @@ impl LockState {
         self.valid_until().since(now)
     }
 
-    /// Returns the reason for the end, if it has ended. Also checks whether the deadline has passed.
+    /// Returns the reason for the end, if it has ended. Also checks the deadline.
     pub(crate) fn loss(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();

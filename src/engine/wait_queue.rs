@@ -17,8 +17,8 @@ use std::vec::Vec;
 /// The maximum number of handoffs in a row, before other processes get a chance.
 const MAX_HANDOFFS: u32 = 64;
 
-/// The time for which the first waiter then leaves the lock alone. Contenders that see a lock change
-/// hands look at it about every millisecond.
+/// The time for which the first waiter then leaves the lock alone. Contenders that see a lock
+/// change hands look at it about every millisecond.
 const YIELD_DURATION: Duration = Duration::from_millis(2);
 
 /// The wait queues of a client, by the key of their lock.
@@ -187,7 +187,7 @@ impl WaitQueues {
                 waiting.push_back(waiter);
                 let holder = holder();
                 let line = WaitQueue {
-                    // A queue that was empty between two holders continues the same row of handoffs.
+                    // A queue that was empty between two holders continues the same row.
                     handoffs: holder.as_ref().map_or(0, |lock| lock.turns()),
                     holder,
                     handoff: None,
