@@ -263,7 +263,7 @@ impl fmt::Display for Cause {
                 f,
                 "the lock is certain for another {remaining:.1?} only, not for {wanted:.1?}"
             ),
-            Self::Closed => f.write_str("the client was shut down, or its keeper has ended"),
+            Self::Closed => f.write_str("the client was shut down, or its renewer has ended"),
             Self::Forked => f.write_str(
                 "this process was forked from the one that the client is of, and cannot share its \
                  connections; make a client after the fork",
