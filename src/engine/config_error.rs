@@ -114,7 +114,9 @@ impl fmt::Display for ConfigError {
             ),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             #[cfg(feature = "blocking")]
-            Self::Thread(error) => write!(f, "the thread of the renewer cannot be started: {error}"),
+            Self::Thread(error) => {
+                write!(f, "the thread of the renewer cannot be started: {error}")
+            }
         }
     }
 }
