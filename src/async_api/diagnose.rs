@@ -2,15 +2,10 @@
 
 use super::Client;
 use super::connect::{COUNT, runtime};
-use crate::engine::{ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
-use crate::engine::{clock, surveyed, to_compare};
-use crate::net::shared::SharedConnection;
-use crate::net::stream::Stream;
-use crate::proto::{ServerProbe, ServerReport, TemporaryLru};
-use crate::wire::Limits;
-use core::convert::Infallible;
-use core::net::SocketAddr;
-use std::vec::Vec;
+use super::pool::ConnectionPool;
+use crate::engine::connect::diagnose;
+use crate::engine::{ClientBuilder, Diagnosis, LockError};
+use crate::proto::TemporaryLru;
 
 impl Client {
     /// Checks the server: whether it may drop locks or refuse to store them, and how to correct
@@ -29,7 +24,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future changes nothing at the server.
     pub async fn diagnose(&self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.inner().node.config).await
+        diagnose::<ConnectionPool>(&self.inner().node.config).await
     }
 
     /// Requests that the server exempt from eviction all items with no more seconds to live than
@@ -66,61 +61,6 @@ impl ClientBuilder<Client> {
     pub async fn diagnose(self) -> Result<Diagnosis, LockError> {
         let settings = self.validate(COUNT)?;
         runtime()?;
-        diagnose(&settings).await
-    }
-}
-
-async fn diagnose(settings: &Config) -> Result<Diagnosis, LockError> {
-    let survey = async {
-        let limit = settings.connect_timeout;
-        let found = Stream::resolve(&settings.address, &settings.connect_options, limit).await;
-        let found = found.map_err(ConnectError::Net)?;
-        let (survey, _connection) = survey(settings, &found, settings.probe()).await?;
-        // All are open at the same time: a proxy that spreads connections does so evenly.
-        let mut open = Vec::new();
-        let mut peers = Vec::new();
-        for place in to_compare(&found) {
-            let peer = self::survey(settings, place, settings.probe().briefly()).await;
-            let survey = peer.as_ref().ok().map(|(survey, _)| survey);
-            peers.push(Peer::new(place.first().copied(), survey));
-            open.push(peer);
-        }
-        Ok::<_, ConnectError>((survey, peers))
-    };
-    let (survey, peers) = survey.await.map_err(|why| why.at(&settings.address))?;
-    let now = clock::now().unix_seconds;
-    Ok(Diagnosis::new(settings, survey, &peers, now))
-}
-
-async fn survey(
-    settings: &Config,
-    found: &[SocketAddr],
-    mut surveyor: ServerProbe<'_>,
-) -> Result<(ServerReport, SharedConnection<Stream>), ConnectError> {
-    let limit = settings.connect_timeout;
-    let stream = Stream::dial(&settings.address, found, &settings.connect_options, limit)
-        .await
-        .map_err(ConnectError::Net)?;
-    let limit = settings.operation_timeout;
-    let connection = SharedConnection::new(stream, Limits::LOCK, limit);
-    loop {
-        let began = clock::monotonic();
-        let begun = connection.begin(false, limit, |flight, _| {
-            surveyor.prepare(flight);
-            Ok::<(), Infallible>(())
-        });
-        let answer = match begun.await {
-            Ok(Ok(flight)) => {
-                let answer = flight.replies(Some(limit), |replies| {
-                    surveyor.interpret(replies, began, clock::monotonic())
-                });
-                answer.await
-            }
-            Err(error) => Err(error),
-        };
-        surveyor = match surveyed(surveyor, answer)? {
-            Ok(survey) => return Ok((survey, connection)),
-            Err(surveyor) => surveyor,
-        };
+        diagnose::<ConnectionPool>(&settings).await
     }
 }

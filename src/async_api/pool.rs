@@ -2,14 +2,12 @@
 
 use crate::engine::client::ClientInner;
 use crate::engine::transport::Timeout;
-use crate::engine::{Clear, Comparison, ConnectError, NodeConnection, Plan, clock};
+use crate::engine::{Clear, ConnectError, NodeConnection, clock};
 use crate::net::shared::{ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Instant, LockKeys, ServerError, ServerState};
-use crate::wire::Limits;
+use crate::proto::{Instant, LockKeys};
 use core::hash::BuildHasher;
-use core::net::SocketAddr;
 use core::sync::atomic::AtomicBool;
 use core::task::{Context, Waker};
 use core::time::Duration;
@@ -20,9 +18,6 @@ use tokio::runtime::Handle;
 
 /// A shared connection and the server instance it leads to.
 pub(super) type SharedNodeConnection = NodeConnection<SharedConnection<Stream>>;
-
-/// A connection after the handshake, and the state of the server that the handshake found.
-type Greeted = (SharedConnection<Stream>, ServerState);
 
 /// The shortest pause in connecting after the first failure. Doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -233,152 +228,6 @@ impl ClientInner<ConnectionPool> {
         let seat = Arc::new(opened?);
         self.node.connections.set(place, Some(Arc::clone(&seat)));
         Ok(seat)
-    }
-
-    /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
-    /// server.
-    pub(super) async fn open(
-        &self,
-        timeout: Timeout,
-    ) -> Result<SharedNodeConnection, ConnectError> {
-        let settings = &self.node.config;
-        let began = clock::monotonic();
-        let limit = settings.connect_timeout;
-        let left = timeout
-            .limit(limit, settings.operation_timeout, began)
-            .map_err(ConnectError::Net)?;
-        let found = Stream::resolve(&settings.address, &settings.connect_options, left).await;
-        let found = found.map_err(ConnectError::Net)?;
-        let addresses = &self.node.addresses;
-        if let Plan::Use(usable) = addresses.plan(&found, began) {
-            let patience = settings.operation_timeout;
-            let greeted = self.greet(&usable, limit, patience, timeout).await;
-            let known = match &greeted {
-                Ok((_, view)) => !self.node.was_restarted(view.instance),
-                Err(_) => false,
-            };
-            if known || found.len() < 2 {
-                let (connection, view) = greeted?;
-                if found.len() < 2 {
-                    addresses.reached(&found, usable, began);
-                }
-                return Ok(self.seated(connection, view));
-            }
-            addresses.ask_again();
-        }
-        let Plan::Compare(all) = addresses.plan(&found, began) else {
-            return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
-        };
-        // A server that is restarted between two replies is compared once more.
-        let mut compared = self.compare(&all, &found, limit, timeout).await;
-        if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
-            compared = self.compare(&all, &found, limit, timeout).await;
-        }
-        let ((connection, view), mut answered) = compared?;
-        answered.retain(|address| found.contains(address));
-        addresses.reached(&found, answered, began);
-        Ok(self.seated(connection, view))
-    }
-
-    /// Connects to all of these addresses, within `limit`, and compares the servers they lead to.
-    /// Returns the connection to the first one of `found`, and the addresses that answered.
-    async fn compare(
-        &self,
-        all: &[SocketAddr],
-        found: &[SocketAddr],
-        limit: Duration,
-        timeout: Timeout,
-    ) -> Result<(Greeted, Vec<SocketAddr>), ConnectError> {
-        let settings = &self.node.config;
-        let now = clock::monotonic();
-        let limit = timeout.limit(limit, settings.operation_timeout, now);
-        let ends = now.after(limit.map_err(ConnectError::Net)?);
-        let mut comparison = Comparison::default();
-        let mut first = None;
-        let mut silence = NetError::unsent(NetCause::NoAddress);
-        for (number, address) in all.iter().enumerate() {
-            let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
-            let share = ends.since(clock::monotonic()) / left;
-            // The connection that is to be used has the usual time limit.
-            let patience = match &first {
-                None => settings.operation_timeout,
-                Some(_) => settings.operation_timeout.min(share),
-            };
-            let address = core::slice::from_ref(address);
-            match self.greet(address, share, patience, timeout).await {
-                Ok((connection, view)) => {
-                    comparison.add(address[0], view.instance);
-                    if first.is_none() && found.contains(&address[0]) {
-                        first = Some((connection, view));
-                    }
-                }
-                Err(ConnectError::Net(error)) => silence = error,
-                Err(error) => return Err(error),
-            }
-        }
-        let answered = comparison.conclude(found).map_err(ConnectError::Rejected)?;
-        first
-            .map(|greeted| (greeted, answered))
-            .ok_or(ConnectError::Net(silence))
-    }
-
-    /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
-    /// handshake, with the time limit `patience` for each reply.
-    async fn greet(
-        &self,
-        addresses: &[SocketAddr],
-        limit: Duration,
-        patience: Duration,
-        timeout: Timeout,
-    ) -> Result<Greeted, ConnectError> {
-        let settings = &self.node.config;
-        let limit = timeout
-            .limit(limit, settings.operation_timeout, clock::monotonic())
-            .map_err(ConnectError::Net)?;
-        let stream = Stream::dial(
-            &settings.address,
-            addresses,
-            &settings.connect_options,
-            limit,
-        )
-        .await
-        .map_err(ConnectError::Net)?;
-        let connection = SharedConnection::new(stream, Limits::LOCK, settings.operation_timeout);
-        let mut handshake = settings.handshake(self.node.nonces.draw(clock::monotonic()));
-        loop {
-            let now = clock::now();
-            let limit = timeout
-                .limit(patience, settings.operation_timeout, now.monotonic)
-                .map_err(ConnectError::Net)?;
-            let begun = connection.begin(false, limit, |flight, _| {
-                handshake.prepare(now, flight);
-                Ok::<(), core::convert::Infallible>(())
-            });
-            let begun = begun.await;
-            let Ok(flight) = begun.map_err(|error| ConnectError::greeting(&handshake, error))?;
-            let answer = flight.replies(Some(limit), |replies| {
-                handshake.interpret(replies, now.monotonic, clock::monotonic())
-            });
-            let answer = answer.await;
-            let answer = answer.map_err(|error| ConnectError::greeting(&handshake, error))?;
-            match answer {
-                None => {}
-                Some(Err(failure)) => return Err(ConnectError::Rejected(failure)),
-                Some(Ok(view)) => return Ok((connection, view)),
-            }
-        }
-    }
-
-    /// Returns a connection with the server state that its handshake found.
-    fn seated(
-        &self,
-        connection: SharedConnection<Stream>,
-        view: ServerState,
-    ) -> SharedNodeConnection {
-        self.node.telemetry.connected();
-        let instance = view.instance;
-        self.server_found(view);
-        NodeConnection::new(connection, instance)
     }
 }
 

@@ -4,24 +4,61 @@ use super::pool::{ConnectionPool, SharedNodeConnection};
 use super::renewer;
 use crate::engine::client::{ClientInner, Transport};
 use crate::engine::notify::{Notify, STRETCH};
-use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout};
-use crate::engine::{Cause, ConnectError, LockError, LockState, clock};
+use crate::engine::transport::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
+use crate::engine::{Cause, Config, ConnectError, LockError, LockState, clock};
 use crate::net::dump::dump;
-use crate::net::shared::{FlightFuture, ReplyObserver};
+use crate::net::shared::{FlightFuture, ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now, Operation};
-use crate::wire::Flight;
+use crate::wire::{Flight, Limits};
+use core::convert::Infallible;
 use core::future::poll_fn;
+use core::net::SocketAddr;
 use core::pin::pin;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::Arc;
+use std::vec::Vec;
 use tokio::time::sleep;
 
 impl Transport for ConnectionPool {
     const BLOCKS: bool = false;
+
+    type Connection = SharedConnection<Stream>;
+
+    async fn resolve(config: &Config, limit: Duration) -> Result<Vec<SocketAddr>, NetError> {
+        Stream::resolve(&config.address, &config.connect_options, limit).await
+    }
+
+    async fn dial(
+        config: &Config,
+        addresses: &[SocketAddr],
+        limit: Duration,
+    ) -> Result<SharedConnection<Stream>, NetError> {
+        let options = &config.connect_options;
+        let stream = Stream::dial(&config.address, addresses, options, limit).await?;
+        let limit = config.operation_timeout;
+        Ok(SharedConnection::new(stream, Limits::LOCK, limit))
+    }
+
+    async fn ask<A: Ask>(
+        connection: &mut SharedConnection<Stream>,
+        limit: Duration,
+        ask: &mut A,
+        now: Now,
+    ) -> Result<A::Step, NetError> {
+        let begun = connection.begin(false, limit, |flight, _| {
+            ask.encode(now, flight);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(flight) = begun.await?;
+        let step = flight.replies(Some(limit), |replies| {
+            ask.handle_replies(replies, now.monotonic, clock::monotonic())
+        });
+        step.await
+    }
 
     async fn exchange<H: FlightHandler>(
         client: &ClientInner<Self>,

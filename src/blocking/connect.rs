@@ -87,8 +87,8 @@ impl ClientBuilder<Client> {
         let until = inner.node.tries_until();
         let timeout = until.map_or(Timeout::Unlimited, Timeout::Wait);
         loop {
-            match inner.open(timeout) {
-                Ok(connection) => break drop(connection),
+            match run(inner.open(timeout)) {
+                Ok(connection) => break inner.give_back(connection),
                 Err(why) => thread::sleep(inner.node.pause_before_retry(why, until)?),
             }
         }

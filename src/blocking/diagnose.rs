@@ -2,14 +2,11 @@
 
 use super::Client;
 use super::connect::COUNT;
-use super::pool::Link;
+use super::pool::Connections;
+use crate::engine::connect::diagnose;
 use crate::engine::transport::run;
-use crate::engine::{ClientBuilder, Config, ConnectError, Diagnosis, LockError, Peer};
-use crate::engine::{clock, surveyed, to_compare};
-use crate::net::{NetCause, NetError};
-use crate::proto::{ServerProbe, ServerReport, TemporaryLru};
-use core::net::SocketAddr;
-use std::vec::Vec;
+use crate::engine::{ClientBuilder, Diagnosis, LockError};
+use crate::proto::TemporaryLru;
 
 impl Client {
     /// Checks the server: whether it may drop locks or refuse to store them, and how to correct
@@ -24,7 +21,7 @@ impl Client {
     /// The server cannot be reached, does not answer, or rejects this client. A server that does
     /// not report some of its settings causes no error.
     pub fn diagnose(&self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.inner().node.config)
+        run(diagnose::<Connections>(&self.inner().node.config))
     }
 
     /// Requests that the server exempt from eviction all items with no more seconds to live than
@@ -52,54 +49,6 @@ impl ClientBuilder<Client> {
     /// # Errors
     /// A setting cannot be used, or as for [`Client::diagnose`].
     pub fn diagnose(self) -> Result<Diagnosis, LockError> {
-        diagnose(&self.validate(COUNT)?)
-    }
-}
-
-fn diagnose(settings: &Config) -> Result<Diagnosis, LockError> {
-    let (survey, peers) = survey_all(settings).map_err(|why| why.at(&settings.address))?;
-    let now = clock::now().unix_seconds;
-    Ok(Diagnosis::new(settings, survey, &peers, now))
-}
-
-/// Returns the server's report, and the servers that some more connections lead to.
-fn survey_all(settings: &Config) -> Result<(ServerReport, Vec<Peer>), ConnectError> {
-    let found = Link::resolve(&settings.address, &settings.connect_options);
-    let found = found.map_err(ConnectError::Net)?;
-    let (survey, _connection) = survey(settings, &found, settings.probe())?;
-    // All are open at the same time: a proxy that spreads connections does so evenly.
-    let mut open = Vec::new();
-    let mut peers = Vec::new();
-    for place in to_compare(&found) {
-        let peer = self::survey(settings, place, settings.probe().briefly());
-        let survey = peer.as_ref().ok().map(|(survey, _)| survey);
-        peers.push(Peer::new(place.first().copied(), survey));
-        open.push(peer);
-    }
-    Ok((survey, peers))
-}
-
-fn survey(
-    settings: &Config,
-    found: &[SocketAddr],
-    mut surveyor: ServerProbe<'_>,
-) -> Result<(ServerReport, Link), ConnectError> {
-    let limit = settings.connect_timeout;
-    let dialled = Link::dial(&settings.address, found, &settings.connect_options, limit);
-    let mut connection = dialled.map_err(ConnectError::Net)?;
-    loop {
-        let began = clock::monotonic();
-        let elapsed = || clock::monotonic().since(began);
-        surveyor.prepare(connection.next_flight());
-        let answer = match connection.exchange(settings.operation_timeout, elapsed) {
-            Ok(mut replies) => surveyor
-                .interpret(&mut replies, began, clock::monotonic())
-                .map_err(|error| NetError::sent(NetCause::unexpected(error))),
-            Err(error) => Err(error),
-        };
-        surveyor = match surveyed(surveyor, answer)? {
-            Ok(survey) => return Ok((survey, connection)),
-            Err(surveyor) => surveyor,
-        };
+        run(diagnose::<Connections>(&self.validate(COUNT)?))
     }
 }

@@ -1,16 +1,13 @@
 //! The connections of a client: opened when they are needed, and kept for their next use.
 
 use crate::engine::client::ClientInner;
-use crate::engine::transport::Timeout;
-use crate::engine::{Clear, Comparison, ConnectError, LockState, NodeConnection, Plan, clock};
+use crate::engine::transport::{Timeout, run};
+use crate::engine::{Clear, ConnectError, LockState, NodeConnection, clock};
 use crate::net::blocking::{Connection, ReplyObserver};
 use crate::net::pool::Pool;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Instant, Now, ServerError, ServerState};
-use core::net::SocketAddr;
-use core::time::Duration;
+use crate::proto::{Instant, Now};
 use std::sync::{Arc, Weak};
-use std::vec::Vec;
 
 /// A connection, and the quiet release that may have been sent ahead on it.
 pub(super) type Link = Connection<QuietRelease>;
@@ -19,9 +16,6 @@ pub(super) type Link = Connection<QuietRelease>;
 pub(super) type Connections = Pool<NodeConnection<Link>>;
 
 type Client = ClientInner<Connections>;
-
-/// A connection after the handshake, and the state of the server that the handshake found.
-type Greeted = (Link, ServerState);
 
 /// A connection for one exchange. Dropping it returns it to the pool if it is still usable.
 pub(super) struct PooledConnection<'a> {
@@ -45,13 +39,6 @@ impl<'a> PooledConnection<'a> {
             client,
             connection: Some(connection),
         }
-    }
-
-    /// Takes the connection out of the pool for good.
-    pub(super) fn take(mut self) -> Result<NodeConnection<Link>, NetError> {
-        self.connection
-            .take()
-            .ok_or(NetError::unsent(NetCause::Closed))
     }
 
     /// Closes the connection: it is not usable any more.
@@ -104,9 +91,9 @@ impl Client {
             }
             self.node.telemetry.disconnected();
         }
-        let checkout = self.open(bound)?;
+        let connection = run(self.open(bound))?;
         *now = clock::now();
-        Ok(checkout)
+        Ok(PooledConnection::new(self, connection))
     }
 
     /// Returns whether a connection that was idle for a while can be used. The reply to a quiet
@@ -133,139 +120,6 @@ impl Client {
             }
         }
         seat.connection.is_reusable()
-    }
-
-    /// Opens a connection and makes the handshake, if all addresses of the name lead to the same
-    /// server.
-    pub(super) fn open(&self, bound: Timeout) -> Result<PooledConnection<'_>, ConnectError> {
-        let settings = &self.node.config;
-        let began = clock::monotonic();
-        let limit = settings.connect_timeout;
-        bound
-            .limit(limit, settings.operation_timeout, began)
-            .map_err(ConnectError::Net)?;
-        let found = Link::resolve(&settings.address, &settings.connect_options);
-        let found = found.map_err(ConnectError::Net)?;
-        let addresses = &self.node.addresses;
-        if let Plan::Use(usable) = addresses.plan(&found, began) {
-            let greeted = self.greet(&usable, limit, settings.operation_timeout, bound);
-            let known = match &greeted {
-                Ok((_, view)) => !self.node.was_restarted(view.instance),
-                Err(_) => false,
-            };
-            if known || found.len() < 2 {
-                let (connection, view) = greeted?;
-                if found.len() < 2 {
-                    addresses.reached(&found, usable, began);
-                }
-                return Ok(self.seated(connection, view));
-            }
-            addresses.ask_again();
-        }
-        let Plan::Compare(all) = addresses.plan(&found, began) else {
-            return Err(ConnectError::Net(NetError::unsent(NetCause::NoAddress)));
-        };
-        // A server that is restarted between two replies is compared once more.
-        let mut compared = self.compare(&all, &found, limit, bound);
-        if let Err(ConnectError::Rejected(ServerError::SeveralServers(_))) = compared {
-            compared = self.compare(&all, &found, limit, bound);
-        }
-        let ((connection, view), mut answered) = compared?;
-        answered.retain(|address| found.contains(address));
-        addresses.reached(&found, answered, began);
-        Ok(self.seated(connection, view))
-    }
-
-    /// Connects to all of these addresses, within `limit`, and compares the servers they lead to.
-    /// Returns the connection to the first one of `found`, and the addresses that answered.
-    fn compare(
-        &self,
-        all: &[SocketAddr],
-        found: &[SocketAddr],
-        limit: Duration,
-        bound: Timeout,
-    ) -> Result<(Greeted, Vec<SocketAddr>), ConnectError> {
-        let settings = &self.node.config;
-        let now = clock::monotonic();
-        let limit = bound.limit(limit, settings.operation_timeout, now);
-        let until = now.after(limit.map_err(ConnectError::Net)?);
-        let mut comparison = Comparison::default();
-        let mut first = None;
-        let mut silence = NetError::unsent(NetCause::NoAddress);
-        for (number, address) in all.iter().enumerate() {
-            let left = u32::try_from(all.len() - number).unwrap_or(u32::MAX);
-            let share = until.since(clock::monotonic()) / left;
-            // The connection that is to be used has the usual time limit.
-            let patience = match &first {
-                None => settings.operation_timeout,
-                Some(_) => settings.operation_timeout.min(share),
-            };
-            match self.greet(core::slice::from_ref(address), share, patience, bound) {
-                Ok((connection, view)) => {
-                    comparison.add(*address, view.instance);
-                    if first.is_none() && found.contains(address) {
-                        first = Some((connection, view));
-                    }
-                }
-                Err(ConnectError::Net(error)) => silence = error,
-                Err(error) => return Err(error),
-            }
-        }
-        let answered = comparison.conclude(found).map_err(ConnectError::Rejected)?;
-        first
-            .map(|greeted| (greeted, answered))
-            .ok_or(ConnectError::Net(silence))
-    }
-
-    /// Connects to the first of these addresses that can be reached, within `limit`, and makes the
-    /// handshake, with the time limit `patience` for each reply.
-    fn greet(
-        &self,
-        addresses: &[SocketAddr],
-        limit: Duration,
-        patience: Duration,
-        bound: Timeout,
-    ) -> Result<Greeted, ConnectError> {
-        let settings = &self.node.config;
-        let limit = bound
-            .limit(limit, settings.operation_timeout, clock::monotonic())
-            .map_err(ConnectError::Net)?;
-        let mut connection = Link::dial(
-            &settings.address,
-            addresses,
-            &settings.connect_options,
-            limit,
-        )
-        .map_err(ConnectError::Net)?;
-        let mut handshake = settings.handshake(self.node.nonces.draw(clock::monotonic()));
-        loop {
-            let now = clock::now();
-            handshake.prepare(now, connection.next_flight());
-            let mut replies = bound
-                .limit(patience, settings.operation_timeout, now.monotonic)
-                .and_then(|limit| {
-                    connection.exchange(limit, || clock::monotonic().since(now.monotonic))
-                })
-                .map_err(|error| ConnectError::greeting(&handshake, error))?;
-            let answer = handshake
-                .interpret(&mut replies, now.monotonic, clock::monotonic())
-                .map_err(|error| {
-                    ConnectError::Net(NetError::unsent(NetCause::unexpected(error)))
-                })?;
-            match answer {
-                None => {}
-                Some(Err(failure)) => return Err(ConnectError::Rejected(failure)),
-                Some(Ok(view)) => return Ok((connection, view)),
-            }
-        }
-    }
-
-    /// Returns a connection with the server state that its handshake found.
-    fn seated(&self, connection: Link, view: ServerState) -> PooledConnection<'_> {
-        self.node.telemetry.connected();
-        let instance = view.instance;
-        self.server_found(view);
-        PooledConnection::new(self, NodeConnection::new(connection, instance))
     }
 }
 

@@ -1,22 +1,51 @@
 //! The transport on `std::net`: each flight has a connection of its own for a moment, and waits
 //! block.
 
-use super::pool::Connections;
+use super::pool::{Connections, Link};
 use super::{quiet_release, renewer};
 use crate::engine::client::{ClientInner, Transport};
 use crate::engine::notify::Notify;
-use crate::engine::transport::{Exchanged, FlightHandler, FlightResult, Timeout};
-use crate::engine::{Cause, ConfigError, ConnectError, LockError, LockState, clock};
+use crate::engine::transport::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
+use crate::engine::{Cause, Config, ConfigError, ConnectError, LockError, LockState, clock};
 use crate::net::{NetCause, NetError};
 use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread;
+use std::vec::Vec;
 
 type Client = ClientInner<Connections>;
 
 impl Transport for Connections {
     const BLOCKS: bool = true;
+
+    type Connection = Link;
+
+    async fn resolve(config: &Config, _: Duration) -> Result<Vec<SocketAddr>, NetError> {
+        Link::resolve(&config.address, &config.connect_options)
+    }
+
+    async fn dial(
+        config: &Config,
+        addresses: &[SocketAddr],
+        limit: Duration,
+    ) -> Result<Link, NetError> {
+        Link::dial(&config.address, addresses, &config.connect_options, limit)
+    }
+
+    async fn ask<A: Ask>(
+        connection: &mut Link,
+        limit: Duration,
+        ask: &mut A,
+        now: Now,
+    ) -> Result<A::Step, NetError> {
+        ask.encode(now, connection.next_flight());
+        let elapsed = || clock::monotonic().since(now.monotonic);
+        let mut replies = connection.exchange(limit, elapsed)?;
+        let step = ask.handle_replies(&mut replies, now.monotonic, clock::monotonic());
+        step.map_err(|error| NetError::sent(NetCause::unexpected(error)))
+    }
 
     async fn exchange<H: FlightHandler>(
         client: &Client,
@@ -78,14 +107,13 @@ impl Transport for Connections {
     async fn dump(client: &Client, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let failed = |why| client.node.unconnected(why);
         // A dump may be refused after other requests, and delays those after it.
-        let checkout = client.open(Timeout::Unlimited).map_err(failed)?;
-        let unconnected = |error| failed(ConnectError::Net(error));
-        let mut connection = checkout.take().map_err(unconnected)?.connection;
+        let opened = client.open(Timeout::Unlimited).await.map_err(failed)?;
+        let mut connection = opened.connection;
         let limit = client.node.config.operation_timeout;
         loop {
             search.prepare(connection.next_flight());
             let step = connection.dump(limit, |line| search.take(line));
-            match step.map_err(unconnected)? {
+            match step.map_err(|error| failed(ConnectError::Net(error)))? {
                 ListStep::Done => return Ok(()),
                 ListStep::Retry { after } => thread::sleep(after),
                 ListStep::Failed(error) => return Err(client.node.error(Cause::Server(error))),

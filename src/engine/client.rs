@@ -9,7 +9,7 @@ use super::holder::Holder;
 use super::lock_state::LockState;
 use super::node::{Clear, Node};
 use super::notify::Notify;
-use super::transport::{Exchanged, FlightHandler, FlightResult, Pause, Timeout};
+use super::transport::{Ask, Exchanged, FlightHandler, FlightResult, Pause, Timeout};
 use super::wait_queue::WaitQueues;
 use crate::net::NetError;
 use crate::proto::{
@@ -17,9 +17,11 @@ use crate::proto::{
     ServerError, ServerState,
 };
 use core::fmt;
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::Vec;
 
 /// The transport of an API: the connections to one server, and the way a caller waits. The only
 /// things that differ between the APIs.
@@ -30,6 +32,31 @@ pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
     /// Waits block the thread. If `true`, a lock whose guard is dropped is released in place,
     /// otherwise by the renewer.
     const BLOCKS: bool;
+
+    /// A connection that carries one flight at a time, or several.
+    type Connection;
+
+    /// Looks up the addresses of the server; none for a Unix socket. A transport whose lookups
+    /// block has no limit for them.
+    fn resolve(
+        config: &Config,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Vec<SocketAddr>, NetError>>;
+
+    /// Connects to the first of these addresses that can be reached.
+    fn dial(
+        config: &Config,
+        addresses: &[SocketAddr],
+        limit: Duration,
+    ) -> impl Future<Output = Result<Self::Connection, NetError>>;
+
+    /// Makes one exchange on a connection that nothing else uses.
+    fn ask<A: Ask>(
+        connection: &mut Self::Connection,
+        limit: Duration,
+        ask: &mut A,
+        now: Now,
+    ) -> impl Future<Output = Result<A::Step, NetError>>;
 
     /// Sends a flight and passes the replies to `handler`, within `limit` and by the end of
     /// `timeout`. `keys` are those of the lock concerned: the flights of one lock keep their order.

@@ -2,8 +2,8 @@
 
 use super::client::{ClientInner, Transport};
 use super::clock;
-use super::guard::release_deadline;
 use super::lock_state::HandoffState;
+use super::release::release_deadline;
 use super::renew_batch::RenewBatch;
 use super::scheduler::{CleanupJob, RenewalBatch};
 use super::transport::{Exchanged, FlightHandler, Pause, Timeout};

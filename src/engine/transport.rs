@@ -2,7 +2,9 @@
 
 use super::connect_error::ConnectError;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Action, Instant, Now, Operation, ServerState};
+use crate::proto::{
+    Action, Handshake, Instant, Now, Operation, ProbeStep, ServerError, ServerProbe, ServerState,
+};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
 
@@ -50,6 +52,56 @@ impl<O: Operation> FlightHandler for O {
         received: Instant,
     ) -> Result<Action<O::Outcome>, DecodeError> {
         Operation::handle_replies(self, server, replies, sent, received)
+    }
+}
+
+/// A conversation on a connection of its own, before there is a server state: a handshake or a
+/// probe.
+pub(crate) trait Ask {
+    /// The outcome of one flight.
+    type Step;
+
+    fn encode(&mut self, now: Now, flight: &mut Flight);
+
+    fn handle_replies(
+        &mut self,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Self::Step, DecodeError>;
+}
+
+impl Ask for Handshake<'_> {
+    type Step = Option<Result<ServerState, ServerError>>;
+
+    fn encode(&mut self, now: Now, flight: &mut Flight) {
+        self.prepare(now, flight);
+    }
+
+    fn handle_replies(
+        &mut self,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<Self::Step, DecodeError> {
+        self.interpret(replies, sent, received)
+    }
+}
+
+impl Ask for ServerProbe<'_> {
+    type Step = ProbeStep;
+
+    fn encode(&mut self, _: Now, flight: &mut Flight) {
+        self.prepare(flight);
+    }
+
+    fn handle_replies(
+        &mut self,
+        replies: &mut Replies<'_>,
+        sent: Instant,
+        received: Instant,
+    ) -> Result<ProbeStep, DecodeError> {
+        self.interpret(replies, sent, received)
     }
 }
 
