@@ -155,6 +155,17 @@ fn an_async_pair() {
             Box::pin(quiet) as Boxed
         };
         assert_eq!(count(&quiet), 0, "released quietly");
+        let working = || {
+            let lock = lock.clone();
+            let working = async move {
+                let guard = lock.acquire().await.expect("it becomes free");
+                let work = guard.run(tokio::task::yield_now());
+                work.await.expect("it is held");
+                released(guard.release().await);
+            };
+            Box::pin(working) as Boxed
+        };
+        assert_eq!(count(&working), 0, "watched for its loss");
     }
     let holder = connect().expect("a server that answers");
     let lock = client.lock("contended");

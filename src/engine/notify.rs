@@ -48,13 +48,48 @@ pub(crate) struct Notify {
 
 #[derive(Default)]
 struct Waiters {
-    /// The waiting tasks, each with the number of its [`Changed`].
     #[cfg(feature = "tokio")]
-    tasks: Vec<(u64, Waker)>,
-    #[cfg(feature = "tokio")]
-    numbers: u64,
+    tasks: Tasks,
     /// The number of blocked threads. Waking none would cost a system call.
     threads: u32,
+}
+
+/// The waiting tasks, each with the number of its [`Changed`]. The first one needs no allocation: it
+/// is the only one, as a rule.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+struct Tasks {
+    first: Option<(u64, Waker)>,
+    others: Vec<(u64, Waker)>,
+    last_number: u64,
+}
+
+#[cfg(feature = "tokio")]
+impl Tasks {
+    fn find(&mut self, number: u64) -> Option<&mut Waker> {
+        let mut tasks = self.first.iter_mut().chain(&mut self.others);
+        tasks.find_map(|(other, waker)| (*other == number).then_some(waker))
+    }
+
+    fn add(&mut self, waker: Waker) -> u64 {
+        self.last_number += 1;
+        let task = (self.last_number, waker);
+        match &mut self.first {
+            None => self.first = Some(task),
+            Some(_) => self.others.push(task),
+        }
+        self.last_number
+    }
+
+    /// Returns the waker, for the caller to drop once the mutex is free: its task may go with it.
+    fn remove(&mut self, number: u64) -> Option<Waker> {
+        let task = self.first.take_if(|(other, _)| *other == number);
+        let task = task.or_else(|| {
+            let place = self.others.iter().position(|(other, _)| *other == number);
+            place.map(|place| self.others.swap_remove(place))
+        });
+        task.map(|(_, waker)| waker)
+    }
 }
 
 impl fmt::Debug for Notify {
@@ -93,28 +128,18 @@ impl Notify {
         self.generation.fetch_add(1, Ordering::Release);
         let threads = waiters.threads;
         #[cfg(feature = "tokio")]
-        let tasks = core::mem::take(&mut waiters.tasks);
+        let (first, others) = {
+            let tasks = &mut waiters.tasks;
+            (tasks.first.take(), core::mem::take(&mut tasks.others))
+        };
         drop(waiters);
         if threads > 0 {
             self.threads.notify_all();
         }
+        // Not under the mutex: a waker may poll its task at once.
         #[cfg(feature = "tokio")]
-        self.wake(tasks);
-    }
-
-    /// Wakes tasks. Not under the mutex: a waker may poll its task at once.
-    #[cfg(feature = "tokio")]
-    fn wake(&self, mut tasks: Vec<(u64, Waker)>) {
-        if tasks.is_empty() {
-            return;
-        }
-        for (_, waker) in tasks.drain(..) {
+        for (_, waker) in first.into_iter().chain(others) {
             waker.wake();
-        }
-        let mut waiters = self.waiters();
-        if waiters.tasks.capacity() == 0 {
-            // Saves the next waiter the allocation.
-            waiters.tasks = tasks;
         }
     }
 
@@ -182,17 +207,14 @@ impl Future for Changed<'_> {
         if notify.generation() != self.seen {
             return Poll::Ready(());
         }
-        let registered = self.number.and_then(|number| {
-            let mut tasks = waiters.tasks.iter_mut();
-            tasks.find(|(other, _)| *other == number)
-        });
-        if let Some((_, waker)) = registered {
-            waker.clone_from(cx.waker());
-        } else {
-            waiters.numbers += 1;
-            let number = waiters.numbers;
-            waiters.tasks.push((number, cx.waker().clone()));
-            self.number = Some(number);
+        let tasks = &mut waiters.tasks;
+        match self.number.and_then(|number| tasks.find(number)) {
+            Some(waker) => {
+                let old = core::mem::replace(waker, cx.waker().clone());
+                drop(waiters);
+                drop(old);
+            }
+            None => self.number = Some(tasks.add(cx.waker().clone())),
         }
         Poll::Pending
     }
@@ -202,8 +224,8 @@ impl Future for Changed<'_> {
 impl Drop for Changed<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            let mut waiters = self.notify.waiters();
-            waiters.tasks.retain(|(other, _)| *other != number);
+            let waker = self.notify.waiters().tasks.remove(number);
+            drop(waker);
         }
     }
 }
@@ -296,7 +318,7 @@ mod tests {
             let mut changed = pin!(notify.changed(notify.generation()));
             assert!(poll(changed.as_mut(), &woken).is_pending());
         }
-        assert!(notify.waiters().tasks.is_empty());
+        assert!(notify.waiters().tasks.first.is_none());
         notify.notify();
         assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     }
