@@ -36,7 +36,7 @@ impl Client {
     /// The record is removed only if it still belongs to the same session, renewed meanwhile or
     /// not. The holder that loses the lock learns of it from its next renewal, at most a third of
     /// its lease later, and may act as the holder until then. The [fencing
-    /// token](crate::LockGuard::fencing_token) excludes it where the resource checks tokens.
+    /// token](super::LockGuard::fencing_token) excludes it where the resource checks tokens.
     ///
     /// # Errors
     /// The name cannot be used, or the server does not answer for 2 s (or two operation timeouts,

@@ -64,7 +64,7 @@ impl Client {
         self.inner().shutdown(limit).await
     }
 
-    /// Returns how many [quiet releases](crate::LockGuard::release_quietly) were refused or not
+    /// Returns how many [quiet releases](super::LockGuard::release_quietly) were refused or not
     /// answered so far. After each, the renewer releases the lock once more in the background and
     /// waits for the reply.
     #[must_use]
@@ -116,8 +116,8 @@ impl ClientBuilder<Client> {
     /// a request connects. For programs that must start while the server is down.
     ///
     /// Until the server is up, calls fail or wait as they do during a later outage:
-    /// [`acquire`](crate::Lock::acquire) retries for the lease (at least 5 s),
-    /// [`try_acquire`](crate::Lock::try_acquire) and the others fail with
+    /// [`acquire`](super::Lock::acquire) retries for the lease (at least 5 s),
+    /// [`try_acquire`](super::Lock::try_acquire) and the others fail with
     /// [`Unavailable`](crate::ErrorKind::Unavailable). The first call also reports an unsuitable
     /// server.
     ///

@@ -2,7 +2,7 @@
 
 use super::Client;
 use super::pool::ConnectionPool;
-use crate::engine::facade::guard_methods;
+use crate::engine::facade::{guard_methods, impl_lock_guard};
 use crate::engine::guard::Guard;
 use crate::engine::{Holder, LockError, ReleaseOutcome};
 use crate::proto::{LockTicket, LossReason};
@@ -46,21 +46,7 @@ pub struct LockGuard {
     pub(super) inner: Guard<ConnectionPool>,
 }
 
-impl From<Guard<ConnectionPool>> for LockGuard {
-    fn from(inner: Guard<ConnectionPool>) -> Self {
-        Self { inner }
-    }
-}
-
-impl fmt::Debug for LockGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard")
-            .field("name", &self.name())
-            .field("fencing_token", &self.fencing_token())
-            .field("remaining", &self.remaining())
-            .finish_non_exhaustive()
-    }
-}
+impl_lock_guard!(ConnectionPool);
 
 impl LockGuard {
     guard_methods!();
@@ -143,27 +129,11 @@ impl LockGuard {
     ///
     /// The lock is not free yet when this returns, and the caller does not learn whether it was
     /// held to the end. If the reply is not that the lock was released, the renewer releases it
-    /// once more and logs the outcome; [`Client::quiet_failures`](crate::Client::quiet_failures)
+    /// once more and logs the outcome; [`Client::quiet_failures`](super::Client::quiet_failures)
     /// counts those. If the program ends at once, the request may not be sent, and the lock expires
     /// with its lease.
     pub fn release_quietly(self) {
         self.inner.release_quietly();
-    }
-
-    /// Detaches the lock, to move it to another process: it is not released, and not renewed any
-    /// more, until [`attach`](Self::attach) makes a guard of the ticket.
-    ///
-    /// Meanwhile no process holds it, and its lease goes on: if no process attaches it by the end
-    /// of the lease, the lock is free. Use the ticket once: two guards made of the same ticket
-    /// would both be valid, because they are one lock to the server.
-    ///
-    /// The ticket is a capability: any process that has it can release the lock. Limits set with
-    /// [`max_hold`](crate::Lock::max_hold) and [`min_hold`](crate::Lock::min_hold) belong to the
-    /// handle and are not part of the ticket. The ticket of a lock that was lost before has no
-    /// value, even if its record still exists: it says so, and `attach` rejects it.
-    #[must_use = "without them, the lock can only run out"]
-    pub fn detach(self) -> LockTicket {
-        self.inner.detach()
     }
 
     /// Makes a guard of the ticket of a lock, which this client renews from then on.
@@ -182,22 +152,6 @@ impl LockGuard {
     /// Dropping the future leaves the lock as it is, at most renewed once.
     pub async fn attach(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
         Guard::attach(&client.shared, parts).await.map(Self::from)
-    }
-
-    /// Returns the holder's label in the record, see [`Lock::label`](crate::Lock::label).
-    #[must_use]
-    pub fn label(&self) -> String {
-        self.inner.lock.grant.owner.label()
-    }
-
-    /// Returns the holder as other clients see it ([`Client::holder`](crate::Client::holder)) while
-    /// the lock is held: the content of its own record. Sends nothing.
-    ///
-    /// The [`last_fencing_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
-    /// [without a record](crate::Lock::without_record) has no data about its holder.
-    #[must_use]
-    pub fn holder(&self) -> Holder {
-        self.inner.holder()
     }
 
     /// Waits until less than `margin` remains, because renewals fail or a limit is near, or until
@@ -221,7 +175,7 @@ impl LockGuard {
     /// The renewer does that by itself, every third of the lease. Call it before a step that takes
     /// long, or cannot be stopped once it has begun, to have the whole lease for it. If a renewal
     /// is under way, the call waits for that one. If the limit of
-    /// [`max_hold`](crate::Lock::max_hold) comes before the end of the lease, nothing is sent.
+    /// [`max_hold`](super::Lock::max_hold) comes before the end of the lease, nothing is sent.
     ///
     /// # Errors
     /// The lock is not held any more ([`Lost`](crate::ErrorKind::Lost)). Or the server does not

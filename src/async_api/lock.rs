@@ -3,7 +3,7 @@
 use super::guard::LockGuard;
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientHandle;
-use crate::engine::facade::lock_options;
+use crate::engine::facade::{impl_lock, lock_options};
 use crate::engine::{LockError, LockOptions};
 use core::fmt;
 use core::time::Duration;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The lock of one name: a handle that acquires it.
 ///
-/// Made by [`Client::lock`](crate::Client::lock); cheap to clone and to keep. Two handles of one
+/// Made by [`Client::lock`](super::Client::lock); cheap to clone and to keep. Two handles of one
 /// name are contenders like any others.
 ///
 /// # Not reentrant
@@ -55,16 +55,7 @@ pub struct Lock {
     pub(super) options: LockOptions,
 }
 
-impl fmt::Debug for Lock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock")
-            .field("name", &self.options.name)
-            .field("lease", &self.options.lease)
-            .field("fencing", &self.options.fencing)
-            .field("lean", &self.options.without_record)
-            .finish_non_exhaustive()
-    }
-}
+impl_lock!();
 
 impl Lock {
     lock_options!();

@@ -4,6 +4,7 @@ use super::Client;
 use super::multi_lock_guard::MultiLockGuard;
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientHandle;
+use crate::engine::facade::impl_multi_lock;
 use crate::engine::multi_lock::{names, sort_by_key};
 use crate::engine::{LockError, LockOptions};
 use core::fmt;
@@ -48,99 +49,23 @@ use std::vec::Vec;
 /// ```
 #[derive(Clone)]
 pub struct MultiLock {
-    /// The locks, in the order of their acquisition.
     shared: Arc<ClientHandle<ConnectionPool>>,
+    /// The locks, in the order of their acquisition.
     locks: Vec<LockOptions>,
 }
 
-impl fmt::Debug for MultiLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
-    }
-}
-
-impl Client {
-    /// Returns the locks of these names, to be held together: a cheap handle. Sends nothing; the
-    /// first call that would send something reports names that cannot be used.
-    ///
-    /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name that occurs twice is rejected,
-    /// because locks are not reentrant.
-    #[must_use]
-    pub fn lock_all<I>(&self, names: I) -> MultiLock
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        MultiLock::new(self, names)
-    }
-}
+impl_multi_lock!();
 
 impl MultiLock {
-    /// The maximum number of names in a multi-lock.
-    pub const MAX_NAMES: usize = crate::engine::MAX_NAMES;
-
-    fn new<I>(client: &Client, given: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        let mut locks: Vec<_> = names(given).map(|name| client.lock(name).options).collect();
-        sort_by_key(&mut locks);
-        Self {
-            shared: Arc::clone(&client.shared),
-            locks,
-        }
-    }
-
-    fn each(mut self, change: impl Fn(&mut LockOptions)) -> Self {
-        self.locks.iter_mut().for_each(change);
-        self
-    }
-
-    /// Sets how long each of the locks outlives a holder that dies, see
-    /// [`Lock::lease`](crate::Lock::lease).
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        self.each(|lock| lock.lease = Some(lease))
-    }
-
-    /// Limits how long each of the locks is held, see [`Lock::max_hold`](crate::Lock::max_hold).
-    /// The time of each lock counts from its own request, so the multi-lock ends with the lock that
-    /// was acquired first. If the wait for the others takes longer than this, the acquisition
-    /// starts over.
-    #[must_use]
-    pub fn max_hold(self, limit: Duration) -> Self {
-        self.each(|lock| lock.max_hold = Some(limit))
-    }
-
-    /// Sets the holder's label in all records, see [`Lock::label`](crate::Lock::label).
-    #[must_use]
-    pub fn label(self, label: impl Into<String>) -> Self {
-        let owner = self.shared.inner.node.config.owner_labelled(&label.into());
-        self.each(|lock| lock.owner = Some(owner.clone()))
-    }
-
-    /// Sets whether each of the locks has a fencing token, see
-    /// [`Lock::fencing`](crate::Lock::fencing).
-    #[must_use]
-    pub fn fencing(self, on: bool) -> Self {
-        self.each(|lock| lock.fencing = on)
-    }
-
-    /// Returns the names, in the order of their acquisition.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.locks.iter().map(|lock| &*lock.name)
-    }
-
     /// Acquires all of the locks, waiting for as long as others hold one of them.
     ///
     /// # Errors
-    /// As for [`Lock::acquire`](crate::Lock::acquire), with the name of the lock concerned; also if
+    /// As for [`Lock::acquire`](super::Lock::acquire), with the name of the lock concerned; also if
     /// there is no name, there are too many, or one occurs twice.
     ///
     /// # Cancel safety
     /// Safe to drop at any time: the renewer releases the acquired locks, as after
-    /// [`Lock::acquire`](crate::Lock::acquire).
+    /// [`Lock::acquire`](super::Lock::acquire).
     pub async fn acquire(&self) -> Result<MultiLockGuard, LockError> {
         let acquired = self.shared.acquire_all(&self.locks);
         acquired.await.map(MultiLockGuard::from)
@@ -151,7 +76,7 @@ impl MultiLock {
     /// before this returns.
     ///
     /// # Errors
-    /// As for [`acquire`](Self::acquire) and [`Lock::try_acquire`](crate::Lock::try_acquire).
+    /// As for [`acquire`](Self::acquire) and [`Lock::try_acquire`](super::Lock::try_acquire).
     /// [`Lost`](crate::ErrorKind::Lost) if an acquired lock was lost before the others were
     /// acquired.
     ///

@@ -1,7 +1,7 @@
 //! The guard of a held lock.
 
 use super::{Client, Connections};
-use crate::engine::facade::guard_methods;
+use crate::engine::facade::{guard_methods, impl_lock_guard};
 use crate::engine::guard::Guard;
 use crate::engine::transport::run;
 use crate::engine::{Holder, LockError, ReleaseOutcome, clock};
@@ -43,21 +43,7 @@ pub struct LockGuard {
     pub(super) inner: Guard<Connections>,
 }
 
-impl From<Guard<Connections>> for LockGuard {
-    fn from(inner: Guard<Connections>) -> Self {
-        Self { inner }
-    }
-}
-
-impl fmt::Debug for LockGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard")
-            .field("name", &self.name())
-            .field("fencing_token", &self.fencing_token())
-            .field("remaining", &self.remaining())
-            .finish_non_exhaustive()
-    }
-}
+impl_lock_guard!(Connections);
 
 impl LockGuard {
     guard_methods!();
@@ -157,22 +143,6 @@ impl LockGuard {
         self.inner.release_quietly();
     }
 
-    /// Detaches the lock, to move it to another process: it is not released, and not renewed any
-    /// more, until [`attach`](Self::attach) makes a guard of the ticket.
-    ///
-    /// Meanwhile no process holds it, and its lease goes on: if no process attaches it by the end
-    /// of the lease, the lock is free. Use the ticket once: two guards made of the same ticket
-    /// would both be valid, because they are one lock to the server.
-    ///
-    /// The ticket is a capability: any process that has it can release the lock. Limits set with
-    /// [`max_hold`](super::Lock::max_hold) and [`min_hold`](super::Lock::min_hold) belong to the
-    /// handle and are not part of the ticket. The ticket of a lock that was lost before has no
-    /// value, even if its record still exists: it says so, and `attach` rejects it.
-    #[must_use = "without them, the lock can only run out"]
-    pub fn detach(self) -> LockTicket {
-        self.inner.detach()
-    }
-
     /// Makes a guard of the ticket of a lock, which this client renews from then on.
     ///
     /// The lock is renewed before this returns. That proves that it is still the ticket's lock, and
@@ -186,22 +156,6 @@ impl LockGuard {
     /// again before its lease ends.
     pub fn attach(client: &Client, parts: &LockTicket) -> Result<Self, LockError> {
         run(Guard::attach(&client.shared, parts)).map(Self::from)
-    }
-
-    /// Returns the holder's label in the record, see [`Lock::label`](super::Lock::label).
-    #[must_use]
-    pub fn label(&self) -> String {
-        self.inner.lock.grant.owner.label()
-    }
-
-    /// Returns the holder as other clients see it ([`Client::holder`](super::Client::holder)) while
-    /// the lock is held: the content of its own record. Sends nothing.
-    ///
-    /// The [`last_fencing_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
-    /// [without a record](super::Lock::without_record) has no data about its holder.
-    #[must_use]
-    pub fn holder(&self) -> Holder {
-        self.inner.holder()
     }
 
     /// Waits until less than `margin` remains, because renewals fail or a limit is near, or until

@@ -3,7 +3,7 @@
 use super::Connections;
 use super::guard::LockGuard;
 use crate::engine::client::ClientHandle;
-use crate::engine::facade::lock_options;
+use crate::engine::facade::{impl_lock, lock_options};
 use crate::engine::transport::run;
 use crate::engine::{LockError, LockOptions};
 use core::fmt;
@@ -58,16 +58,7 @@ pub struct Lock {
     pub(super) options: LockOptions,
 }
 
-impl fmt::Debug for Lock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock")
-            .field("name", &self.options.name)
-            .field("lease", &self.options.lease)
-            .field("fencing", &self.options.fencing)
-            .field("lean", &self.options.without_record)
-            .finish_non_exhaustive()
-    }
-}
+impl_lock!();
 
 impl Lock {
     lock_options!();

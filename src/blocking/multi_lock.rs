@@ -4,6 +4,7 @@ use super::Client;
 use super::Connections;
 use super::multi_lock_guard::MultiLockGuard;
 use crate::engine::client::ClientHandle;
+use crate::engine::facade::impl_multi_lock;
 use crate::engine::multi_lock::{names, sort_by_key};
 use crate::engine::transport::run;
 use crate::engine::{LockError, LockOptions};
@@ -50,90 +51,14 @@ use std::vec::Vec;
 /// ```
 #[derive(Clone)]
 pub struct MultiLock {
-    /// The locks, in the order of their acquisition.
     shared: Arc<ClientHandle<Connections>>,
+    /// The locks, in the order of their acquisition.
     locks: Vec<LockOptions>,
 }
 
-impl fmt::Debug for MultiLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
-    }
-}
-
-impl Client {
-    /// Returns the locks of these names, to be held together: a cheap handle. Sends nothing; the
-    /// first call that would send something reports names that cannot be used.
-    ///
-    /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name that occurs twice is rejected,
-    /// because locks are not reentrant.
-    #[must_use]
-    pub fn lock_all<I>(&self, names: I) -> MultiLock
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        MultiLock::new(self, names)
-    }
-}
+impl_multi_lock!();
 
 impl MultiLock {
-    /// The maximum number of names in a multi-lock.
-    pub const MAX_NAMES: usize = crate::engine::MAX_NAMES;
-
-    fn new<I>(client: &Client, given: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        let mut locks: Vec<_> = names(given).map(|name| client.lock(name).options).collect();
-        sort_by_key(&mut locks);
-        Self {
-            shared: Arc::clone(&client.shared),
-            locks,
-        }
-    }
-
-    fn each(mut self, change: impl Fn(&mut LockOptions)) -> Self {
-        self.locks.iter_mut().for_each(change);
-        self
-    }
-
-    /// Sets how long each of the locks outlives a holder that dies, see
-    /// [`Lock::lease`](super::Lock::lease).
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        self.each(|lock| lock.lease = Some(lease))
-    }
-
-    /// Limits how long each of the locks is held, see [`Lock::max_hold`](super::Lock::max_hold).
-    /// The time of each lock counts from its own request, so the multi-lock ends with the lock that
-    /// was acquired first. If the wait for the others takes longer than this, the acquisition
-    /// starts over.
-    #[must_use]
-    pub fn max_hold(self, limit: Duration) -> Self {
-        self.each(|lock| lock.max_hold = Some(limit))
-    }
-
-    /// Sets the holder's label in all records, see [`Lock::label`](super::Lock::label).
-    #[must_use]
-    pub fn label(self, label: impl Into<String>) -> Self {
-        let owner = self.shared.inner.node.config.owner_labelled(&label.into());
-        self.each(|lock| lock.owner = Some(owner.clone()))
-    }
-
-    /// Sets whether each of the locks has a fencing token, see
-    /// [`Lock::fencing`](super::Lock::fencing).
-    #[must_use]
-    pub fn fencing(self, on: bool) -> Self {
-        self.each(|lock| lock.fencing = on)
-    }
-
-    /// Returns the names, in the order of their acquisition.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.locks.iter().map(|lock| &*lock.name)
-    }
-
     /// Acquires all of the locks, waiting for as long as others hold one of them. A
     /// [shutdown](Client::shutdown) of the client ends the wait.
     ///

@@ -2,7 +2,7 @@
 
 use super::Connections;
 use super::guard::LockGuard;
-use crate::engine::facade::multi_lock_guard_methods;
+use crate::engine::facade::{impl_multi_lock_guard, multi_lock_guard_methods};
 use crate::engine::guard::Guard;
 use crate::engine::multi_lock::{
     AcquiredLocks, outcome, release_dropped, release_together, renew_all, verify_all, wait_any,
@@ -54,28 +54,7 @@ pub struct MultiLockGuard {
     changed: Arc<Notify>,
 }
 
-impl fmt::Debug for MultiLockGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.guards).finish()
-    }
-}
-
-impl Drop for MultiLockGuard {
-    fn drop(&mut self) {
-        let guards = self.guards.drain(..).map(|guard| guard.inner);
-        release_dropped(guards.collect());
-    }
-}
-
-impl From<AcquiredLocks<Connections>> for MultiLockGuard {
-    fn from(acquired: AcquiredLocks<Connections>) -> Self {
-        let guards = acquired.guards.into_iter().map(LockGuard::from);
-        Self {
-            guards: guards.collect(),
-            changed: acquired.changed,
-        }
-    }
-}
+impl_multi_lock_guard!(Connections);
 
 impl MultiLockGuard {
     multi_lock_guard_methods!();

@@ -54,6 +54,38 @@ macro_rules! guard_methods {
         pub fn lease(&self) -> Duration {
             self.inner.lock.lease.duration()
         }
+
+        /// Returns the holder's label in the record, see [`Lock::label`](super::Lock::label).
+        #[must_use]
+        pub fn label(&self) -> String {
+            self.inner.lock.grant.owner.label()
+        }
+
+        /// Returns the holder as other clients see it ([`Client::holder`](super::Client::holder)) while
+        /// the lock is held: the content of its own record. Sends nothing.
+        ///
+        /// The [`last_fencing_token`](crate::Holder::last_fencing_token) is the guard's own. A lock
+        /// [without a record](super::Lock::without_record) has no data about its holder.
+        #[must_use]
+        pub fn holder(&self) -> Holder {
+            self.inner.holder()
+        }
+
+        /// Detaches the lock, to move it to another process: it is not released, and not renewed any
+        /// more, until [`attach`](Self::attach) makes a guard of the ticket.
+        ///
+        /// Meanwhile no process holds it, and its lease goes on: if no process attaches it by the end
+        /// of the lease, the lock is free. Use the ticket once: two guards made of the same ticket
+        /// would both be valid, because they are one lock to the server.
+        ///
+        /// The ticket is a capability: any process that has it can release the lock. Limits set with
+        /// [`max_hold`](super::Lock::max_hold) and [`min_hold`](super::Lock::min_hold) belong to the
+        /// handle and are not part of the ticket. The ticket of a lock that was lost before has no
+        /// value, even if its record still exists: it says so, and `attach` rejects it.
+        #[must_use = "without them, the lock can only run out"]
+        pub fn detach(self) -> LockTicket {
+            self.inner.detach()
+        }
     };
 }
 pub(crate) use guard_methods;
@@ -257,3 +289,158 @@ macro_rules! client_methods {
     };
 }
 pub(crate) use client_methods;
+
+/// Implements the traits of `LockGuard`.
+macro_rules! impl_lock_guard {
+    ($transport:ty) => {
+        impl From<Guard<$transport>> for LockGuard {
+            fn from(inner: Guard<$transport>) -> Self {
+                Self { inner }
+            }
+        }
+
+        impl fmt::Debug for LockGuard {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("LockGuard")
+                    .field("name", &self.name())
+                    .field("fencing_token", &self.fencing_token())
+                    .field("remaining", &self.remaining())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use impl_lock_guard;
+
+/// Implements `Debug` for `Lock`.
+macro_rules! impl_lock {
+    () => {
+        impl fmt::Debug for Lock {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Lock")
+                    .field("name", &self.options.name)
+                    .field("lease", &self.options.lease)
+                    .field("fencing", &self.options.fencing)
+                    .field("lean", &self.options.without_record)
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use impl_lock;
+
+/// Implements the traits of `MultiLockGuard`.
+macro_rules! impl_multi_lock_guard {
+    ($transport:ty) => {
+        impl fmt::Debug for MultiLockGuard {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_list().entries(&self.guards).finish()
+            }
+        }
+
+        impl Drop for MultiLockGuard {
+            fn drop(&mut self) {
+                let guards = self.guards.drain(..).map(|guard| guard.inner);
+                release_dropped(guards.collect());
+            }
+        }
+
+        impl From<AcquiredLocks<$transport>> for MultiLockGuard {
+            fn from(acquired: AcquiredLocks<$transport>) -> Self {
+                let guards = acquired.guards.into_iter().map(LockGuard::from);
+                Self {
+                    guards: guards.collect(),
+                    changed: acquired.changed,
+                }
+            }
+        }
+    };
+}
+pub(crate) use impl_multi_lock_guard;
+
+/// Implements the parts of `MultiLock` that wait for nothing.
+macro_rules! impl_multi_lock {
+    () => {
+        impl fmt::Debug for MultiLock {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_list().entries(self.names()).finish()
+            }
+        }
+
+        impl Client {
+            /// Returns the locks of these names, to be held together: a cheap handle. Sends nothing; the
+            /// first call that would send something reports names that cannot be used.
+            ///
+            /// 1 to [`MultiLock::MAX_NAMES`] names, each once: a name that occurs twice is rejected,
+            /// because locks are not reentrant.
+            #[must_use]
+            pub fn lock_all<I>(&self, names: I) -> MultiLock
+            where
+                I: IntoIterator,
+                I::Item: AsRef<str>,
+            {
+                MultiLock::new(self, names)
+            }
+        }
+
+        impl MultiLock {
+            /// The maximum number of names in a multi-lock.
+            pub const MAX_NAMES: usize = crate::engine::MAX_NAMES;
+
+            fn new<I>(client: &Client, given: I) -> Self
+            where
+                I: IntoIterator,
+                I::Item: AsRef<str>,
+            {
+                let mut locks: Vec<_> =
+                    names(given).map(|name| client.lock(name).options).collect();
+                sort_by_key(&mut locks);
+                Self {
+                    shared: Arc::clone(&client.shared),
+                    locks,
+                }
+            }
+
+            fn each(mut self, change: impl Fn(&mut LockOptions)) -> Self {
+                self.locks.iter_mut().for_each(change);
+                self
+            }
+
+            /// Sets how long each of the locks outlives a holder that dies, see
+            /// [`Lock::lease`](super::Lock::lease).
+            #[must_use]
+            pub fn lease(self, lease: Duration) -> Self {
+                self.each(|lock| lock.lease = Some(lease))
+            }
+
+            /// Limits how long each of the locks is held, see [`Lock::max_hold`](super::Lock::max_hold).
+            /// The time of each lock counts from its own request, so the multi-lock ends with the lock that
+            /// was acquired first. If the wait for the others takes longer than this, the acquisition
+            /// starts over.
+            #[must_use]
+            pub fn max_hold(self, limit: Duration) -> Self {
+                self.each(|lock| lock.max_hold = Some(limit))
+            }
+
+            /// Sets the holder's label in all records, see [`Lock::label`](super::Lock::label).
+            #[must_use]
+            pub fn label(self, label: impl Into<String>) -> Self {
+                let owner = self.shared.inner.node.config.owner_labelled(&label.into());
+                self.each(|lock| lock.owner = Some(owner.clone()))
+            }
+
+            /// Sets whether each of the locks has a fencing token, see
+            /// [`Lock::fencing`](super::Lock::fencing).
+            #[must_use]
+            pub fn fencing(self, on: bool) -> Self {
+                self.each(|lock| lock.fencing = on)
+            }
+
+            /// Returns the names, in the order of their acquisition.
+            pub fn names(&self) -> impl Iterator<Item = &str> {
+                self.locks.iter().map(|lock| &*lock.name)
+            }
+        }
+    };
+}
+pub(crate) use impl_multi_lock;
