@@ -162,20 +162,20 @@ impl ReconnectBackoff {
     /// Returns an error if a caller comes too soon after a failure.
     fn check(&self, now: Instant) -> Result<(), ConnectError> {
         match &self.pause {
-            Some((until, why)) if now < *until => Err(why.again()),
+            Some((until, why)) if now < *until => Err(why.duplicate()),
             _ => Ok(()),
         }
     }
 
     /// Begins a pause after a failed connect. It is random, so that the many clients of one server
     /// do not return at the same instant.
-    fn begin(&mut self, now: Instant, why: &ConnectError, random: u64) {
+    fn failed(&mut self, now: Instant, why: &ConnectError, random: u64) {
         let rest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
         let rest = rest.min(LONGEST_PAUSE);
         self.failures += 1;
         let half = rest / 2;
         let jitter = Duration::from_nanos(random % half.as_nanos() as u64);
-        self.pause = Some((now.after(half + jitter), why.again()));
+        self.pause = Some((now.after(half + jitter), why.duplicate()));
     }
 }
 
@@ -221,7 +221,7 @@ impl ClientInner<ConnectionPool> {
             Err(why) if why.should_back_off() => {
                 let now = clock::monotonic();
                 let random = self.node.connections.hasher.hash_one(now);
-                rest.begin(now, why, random);
+                rest.failed(now, why, random);
             }
             _ => *rest = ReconnectBackoff::default(),
         }
@@ -243,7 +243,7 @@ mod tests {
         assert!(rest.check(now).is_ok());
         let mut longest = Duration::ZERO;
         for random in 0..20 {
-            rest.begin(
+            rest.failed(
                 now,
                 &error,
                 u64::wrapping_mul(random, 0x9e37_79b9_7f4a_7c15),

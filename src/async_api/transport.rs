@@ -141,7 +141,7 @@ impl Transport for ConnectionPool {
 
     async fn dump(client: &ClientInner<Self>, search: &mut ListLocks<'_>) -> Result<(), LockError> {
         let node = &client.node;
-        let failed = |why| node.unconnected(why);
+        let failed = |why| node.connect_error(why);
         let opened = client.open(Timeout::Unlimited).await.map_err(failed)?;
         // A dump may be refused after other requests, and delays those after it.
         let mut stream = opened.connection.into_stream();

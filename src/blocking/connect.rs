@@ -88,7 +88,7 @@ impl ClientBuilder<Client> {
         let timeout = until.map_or(Timeout::Unlimited, Timeout::Wait);
         loop {
             match run(inner.open(timeout)) {
-                Ok(connection) => break inner.give_back(connection),
+                Ok(connection) => break inner.put_back(connection),
                 Err(why) => thread::sleep(inner.node.pause_before_retry(why, until)?),
             }
         }

@@ -27,7 +27,7 @@ impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         match self.connection.take() {
             Some(seat) if seat.connection.is_dirty() => self.client.node.telemetry.disconnected(),
-            Some(seat) => self.client.give_back(seat),
+            Some(seat) => self.client.put_back(seat),
             None => {}
         }
     }
@@ -48,7 +48,7 @@ impl<'a> PooledConnection<'a> {
     }
 
     /// Returns the connection. There is one from the checkout until the drop.
-    pub(super) fn seat(&mut self) -> Result<&mut NodeConnection<Link>, NetError> {
+    pub(super) fn get(&mut self) -> Result<&mut NodeConnection<Link>, NetError> {
         self.connection
             .as_mut()
             .ok_or(NetError::unsent(NetCause::Closed))
@@ -65,7 +65,7 @@ impl Client {
     /// Returns a connection to the pool. If the pool is full the connection is closed, once the
     /// quiet release that was sent ahead is answered: as a rule that release is done, and need not
     /// be repeated.
-    pub(super) fn give_back(&self, seat: NodeConnection<Link>) {
+    pub(super) fn put_back(&self, seat: NodeConnection<Link>) {
         if self.node.with_server(seat.instance, |_| ()).is_some() {
             if let Some(mut seat) = self.node.connections.put(seat) {
                 let limit = self.node.config.operation_timeout;

@@ -32,7 +32,7 @@ pub(super) fn release_quietly(
     }
     let incarnation = seat.instance;
     let mut checkout = PooledConnection::new(client, seat);
-    let Ok(seat) = checkout.seat() else {
+    let Ok(seat) = checkout.get() else {
         return false;
     };
     let mut release = lock.release_operation(cas, now.monotonic);
@@ -61,7 +61,7 @@ pub(super) fn settle(client: &ClientInner<Connections>, until: Instant) {
         };
         let elapsed = || clock::monotonic().since(now);
         if limit.is_ok_and(|limit| seat.connection.settle(limit, elapsed)) {
-            client.give_back(seat);
+            client.put_back(seat);
         } else {
             client.node.telemetry.disconnected();
         }

@@ -57,7 +57,7 @@ impl Transport for Connections {
     ) -> FlightResult<H> {
         let node = &client.node;
         let mut checkout = client.connect(timeout, &mut now)?;
-        let connection = checkout.seat().map_err(ConnectError::Net)?;
+        let connection = checkout.get().map_err(ConnectError::Net)?;
         let instance = connection.instance;
         let flight = connection.connection.next_flight();
         let encoded = node.with_server(instance, |server| handler.encode(server, now, flight));
@@ -105,7 +105,7 @@ impl Transport for Connections {
     }
 
     async fn dump(client: &Client, search: &mut ListLocks<'_>) -> Result<(), LockError> {
-        let failed = |why| client.node.unconnected(why);
+        let failed = |why| client.node.connect_error(why);
         // A dump may be refused after other requests, and delays those after it.
         let opened = client.open(Timeout::Unlimited).await.map_err(failed)?;
         let mut connection = opened.connection;

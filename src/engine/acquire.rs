@@ -109,7 +109,7 @@ impl<T: Transport> ClientHandle<T> {
         let acquired = client.acquire(&mut pending, &mut queued, wait, now);
         let acquired = in_span(&span, pin!(acquired)).await;
         let _entered = span.enter();
-        let acquired = acquired.map_err(|error| error.about(&options.name));
+        let acquired = acquired.map_err(|error| error.with_name(&options.name));
         let result = match acquired.and_then(|acquired| validated.result(acquired)) {
             Ok(Acquired::Granted(grant)) => {
                 let lock = validated.lock(grant);
@@ -142,7 +142,7 @@ impl<T: Transport> ClientHandle<T> {
                 lock.end(crate::proto::LossReason::Released);
                 // The lock had no guard, so there is no end to report.
                 let _ = lock.take_unreported();
-                let error = LockError::new(Cause::Closed).about(&lock.name);
+                let error = LockError::new(Cause::Closed).with_name(&lock.name);
                 self.inner.schedule_release(&Arc::new(*lock));
                 Err(error)
             }
@@ -278,7 +278,7 @@ impl<T: Transport> ClientInner<T> {
                     now = clock::now();
                 }
                 Ok(Action::Sleep { until, why }) => {
-                    self.node.note_pause(why, until.since(clock::monotonic()));
+                    self.node.report_pause(why, until.since(clock::monotonic()));
                     if why == SleepReason::Contended {
                         queued.join();
                         let free_by = pending.acquire.free_by();
@@ -295,7 +295,7 @@ impl<T: Transport> ClientInner<T> {
                 }
                 Ok(Action::Fail { unknown }) => {
                     queued.leave(Departure::Failed);
-                    return Err(self.node.given_up(unknown, failure));
+                    return Err(self.node.no_reply_error(unknown, failure));
                 }
                 Err(error) => {
                     queued.leave(Departure::Failed);

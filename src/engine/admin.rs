@@ -33,7 +33,7 @@ impl<T: Transport> ClientInner<T> {
         name: &str,
         holder: &Holder,
     ) -> Result<BreakOutcome, LockError> {
-        let about = |error: LockError| error.about(name);
+        let about = |error: LockError| error.with_name(name);
         let keys = self.node.keys(name)?;
         let now = clock::now();
         let mut break_lock = self.node.begin_break(&keys, holder, now.monotonic);
@@ -47,7 +47,7 @@ impl<T: Transport> ClientInner<T> {
         name: &str,
         limit: Option<Duration>,
     ) -> Result<Option<Holder>, LockError> {
-        let about = |error: LockError| error.about(name);
+        let about = |error: LockError| error.with_name(name);
         let node = &self.node;
         let keys = node.keys(name)?;
         let now = clock::now();
@@ -55,7 +55,7 @@ impl<T: Transport> ClientInner<T> {
             Some(end) => (WaitPolicy::Until(end), Timeout::Wait(end)),
             None => (WaitPolicy::Forever, Timeout::Unlimited),
         };
-        let retry_timeout = node.tolerance(node.config.default_lease, true);
+        let retry_timeout = node.retry_timeout(node.config.default_lease, true);
         let nonce = node.nonces.draw(now.monotonic);
         let mut await_free = AwaitFree::new(&keys, wait, retry_timeout, nonce);
         let pause = &mut Pause::SleepUnlessClosed;

@@ -192,12 +192,12 @@ impl<T: Transport> ClientInner<T> {
             {
                 Action::Transmit => {}
                 Action::Sleep { until, why } => {
-                    self.node.note_pause(why, until.since(clock::monotonic()));
+                    self.node.report_pause(why, until.since(clock::monotonic()));
                     self.pause(pause, until).await?;
                     timeout.resume(clock::monotonic());
                 }
                 Action::Done(outcome) => return Ok(outcome),
-                Action::Fail { unknown } => return Err(self.node.given_up(unknown, failure)),
+                Action::Fail { unknown } => return Err(self.node.no_reply_error(unknown, failure)),
             }
             now = clock::now();
         }
@@ -277,7 +277,7 @@ impl<T: Transport> ClientInner<T> {
     }
 
     pub(crate) async fn holder(&self, name: &str) -> Result<Option<Holder>, LockError> {
-        let about = |error: LockError| error.about(name);
+        let about = |error: LockError| error.with_name(name);
         let keys = self.node.keys(name)?;
         let mut inspect = Inspect::new(&keys);
         let inspected = self.drive(&mut inspect, Some(&keys), clock::now(), Timeout::Unlimited);

@@ -52,7 +52,7 @@ impl ClockSync {
         if site.scheduler.is_closed() {
             return None;
         }
-        if !site.needs_calibration(now) {
+        if !site.needs_clock_sync(now) {
             let uses_locks = is_waiting || site.scheduler.len() > 0;
             return Some(self.next_review(uses_locks, now));
         }

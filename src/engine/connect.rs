@@ -137,7 +137,7 @@ impl<T: Transport> ClientInner<T> {
                 Ok(None) => {}
                 Ok(Some(Ok(server))) => return Ok((connection, server)),
                 Ok(Some(Err(error))) => return Err(ConnectError::Rejected(error)),
-                Err(error) => return Err(ConnectError::greeting(&handshake, error)),
+                Err(error) => return Err(ConnectError::from_handshake(&handshake, error)),
             }
         }
     }
@@ -153,7 +153,7 @@ impl<T: Transport> ClientInner<T> {
 /// Probes the server of these settings, and compares the servers of several connections.
 pub(crate) async fn diagnose<T: Transport>(config: &Config) -> Result<Diagnosis, LockError> {
     let probed = probe_all::<T>(config).await;
-    let (report, peers) = probed.map_err(|why| why.at(&config.address))?;
+    let (report, peers) = probed.map_err(|why| why.into_lock_error(&config.address))?;
     let now = clock::now().unix_seconds;
     Ok(Diagnosis::new(config, report, &peers, now))
 }

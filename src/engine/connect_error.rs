@@ -14,11 +14,11 @@ pub(crate) enum ConnectError {
 
 impl ConnectError {
     /// Returns the same error for another caller.
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         match self {
             Self::Net(error) => Self::Net(NetError {
                 sent: error.sent,
-                cause: error.cause.again(),
+                cause: error.cause.duplicate(),
             }),
             Self::Rejected(failure) => Self::Rejected(failure.clone()),
         }
@@ -26,36 +26,36 @@ impl ConnectError {
 
     /// Returns the meaning of a failed exchange of a handshake. Nothing of the caller's own request
     /// has been sent.
-    pub(crate) fn greeting(handshake: &Handshake<'_>, error: NetError) -> Self {
-        Self::asking(handshake.is_secret(), error)
+    pub(crate) fn from_handshake(handshake: &Handshake<'_>, error: NetError) -> Self {
+        Self::from_exchange(handshake.is_secret(), error)
     }
 
     /// Returns the same for an exchange without a caller's request; `secret` if it contained a
     /// password.
-    pub(crate) fn asking(secret: bool, error: NetError) -> Self {
+    pub(crate) fn from_exchange(secret: bool, error: NetError) -> Self {
         match error.cause {
             NetCause::Unauthenticated => Self::Rejected(ServerError::AuthenticationRequired),
-            cause if secret => Self::Net(NetError::unsent(cause.at_first().redacted())),
-            cause => Self::Net(NetError::unsent(cause.at_first())),
+            cause if secret => Self::Net(NetError::unsent(cause.while_connecting().redacted())),
+            cause => Self::Net(NetError::unsent(cause.while_connecting())),
         }
     }
 
     /// Returns the error of a client that has no connection to the server at this address.
-    pub(crate) fn at(self, server: &Address) -> LockError {
+    pub(crate) fn into_lock_error(self, server: &Address) -> LockError {
         let cause = match self {
             Self::Net(error) => Cause::Unavailable(error),
             Self::Rejected(failure) => Cause::Server(failure),
         };
-        LockError::new(cause).at(server)
+        LockError::new(cause).with_server(server)
     }
 
     /// Returns whether a server that comes up soon may be reached: no unsuitable server has
     /// answered.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             // The second in which a delayed flush takes effect.
             Self::Rejected(failure) => *failure == ServerError::DropsItems,
-            Self::Net(error) => error.cause.may_pass(),
+            Self::Net(error) => error.cause.is_transient(),
         }
     }
 

@@ -139,7 +139,7 @@ pub(crate) fn surveyed(
             let survey = (!silent).then(|| surveyor.cut_short()).flatten();
             survey
                 .map(Ok)
-                .ok_or_else(|| ConnectError::asking(secret, error))
+                .ok_or_else(|| ConnectError::from_exchange(secret, error))
         }
     }
 }

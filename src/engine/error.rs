@@ -116,12 +116,12 @@ impl LockError {
         }))
     }
 
-    pub(crate) fn at(mut self, server: &Address) -> Self {
+    pub(crate) fn with_server(mut self, server: &Address) -> Self {
         self.0.server = Some(std::string::ToString::to_string(server));
         self
     }
 
-    pub(crate) fn about(mut self, name: &str) -> Self {
+    pub(crate) fn with_name(mut self, name: &str) -> Self {
         self.0.name = Some(name.into());
         self
     }
@@ -178,7 +178,7 @@ impl LockError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.0.cause {
-            Cause::Unavailable(error) | Cause::Unknown(error) => error.cause.may_pass(),
+            Cause::Unavailable(error) | Cause::Unknown(error) => error.cause.is_transient(),
             // The second in which a delayed flush takes effect.
             Cause::Server(failure) => *failure == ServerError::DropsItems,
             _ => false,
@@ -392,7 +392,7 @@ mod tests {
             .chain(failures().into_iter().map(Cause::Server));
         let mut errors: Vec<Box<dyn Error>> = Vec::new();
         for cause in causes {
-            errors.push(Box::new(LockError::new(cause).about("name")));
+            errors.push(Box::new(LockError::new(cause).with_name("name")));
         }
         errors.extend(nets().map(|error| Box::new(error) as Box<dyn Error>));
         errors.extend(failures().into_iter().map(|failure| Box::new(failure) as _));

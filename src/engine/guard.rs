@@ -163,7 +163,7 @@ impl<T: Transport> Guard<T> {
         let mut verify = Verify::new(keys, &self.lock.grant);
         let verified = client.drive(&mut verify, Some(keys), now, Timeout::Unlimited);
         let verified = verified.await;
-        self.verified(verified.map_err(|error| error.about(&self.lock.name))?)
+        self.verified(verified.map_err(|error| error.with_name(&self.lock.name))?)
     }
 
     /// Applies the outcome of the request to the server.
@@ -182,10 +182,10 @@ impl<T: Transport> Guard<T> {
     pub(crate) fn detach(mut self) -> LockTicket {
         self.phase = Phase::Ended;
         let (lost, _) = self.end(clock::monotonic());
-        self.lock.tell(HoldEnd::Detached);
+        self.lock.emit_end(HoldEnd::Detached);
         let client = self.client();
         client.notify_free(&self.lock);
-        self.lock.parts(&client.node.config.namespace, lost)
+        self.lock.ticket(&client.node.config.namespace, lost)
     }
 
     /// Makes a guard of a ticket, by a renewal.
@@ -194,14 +194,16 @@ impl<T: Transport> Guard<T> {
         ticket: &LockTicket,
     ) -> Result<Self, LockError> {
         let client = &handle.inner;
-        let keys = client.node.check_parts(ticket)?;
+        let keys = client.node.check_ticket(ticket)?;
         handle.ensure_renewer()?;
         let now = clock::now();
         let grant = ticket.grant(now.monotonic);
         let namespace = &client.node.config.namespace;
         let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
         let renewed = client.drive(&mut renew, Some(&keys), now, Timeout::Unlimited);
-        let renewed = renewed.await.map_err(|error| error.about(ticket.name()))?;
+        let renewed = renewed
+            .await
+            .map_err(|error| error.with_name(ticket.name()))?;
         let lock = client
             .node
             .attach(ticket, keys.clone(), grant.clone(), renewed)?;
@@ -212,14 +214,14 @@ impl<T: Transport> Guard<T> {
             }
             // The client was shut down while the reply was on its way. The lock belongs to the
             // ticket.
-            Err(_) => Err(LockError::new(Cause::Closed).about(ticket.name())),
+            Err(_) => Err(LockError::new(Cause::Closed).with_name(ticket.name())),
         }
     }
 
     /// Ends the guard. Returns the reason if the lock had ended before, and whether it was still in
     /// the scheduler: then nothing else releases it.
     fn end(&self, now: Instant) -> (Option<LossReason>, bool) {
-        let loss = self.lock.give_up(now);
+        let loss = self.lock.end_by_release(now);
         let node = &self.client().node;
         let (kept, release_pending) = node.unschedule(self.index, &self.lock);
         if release_pending {
@@ -289,7 +291,7 @@ impl<T: Transport> Guard<T> {
         } else if client.can_release_quietly(&self.lock)
             && T::release_quietly(client, &self.lock, now)
         {
-            self.lock.tell(HoldEnd::ReleasedQuietly);
+            self.lock.emit_end(HoldEnd::ReleasedQuietly);
             // The next request on the connection comes after the release.
             client.notify_free(&self.lock);
         } else {
@@ -328,7 +330,7 @@ impl<T: Transport> Drop for Guard<T> {
 
 impl LockState {
     /// Returns the ticket of the lock.
-    pub(crate) fn parts(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
+    pub(crate) fn ticket(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
         let (cas, expiry) = {
             let state = self.state();
             (state.cas, state.expiry)
@@ -337,14 +339,14 @@ impl LockState {
     }
 
     /// Returns the error of a lock that is not held any more.
-    pub(crate) fn lost(&self, reason: LossReason) -> LockError {
-        LockError::new(Cause::Lost(reason)).about(&self.name)
+    pub(crate) fn lost_error(&self, reason: LossReason) -> LockError {
+        LockError::new(Cause::Lost(reason)).with_name(&self.name)
     }
 
     /// Checks that the lock has not ended: after its end, no request is needed.
     pub(crate) fn check_held(&self, now: Instant) -> Result<(), LockError> {
         match self.loss(now) {
-            Some(reason) => Err(self.lost(reason)),
+            Some(reason) => Err(self.lost_error(reason)),
             None => Ok(()),
         }
     }
@@ -362,8 +364,8 @@ impl LockState {
 
 impl<C> Node<C> {
     /// Checks whether this client can hold the lock of a ticket. Returns its keys.
-    pub(crate) fn check_parts(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
-        let about = |cause| LockError::new(cause).about(parts.name());
+    pub(crate) fn check_ticket(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
+        let about = |cause| LockError::new(cause).with_name(parts.name());
         self.check_process()?;
         if self.scheduler.is_closed() {
             return Err(about(Cause::Closed));
@@ -374,7 +376,7 @@ impl<C> Node<C> {
             return Err(about(Cause::Setting(ConfigError::Prefix { parts, client })));
         }
         if let Some(reason) = parts.lost() {
-            return Err(self.error(Cause::Lost(reason)).about(parts.name()));
+            return Err(self.error(Cause::Lost(reason)).with_name(parts.name()));
         }
         self.keys(parts.name())
     }
@@ -409,7 +411,7 @@ impl<C> Node<C> {
             RenewOutcome::Lost(reason) => Cause::Lost(reason),
             RenewOutcome::Failed(failure) => Cause::Server(failure),
         };
-        Err(self.error(cause).about(parts.name()))
+        Err(self.error(cause).with_name(parts.name()))
     }
 
     /// Makes the renewal of a lock due at once, for the renewer, which must be woken. Returns the
@@ -439,12 +441,12 @@ impl<C> Node<C> {
         if state.renewals == before {
             // No task renews it any more.
             let closed = self.scheduler.is_closed();
-            return closed.then(|| Err(LockError::new(Cause::Closed).about(&held.name)));
+            return closed.then(|| Err(LockError::new(Cause::Closed).with_name(&held.name)));
         }
         let Some(trouble) = state.renew_error.as_deref() else {
             return Some(match state.renewal_unanswered {
                 false => Ok(held.remaining(now)),
-                true => Err(self.given_up(true, None).about(&held.name)),
+                true => Err(self.no_reply_error(true, None).with_name(&held.name)),
             });
         };
         let cause = match trouble {
@@ -455,7 +457,7 @@ impl<C> Node<C> {
             RenewError::Unreachable(ConnectError::Net(error)) => {
                 let again = NetError {
                     sent: error.sent,
-                    cause: error.cause.again(),
+                    cause: error.cause.duplicate(),
                 };
                 match error.sent {
                     true => Cause::Unknown(again),
@@ -463,7 +465,7 @@ impl<C> Node<C> {
                 }
             }
         };
-        Some(Err(self.error(cause).about(&held.name)))
+        Some(Err(self.error(cause).with_name(&held.name)))
     }
 
     /// Returns the holder of a held lock, as other clients see it. Sends nothing.
@@ -502,10 +504,10 @@ impl<C> Node<C> {
             VerifyOutcome::Lost(reason) => {
                 held.end(reason);
                 // It may have ended for another reason before, and that reason counts.
-                Err(held.lost(held.loss(now).unwrap_or(reason)))
+                Err(held.lost_error(held.loss(now).unwrap_or(reason)))
             }
             VerifyOutcome::Failed(failure) => {
-                Err(self.error(Cause::Server(failure)).about(&held.name))
+                Err(self.error(Cause::Server(failure)).with_name(&held.name))
             }
         }
     }
@@ -513,7 +515,8 @@ impl<C> Node<C> {
     /// Returns the error of a wait that began at `began` and in which `holder` was seen last.
     pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
         let waited = clock::monotonic().since(began);
-        self.error(Cause::Timeout { waited, holder }).about(name)
+        self.error(Cause::Timeout { waited, holder })
+            .with_name(name)
     }
 
     /// Converts the outcome of an inspection for the caller.

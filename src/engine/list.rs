@@ -50,7 +50,9 @@ impl LockList {
     ) -> Result<(), LockError> {
         for (name, seen) in batch.names.iter().zip(seen) {
             if let InspectOutcome::Failed(failure) = seen {
-                return Err(site.error(Cause::Server(failure)).about(&name.to_string()));
+                return Err(site
+                    .error(Cause::Server(failure))
+                    .with_name(&name.to_string()));
             }
             if let Some(holder) = Holder::from_inspected(seen) {
                 self.locks.push(LockEntry {

@@ -66,7 +66,7 @@ pub(crate) struct LockState {
     /// Records how it ended.
     telemetry: Arc<Telemetry>,
     /// The number of handoffs in a row in this process until this session.
-    turns: AtomicU32,
+    handoffs: AtomicU32,
     /// Notified when anything about the lock has changed.
     pub(crate) changed: Notify,
     inner: Mutex<Inner>,
@@ -143,7 +143,7 @@ impl LockState {
             hold_deadline: NEVER,
             retained_until: None,
             telemetry: chronicle,
-            turns: AtomicU32::new(0),
+            handoffs: AtomicU32::new(0),
             changed: Notify::new(),
             inner: Mutex::new(Inner {
                 cas: grant.cas,
@@ -166,11 +166,11 @@ impl LockState {
     /// Returns the number of handoffs in a row before. Read and written under the mutex of the
     /// queues.
     pub(crate) fn turns(&self) -> u32 {
-        self.turns.load(Ordering::Relaxed)
+        self.handoffs.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_turns(&self, turns: u32) {
-        self.turns.store(turns, Ordering::Relaxed);
+    pub(crate) fn set_handoffs(&self, turns: u32) {
+        self.handoffs.store(turns, Ordering::Relaxed);
     }
 
     /// Returns the same state with a limit: it ends this long after its request.
@@ -194,14 +194,14 @@ impl LockState {
     }
 
     /// Returns whether its name stays unavailable after a release.
-    pub(crate) fn stays(&self, now: Instant) -> bool {
+    pub(crate) fn is_retained(&self, now: Instant) -> bool {
         self.retained_until.is_some_and(|until| until > now)
     }
 
     /// Returns the operation that releases it with this CAS unique, tried until `give_up`.
     pub(crate) fn release_operation(&self, cas: u64, give_up: Instant) -> Release<'_> {
         let mut release = Release::new(&self.keys, &self.grant, cas, give_up);
-        if self.begin_handoff() == HandoffState::Unknown {
+        if self.handoff_state() == HandoffState::Unknown {
             release = release.after_unanswered_request();
         }
         match self.retained_until {
@@ -227,7 +227,7 @@ impl LockState {
 
     /// Returns by when the record of the lock, which has ended, expires by itself, as far as is
     /// known.
-    pub(crate) fn gone_by(&self, now: Instant) -> Instant {
+    pub(crate) fn expires_by(&self, now: Instant) -> Instant {
         let ended = self.state().ended.min(now);
         self.lease.valid_until(ended)
     }
@@ -314,11 +314,11 @@ impl LockState {
             Some(reason) => Cause::Lost(reason),
             None => Cause::TooShort { wanted, remaining },
         };
-        Err(LockError::new(cause).about(&self.name))
+        Err(LockError::new(cause).with_name(&self.name))
     }
 
     /// Ends it by a release. If it had ended before, returns the reason.
-    pub(crate) fn give_up(&self, now: Instant) -> Option<LossReason> {
+    pub(crate) fn end_by_release(&self, now: Instant) -> Option<LossReason> {
         let (over, found) = {
             let mut state = self.state();
             let found = self.check_time(&mut state, now);
@@ -385,7 +385,7 @@ impl LockState {
         state.renewal_unanswered = renewed.is_none();
         state.renew_error = match (renewed, silence) {
             (Some(RenewOutcome::Failed(failure)), _) => Some(RenewError::Rejected(failure.clone())),
-            (None, Some(silence)) => Some(RenewError::Unreachable(silence.again())),
+            (None, Some(silence)) => Some(RenewError::Unreachable(silence.duplicate())),
             _ => None,
         }
         .map(Box::new);
@@ -422,12 +422,12 @@ impl LockState {
 
     fn emit_lost(&self, lost: Option<LossReason>) {
         if let Some(reason) = lost.filter(|reason| *reason != LossReason::Released) {
-            self.tell(HoldEnd::Lost(reason));
+            self.emit_end(HoldEnd::Lost(reason));
         }
     }
 
     /// Reports how it ended, unless that was reported before.
-    pub(crate) fn tell(&self, how: HoldEnd) {
+    pub(crate) fn emit_end(&self, how: HoldEnd) {
         if let Some(nanos) = self.take_unreported() {
             self.telemetry.ended(self.info(), how, nanos);
         }
@@ -444,7 +444,7 @@ impl LockState {
 
     /// Records the outcome of its release.
     pub(crate) fn emit_released(&self, outcome: ReleaseOutcome) {
-        self.tell(match outcome {
+        self.emit_end(match outcome {
             ReleaseOutcome::Released => HoldEnd::Released,
             ReleaseOutcome::AlreadyLost { reason } => HoldEnd::Lost(reason),
         });
@@ -454,7 +454,7 @@ impl LockState {
     pub(crate) fn emit_release_failed(&self, error: &LockError, later: bool) {
         self.telemetry.release_failed(self.info(), error, later);
         if !later {
-            self.tell(HoldEnd::ReleaseFailed);
+            self.emit_end(HoldEnd::ReleaseFailed);
         }
     }
 
@@ -471,7 +471,7 @@ impl LockState {
     }
 
     /// Returns the outcome of the handoff.
-    pub(crate) fn begin_handoff(&self) -> HandoffState {
+    pub(crate) fn handoff_state(&self) -> HandoffState {
         self.state().handoff
     }
 
@@ -480,9 +480,9 @@ impl LockState {
         self.state().handoff = how;
         // The release by the renewer was reported before.
         match how {
-            HandoffState::Resolved(ReleaseOutcome::Released) => self.tell(HoldEnd::HandedOff),
+            HandoffState::Resolved(ReleaseOutcome::Released) => self.emit_end(HoldEnd::HandedOff),
             HandoffState::Resolved(ReleaseOutcome::AlreadyLost { reason }) => {
-                self.tell(HoldEnd::Lost(reason));
+                self.emit_end(HoldEnd::Lost(reason));
             }
             HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {}
         }
@@ -571,7 +571,7 @@ pub(super) mod tests {
         held.end_renewal(Some(&renewed(6, at(3))), None);
         assert_eq!(held.valid_until(), at(12));
 
-        assert_eq!(held.give_up(at(4)), None);
+        assert_eq!(held.end_by_release(at(4)), None);
         assert_eq!(held.begin_renewal(at(5)), None);
         assert_eq!(held.remaining(at(5)), Duration::ZERO);
         assert_eq!(held.loss(at(5)), Some(LossReason::Released));
@@ -581,7 +581,7 @@ pub(super) mod tests {
     fn a_renewal_under_way_at_the_release_tells_its_cas_unique_and_prolongs_nothing() {
         let held = held();
         assert_eq!(held.begin_renewal(at(3)), Some(5));
-        assert_eq!(held.give_up(at(4)), None);
+        assert_eq!(held.end_by_release(at(4)), None);
         assert!(
             held.state().renewing,
             "the release has something to wait for"
@@ -597,6 +597,6 @@ pub(super) mod tests {
         let held = held();
         assert_eq!(held.begin_renewal(at(9)), None);
         assert_eq!(held.loss(at(9)), Some(LossReason::Expired));
-        assert_eq!(held.give_up(at(10)), Some(LossReason::Expired));
+        assert_eq!(held.end_by_release(at(10)), Some(LossReason::Expired));
     }
 }

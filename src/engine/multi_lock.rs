@@ -70,7 +70,7 @@ fn check(locks: &[LockOptions]) -> Result<(), LockError> {
     for two in locks.windows(2) {
         let (first, second) = (&two[0], &two[1]);
         if key(first).is_some() && key(first) == key(second) {
-            return Err(error(MultiLockError::Twice).about(&second.name));
+            return Err(error(MultiLockError::Twice).with_name(&second.name));
         }
     }
     Ok(())
@@ -145,7 +145,7 @@ pub(crate) struct AcquiredLocks<T: Transport> {
 type ContendedLock = (Arc<str>, Option<Holder>);
 
 /// The end of one attempt to acquire all locks.
-enum Round<T: Transport> {
+enum AcquireRound<T: Transport> {
     Acquired(AcquiredLocks<T>),
     Contended(ContendedLock),
     /// A lock was lost before the last one was acquired.
@@ -199,9 +199,9 @@ impl<T: Transport> ClientHandle<T> {
         let mut backoff = RestartBackoff::new(wait);
         loop {
             match self.acquire_round(locks, wait).await? {
-                Round::Acquired(acquired) => return Ok(Ok(acquired)),
-                Round::Contended(lock) => return Ok(Err(lock)),
-                Round::Lost(error) => match backoff.next(clock::monotonic()) {
+                AcquireRound::Acquired(acquired) => return Ok(Ok(acquired)),
+                AcquireRound::Contended(lock) => return Ok(Err(lock)),
+                AcquireRound::Lost(error) => match backoff.next(clock::monotonic()) {
                     Some(at) => T::sleep(at).await,
                     None => return Err(error),
                 },
@@ -218,7 +218,7 @@ impl<T: Transport> ClientHandle<T> {
         self: &Arc<Self>,
         locks: &[LockOptions],
         wait: WaitPolicy,
-    ) -> Result<Round<T>, LockError> {
+    ) -> Result<AcquireRound<T>, LockError> {
         let changed = Arc::new(Notify::new());
         let mut acquired = AcquiredLocks {
             guards: Vec::with_capacity(locks.len()),
@@ -241,7 +241,7 @@ impl<T: Transport> ClientHandle<T> {
                 Err(error) => {
                     // A server that does not reply would not reply to the releases either.
                     if server_responded(&error) {
-                        self.give_up(acquired).await;
+                        self.release_acquired(acquired).await;
                     }
                     return Err(error);
                 }
@@ -249,22 +249,22 @@ impl<T: Transport> ClientHandle<T> {
             // A loss comes first: it may be the reason why the next lock was not acquired.
             let mut guards = acquired.guards.iter();
             if let Some(error) = guards.find_map(|guard| guard.check_held().err()) {
-                self.give_up(acquired).await;
-                return Ok(Round::Lost(error));
+                self.release_acquired(acquired).await;
+                return Ok(AcquireRound::Lost(error));
             }
             if let Some(holder) = contended {
-                self.give_up(acquired).await;
-                return Ok(Round::Contended((Arc::clone(&lock.name), holder)));
+                self.release_acquired(acquired).await;
+                return Ok(AcquireRound::Contended((Arc::clone(&lock.name), holder)));
             }
         }
         let guards = acquired.guards.iter();
         let scheduler = &self.inner.node.scheduler;
         scheduler.group(guards.map(|guard| (guard.index, Arc::clone(&guard.lock))));
-        Ok(Round::Acquired(acquired))
+        Ok(AcquireRound::Acquired(acquired))
     }
 
     /// Releases the locks, for at most an operation timeout. The renewer does the rest.
-    async fn give_up(&self, acquired: AcquiredLocks<T>) {
+    async fn release_acquired(&self, acquired: AcquiredLocks<T>) {
         let limit = self.inner.node.config.operation_timeout;
         // The outcomes were reported.
         drop(release_all(acquired.guards, limit).await);
@@ -385,7 +385,7 @@ pub(crate) async fn verify_all<T: Transport>(guards: &[&Guard<T>]) -> Result<(),
             Some(outcome) => guard.verified(outcome),
             None => silence
                 .take()
-                .map_or(Ok(()), |error| Err(error.about(&guard.lock.name))),
+                .map_or(Ok(()), |error| Err(error.with_name(&guard.lock.name))),
         };
         verified = verified.and(result);
     }
@@ -428,18 +428,18 @@ impl<T: Transport> ClientInner<T> {
                 (Some(known), _) => Ok(known),
                 (None, _) if one.handed_off => self.handoff_outcome(lock, one.deadline).await,
                 // A renewal is under way, or there was no time at all.
-                (None, None) => Err(self.node.given_up(false, None)),
+                (None, None) => Err(self.node.no_reply_error(false, None)),
                 (None, Some(reply)) => {
                     self.notify_free(lock);
                     match reply {
                         Some(released) => self.released(lock, released),
                         None => Err(silence
                             .take()
-                            .unwrap_or_else(|| self.node.given_up(true, None))),
+                            .unwrap_or_else(|| self.node.no_reply_error(true, None))),
                     }
                 }
             };
-            let result = result.map_err(|error| error.about(&lock.name));
+            let result = result.map_err(|error| error.with_name(&lock.name));
             if let Some(error) = result.as_ref().err().filter(|_| !one.handed_off) {
                 self.release_failed(lock, error);
             }
@@ -524,7 +524,7 @@ mod tests {
         let reason = LossReason::Missing;
         let lost = || Ok(ReleaseOutcome::AlreadyLost { reason });
         let released = || Ok(ReleaseOutcome::Released);
-        let failed = || Err(LockError::new(Cause::Closed).about("c"));
+        let failed = || Err(LockError::new(Cause::Closed).with_name("c"));
         let all = |results: [Result<ReleaseOutcome, LockError>; 3]| {
             outcome(["a", "b", "c"].map(Arc::from).into_iter().zip(results))
         };

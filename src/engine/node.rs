@@ -151,8 +151,10 @@ impl<C> Node<C> {
             _ => until,
         };
         match until {
-            Some(until) if why.may_pass() && now < until => Ok(SERVER_PAUSE.min(until.since(now))),
-            _ => Err(self.unconnected(why)),
+            Some(until) if why.is_transient() && now < until => {
+                Ok(SERVER_PAUSE.min(until.since(now)))
+            }
+            _ => Err(self.connect_error(why)),
         }
     }
 
@@ -222,15 +224,15 @@ impl<C> Node<C> {
     /// Returns the keys of a name, or the error of a name that cannot be used.
     pub(crate) fn keys(&self, name: &str) -> Result<LockKeys, LockError> {
         let keys = self.config.namespace.keys(name.as_bytes());
-        keys.map_err(|error| LockError::new(Cause::Name(error)).about(name))
+        keys.map_err(|error| LockError::new(Cause::Name(error)).with_name(name))
     }
 
     pub(crate) fn error(&self, cause: Cause) -> LockError {
-        LockError::new(cause).at(&self.config.address)
+        LockError::new(cause).with_server(&self.config.address)
     }
 
     /// Returns the error of an operation that was given up without a reply.
-    pub(crate) fn given_up(&self, unknown: bool, failure: Option<NetError>) -> LockError {
+    pub(crate) fn no_reply_error(&self, unknown: bool, failure: Option<NetError>) -> LockError {
         let failure = failure.unwrap_or(NetError::unsent(NetCause::Timeout(
             self.config.operation_timeout,
         )));
@@ -242,12 +244,12 @@ impl<C> Node<C> {
     }
 
     /// Returns the error of a client that has no connection.
-    pub(crate) fn unconnected(&self, why: ConnectError) -> LockError {
-        why.at(&self.config.address)
+    pub(crate) fn connect_error(&self, why: ConnectError) -> LockError {
+        why.into_lock_error(&self.config.address)
     }
 
     /// Logs why an operation pauses, if that is unusual.
-    pub(crate) fn note_pause(&self, why: SleepReason, length: Duration) {
+    pub(crate) fn report_pause(&self, why: SleepReason, length: Duration) {
         if why == SleepReason::RestartGuard {
             self.telemetry.restart_guard_wait(length);
         }
@@ -255,7 +257,7 @@ impl<C> Node<C> {
 
     /// Returns the lease for which the server must have remembered everything before a lock is
     /// granted, if it must.
-    pub(crate) fn memory_needed(&self) -> Option<Lease> {
+    pub(crate) fn min_memory(&self) -> Option<Lease> {
         self.config.restart_guard.then_some(self.config.max_lease)
     }
 
@@ -284,7 +286,7 @@ impl<C> Node<C> {
     }
 
     /// Returns how long an operation that may wait goes on trying to reach the server.
-    pub(crate) fn tolerance(&self, lease: Lease, waits: bool) -> Duration {
+    pub(crate) fn retry_timeout(&self, lease: Lease, waits: bool) -> Duration {
         if waits {
             lease.duration().max(Duration::from_secs(5))
         } else {
@@ -293,7 +295,7 @@ impl<C> Node<C> {
     }
 
     /// Returns whether the server's clock must be seen ticking, for the first time or again.
-    pub(crate) fn needs_calibration(&self, now: Instant) -> bool {
+    pub(crate) fn needs_clock_sync(&self, now: Instant) -> bool {
         self.server_slot()
             .as_ref()
             .is_some_and(|view| !view.clock.is_synchronized(now))

@@ -53,33 +53,33 @@ impl LockOptions {
         site: &'a Node<C>,
     ) -> Result<ValidatedOptions<'a, C>, LockError> {
         site.check_process()
-            .map_err(|error| error.about(&self.name))?;
+            .map_err(|error| error.with_name(&self.name))?;
         if site.scheduler.is_closed() {
-            return Err(LockError::new(Cause::Closed).about(&self.name));
+            return Err(LockError::new(Cause::Closed).with_name(&self.name));
         }
         let keys = match &self.keys {
             Ok(keys) => keys,
             Err(error) => {
-                return Err(LockError::new(Cause::Name(*error)).about(&self.name));
+                return Err(LockError::new(Cause::Name(*error)).with_name(&self.name));
             }
         };
         let lease = match self.lease {
             Some(lease) => Lease::new(lease)
-                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?,
+                .map_err(|error| LockError::new(Cause::Lease(error)).with_name(&self.name))?,
             None => site.config.default_lease,
         };
         let longest = site.config.max_lease;
         if lease > longest {
             let error = ConfigError::LeaseOverMax { lease, longest };
-            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+            return Err(LockError::new(Cause::Setting(error)).with_name(&self.name));
         }
         if self.without_record {
             lease
                 .check_recordless()
-                .map_err(|error| LockError::new(Cause::Lease(error)).about(&self.name))?;
+                .map_err(|error| LockError::new(Cause::Lease(error)).with_name(&self.name))?;
         }
         if let Some(error) = self.validate_hold_limits() {
-            return Err(LockError::new(Cause::Setting(error)).about(&self.name));
+            return Err(LockError::new(Cause::Setting(error)).with_name(&self.name));
         }
         Ok(ValidatedOptions {
             node: site,
@@ -147,10 +147,12 @@ impl<C> ValidatedOptions<'_, C> {
             report_holder: matches!(patience, WaitPolicy::Until(_)),
             min_memory: match self.options.without_record {
                 true => None,
-                false => self.node.memory_needed(),
+                false => self.node.min_memory(),
             },
             wait: patience,
-            retry_timeout: self.node.tolerance(self.lease, patience != WaitPolicy::Try),
+            retry_timeout: self
+                .node
+                .retry_timeout(self.lease, patience != WaitPolicy::Try),
         };
         let name = &self.options.name;
         PendingAcquire::new(
@@ -184,13 +186,13 @@ impl<C> ValidatedOptions<'_, C> {
                 return Ok(Acquired::Contended(holder));
             }
             AcquireOutcome::Failed(ServerError::Lease(error)) => {
-                return Err(LockError::new(Cause::Lease(error)).about(&self.options.name));
+                return Err(LockError::new(Cause::Lease(error)).with_name(&self.options.name));
             }
             AcquireOutcome::RestartGuard {
                 retry_after: lacking,
             } => Cause::RestartGuard { lacking },
             AcquireOutcome::Failed(failure) => Cause::Server(failure),
         };
-        Err(self.node.error(cause).about(&self.options.name))
+        Err(self.node.error(cause).with_name(&self.options.name))
     }
 }

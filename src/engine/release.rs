@@ -65,11 +65,11 @@ impl<T: Transport> ClientInner<T> {
     ) -> Result<ReleaseOutcome, LockError> {
         loop {
             let seen = lock.changed.generation();
-            match lock.begin_handoff() {
+            match lock.handoff_state() {
                 HandoffState::Resolved(outcome) => return Ok(outcome),
                 HandoffState::Pending | HandoffState::Unknown if clock::monotonic() < deadline => {}
                 HandoffState::Pending | HandoffState::Unknown | HandoffState::Failed => {
-                    return Err(self.node.given_up(true, None).about(&lock.name));
+                    return Err(self.node.no_reply_error(true, None).with_name(&lock.name));
                 }
             }
             T::wait(&lock.changed, seen, Some(deadline)).await;
@@ -124,9 +124,9 @@ impl<T: Transport> ClientInner<T> {
         deadline: Instant,
         pause: &mut Pause<'_>,
     ) -> Result<ReleaseOutcome, LockError> {
-        let about = |error: LockError| error.about(&lock.name);
+        let about = |error: LockError| error.with_name(&lock.name);
         let Some(cas) = self.settled_cas(lock, &mut now, deadline).await else {
-            return Err(about(self.node.given_up(false, None)));
+            return Err(about(self.node.no_reply_error(false, None)));
         };
         let mut release = lock.release_operation(cas, deadline);
         let span = self.node.telemetry.release_span(&lock.name);
@@ -204,7 +204,7 @@ impl<C> Node<C> {
     /// After a release, leaves it to the renewer to undo a record that an unanswered request may
     /// still store.
     pub(crate) fn schedule_orphan_check(&self, held: &LockState) {
-        if held.stays(clock::monotonic()) {
+        if held.is_retained(clock::monotonic()) {
             // The record there is retained on purpose, and keeps a late request out.
             return;
         }

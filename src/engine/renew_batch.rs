@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_micros(5);
 pub(crate) struct RenewBatch<'a> {
     pending: Vec<PendingRenewal<'a>>,
     /// The outcome of each finished renewal, by its index in the batch.
-    over: Vec<Option<RenewOutcome>>,
+    outcomes: Vec<Option<RenewOutcome>>,
     /// The reason why the others have no reply.
     error: Option<ConnectError>,
 }
@@ -43,7 +43,7 @@ impl<'a> RenewBatch<'a> {
         });
         Self {
             pending: begun.collect(),
-            over: locks.iter().map(|_| None).collect(),
+            outcomes: locks.iter().map(|_| None).collect(),
             error: None,
         }
     }
@@ -66,7 +66,7 @@ impl<'a> RenewBatch<'a> {
 
     /// Writes one flight for all of the locks that are still held.
     pub(crate) fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) {
-        let over = &mut self.over;
+        let over = &mut self.outcomes;
         self.pending.retain_mut(|pending| {
             // It may have ended while there was no connection. No client must wait for a lease that
             // began after the end.
@@ -97,7 +97,7 @@ impl<'a> RenewBatch<'a> {
                 .renew
                 .handle_replies(view, replies, sent, received)?
             {
-                Action::Done(renewed) => self.over[pending.place] = Some(renewed),
+                Action::Done(renewed) => self.outcomes[pending.place] = Some(renewed),
                 Action::Transmit | Action::Sleep { .. } => rest.push(pending),
                 Action::Fail { .. } => {}
             }
@@ -113,7 +113,7 @@ impl<'a> RenewBatch<'a> {
 
     /// Returns the outcome of the renewal at this index of the batch; an error is no reply.
     fn outcome(&self, place: usize) -> Result<&RenewOutcome, Option<&ConnectError>> {
-        self.over[place].as_ref().ok_or(self.error.as_ref())
+        self.outcomes[place].as_ref().ok_or(self.error.as_ref())
     }
 }
 

@@ -48,7 +48,7 @@ impl<T: Transport> ClientInner<T> {
         match job {
             CleanupJob::Release(lock) => {
                 let now = clock::now();
-                let deadline = release_deadline(lock.gone_by(now.monotonic), now.monotonic);
+                let deadline = release_deadline(lock.expires_by(now.monotonic), now.monotonic);
                 let released = self.release_with(lock, now, deadline, pause).await;
                 lock.resolve_handoff(match released {
                     Ok(outcome) => HandoffState::Resolved(outcome),

@@ -144,7 +144,7 @@ impl WaitQueues {
         }
     }
 
-    fn lines(&self) -> MutexGuard<'_, QueueMap> {
+    fn map(&self) -> MutexGuard<'_, QueueMap> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +155,7 @@ impl WaitQueues {
 
     /// Returns whether this lock has a waiter.
     pub(crate) fn has_waiters(&self, keys: &LockKeys) -> bool {
-        !self.are_empty() && self.lines().by_key.contains_key(keys.lock().as_bytes())
+        !self.are_empty() && self.map().by_key.contains_key(keys.lock().as_bytes())
     }
 
     /// Joins the queue for a lock at its end. `inherits` says whether the lock can be handed off to
@@ -167,7 +167,7 @@ impl WaitQueues {
         shared: Option<&Arc<Notify>>,
         holder: impl FnOnce() -> Option<Arc<LockState>>,
     ) -> WaiterHandle {
-        let mut lines = self.lines();
+        let mut lines = self.map();
         let lines = &mut *lines;
         lines.joined += 1;
         let number = lines.joined;
@@ -208,7 +208,7 @@ impl WaitQueues {
 
     /// Returns the next step of this waiter.
     pub(crate) fn turn(&self, keys: &LockKeys, place: &WaiterHandle, now: Instant) -> Turn {
-        let mut lines = self.lines();
+        let mut lines = self.map();
         let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
             return Turn::Contend(now);
         };
@@ -243,7 +243,7 @@ impl WaitQueues {
         how: Departure,
     ) -> Option<Arc<LockState>> {
         let key = keys.lock().as_bytes();
-        let mut lines = self.lines();
+        let mut lines = self.map();
         if !place.is_shared && lines.spare_notifiers.len() < SPARE {
             // It may get one more notification that was meant for the former waiter, and looks
             // again then.
@@ -259,7 +259,7 @@ impl WaitQueues {
                 // The server replies again.
                 line.bypassed = false;
                 let held = &*lock;
-                held.set_turns(line.handoffs);
+                held.set_handoffs(line.handoffs);
                 if held.remaining(now).is_zero() {
                     // It was lost before it got here, and its end notified the waiter that leaves.
                     // The next waiter would learn of it only from the guard.
@@ -295,7 +295,7 @@ impl WaitQueues {
         if self.are_empty() {
             return false;
         }
-        let mut lines = self.lines();
+        let mut lines = self.map();
         let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
             return false;
         };
@@ -324,7 +324,7 @@ impl WaitQueues {
         if self.are_empty() {
             return;
         }
-        let mut lines = self.lines();
+        let mut lines = self.map();
         if let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) {
             line.holder = None;
             line.handoffs = 0;
@@ -334,7 +334,7 @@ impl WaitQueues {
 
     /// Notifies all waiters.
     pub(crate) fn notify_all(&self) {
-        for line in self.lines().by_key.values() {
+        for line in self.map().by_key.values() {
             line.waiting
                 .iter()
                 .for_each(|waiter| waiter.notifier.notify());

@@ -52,7 +52,7 @@ const SHOWN: usize = 60;
 impl NetCause {
     /// Copies the error for another caller.
     #[cfg(any(feature = "tokio", feature = "blocking"))]
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
             Self::Connect(error) => Self::Connect(io(error)),
@@ -73,7 +73,7 @@ impl NetCause {
 
     /// Returns whether another attempt may succeed without a change of the settings.
     #[cfg(any(feature = "tokio", feature = "blocking"))]
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Decode { .. } | Self::TooMuch | Self::Unauthenticated => false,
             // The errors with which TLS, the file system and the system call report a wrong
@@ -113,7 +113,7 @@ impl NetCause {
     }
 
     /// The same for an exchange that comes before all others.
-    pub(crate) fn at_first(self) -> Self {
+    pub(crate) fn while_connecting(self) -> Self {
         let closed = |error: &io::Error| {
             matches!(
                 error.kind(),
