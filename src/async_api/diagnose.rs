@@ -59,8 +59,8 @@ impl ClientBuilder<Client> {
     /// # Cancel safety
     /// Dropping the future changes nothing at the server.
     pub async fn diagnose(self) -> Result<Diagnosis, LockError> {
-        let settings = self.validate(COUNT)?;
+        let config = self.validate(COUNT)?;
         runtime()?;
-        diagnose::<ConnectionPool>(&settings).await
+        diagnose::<ConnectionPool>(&config).await
     }
 }

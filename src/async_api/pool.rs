@@ -197,11 +197,11 @@ impl ClientInner<ConnectionPool> {
                 current && !seat.connection.has_ended()
             })
         };
-        let settings = &self.node.config;
+        let config = &self.node.config;
         let limit = timeout
             .limit(
-                settings.connect_timeout,
-                settings.operation_timeout,
+                config.connect_timeout,
+                config.operation_timeout,
                 clock::monotonic(),
             )
             .map_err(ConnectError::Net)?;

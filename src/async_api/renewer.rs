@@ -46,7 +46,7 @@ pub(super) fn run(core: Arc<Client>) -> impl Future<Output = ()> + Send {
 async fn keep(keeping: RenewerGuard) {
     let core = &keeping.0;
     let mut tasks = JoinSet::new();
-    let mut calibration = ClockSync::new(clock::monotonic());
+    let mut clock_sync = ClockSync::new(clock::monotonic());
     let mut watch = TimeoutWatch::new(core);
     loop {
         // Read before the scheduler is, so that no notification is missed.
@@ -76,9 +76,9 @@ async fn keep(keeping: RenewerGuard) {
         if let Some(look) = watch.look(core, now) {
             until = until.min(look);
         }
-        if let Some(due) = calibration.due(&core.node, !core.queues.are_empty(), now) {
+        if let Some(due) = clock_sync.due(&core.node, !core.queues.are_empty(), now) {
             if due <= now {
-                calibration.begin(now);
+                clock_sync.begin(now);
                 let core = Arc::clone(core);
                 tasks.spawn(async move { core.sync_clock().await });
                 continue;

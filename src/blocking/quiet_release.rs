@@ -30,15 +30,15 @@ pub(super) fn release_quietly(
         // So that the next caller need not read the reply before it sends its request.
         seat.answered(now.monotonic);
     }
-    let incarnation = seat.instance;
+    let instance = seat.instance;
     let mut checkout = PooledConnection::new(client, seat);
     let Ok(seat) = checkout.get() else {
         return false;
     };
     let mut release = lock.release_operation(cas, now.monotonic);
     let flight = seat.connection.next_flight();
-    let prepared = client.node.with_server(incarnation, |view| {
-        release.poll_transmit(view, now, flight).is_ok()
+    let prepared = client.node.with_server(instance, |server| {
+        release.poll_transmit(server, now, flight).is_ok()
     });
     prepared == Some(true)
         && seat

@@ -130,20 +130,20 @@ pub(super) struct CheckContext {
 }
 
 impl CheckContext {
-    pub(super) fn new(settings: &Config, survey: &ServerReport, unix_seconds: u64) -> Self {
-        let own = settings.max_lease;
+    pub(super) fn new(config: &Config, survey: &ServerReport, unix_seconds: u64) -> Self {
+        let own = config.max_lease;
         let longest = survey.longest.map_or(own, |longest| longest.max(own));
         Self {
             longest,
-            restart_guard: settings.restart_guard,
-            operation_timeout: settings.operation_timeout,
+            restart_guard: config.restart_guard,
+            operation_timeout: config.operation_timeout,
             renewal: longest.duration() / 3,
-            way: match settings.address {
+            way: match config.address {
                 Address::Tls { .. } => TransportSecurity::Encrypted,
-                _ if settings.is_local() => TransportSecurity::Local,
+                _ if config.is_local() => TransportSecurity::Local,
                 _ => TransportSecurity::Plain,
             },
-            password: settings.credentials.is_some(),
+            password: config.credentials.is_some(),
             unix_seconds,
         }
     }

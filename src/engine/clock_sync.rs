@@ -45,15 +45,15 @@ impl ClockSync {
     /// once the client is shut down. `is_waiting` returns whether a caller waits for a lock.
     pub(crate) fn due<C>(
         &mut self,
-        site: &Node<C>,
+        node: &Node<C>,
         is_waiting: bool,
         now: Instant,
     ) -> Option<Instant> {
-        if site.scheduler.is_closed() {
+        if node.scheduler.is_closed() {
             return None;
         }
-        if !site.needs_clock_sync(now) {
-            let uses_locks = is_waiting || site.scheduler.len() > 0;
+        if !node.needs_clock_sync(now) {
+            let uses_locks = is_waiting || node.scheduler.len() > 0;
             return Some(self.next_review(uses_locks, now));
         }
         let tired = self.samples >= MAX_SAMPLES;
@@ -89,17 +89,17 @@ mod tests {
     /// client that uses none sends nothing, and checks again soon.
     #[test]
     fn longest_lease_is_read_while_locks_are_in_use() {
-        let mut calibration = ClockSync::new(at(100));
-        assert_eq!(calibration.next_review(true, at(101)), at(121));
-        assert_eq!(calibration.next_review(true, at(121)), at(130));
-        assert_eq!(calibration.next_review(true, at(131)), at(130));
-        calibration.begin(at(131));
-        assert_eq!(calibration.next_review(true, at(132)), at(152));
-        assert_eq!(calibration.next_review(true, at(152)), at(161));
+        let mut clock_sync = ClockSync::new(at(100));
+        assert_eq!(clock_sync.next_review(true, at(101)), at(121));
+        assert_eq!(clock_sync.next_review(true, at(121)), at(130));
+        assert_eq!(clock_sync.next_review(true, at(131)), at(130));
+        clock_sync.begin(at(131));
+        assert_eq!(clock_sync.next_review(true, at(132)), at(152));
+        assert_eq!(clock_sync.next_review(true, at(152)), at(161));
         for now in [132, 152, 1000] {
-            assert_eq!(calibration.next_review(false, at(now)), at(now + 20));
+            assert_eq!(clock_sync.next_review(false, at(now)), at(now + 20));
         }
         // The first lock after a pause.
-        assert_eq!(calibration.next_review(true, at(1001)), at(161));
+        assert_eq!(clock_sync.next_review(true, at(1001)), at(161));
     }
 }

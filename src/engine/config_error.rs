@@ -109,7 +109,7 @@ impl fmt::Display for ConfigError {
             #[cfg(feature = "tls")]
             Self::TlsWithout(plain) => write!(
                 f,
-                "there are settings for TLS, but `{plain}` is spoken to without; write \
+                "there are config for TLS, but `{plain}` is spoken to without; write \
                  memcacheds://host:port, or leave them out"
             ),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),

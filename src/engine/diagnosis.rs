@@ -78,14 +78,14 @@ pub(crate) fn to_compare(found: &[SocketAddr]) -> Vec<&[SocketAddr]> {
 
 impl Diagnosis {
     pub(crate) fn new(
-        settings: &Config,
+        config: &Config,
         survey: ServerReport,
         peers: &[Peer],
         unix_seconds: u64,
     ) -> Self {
-        let terms = CheckContext::new(settings, &survey, unix_seconds);
+        let terms = CheckContext::new(config, &survey, unix_seconds);
         Self {
-            server: settings.address.to_string(),
+            server: config.address.to_string(),
             version: survey.version.clone(),
             longest_lease: terms.longest.duration(),
             temporary_ttl: terms.seconds_to_live(),

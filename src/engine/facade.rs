@@ -153,8 +153,8 @@ macro_rules! lock_options {
         /// At most 64 bytes are kept.
         #[must_use]
         pub fn label(mut self, label: impl Into<String>) -> Self {
-            let settings = &self.shared.inner.node.config;
-            self.options.owner = Some(settings.owner_labelled(&label.into()));
+            let config = &self.shared.inner.node.config;
+            self.options.owner = Some(config.owner_labelled(&label.into()));
             self
         }
 

@@ -404,9 +404,9 @@ impl<C> Node<C> {
                     valid_until,
                     ..grant
                 };
-                let chronicle = Arc::clone(&self.telemetry);
+                let telemetry = Arc::clone(&self.telemetry);
                 let name = parts.name().into();
-                return Ok(LockState::new(name, keys, grant.lease, grant, chronicle));
+                return Ok(LockState::new(name, keys, grant.lease, grant, telemetry));
             }
             RenewOutcome::Lost(reason) => Cause::Lost(reason),
             RenewOutcome::Failed(failure) => Cause::Server(failure),
@@ -476,7 +476,9 @@ impl<C> Node<C> {
             (state.cas, state.expiry)
         };
         let second = self
-            .with_server(grant.instance, |view| view.clock.seconds_lower_bound(now))
+            .with_server(grant.instance, |server| {
+                server.clock.seconds_lower_bound(now)
+            })
             .flatten();
         let left = second.map(|second| expiry.saturating_sub(second));
         let left = left.and_then(|left| u32::try_from(left).ok());

@@ -44,13 +44,13 @@ impl LockList {
     /// Adds the locks of a page that are held.
     pub(crate) fn add<C>(
         &mut self,
-        site: &Node<C>,
+        node: &Node<C>,
         batch: &KeyPage,
         seen: Vec<InspectOutcome>,
     ) -> Result<(), LockError> {
         for (name, seen) in batch.names.iter().zip(seen) {
             if let InspectOutcome::Failed(failure) = seen {
-                return Err(site
+                return Err(node
                     .error(Cause::Server(failure))
                     .with_name(&name.to_string()));
             }

@@ -53,8 +53,8 @@ pub(crate) fn sort_by_key(locks: &mut [LockOptions]) {
     locks.sort_by(|a, b| key(a).cmp(&key(b)));
 }
 
-fn key(wish: &LockOptions) -> Option<&[u8]> {
-    let keys = wish.keys.as_ref().ok()?;
+fn key(options: &LockOptions) -> Option<&[u8]> {
+    let keys = options.keys.as_ref().ok()?;
     Some(keys.lock().as_bytes())
 }
 
@@ -467,7 +467,10 @@ mod tests {
 
     fn order(given: &[&str]) -> Vec<String> {
         let wishes = in_order(given);
-        wishes.iter().map(|wish| wish.name.to_string()).collect()
+        wishes
+            .iter()
+            .map(|options| options.name.to_string())
+            .collect()
     }
 
     fn wrong(given: &[&str]) -> Option<String> {

@@ -134,11 +134,11 @@ pub(crate) struct ValidatedOptions<'a, C> {
 impl<C> ValidatedOptions<'_, C> {
     /// Begins to acquire at `now`.
     pub(crate) fn begin(&self, patience: WaitPolicy, now: Instant) -> PendingAcquire<'_, C> {
-        let settings = &self.node.config;
+        let config = &self.node.config;
         let request = AcquireRequest {
-            namespace: &settings.namespace,
+            namespace: &config.namespace,
             keys: self.keys,
-            owner: self.options.owner.as_ref().unwrap_or(&settings.owner),
+            owner: self.options.owner.as_ref().unwrap_or(&config.owner),
             lease: self.lease,
             fencing: self.options.fencing && !self.options.without_record,
             without_record: self.options.without_record,

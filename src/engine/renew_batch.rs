@@ -65,7 +65,7 @@ impl<'a> RenewBatch<'a> {
     }
 
     /// Writes one flight for all of the locks that are still held.
-    pub(crate) fn prepare(&mut self, view: &ServerState, now: Now, flight: &mut Flight) {
+    pub(crate) fn prepare(&mut self, server: &ServerState, now: Now, flight: &mut Flight) {
         let over = &mut self.outcomes;
         self.pending.retain_mut(|pending| {
             // It may have ended while there was no connection. No client must wait for a lease that
@@ -73,7 +73,7 @@ impl<'a> RenewBatch<'a> {
             if pending.held.loss(now.monotonic).is_some() {
                 return false;
             }
-            match pending.renew.poll_transmit(view, now, flight) {
+            match pending.renew.poll_transmit(server, now, flight) {
                 Ok(()) => true,
                 Err(renewed) => {
                     over[pending.place] = Some(renewed);
@@ -86,7 +86,7 @@ impl<'a> RenewBatch<'a> {
     /// Applies the replies to that flight.
     pub(crate) fn interpret(
         &mut self,
-        view: &mut ServerState,
+        server: &mut ServerState,
         replies: &mut Replies<'_>,
         sent: Instant,
         received: Instant,
@@ -95,7 +95,7 @@ impl<'a> RenewBatch<'a> {
         for mut pending in self.pending.drain(..) {
             match pending
                 .renew
-                .handle_replies(view, replies, sent, received)?
+                .handle_replies(server, replies, sent, received)?
             {
                 Action::Done(renewed) => self.outcomes[pending.place] = Some(renewed),
                 Action::Transmit | Action::Sleep { .. } => rest.push(pending),

@@ -484,121 +484,121 @@ mod tests {
     }
 
     /// Adds a lock that is due a third of its lease later.
-    fn keep(registry: &RenewalScheduler, name: usize, sent: Instant) -> Scheduled {
+    fn keep(scheduler: &RenewalScheduler, name: usize, sent: Instant) -> Scheduled {
         let lock = lock(name, sent);
         let due = lock.due(sent);
-        registry.insert(lock, due).expect("not closed")
+        scheduler.insert(lock, due).expect("not closed")
     }
 
     /// Returns the indexes of the locks to be renewed; empty if none is due.
-    fn batch(registry: &RenewalScheduler, now: Instant) -> Vec<usize> {
-        match registry.next_action(now) {
+    fn batch(scheduler: &RenewalScheduler, now: Instant) -> Vec<usize> {
+        match scheduler.next_action(now) {
             SchedulerAction::Renew(batch) => batch.locks.iter().map(|(index, _)| *index).collect(),
             _ => Vec::new(),
         }
     }
 
-    fn sleeps_until(registry: &RenewalScheduler, now: Instant) -> Instant {
-        match registry.next_action(now) {
+    fn sleeps_until(scheduler: &RenewalScheduler, now: Instant) -> Instant {
+        match scheduler.next_action(now) {
             SchedulerAction::Sleep { until } => until,
             other => panic!("{other:?}"),
         }
     }
 
     /// Renews batches, which takes no time, and returns their number.
-    fn renew(registry: &RenewalScheduler, now: Instant) -> usize {
+    fn renew(scheduler: &RenewalScheduler, now: Instant) -> usize {
         let mut renewed = 0;
-        while let SchedulerAction::Renew(batch) = registry.next_action(now) {
+        while let SchedulerAction::Renew(batch) = scheduler.next_action(now) {
             for (index, lock) in &batch.locks {
                 let due = lock.due_earlier(now, batch.earlier(LEASE));
-                registry.reschedule(*index, lock, due);
+                scheduler.reschedule(*index, lock, due);
             }
             renewed += batch.locks.len();
-            registry.renewals_finished();
+            scheduler.renewals_finished();
         }
         renewed
     }
 
     #[test]
     fn due_locks_come_oldest_first() {
-        let registry = RenewalScheduler::new();
+        let scheduler = RenewalScheduler::new();
         let kept: Vec<_> = [200, 0, 500, 1000]
-            .map(|sent| keep(&registry, sent as usize, at(sent)))
+            .map(|sent| keep(&scheduler, sent as usize, at(sent)))
             .into();
         assert!(kept[0].wake && kept[1].wake, "the first to be due wakes");
         assert!(!kept[2].wake && !kept[3].wake);
-        assert_eq!(sleeps_until(&registry, at(0)), at(3000));
+        assert_eq!(sleeps_until(&scheduler, at(0)), at(3000));
         // The third one is due 300 ms later than the first: too late for the same flight.
-        assert_eq!(batch(&registry, at(3200)), [1, 0]);
-        assert_eq!(sleeps_until(&registry, at(3200)), at(3500));
-        registry.reschedule(0, &kept[0].lock, at(3400));
-        assert_eq!(batch(&registry, at(3500)), [0, 2]);
+        assert_eq!(batch(&scheduler, at(3200)), [1, 0]);
+        assert_eq!(sleeps_until(&scheduler, at(3200)), at(3500));
+        scheduler.reschedule(0, &kept[0].lock, at(3400));
+        assert_eq!(batch(&scheduler, at(3500)), [0, 2]);
     }
 
     #[test]
     fn what_is_due_soon_goes_along() {
-        let registry = RenewalScheduler::new();
+        let scheduler = RenewalScheduler::new();
         for number in 0..80 {
-            keep(&registry, number, at(number as u64));
+            keep(&scheduler, number, at(number as u64));
         }
-        let last = keep(&registry, 80, at(110));
-        assert_eq!(batch(&registry, at(2999)), []);
-        assert_eq!(batch(&registry, at(3000)), Vec::from_iter(0..BATCH));
-        assert_eq!(batch(&registry, at(3000)), [], "the others are not due");
+        let last = keep(&scheduler, 80, at(110));
+        assert_eq!(batch(&scheduler, at(2999)), []);
+        assert_eq!(batch(&scheduler, at(3000)), Vec::from_iter(0..BATCH));
+        assert_eq!(batch(&scheduler, at(3000)), [], "the others are not due");
         // A lock with a short lease does not wait for others, nor others for it.
         let short = acquired("short", Duration::from_millis(300), at(3000));
         let due = short.due(at(3000));
-        registry.insert(short, due).expect("not closed");
-        assert_eq!(batch(&registry, at(3032)).len(), BATCH);
+        scheduler.insert(short, due).expect("not closed");
+        assert_eq!(batch(&scheduler, at(3032)).len(), BATCH);
         // The locks that are due 6 ms later are taken, those that are due 10 ms later are not.
         let expected: Vec<_> = (2 * BATCH..80).chain([81]).collect();
-        assert_eq!(batch(&registry, at(3100)), expected);
-        assert_eq!(batch(&registry, at(3110)), [last.index]);
+        assert_eq!(batch(&scheduler, at(3100)), expected);
+        assert_eq!(batch(&scheduler, at(3110)), [last.index]);
     }
 
     #[test]
     fn stale_indexes_change_nothing() {
-        let registry = RenewalScheduler::new();
-        let old = keep(&registry, 0, at(0));
-        assert!(registry.remove(old.index, &old.lock));
-        assert!(!registry.remove(old.index, &old.lock), "once only");
-        registry.free_slot(old.index);
-        let new = keep(&registry, 1, at(1000));
+        let scheduler = RenewalScheduler::new();
+        let old = keep(&scheduler, 0, at(0));
+        assert!(scheduler.remove(old.index, &old.lock));
+        assert!(!scheduler.remove(old.index, &old.lock), "once only");
+        scheduler.free_slot(old.index);
+        let new = keep(&scheduler, 1, at(1000));
         assert_eq!(new.index, old.index);
-        registry.reschedule(old.index, &old.lock, at(1));
-        registry.renew_now(old.index, &old.lock);
-        registry.group(iter::once((old.index, Arc::clone(&old.lock))));
-        assert!(!registry.remove(old.index, &old.lock));
-        assert_eq!(batch(&registry, at(3999)), []);
-        assert_eq!(batch(&registry, at(4000)), [0]);
-        registry.remove(new.index, &new.lock);
-        registry.reschedule(new.index, &new.lock, at(5000));
-        assert_eq!(batch(&registry, at(9000)), []);
-        assert!(registry.inner().schedule.is_empty());
+        scheduler.reschedule(old.index, &old.lock, at(1));
+        scheduler.renew_now(old.index, &old.lock);
+        scheduler.group(iter::once((old.index, Arc::clone(&old.lock))));
+        assert!(!scheduler.remove(old.index, &old.lock));
+        assert_eq!(batch(&scheduler, at(3999)), []);
+        assert_eq!(batch(&scheduler, at(4000)), [0]);
+        scheduler.remove(new.index, &new.lock);
+        scheduler.reschedule(new.index, &new.lock, at(5000));
+        assert_eq!(batch(&scheduler, at(9000)), []);
+        assert!(scheduler.inner().schedule.is_empty());
     }
 
     #[test]
     fn a_renewal_under_way_is_not_hastened() {
-        let registry = RenewalScheduler::new();
-        let kept = keep(&registry, 0, at(0));
-        assert_eq!(batch(&registry, at(3000)), [0]);
-        registry.renew_now(0, &kept.lock);
-        assert_eq!(batch(&registry, at(3000)), []);
+        let scheduler = RenewalScheduler::new();
+        let kept = keep(&scheduler, 0, at(0));
+        assert_eq!(batch(&scheduler, at(3000)), [0]);
+        scheduler.renew_now(0, &kept.lock);
+        assert_eq!(batch(&scheduler, at(3000)), []);
         let later = clock::monotonic().after(LEASE);
-        registry.reschedule(0, &kept.lock, later);
-        assert_eq!(batch(&registry, clock::monotonic()), []);
-        registry.renew_now(0, &kept.lock);
-        assert_eq!(batch(&registry, clock::monotonic()), [0]);
+        scheduler.reschedule(0, &kept.lock, later);
+        assert_eq!(batch(&scheduler, clock::monotonic()), []);
+        scheduler.renew_now(0, &kept.lock);
+        assert_eq!(batch(&scheduler, clock::monotonic()), [0]);
     }
 
     #[test]
     fn groups_are_due_together() {
-        let registry = RenewalScheduler::new();
+        let scheduler = RenewalScheduler::new();
         let kept: Vec<_> = (0..80)
-            .map(|n| keep(&registry, n, at(n as u64 * 500)))
+            .map(|n| keep(&scheduler, n, at(n as u64 * 500)))
             .collect();
         let group = |from: usize, to: usize| {
-            registry.group(
+            scheduler.group(
                 kept[from..to]
                     .iter()
                     .map(|kept| (kept.index, Arc::clone(&kept.lock))),
@@ -606,68 +606,68 @@ mod tests {
         };
         group(2, 5);
         group(8, 80);
-        assert_eq!(batch(&registry, at(3500)), [0, 1]);
-        assert_eq!(batch(&registry, at(4000)), [2, 3, 4]);
+        assert_eq!(batch(&scheduler, at(3500)), [0, 1]);
+        assert_eq!(batch(&scheduler, at(4000)), [2, 3, 4]);
         // One lock was removed, and another is in its slot.
-        registry.remove(9, &kept[9].lock);
-        registry.free_slot(9);
-        let other = keep(&registry, 200, at(60_000));
+        scheduler.remove(9, &kept[9].lock);
+        scheduler.free_slot(9);
+        let other = keep(&scheduler, 200, at(60_000));
         assert_eq!(other.index, 9);
-        assert_eq!(batch(&registry, at(6500)), [5, 6, 7]);
-        let first = batch(&registry, at(7000));
+        assert_eq!(batch(&scheduler, at(6500)), [5, 6, 7]);
+        let first = batch(&scheduler, at(7000));
         assert_eq!((first.len(), first[0]), (BATCH, 8));
-        let (second, third) = (batch(&registry, at(7000)), batch(&registry, at(7000)));
+        let (second, third) = (batch(&scheduler, at(7000)), batch(&scheduler, at(7000)));
         assert_eq!(first.len() + second.len() + third.len(), 71);
         assert!(!first.contains(&9) && !second.contains(&9) && !third.contains(&9));
-        assert_eq!(batch(&registry, at(62_999)), []);
-        assert_eq!(batch(&registry, at(63_000)), [9]);
+        assert_eq!(batch(&scheduler, at(62_999)), []);
+        assert_eq!(batch(&scheduler, at(63_000)), [9]);
     }
 
     #[test]
     fn a_lock_that_lasts_for_as_long_as_it_may_waits_for_its_end() {
-        let registry = RenewalScheduler::new();
-        let kept = keep(&registry, 0, at(0));
+        let scheduler = RenewalScheduler::new();
+        let kept = keep(&scheduler, 0, at(0));
         let last = acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90));
         assert!(last.is_final());
         let due = last.due(at(0));
-        let last = registry.insert(last, due).expect("not closed");
-        registry.group([(0, Arc::clone(&kept.lock)), (1, Arc::clone(&last.lock))].into_iter());
+        let last = scheduler.insert(last, due).expect("not closed");
+        scheduler.group([(0, Arc::clone(&kept.lock)), (1, Arc::clone(&last.lock))].into_iter());
         assert_eq!(due, at(3100));
-        assert_eq!(batch(&registry, at(3000)), [0], "not before its end");
-        assert_eq!(batch(&registry, at(3100)), [1]);
+        assert_eq!(batch(&scheduler, at(3000)), [0], "not before its end");
+        assert_eq!(batch(&scheduler, at(3100)), [1]);
     }
 
     #[test]
     fn locks_are_found_by_their_keys() {
-        let registry = RenewalScheduler::new();
-        let kept: Vec<_> = (0..1000).map(|n| keep(&registry, n, at(0))).collect();
+        let scheduler = RenewalScheduler::new();
+        let kept: Vec<_> = (0..1000).map(|n| keep(&scheduler, n, at(0))).collect();
         let keys = |name: usize| lock(name, at(0)).keys;
         for name in [0, 1, 7, 8, 511, 512, 999] {
-            let found = registry.find(&keys(name)).expect("it is kept");
+            let found = scheduler.find(&keys(name)).expect("it is kept");
             assert!(Arc::ptr_eq(&found, &kept[name].lock));
         }
-        assert!(registry.find(&keys(1000)).is_none());
+        assert!(scheduler.find(&keys(1000)).is_none());
         for kept in &kept[..999] {
-            registry.remove(kept.index, &kept.lock);
+            scheduler.remove(kept.index, &kept.lock);
         }
-        assert!(registry.find(&keys(998)).is_none());
-        assert!(registry.find(&keys(999)).is_some());
+        assert!(scheduler.find(&keys(998)).is_none());
+        assert!(scheduler.find(&keys(999)).is_some());
         // A lost lock that is still there does not hide the one that was acquired after it.
-        let new = keep(&registry, 999, at(60_000));
+        let new = keep(&scheduler, 999, at(60_000));
         assert!(Arc::ptr_eq(
-            &registry.find(&keys(999)).expect("kept"),
+            &scheduler.find(&keys(999)).expect("kept"),
             &new.lock
         ));
-        registry.close();
-        assert!(registry.find(&keys(999)).is_none());
-        assert_eq!(registry.len(), 0);
+        scheduler.close();
+        assert!(scheduler.find(&keys(999)).is_none());
+        assert_eq!(scheduler.len(), 0);
     }
 
     #[test]
     fn renewals_that_begin_late_are_told_once() {
-        let registry = RenewalScheduler::new();
-        let kept: Vec<_> = (0..70).map(|n| keep(&registry, n, at(0))).collect();
-        let late = |now| match registry.next_action(now) {
+        let scheduler = RenewalScheduler::new();
+        let kept: Vec<_> = (0..70).map(|n| keep(&scheduler, n, at(0))).collect();
+        let late = |now| match scheduler.next_action(now) {
             SchedulerAction::Renew(batch) => batch.late,
             other => panic!("{other:?}"),
         };
@@ -687,43 +687,43 @@ mod tests {
             ..first
         };
         assert_eq!(late(at(4501)), Some(rest));
-        registry.reschedule(0, &kept[0].lock, at(5000));
+        scheduler.reschedule(0, &kept[0].lock, at(5000));
         assert_eq!(late(at(5000)), None);
-        registry.reschedule(0, &kept[0].lock, at(6000));
+        scheduler.reschedule(0, &kept[0].lock, at(6000));
         assert!(late(at(8000)).is_some_and(|late| late.first), "once more");
         // A lost lock is not late any more.
-        registry.reschedule(0, &kept[0].lock, at(7000));
+        scheduler.reschedule(0, &kept[0].lock, at(7000));
         assert_eq!(late(at(9000)), None);
     }
 
     #[test]
     fn a_crowd_spreads_out() {
-        let registry = RenewalScheduler::new();
+        let scheduler = RenewalScheduler::new();
         let count = 64 * BATCH;
         for number in 0..count {
-            keep(&registry, number, at(0));
+            keep(&scheduler, number, at(0));
         }
         // All are due at the same instant, and renewed at the same instant.
-        assert_eq!(renew(&registry, at(3000)), count);
+        assert_eq!(renew(&scheduler, at(3000)), count);
         let third = 3000 / SPREAD as u64;
         let mut most = 0;
         for step in 0..16 {
             let now = at(6000 - third + third * step / 15);
-            most = most.max(renew(&registry, now));
+            most = most.max(renew(&scheduler, now));
         }
         assert!(most <= count / 8, "{most} of {count} at once");
     }
 
     #[test]
     fn neither_renewals_nor_releases_starve() {
-        let registry = RenewalScheduler::new();
+        let scheduler = RenewalScheduler::new();
         let many = MAX_BATCHES * BATCH * 2;
-        let kept: Vec<_> = (0..many).map(|n| keep(&registry, n, at(0))).collect();
+        let kept: Vec<_> = (0..many).map(|n| keep(&scheduler, n, at(0))).collect();
         let dropped = || CleanupJob::Release(Arc::clone(&kept[0].lock));
         for _ in 0..MAX_RELEASES * 2 {
-            registry.push(dropped());
+            scheduler.push(dropped());
         }
-        registry.push(CleanupJob::Undo {
+        scheduler.push(CleanupJob::Undo {
             name: "undo".into(),
             keys: kept[0].lock.keys.clone(),
             leftover: OrphanedAttempt {
@@ -734,7 +734,7 @@ mod tests {
         });
         let (mut renewals, mut releases) = (0, 0);
         loop {
-            match registry.next_action(at(3000)) {
+            match scheduler.next_action(at(3000)) {
                 SchedulerAction::Renew(_) => renewals += 1,
                 SchedulerAction::Job(_) => releases += 1,
                 SchedulerAction::Sleep { until } => {
@@ -745,17 +745,17 @@ mod tests {
             }
         }
         assert_eq!((renewals, releases), (MAX_BATCHES, MAX_RELEASES));
-        registry.renewals_finished();
+        scheduler.renewals_finished();
         assert!(matches!(
-            registry.next_action(at(3000)),
+            scheduler.next_action(at(3000)),
             SchedulerAction::Renew(_)
         ));
-        registry.job_finished(true);
+        scheduler.job_finished(true);
         assert!(matches!(
-            registry.next_action(at(3000)),
+            scheduler.next_action(at(3000)),
             SchedulerAction::Job(CleanupJob::Release(_))
         ));
-        assert!(!registry.is_idle());
+        assert!(!scheduler.is_idle());
     }
 
     /// The cost of one lock does not depend on the number of others: as many slots are read with
@@ -763,13 +763,13 @@ mod tests {
     #[test]
     fn the_work_for_one_lock_does_not_grow_with_their_number() {
         let visits =
-            |registry: &RenewalScheduler| core::mem::take(&mut registry.inner().slots.visits);
+            |scheduler: &RenewalScheduler| core::mem::take(&mut scheduler.inner().slots.visits);
         let work = |count: usize| {
-            let registry = RenewalScheduler::new();
+            let scheduler = RenewalScheduler::new();
             let kept: Vec<_> = (0..count)
-                .map(|n| keep(&registry, n, at(n as u64)))
+                .map(|n| keep(&scheduler, n, at(n as u64)))
                 .collect();
-            registry.group(
+            scheduler.group(
                 kept[..3]
                     .iter()
                     .map(|kept| (kept.index, Arc::clone(&kept.lock))),
@@ -779,27 +779,27 @@ mod tests {
             let (mut least, mut total) = ([usize::MAX; 6], 0);
             for turn in 0..100 {
                 let name = count + turn;
-                visits(&registry);
-                let new = keep(&registry, name, at(1_000_000));
-                let inserted = visits(&registry);
-                registry.find(&new.lock.keys).expect("it is kept");
-                let found = visits(&registry);
-                registry.renew_now(new.index, &new.lock);
-                registry.reschedule(new.index, &new.lock, at(2_000_000));
-                let rescheduled = visits(&registry);
-                registry.remove(new.index, &new.lock);
-                registry.free_slot(new.index);
-                let removed = visits(&registry);
-                assert_eq!(batch(&registry, at(0)), []);
-                let slept = visits(&registry);
+                visits(&scheduler);
+                let new = keep(&scheduler, name, at(1_000_000));
+                let inserted = visits(&scheduler);
+                scheduler.find(&new.lock.keys).expect("it is kept");
+                let found = visits(&scheduler);
+                scheduler.renew_now(new.index, &new.lock);
+                scheduler.reschedule(new.index, &new.lock, at(2_000_000));
+                let rescheduled = visits(&scheduler);
+                scheduler.remove(new.index, &new.lock);
+                scheduler.free_slot(new.index);
+                let removed = visits(&scheduler);
+                assert_eq!(batch(&scheduler, at(0)), []);
+                let slept = visits(&scheduler);
                 let now = at(3000);
-                let renewed = batch(&registry, now);
-                let taken = visits(&registry);
+                let renewed = batch(&scheduler, now);
+                let taken = visits(&scheduler);
                 for index in &renewed {
-                    registry.reschedule(*index, &kept[*index].lock, at(3000));
+                    scheduler.reschedule(*index, &kept[*index].lock, at(3000));
                 }
-                registry.renewals_finished();
-                visits(&registry);
+                scheduler.renewals_finished();
+                visits(&scheduler);
                 // Each lock of a batch, and the members of its group.
                 assert!(
                     taken <= renewed.len() * 4 + 16,

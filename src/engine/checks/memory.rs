@@ -27,15 +27,15 @@ fn start_option(terms: &CheckContext) -> String {
 }
 
 /// Returns whether items that live as long as the longest lease are exempt from eviction.
-fn is_exempt(settings: &SettingStats, terms: &CheckContext) -> bool {
-    let limit = settings.exempt_up_to();
+fn is_exempt(config: &SettingStats, terms: &CheckContext) -> bool {
+    let limit = config.exempt_up_to();
     limit.is_some_and(|limit| limit >= terms.seconds_to_live())
 }
 
 /// Checks whether locks stay when memory is short.
 pub(super) fn keeps_locks(survey: &ServerReport, terms: &CheckContext) -> bool {
-    let settings = survey.settings.as_ref();
-    settings.is_some_and(|settings| settings.evictions == Some(false) || is_exempt(settings, terms))
+    let config = survey.settings.as_ref();
+    config.is_some_and(|config| config.evictions == Some(false) || is_exempt(config, terms))
 }
 
 /// Returns the number of dropped items, by the higher of two counters: `stats reset` does not clear
@@ -48,7 +48,7 @@ fn evicted(survey: &ServerReport) -> Option<u64> {
 
 pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
     const ID: &str = "eviction";
-    let Some(settings) = survey.settings.as_ref().filter(|s| s.evictions.is_some()) else {
+    let Some(config) = survey.settings.as_ref().filter(|s| s.evictions.is_some()) else {
         return match evicted(survey) {
             Some(evicted @ 1..) => found(
                 ID,
@@ -63,13 +63,13 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
             _ => not_reported(ID, "what it does when memory is short"),
         };
     };
-    if settings.evictions == Some(false) {
+    if config.evictions == Some(false) {
         let meaning = "nothing is dropped before its time; when memory is short, locks are refused";
         return found(ID, Severity::Fine, "no evictions (-M)", meaning);
     }
     let needed = terms.seconds_to_live();
     let evicted = evicted(survey);
-    if let Some(limit) = settings.exempt_up_to().filter(|limit| *limit >= needed) {
+    if let Some(limit) = config.exempt_up_to().filter(|limit| *limit >= needed) {
         let exempt = survey.items.as_ref().and_then(|items| items.number_temp);
         let exempt = exempt.map_or(String::new(), |number| format!(", {number} at present"));
         let seen = format!("items with up to {limit} s to live are exempt{exempt}");
@@ -90,11 +90,11 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
             ),
         };
     }
-    let why = match settings.exempt_up_to() {
+    let why = match config.exempt_up_to() {
         Some(limit) => {
             format!("only items with up to {limit} s to live are exempt, not {needed} s")
         }
-        None if settings.temp_lru.is_none() => {
+        None if config.temp_lru.is_none() => {
             "the server does not tell what is exempt from eviction".into()
         }
         None => "nothing is exempt from eviction".into(),
@@ -166,7 +166,7 @@ pub(super) fn out_of_memory(survey: &ServerReport) -> Check {
     let without_eviction = survey
         .settings
         .as_ref()
-        .is_some_and(|settings| settings.evictions == Some(false));
+        .is_some_and(|config| config.evictions == Some(false));
     let used = percent.map_or(String::new(), |percent| {
         format!(", {percent} % of the memory in use")
     });
@@ -207,9 +207,9 @@ pub(super) fn page_moves(survey: &ServerReport, terms: &CheckContext) -> Check {
     let Some(moved) = moved else {
         return not_reported(ID, "whether it moves memory between size classes");
     };
-    let exempt = survey.settings.as_ref().is_some_and(|settings| {
+    let exempt = survey.settings.as_ref().is_some_and(|config| {
         let stays = survey.is_at_least(KEEPS_MOVED) == Some(true);
-        stays && is_exempt(settings, terms)
+        stays && is_exempt(config, terms)
     });
     let lost = survey
         .general
@@ -322,7 +322,7 @@ mod tests {
     /// Returns a report in which nothing is exempt and this many items were dropped, the last one
     /// unused for `age`.
     fn evicting(number: u64, age: Option<u64>) -> ServerReport {
-        let mut survey = with_settings(|settings| settings.temp_lru = Some(false));
+        let mut survey = with_settings(|config| config.temp_lru = Some(false));
         survey.general.as_mut().expect("told").evictions = Some(number);
         let items = survey.items.as_mut().expect("told");
         items.evicted = number;
@@ -338,7 +338,7 @@ mod tests {
             Fine,
             "up to 21 s to live are exempt, 0 at present",
         );
-        let never = with_settings(|settings| settings.evictions = Some(false));
+        let never = with_settings(|config| config.evictions = Some(false));
         expect(&eviction(&never), Fine, "-M");
         let others = with_general(|stats| stats.evictions = Some(7));
         expect(&eviction(&others), Note, "7 evictions among the others");
@@ -347,7 +347,7 @@ mod tests {
         expect(&check, Warning, "nothing is exempt");
         let advice = check.advice.expect("advice");
         assert!(advice.contains("temporary_ttl=21") && advice.contains("lru temp_ttl 21"));
-        let low = with_settings(|settings| settings.temporary_ttl = Some(20));
+        let low = with_settings(|config| config.temporary_ttl = Some(20));
         expect(
             &eviction(&low),
             Warning,
@@ -418,21 +418,21 @@ mod tests {
         expect(&page_moves(&moved), Warning, "2 pages moved");
         moved.release = None;
         expect(&page_moves(&moved), Warning, "2 pages moved");
-        let mut moved = with_settings(|settings| settings.temp_lru = Some(false));
+        let mut moved = with_settings(|config| config.temp_lru = Some(false));
         moved.general.as_mut().expect("told").slabs_moved = Some(1);
         expect(&page_moves(&moved), Warning, "1 page moved");
         let lost = with_general(|stats| stats.slab_reassign_evictions_nomem = Some(9));
         expect(&page_moves(&lost), Warning, "9 items dropped");
-        let eager = with_settings(|settings| settings.slab_automove = Some(2));
+        let eager = with_settings(|config| config.slab_automove = Some(2));
         expect(&page_moves(&eager), Warning, "slab_automove is 2");
     }
 
     #[test]
     fn items_that_a_lock_does_not_fit_in_are_too_small() {
         expect(&item_size(&survey()), Fine, "1048576 bytes");
-        let least = with_settings(|settings| settings.item_size_max = Some(1024));
+        let least = with_settings(|config| config.item_size_max = Some(1024));
         expect(&item_size(&least), Fine, "1024 bytes");
-        let small = with_settings(|settings| settings.item_size_max = Some(1023));
+        let small = with_settings(|config| config.item_size_max = Some(1023));
         expect(&item_size(&small), Unsafe, "1023 bytes");
     }
 

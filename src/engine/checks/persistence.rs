@@ -10,13 +10,13 @@ use std::string::String;
 pub(super) fn flush(survey: &ServerReport) -> Check {
     const ID: &str = "flush";
     const ADVICE: &str = "find out who says `flush_all`; started with -F, the server refuses it";
-    let settings = survey.settings.as_ref();
+    let config = survey.settings.as_ref();
     let flushes = survey.general.as_ref().and_then(|stats| stats.cmd_flush);
     let uptime = survey.general.as_ref().and_then(|stats| stats.uptime);
-    let when = settings
+    let when = config
         .zip(uptime)
-        .and_then(|(settings, uptime)| settings.flush_time(uptime));
-    let refused = settings.and_then(|settings| settings.flush_enabled) == Some(false);
+        .and_then(|(config, uptime)| config.flush_time(uptime));
+    let refused = config.and_then(|config| config.flush_enabled) == Some(false);
     match (when, flushes) {
         (Some(FlushTime::In(left)), _) => found(
             ID,
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn an_emptied_cache_is_told_with_its_time() {
         expect(&flush(&survey()), Fine, "nobody");
-        let forbidden = with_settings(|settings| settings.flush_enabled = Some(false));
+        let forbidden = with_settings(|config| config.flush_enabled = Some(false));
         expect(&flush(&forbidden), Fine, "-F");
         let mut emptied = with_general(|stats| stats.cmd_flush = Some(2));
         expect(&flush(&emptied), Warning, "emptied 2 times");
@@ -190,7 +190,7 @@ mod tests {
         expect(&flush(&emptied), Warning, "2 times, the last time 30 s ago");
         emptied.general.as_mut().expect("told").cmd_flush = Some(0);
         expect(&flush(&emptied), Warning, "emptied, the last time 30 s ago");
-        let pending = with_settings(|settings| settings.oldest = Some(3602 + 60 + 99));
+        let pending = with_settings(|config| config.oldest = Some(3602 + 60 + 99));
         expect(&flush(&pending), Unsafe, "in 99 s");
         let mut silent = with_general(|stats| stats.cmd_flush = None);
         expect(&flush(&silent), Note, "does not tell");
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn items_that_outlive_a_restart_are_noted() {
         expect(&memory_file(&survey()), Fine, "no item");
-        let kept = with_settings(|settings| settings.memory_file = Some(true));
+        let kept = with_settings(|config| config.memory_file = Some(true));
         expect(&memory_file(&kept), Unsafe, "-e");
     }
 }

@@ -40,15 +40,15 @@ pub(super) fn encryption(terms: &CheckContext) -> Check {
 /// Returns whether the server listens on this machine only, or requires a password. `None` if it
 /// does not report that.
 fn is_guarded(survey: &ServerReport) -> Option<bool> {
-    let settings = survey.settings.as_ref()?;
-    Some(settings.local_only? || settings.auth_enabled?)
+    let config = survey.settings.as_ref()?;
+    Some(config.local_only? || config.auth_enabled?)
 }
 
 pub(super) fn authentication(survey: &ServerReport, terms: &CheckContext) -> Check {
     const ID: &str = "authentication";
-    let settings = survey.settings.as_ref();
-    let wanted = settings.and_then(|settings| settings.auth_enabled);
-    let local = settings.and_then(|settings| settings.local_only);
+    let config = survey.settings.as_ref();
+    let wanted = config.and_then(|config| config.auth_enabled);
+    let local = config.and_then(|config| config.local_only);
     match (wanted, local) {
         (Some(true), _) => found(
             ID,
@@ -79,8 +79,8 @@ pub(super) fn authentication(survey: &ServerReport, terms: &CheckContext) -> Che
 
 pub(super) fn shutdown_command(survey: &ServerReport) -> Check {
     const ID: &str = "shutdown-command";
-    let settings = survey.settings.as_ref();
-    match settings.and_then(|settings| settings.shutdown_command) {
+    let config = survey.settings.as_ref();
+    match config.and_then(|config| config.shutdown_command) {
         None => not_reported(ID, "whether clients may end it"),
         Some(false) => found(
             ID,
@@ -100,8 +100,8 @@ pub(super) fn shutdown_command(survey: &ServerReport) -> Check {
 
 pub(super) fn key_dump(survey: &ServerReport) -> Check {
     const ID: &str = "key-dump";
-    let settings = survey.settings.as_ref();
-    if settings.and_then(|settings| settings.lru_crawler) == Some(false) {
+    let config = survey.settings.as_ref();
+    if config.and_then(|config| config.lru_crawler) == Some(false) {
         return found(
             ID,
             Severity::Note,
@@ -110,7 +110,7 @@ pub(super) fn key_dump(survey: &ServerReport) -> Check {
         )
         .advise("`lru_crawler enable` starts one, where locks are to be listed");
     }
-    match settings.and_then(|settings| settings.dump_enabled) {
+    match config.and_then(|config| config.dump_enabled) {
         None => not_reported(ID, "whether clients may list all keys"),
         Some(true) if is_guarded(survey) == Some(false) => found(
             ID,
@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn a_server_open_to_the_network_is_noted() {
         let at = |local, wanted| {
-            with_settings(|settings| {
-                settings.local_only = local;
-                settings.auth_enabled = wanted;
+            with_settings(|config| {
+                config.local_only = local;
+                config.auth_enabled = wanted;
             })
         };
         for (local, wanted, authenticated, dumped) in [
@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn who_may_do_what_is_told() {
         expect(&shutdown_command(&survey()), Fine, "cannot end");
-        let may = with_settings(|settings| settings.shutdown_command = Some(true));
+        let may = with_settings(|config| config.shutdown_command = Some(true));
         expect(&shutdown_command(&may), Warning, "-A");
         expect(&key_dump(&survey()), Fine, "may list");
-        let not = with_settings(|settings| settings.dump_enabled = Some(false));
+        let not = with_settings(|config| config.dump_enabled = Some(false));
         expect(&key_dump(&not), Fine, "-X");
-        let idle = with_settings(|settings| settings.lru_crawler = Some(false));
+        let idle = with_settings(|config| config.lru_crawler = Some(false));
         expect(&key_dump(&idle), Note, "cannot be listed");
-        let silent = with_settings(|settings| settings.dump_enabled = None);
+        let silent = with_settings(|config| config.dump_enabled = None);
         expect(&key_dump(&silent), Note, "does not tell");
     }
 }

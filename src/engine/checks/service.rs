@@ -74,9 +74,9 @@ pub(super) fn version(survey: &ServerReport) -> Check {
 pub(super) fn proxy(survey: &ServerReport) -> Check {
     const ID: &str = "proxy";
     const ADVICE: &str = "set the address of the memcached server itself";
-    let settings = survey.settings.as_ref();
+    let config = survey.settings.as_ref();
     let is_proxy = survey.general.as_ref().is_some_and(|stats| stats.is_proxy);
-    if is_proxy || settings.and_then(|settings| settings.proxy_enabled) == Some(true) {
+    if is_proxy || config.and_then(|config| config.proxy_enabled) == Some(true) {
         return found(
             ID,
             Severity::Unsafe,
@@ -86,7 +86,7 @@ pub(super) fn proxy(survey: &ServerReport) -> Check {
         )
         .advise(ADVICE);
     }
-    match (&survey.general, settings) {
+    match (&survey.general, config) {
         (None, _) => found(
             ID,
             Severity::Unsafe,
@@ -98,7 +98,7 @@ pub(super) fn proxy(survey: &ServerReport) -> Check {
             ID,
             Severity::Warning,
             "it does not tell its settings (`stats settings`)",
-            "it may be a proxy, or a managed service, and what is dangerous in its settings is \
+            "it may be a proxy, or a managed service, and what is dangerous in its config is \
              not seen here",
         )
         .advise("ask whoever runs the server"),
@@ -396,7 +396,7 @@ mod tests {
             expect(&check, Note, "memcached ");
             assert!(check.meaning.contains(part), "{check:?}");
         }
-        let mut old = with_settings(|settings| settings.auth_enabled = Some(true));
+        let mut old = with_settings(|config| config.auth_enabled = Some(true));
         old.release = Some((1, 6, 38));
         assert!(version(&old).meaning.contains("1.6.44"));
         old.settings = None;
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_proxy_is_no_place_for_locks() {
         expect(&proxy(&survey()), Fine, "memcached");
-        let proxied = with_settings(|settings| settings.proxy_enabled = Some(true));
+        let proxied = with_settings(|config| config.proxy_enabled = Some(true));
         expect(&proxy(&proxied), Unsafe, "a proxy answers");
         let mut counting = survey();
         counting.general.as_mut().expect("statistics").is_proxy = true;
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn a_server_without_cas_is_unsafe_whoever_says_so() {
         expect(&cas(&survey()), Fine, "CAS");
-        let without = with_settings(|settings| settings.cas_enabled = Some(false));
+        let without = with_settings(|config| config.cas_enabled = Some(false));
         expect(&cas(&without), Unsafe, "-C");
         let mut shown = survey();
         shown.has_cas = Some(false);
@@ -497,7 +497,7 @@ mod tests {
         expect(&connections(&used(797)), Fine, "797");
         expect(&connections(&used(798)), Warning, "198 left");
         expect(&connections(&used(5000)), Warning, "0 left");
-        let slow = with_settings(|settings| settings.maxconns_fast = Some(false));
+        let slow = with_settings(|config| config.maxconns_fast = Some(false));
         expect(&connections(&slow), Note, "no_maxconns_fast");
         let odd = with_general(|stats| {
             stats.max_connections = Some(0);
@@ -513,7 +513,7 @@ mod tests {
     #[test]
     fn an_idle_timeout_matters_below_the_renewals() {
         let with = |seconds| {
-            let survey = with_settings(|settings| settings.idle_timeout = Some(seconds));
+            let survey = with_settings(|config| config.idle_timeout = Some(seconds));
             idle_timeout(&survey, &terms())
         };
         expect(&with(0), Fine, "no connection");

@@ -128,7 +128,7 @@ mod tests {
         expect(&later(survey(), |_| ()), Fine, "nothing within 2 s");
         let check = later(survey(), |stats| stats.evictions = Some(1));
         expect(&check, Note, "1 eviction within 2 s");
-        let bare = with_settings(|settings| settings.temp_lru = Some(false));
+        let bare = with_settings(|config| config.temp_lru = Some(false));
         let check = later(bare, |stats| stats.evictions = Some(7));
         expect(&check, Warning, "7 evictions within 2 s");
         let check = later(survey(), |stats| {
