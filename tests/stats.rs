@@ -116,7 +116,7 @@ fn everywhere(test: impl Fn(&mut Site, Front)) {
 }
 
 /// All that moves on its own account. How many connections there are is a subject of its own.
-fn numbers(stats: &ClientStats) -> [(&'static str, i64); 25] {
+fn numbers(stats: &ClientStats) -> [(&'static str, i64); 26] {
     let numbers = [
         ("acquired", stats.acquired),
         ("acquired_after_wait", stats.acquired_after_wait),
@@ -132,6 +132,7 @@ fn numbers(stats: &ClientStats) -> [(&'static str, i64); 25] {
         ("released_quietly", stats.released_quietly),
         ("quiet_failures", stats.quiet_failures),
         ("expired", stats.lost.of(LossReason::Expired)),
+        ("max_hold", stats.lost.of(LossReason::MaxHold)),
         ("lost by takeover", stats.lost.of(LossReason::TakenOver)),
         ("vanished", stats.lost.of(LossReason::Missing)),
         ("restarted", stats.lost.of(LossReason::ServerRestarted)),
@@ -208,7 +209,7 @@ impl Change {
 fn a_lock_is_acquired_and_given_back() {
     everywhere(|site, front| {
         let client = site.client(front);
-        assert_eq!(numbers(&client.stats()).map(|(_, number)| number), [0; 25]);
+        assert_eq!(numbers(&client.stats()).map(|(_, number)| number), [0; 26]);
         let change = Change::of(&client);
         let guard = client.lock("pair").acquire().expect("free");
         change.assert(&[("acquired", 1), ("held", 1)]);
@@ -411,12 +412,12 @@ fn losses_are_counted_once_each_and_by_their_reasons() {
         let change = Change::of(&client);
         let lock = client.lock("enough").max_hold(Duration::from_millis(100));
         let guard = lock.acquire().expect("free");
-        assert_eq!(guard.lost(), LossReason::Expired);
-        let expired = [("expired", 1), ("acquired", 1), ("holds", 1)];
-        change.becomes(&expired);
+        assert_eq!(guard.lost(), LossReason::MaxHold);
+        let over = [("max_hold", 1), ("acquired", 1), ("holds", 1)];
+        change.becomes(&over);
         drop(guard);
         assert!(client.shutdown(LONG));
-        change.assert(&expired);
+        change.assert(&over);
     });
 }
 

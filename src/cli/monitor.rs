@@ -330,7 +330,9 @@ impl<'a> ChildMonitor<'a> {
 
     fn lost(&mut self, reason: LossReason) {
         match self.rules.limit {
-            Some((limit, length)) if limit <= Instant::now() => self.limit_reached(length),
+            Some((limit, length)) if reason == LossReason::MaxHold || limit <= Instant::now() => {
+                self.limit_reached(length);
+            }
             _ => self.act(&format!("lost: {reason}"), GRACE),
         }
     }

@@ -118,7 +118,7 @@ macro_rules! lock_options {
         /// while they hold the lock.
         ///
         /// The guard never [remains](LockGuard::remaining) valid beyond that. At that instant
-        /// [`lost`](LockGuard::lost) returns [`Expired`](crate::LossReason::Expired), and the
+        /// [`lost`](LockGuard::lost) returns [`MaxHold`](crate::LossReason::MaxHold), and the
         /// renewer releases the lock, so that contenders need not wait for the end of its lease.
         ///
         /// The limit may be shorter than the lease. Every call that would acquire the lock rejects

@@ -293,7 +293,9 @@ impl LockState {
         if state.loss.is_none() && now >= valid_until {
             state.release_pending = self.is_final();
             // A renewal that is under way at the end got no reply in time either.
-            let reason = if !state.release_pending && (state.renewal_unanswered || state.renewing) {
+            let reason = if state.release_pending {
+                LossReason::MaxHold
+            } else if state.renewal_unanswered || state.renewing {
                 LossReason::Unreachable
             } else {
                 LossReason::Expired

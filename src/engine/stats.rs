@@ -104,6 +104,8 @@ pub struct ClientStats {
 pub struct LossCounts {
     /// [`LossReason::Expired`].
     pub expired: u64,
+    /// [`LossReason::MaxHold`].
+    pub max_hold: u64,
     /// [`LossReason::TakenOver`].
     pub takeover: u64,
     /// [`LossReason::Missing`].
@@ -118,7 +120,12 @@ impl LossCounts {
     /// Returns the number of all losses.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.expired + self.takeover + self.missing + self.server_restarted + self.unreachable
+        self.expired
+            + self.max_hold
+            + self.takeover
+            + self.missing
+            + self.server_restarted
+            + self.unreachable
     }
 
     /// Returns the number of losses for this reason. For [`LossReason::Released`] and
@@ -127,6 +134,7 @@ impl LossCounts {
     pub const fn of(&self, reason: LossReason) -> u64 {
         match reason {
             LossReason::Expired => self.expired,
+            LossReason::MaxHold => self.max_hold,
             LossReason::TakenOver => self.takeover,
             LossReason::Missing => self.missing,
             LossReason::ServerRestarted => self.server_restarted,
@@ -297,6 +305,7 @@ pub(super) struct Counters {
     pub(super) released_quietly: Counter,
     pub(super) quiet_failures: Counter,
     expired: Counter,
+    max_hold: Counter,
     lost_by_takeover: Counter,
     missing: Counter,
     server_restarted: Counter,
@@ -318,6 +327,7 @@ impl Counters {
     pub(super) fn lost(&self, reason: LossReason) {
         match reason {
             LossReason::Expired => self.expired.add(),
+            LossReason::MaxHold => self.max_hold.add(),
             LossReason::TakenOver => self.lost_by_takeover.add(),
             LossReason::Missing => self.missing.add(),
             LossReason::ServerRestarted => self.server_restarted.add(),
@@ -344,6 +354,7 @@ impl Counters {
             quiet_failures: self.quiet_failures.get(),
             lost: LossCounts {
                 expired: self.expired.get(),
+                max_hold: self.max_hold.get(),
                 takeover: self.lost_by_takeover.get(),
                 missing: self.missing.get(),
                 server_restarted: self.server_restarted.get(),
@@ -425,6 +436,7 @@ mod tests {
         let counts = Counters::default();
         let reasons = [
             LossReason::Expired,
+            LossReason::MaxHold,
             LossReason::TakenOver,
             LossReason::Missing,
             LossReason::ServerRestarted,
@@ -435,8 +447,8 @@ mod tests {
         }
         counts.lost(LossReason::Released);
         let lost = counts.read(0).lost;
-        assert_eq!(reasons.map(|reason| lost.of(reason)), [1, 2, 3, 4, 5]);
-        assert_eq!(lost.total(), 15);
+        assert_eq!(reasons.map(|reason| lost.of(reason)), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(lost.total(), 21);
         assert_eq!(lost.of(LossReason::Released), 0);
     }
 }

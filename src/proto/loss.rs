@@ -8,6 +8,8 @@ use core::fmt;
 pub enum LossReason {
     /// The lease ran out before it could be renewed, although the server answered.
     Expired,
+    /// It was held for as long as its maximum hold allows.
+    MaxHold,
     /// Another owner's record stands in its place.
     TakenOver,
     /// The server has no record any more: it was evicted, flushed, deleted, or the lock was broken.
@@ -27,6 +29,7 @@ impl LossReason {
     pub(super) fn named(word: &str) -> Option<Self> {
         let all = [
             Self::Expired,
+            Self::MaxHold,
             Self::TakenOver,
             Self::Missing,
             Self::ServerRestarted,
@@ -42,6 +45,7 @@ impl LossReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
+            Self::MaxHold => "max-hold",
             Self::TakenOver => "taken-over",
             Self::Missing => "missing",
             Self::ServerRestarted => "server-restarted",
@@ -56,6 +60,7 @@ impl fmt::Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "its lease ran out",
+            Self::MaxHold => "its maximum hold was reached",
             Self::TakenOver => "another owner has it",
             Self::Missing => "the server has forgotten it (evicted, flushed, deleted or broken)",
             Self::ServerRestarted => "the server was restarted",

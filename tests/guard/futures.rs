@@ -247,7 +247,7 @@ async fn work_that_outlasts_the_lock_in_one_poll_is_a_loss() {
                 }
             });
             let error = guard.run(work).await.expect_err("it is over");
-            assert_eq!(error.loss_reason(), Some(LossReason::Expired), "{error}");
+            assert_eq!(error.loss_reason(), Some(LossReason::MaxHold), "{error}");
             assert!(polls <= 1, "{polls}");
         }
     }

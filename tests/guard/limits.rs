@@ -29,12 +29,12 @@ async fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free() {
             let guard = lock.acquire().await.expect("free");
             assert!(guard.remaining() <= limit, "{:?}", guard.remaining());
             assert!(guard.renew().await.expect("nothing to do") <= limit);
-            assert_eq!(guard.lost().await, LossReason::Expired);
+            assert_eq!(guard.lost().await, LossReason::MaxHold);
             assert!(began.elapsed() >= limit);
             let other = two.lock("a").acquire_timeout(SOON).await;
             let other = other.expect("released long before the end of its lease");
             let outcome = guard.release().await.expect("known without asking");
-            let reason = LossReason::Expired;
+            let reason = LossReason::MaxHold;
             assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
             let outcome = other.release().await.expect("answered");
             assert_eq!(outcome, ReleaseOutcome::Released);
@@ -53,12 +53,12 @@ fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free_in_the_blocking_front()
             let guard = lock.acquire().expect("free");
             assert!(guard.remaining() <= limit, "{:?}", guard.remaining());
             assert!(guard.renew().expect("nothing to do") <= limit);
-            assert_eq!(guard.lost(), LossReason::Expired);
+            assert_eq!(guard.lost(), LossReason::MaxHold);
             assert!(began.elapsed() >= limit);
             let other = two.lock("a").acquire_timeout(SOON);
             let other = other.expect("released long before the end of its lease");
             let outcome = guard.release().expect("known without asking");
-            let reason = LossReason::Expired;
+            let reason = LossReason::MaxHold;
             assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
             let outcome = other.release().expect("answered");
             assert_eq!(outcome, ReleaseOutcome::Released);
@@ -136,7 +136,7 @@ async fn renewals_never_reach_beyond_the_longest_hold() {
     }
     assert!(longest > seconds(2), "it was renewed: {longest:?}");
     for (guard, began, _) in &held {
-        assert_eq!(guard.lost().await, LossReason::Expired);
+        assert_eq!(guard.lost().await, LossReason::MaxHold);
         assert!(began.elapsed() >= limit);
     }
 }

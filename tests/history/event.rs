@@ -92,8 +92,9 @@ pub enum Fault {
     Forgotten,
 }
 
-const REASONS: [LossReason; 6] = [
+const REASONS: [LossReason; 7] = [
     LossReason::Expired,
+    LossReason::MaxHold,
     LossReason::TakenOver,
     LossReason::Missing,
     LossReason::ServerRestarted,
