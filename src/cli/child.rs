@@ -113,6 +113,10 @@ impl Child {
     /// until they have ended. If the system does not list them, this is `command` alone, if it has
     /// become a child of this process.
     pub(super) async fn kill_orphans(self, command: Option<i32>) {
+        // Its children come here when it has ended, which is after the end of the connection.
+        while matches!(status_of(self.supervisor), Ok(None)) {
+            sleep(POLL).await;
+        }
         loop {
             let command = command.filter(|pid| matches!(status_of(Pid::from_raw(*pid)), Ok(None)));
             process_tree::signal_all(getpid(), &self.strangers, command, Signal::SIGKILL as i32);
