@@ -81,11 +81,7 @@ impl From<LockError> for Failure {
                 let wait = error.retry_after().unwrap_or_default().as_secs() + 2;
                 Self::new(
                     code::UNAVAILABLE,
-                    format!(
-                        "{text}; -w {wait} waits for that. Where it comes back each time, the \
-                         server evicts: use -w in place of -n, give it more memory (-m), or use \
-                         a memcached for locks alone"
-                    ),
+                    format!("{text}; -w {wait} waits for that"),
                 )
             }
             _ => Self::new(code::UNAVAILABLE, text),

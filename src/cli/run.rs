@@ -67,11 +67,8 @@ DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
 pub(super) struct Run {
     /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
     ///
-    /// Nor for a server that may have forgotten locks (69). On a server that evicts, each run of a job
-    /// that runs now and then may meet that: what shows the age of the server's memory (the sentinel) is
-    /// gone by then, and a new process takes no other evidence of a server that has evicted. For
-    /// such jobs use -w with four seconds more than the longest lease, give the server more memory (-m),
-    /// or use a memcached for locks alone.
+    /// Nor for a server that may have forgotten locks, because it was started or flushed within the
+    /// longest lease (69).
     #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 

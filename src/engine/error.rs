@@ -250,7 +250,7 @@ impl fmt::Display for Cause {
             Self::RestartGuard { lacking } => write!(
                 f,
                 "the server may have forgotten locks that are still held: it was started or \
-                 flushed only recently, or has evicted its sentinel; a lock can be granted in \
+                 flushed only recently; a lock can be granted in \
                  {lacking:.1?} (wait longer, or switch the restart guard off)"
             ),
             Self::Unavailable(error) => write!(f, "the server is unavailable: {error}"),

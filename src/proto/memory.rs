@@ -1,9 +1,9 @@
 //! The time for which a server has remembered everything, as far as one client can show it.
 //!
-//! Two things show it: a [sentinel](super::sentinel), and counters of the server that have not
-//! changed since they were read before. Either covers a span of the server's seconds; spans that
-//! overlap are one. So a sentinel that was evicted and founded anew does not make a memory look
-//! young that the counters show to be whole.
+//! Three things show it: a [sentinel](super::sentinel), the server's own account of its start and
+//! its last flush, and counters that have not changed since they were read before. Each covers a
+//! span of the server's seconds; spans that overlap are one. So a sentinel that was evicted and
+//! founded anew does not make a memory look young that the counters show to be whole.
 
 use super::lease::Lease;
 use super::sentinel::{memory_lacking, unflushed_from};
@@ -17,6 +17,11 @@ pub(super) const UPTIME_AHEAD: u64 = 3;
 /// The most by which a reading may be later than the second that `stats` reported: the rest of that
 /// second, and as much as the server's timer may be behind.
 const NOTED_LATER: u64 = 3;
+
+/// The most seconds for which the server's clock may have stood still at a flush that is judged by
+/// its horizon alone. It costs nothing to be generous: a sentinel that is founded after the flush is
+/// old long before.
+const STALL_AT_FLUSH: u64 = 60;
 
 /// The counters that change with each flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +38,8 @@ struct CounterSnapshot {
     /// The second in which they were read first, or the one after it: what is known to cover it
     /// was seen behind them.
     at: u64,
-    /// A flush was still to come.
-    pending: bool,
+    /// The horizon may not be that of the last flush.
+    is_hidden: bool,
 }
 
 /// The seconds from `from` to `to` of the server, in which it has dropped nothing.
@@ -152,30 +157,36 @@ impl Memory {
             oldest: crate::seeded::Bug::PendingFlushBelieved.choose(Some(0), settings.oldest),
             ..settings.clone()
         };
-        let pending = matches!(settings.flush_time(stats.uptime), Some(FlushTime::In(_)));
+        // A flush that is still to come hides those before it. One with a time of the past, from
+        // before the start, hides all.
+        let is_pending = matches!(settings.flush_time(stats.uptime), Some(FlushTime::In(_)));
+        let is_hidden = is_pending || (counters.oldest == 0 && flushes > 0);
         let unchanged = self
             .noted
-            .filter(|noted| noted.counters == counters && noted.pending == pending);
+            .filter(|noted| noted.counters == counters && noted.is_hidden == is_hidden);
         self.noted = unchanged.or(Some(CounterSnapshot {
             counters,
             // Of two things in one second, which came first is not known otherwise.
             at: stats.time + u64::from(!sentinel_follows),
-            pending,
+            is_hidden,
         }));
         // A flush that is still to come does not change them again. And behind a warm restart they
         // begin anew, while the uptime does not.
-        if pending || settings.memory_file == Some(true) {
+        if is_pending || settings.memory_file == Some(true) {
             return None;
         }
-        if counters.flushes == 0 && counters.oldest == 0 && stats.keeps_items {
-            let from = stats.started() + UPTIME_AHEAD;
-            if from <= stats.time {
-                self.span = Some(Span {
-                    from,
-                    to: stats.time,
-                });
-            }
-            // Of a server that has just started, it shows how long is still to be waited.
+        let by_horizon = (!is_hidden).then(|| {
+            let unflushed = match counters.oldest {
+                0 => stats.started(),
+                oldest => unflushed_from(stats.started(), oldest) + STALL_AT_FLUSH,
+            };
+            unflushed.max(stats.started() + UPTIME_AHEAD)
+        });
+        if let Some(from) = by_horizon.filter(|from| *from <= stats.time) {
+            self.span = Some(Span {
+                from,
+                to: stats.time,
+            });
             return Some(from);
         }
         if let Some(noted) = unchanged {
@@ -198,7 +209,8 @@ impl Memory {
                 return Some(span.from);
             }
         }
-        None
+        // Of a server that has just started, it shows how long is still to be waited.
+        by_horizon
     }
 
     /// From when on no flush has gone unnoticed, where a sentinel may have outlived one: by the
@@ -212,9 +224,9 @@ impl Memory {
             return None;
         }
         let horizon = unflushed_from(stats.started(), noted.counters.oldest);
-        // Of flushes before one to come, the horizon says nothing.
-        let is_pending = noted.pending && stats.time < horizon;
-        Some(if is_pending { noted.at } else { horizon })
+        // A flush that was still to come hides others until it has come.
+        let is_hidden = noted.is_hidden && (noted.counters.oldest == 0 || stats.time < horizon);
+        Some(if is_hidden { noted.at } else { horizon })
     }
 
     /// Merges what another connection to the same server instance has found.
@@ -239,8 +251,8 @@ impl Memory {
             _ => {}
         }
         let same = |own: &CounterSnapshot| {
-            let other = noted.map(|other| (other.counters, other.pending));
-            other == Some((own.counters, own.pending))
+            let other = noted.map(|other| (other.counters, other.is_hidden));
+            other == Some((own.counters, own.is_hidden))
         };
         self.noted = self.noted.filter(same).or(noted);
     }

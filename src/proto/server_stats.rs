@@ -145,11 +145,6 @@ impl GeneralStats {
     pub fn is_clock_set(&self) -> Option<bool> {
         self.time.map(|time| time > LONG_PAST)
     }
-
-    /// Returns `true` if the counters show that no item was ever dropped because memory was short.
-    pub(super) fn keeps_items(&self) -> bool {
-        self.evictions == Some(0) && self.slabs_moved.unwrap_or(0) == 0
-    }
 }
 
 /// `stats settings`: the options with which the server was started, and later changes.
@@ -357,8 +352,6 @@ pub(super) struct StatsSummary {
     pub(super) time: u64,
     /// Number of flushes, those with a delay included.
     pub(super) flushes: Option<u64>,
-    /// `true` if no item was dropped because memory was short.
-    pub(super) keeps_items: bool,
 }
 
 impl StatsSummary {
@@ -374,7 +367,7 @@ impl StatsSummary {
     ) -> Result<Result<Self, ServerError>, DecodeError> {
         let mut is_proxy = false;
         let (mut pid, mut uptime, mut time) = (None, None, None);
-        let (mut flushes, mut evictions, mut moves) = (None, None, Some(0));
+        let mut flushes = None;
         loop {
             match replies.next_reply()? {
                 Reply::Stat { name, value } => {
@@ -383,8 +376,6 @@ impl StatsSummary {
                         b"uptime" => &mut uptime,
                         b"time" => &mut time,
                         b"cmd_flush" => &mut flushes,
-                        b"evictions" => &mut evictions,
-                        b"slabs_moved" => &mut moves,
                         _ => {
                             is_proxy |= name.starts_with(PROXY_STATS);
                             continue;
@@ -407,7 +398,6 @@ impl StatsSummary {
                 uptime,
                 time,
                 flushes,
-                keeps_items: (evictions, moves) == (Some(0), Some(0)),
             }),
             _ => Err(ServerError::NoStats),
         })
@@ -449,7 +439,7 @@ mod tests {
         assert_eq!((stats.pid, stats.uptime), (Some(7), Some(10)));
         assert_eq!((stats.evictions, stats.cmd_flush), (None, Some(3)));
         assert_eq!(stats.threads, None);
-        assert!(stats.extstore && !stats.keeps_items());
+        assert!(stats.extstore);
     }
 
     #[test]

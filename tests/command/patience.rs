@@ -108,10 +108,10 @@ fn a_signal_ends_the_wait_for_a_server() {
     assert!(!bench.has("intruder"));
 }
 
-/// The sentinel is gone between two runs, and the server has evicted or was flushed. A run that does not
-/// wait is told what to do; one that waits gets the lock, though the sentinel is lost once more.
+/// A run that does not wait is told what to do; one that waits gets the lock, though the sentinel is
+/// lost once more.
 #[test]
-fn a_job_on_a_server_that_evicts_waits_or_is_told_to() {
+fn a_job_on_a_flushed_server_waits_or_is_told_to() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let guarded = [
@@ -130,7 +130,7 @@ fn a_job_on_a_server_that_evicts_waits_or_is_told_to() {
     for _ in 0..2 {
         for verb in ["run", "acquire"] {
             let done = bench.run(&words(verb, &["-n"]));
-            done.assert_refused(69, "use -w in place of -n");
+            done.assert_refused(69, "waits for that");
         }
         server.command(b"delete memlatch:sentinel\r\n");
     }

@@ -152,7 +152,7 @@ fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
             world
                 .server
                 .set(world.now, key.as_bytes(), value.as_bytes(), expiry);
-            world.server.evictions = 1;
+            world.server.tells_settings = false;
             let run = world.run(&mut RecordAcquire::new(
                 names.request(lease(10_000)),
                 nonce(1),

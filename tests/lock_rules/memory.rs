@@ -230,8 +230,8 @@ fn a_young_sentinel_of_somebody_else_counts_as_well() {
         let mut world = World::new(kind);
         let second = world.server.second(world.now);
         world.server.found(world.now, &names.sentinel(), second - 3);
-        // And something was forgotten once.
-        world.server.evictions = 1;
+        // And the server says nothing else about its memory.
+        world.server.tells_settings = false;
         let request = AcquireRequest {
             wait: WaitPolicy::Forever,
             ..names.request(lease(10_000))
@@ -264,8 +264,6 @@ fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
         world
             .server
             .set(world.now, key.as_bytes(), value.as_bytes(), expiry);
-        // Something was forgotten once, so that it is not set back to the server's start.
-        world.server.evictions = 1;
         let began = world.server.second(world.now);
         let request = AcquireRequest {
             wait: WaitPolicy::Forever,

@@ -245,6 +245,12 @@ impl FakeServer {
         self.flushes += 1;
     }
 
+    /// `flush_all` with a time from before the server's start.
+    pub(crate) fn set_back_horizon(&mut self) {
+        self.flushes += 1;
+        self.horizon = None;
+    }
+
     /// `flush_all N` by somebody else.
     pub(crate) fn flush_later(&mut self, at: Time, seconds: u64) {
         self.clock.advance(at);

@@ -261,7 +261,7 @@ impl Client {
             _ if !ours || self.asked == 0 => Granted::No,
             _ if bounds.has(Fault::GuardOff) => Granted::ByAge,
             SentinelReading::Old => Granted::ByAge,
-            SentinelReading::Young if replies.never_flushed => Granted::ByStart,
+            SentinelReading::Young if replies.unflushed => Granted::ByHorizon,
             SentinelReading::Young if replies.as_noted => Granted::ByNotes,
             _ => Granted::No,
         };
@@ -305,8 +305,8 @@ pub(crate) enum Granted {
     No,
     /// The sentinel was old.
     ByAge,
-    /// By `stats`: the server was never flushed, and has run for long.
-    ByStart,
+    /// By `stats`: the server was not flushed for long, and has run for long.
+    ByHorizon,
     /// By `stats`: nothing differs from the notes.
     ByNotes,
 }

@@ -24,6 +24,13 @@ pub(crate) enum Fault {
     WarmServerCountsAsFresh,
     /// Evidence without notes ignores `oldest`: `cmd_flush` alone tells of flushes.
     FlushHorizonIgnored,
+    /// Evidence without notes does not ask how long ago the last flush was.
+    FlushAgeIgnored,
+    /// Evidence without notes does not allow for a second that lags at the last flush.
+    FlushLagIgnored,
+    /// Evidence without notes counts although a delayed flush is pending, which hides the one
+    /// before it.
+    PendingFlushIgnored,
     /// The birth is the second that the server shows, not one that has not begun yet.
     BirthTooEarly,
     /// The sentinel is founded by one `add` that already bears its birth.
@@ -94,6 +101,11 @@ pub(crate) struct Bounds {
     pub(crate) flush_delay: u8,
     /// An item that a flush has ended comes back when a later flush moves the horizon.
     pub(crate) flush_undone_by_later: bool,
+    /// By how many ticks more than needed the last flush must lie back to show something by itself.
+    /// Where it is 0, the notes of a client show nothing that the flush does not.
+    pub(crate) horizon_margin: u8,
+    /// A flush may name a time of the past: it ends nothing, and sets the horizon back.
+    pub(crate) horizon_set_back: bool,
     /// Evictions of the sentinel. Eviction of the lock is outside of the promise.
     pub(crate) evictions: u8,
     /// Reads by strangers that bump the sentinel.
@@ -120,6 +132,8 @@ impl Bounds {
         flushes: 0,
         flush_delay: 0,
         flush_undone_by_later: false,
+        horizon_margin: 0,
+        horizon_set_back: false,
         evictions: 0,
         bumps: 0,
         stats_resets: 0,
@@ -161,6 +175,17 @@ impl Bounds {
     /// Ticks of uptime behind which no lease of an earlier run is left.
     pub(crate) const fn long_uptime(&self) -> i8 {
         self.lease as i8 + 1
+    }
+
+    /// `second - oldest` behind which the last flush alone shows that no lease from before it is
+    /// left.
+    pub(crate) const fn old_horizon(&self) -> i8 {
+        let lag = if self.has(Fault::FlushLagIgnored) {
+            0
+        } else {
+            self.lag as i8
+        };
+        self.lease as i8 + 2 + lag + self.horizon_margin as i8
     }
 
     /// `second - oldest` behind which no lease from before the flush is left. An immediate flush

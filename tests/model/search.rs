@@ -48,6 +48,7 @@ pub(crate) enum Action {
         horizon: u8,
         spare: bool,
     },
+    SetBackHorizon,
     EvictSentinel,
     Bump,
     StatsReset,
@@ -253,13 +254,16 @@ impl World {
                 }
             }
         }
+        if budget.flushes > 0 && bounds.horizon_set_back && recent {
+            out.push(Action::SetBackHorizon);
+        }
         if budget.evictions > 0 && has_sentinel {
             out.push(Action::EvictSentinel);
         }
         if budget.bumps > 0 && has_sentinel && server.sentinel.idle > 0 {
             out.push(Action::Bump);
         }
-        if budget.stats_resets > 0 && (server.cmd_flush > 0 || server.evictions) {
+        if budget.stats_resets > 0 && server.cmd_flush > 0 {
             out.push(Action::StatsReset);
         }
     }
@@ -358,10 +362,13 @@ impl World {
                 self.budget.flushes -= 1;
                 self.flush(delay, horizon, spare, bounds);
             }
+            Action::SetBackHorizon => {
+                self.budget.flushes -= 1;
+                self.set_back_horizon(FRESH, bounds);
+            }
             Action::EvictSentinel => {
                 self.budget.evictions -= 1;
                 self.server.sentinel = Sentinel::default();
-                self.server.evictions = true;
             }
             Action::Bump => {
                 self.budget.bumps -= 1;
@@ -374,7 +381,6 @@ impl World {
             Action::StatsReset => {
                 self.budget.stats_resets -= 1;
                 self.server.cmd_flush = 0;
-                self.server.evictions = false;
             }
         }
         self.renumber();
@@ -477,7 +483,7 @@ pub(crate) struct Report {
     /// The longest shortest way to a state.
     pub(crate) depth: usize,
     pub(crate) by_age: usize,
-    pub(crate) by_start: usize,
+    pub(crate) by_horizon: usize,
     pub(crate) by_notes: usize,
     pub(crate) takeovers: usize,
     /// The broken promise, and how it comes to it.
@@ -504,7 +510,7 @@ pub(crate) fn search_and_visit(
         steps: 0,
         depth: 0,
         by_age: 0,
-        by_start: 0,
+        by_horizon: 0,
         by_notes: 0,
         takeovers: 0,
         violation: None,
@@ -529,7 +535,7 @@ pub(crate) fn search_and_visit(
                 match next.act(action, bounds) {
                     Ok(granted) => {
                         report.by_age += usize::from(granted == Granted::ByAge);
-                        report.by_start += usize::from(granted == Granted::ByStart);
+                        report.by_horizon += usize::from(granted == Granted::ByHorizon);
                         report.by_notes += usize::from(granted == Granted::ByNotes);
                         report.takeovers += usize::from(matches!(action, Action::TakeOver(_)));
                     }

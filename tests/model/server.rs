@@ -129,7 +129,8 @@ impl World {
         }
         if server.horizon != NONE {
             let pending = server.horizon_age < 0;
-            server.horizon_age = (server.horizon_age + ahead).min(bounds.old_flush());
+            let old = bounds.old_flush().max(bounds.old_horizon());
+            server.horizon_age = (server.horizon_age + ahead).min(old);
             if pending && server.horizon_age >= 0 {
                 self.forget(false, bounds);
             }
@@ -184,6 +185,15 @@ impl World {
         }
     }
 
+    /// `flush_all` with a time of the past, long ago. `horizon` is what `oldest` is from then on.
+    pub(crate) fn set_back_horizon(&mut self, horizon: u8, bounds: &Bounds) {
+        let server = &mut self.server;
+        server.horizon = horizon;
+        server.delayed = true;
+        server.horizon_age = bounds.old_flush().max(bounds.old_horizon());
+        server.cmd_flush += 1;
+    }
+
     /// The server is started anew and has nothing. `identity` stands for its pid and start.
     pub(crate) fn restart(&mut self, identity: u8) {
         self.server = Server {
@@ -207,7 +217,6 @@ impl World {
     pub(crate) fn warm_restart(&mut self, identity: u8, ahead: u8, bounds: &Bounds) {
         self.server.identity = identity;
         self.server.cmd_flush = 0;
-        self.server.evictions = false;
         self.late = Default::default();
         for who in 0..self.clients.len() {
             self.disconnect(who);
@@ -385,7 +394,8 @@ impl World {
                 } = client.notes;
                 let long = server.uptime >= bounds.long_uptime();
                 let replies = &mut client.replies;
-                replies.never_flushed = long && server.cmd_flush == 0 && !server.evictions;
+                let by_count = server.cmd_flush == 0 || !bounds.has(Fault::FlushHorizonIgnored);
+                replies.unflushed = long && by_count;
                 replies.as_noted = taken
                     && identity == server.identity
                     && cmd_flush == server.cmd_flush
@@ -398,15 +408,20 @@ impl World {
                 let noted = client.notes.horizon;
                 let replies = &mut client.replies;
                 let memory_file = bounds.warm_restarts > 0;
-                replies.never_flushed &= (server.horizon == NONE
-                    || bounds.has(Fault::FlushHorizonIgnored))
-                    && (!memory_file || bounds.has(Fault::WarmServerCountsAsFresh));
+                let pending = server.horizon_age < 0;
+                let old_horizon = server.horizon == NONE
+                    || server.horizon_age >= bounds.old_horizon()
+                    || bounds.has(Fault::FlushHorizonIgnored)
+                    || !pending && bounds.has(Fault::FlushAgeIgnored)
+                    || pending && bounds.has(Fault::PendingFlushIgnored);
+                replies.unflushed &=
+                    old_horizon && (!memory_file || bounds.has(Fault::WarmServerCountsAsFresh));
                 replies.as_noted &= server.horizon == noted
                     && (server.horizon == NONE
                         || server.horizon_age >= bounds.old_flush()
                         || bounds.has(Fault::NotesWithoutFlushAge));
                 replies.horizon = server.horizon;
-                replies.pending = server.horizon != NONE && server.horizon_age < 0;
+                replies.pending = server.horizon != NONE && pending;
             }
         }
         Ok(())

@@ -65,7 +65,6 @@ pub(crate) struct Server {
     /// The horizon is that of a delayed flush.
     pub(crate) delayed: bool,
     pub(crate) cmd_flush: u8,
-    pub(crate) evictions: bool,
     pub(crate) lock: Lock,
     pub(crate) sentinel: Sentinel,
 }
@@ -169,8 +168,10 @@ pub(crate) struct Replies {
     pub(crate) sentinel: SentinelReading,
     pub(crate) sentinel_unique: u8,
     pub(crate) instance: u8,
-    /// `stats` and `stats settings` show that nothing was forgotten.
-    pub(crate) never_flushed: bool,
+    /// `stats` and `stats settings` show that nothing was forgotten: the server was not flushed for
+    /// long, and has run for long.
+    pub(crate) unflushed: bool,
+    /// The same: nothing differs from the notes.
     pub(crate) as_noted: bool,
     pub(crate) cmd_flush: u8,
     pub(crate) horizon: u8,

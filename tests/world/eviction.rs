@@ -62,9 +62,9 @@ fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
     });
 }
 
-/// The same where entries of the cache have pressed it out.
+/// The same where entries of the cache have pressed it out, for a client that has just come as well.
 #[test]
-fn a_sentinel_pressed_out_costs_a_connected_client_no_wait() {
+fn a_sentinel_pressed_out_costs_no_wait() {
     on_each_version(|binary| {
         // Less than the defaults of some versions need for the largest items.
         let server = binary.start(&["-m", "2", "-I", "512k"]);
@@ -79,11 +79,16 @@ fn a_sentinel_pressed_out_costs_a_connected_client_no_wait() {
         }
         let flood = EvictionLoad::start(server.address());
         let is_gone = |pair: &Pair| pair.look(&server).sentinel.is_none();
-        until("no sentinel is left", || pairs.iter().all(is_gone));
-        drop(flood);
-        for pair in &pairs {
-            assert!(pair.exchange(), "{server}, {pair}: a wait");
+        for is_connected in [true, false] {
+            until("no sentinel is left", || pairs.iter().all(is_gone));
+            for pair in &mut pairs {
+                if !is_connected {
+                    pair.contender = pair.newcomer();
+                }
+                assert!(pair.exchange(), "{server}, {pair}: a wait");
+            }
         }
+        drop(flood);
     });
 }
 

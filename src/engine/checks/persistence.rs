@@ -208,7 +208,7 @@ mod tests {
         let mut young = survey();
         let born = super::super::tests::NOW - 4;
         young.sentinel = Some(sentinel(SentinelState::Ready, born));
-        young.general.as_mut().expect("told").evictions = Some(1);
+        young.general.as_mut().expect("told").cmd_flush = Some(1);
         let check = restart(&young, &terms());
         expect(&check, Note, "nothing forgotten for 4 s");
         assert!(check.meaning.contains("granted in 7 s"), "{check:?}");
@@ -217,7 +217,7 @@ mod tests {
         let mut absent = survey();
         absent.sentinel = Some(Sentinel::Absent);
         expect(&restart(&absent, &terms()), Fine, "without a sentinel yet");
-        absent.general.as_mut().expect("told").evictions = Some(1);
+        absent.general.as_mut().expect("told").cmd_flush = Some(1);
         let check = restart(&absent, &terms());
         expect(&check, Note, "without a sentinel yet");
         assert!(check.meaning.contains("granted in 14 s"), "{check:?}");
