@@ -277,7 +277,7 @@ async fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
                 fails(late, ErrorKind::Timeout, &["lock `b`"]);
                 continue;
             }
-            fails(late, ErrorKind::Lost, &["lock `a`", "lease ran out"]);
+            fails(late, ErrorKind::Lost, &["lock `a`", "maximum hold"]);
             break;
         }
         // The keeper gives back what was held for as long as it may be.
