@@ -84,6 +84,13 @@ impl Child {
         self.order(Order::SignalCommand(signal as i32));
     }
 
+    /// The lock is certain for so long. If nothing else is heard until then, as happens if this
+    /// process is stopped, the supervisor ends the command and whatever it has started.
+    pub(super) fn hold_for(&self, remaining: Duration) {
+        let millis = remaining.as_millis().try_into().unwrap_or(i32::MAX);
+        self.order(Order::HoldFor(millis));
+    }
+
     /// Leaves alone what the command has left running.
     pub(super) fn leave(self) {
         self.order(Order::Leave);

@@ -81,6 +81,8 @@ pub(super) struct ChildMonitor<'a> {
     has_told_stop: bool,
     /// When the terminal has asked the job to stop.
     stop_asked: Option<Instant>,
+    /// The end of the lease that the supervisor knows.
+    lease_told: Option<Instant>,
 }
 
 /// Settings of a [`TimeoutWatch`].
@@ -97,8 +99,16 @@ pub(super) struct Rules {
 
 impl Rules {
     /// The time that the command may take to end when its lease is not renewed.
-    pub(super) fn warning(&self) -> Duration {
+    fn warning(&self) -> Duration {
         (self.lease / 4).min(WARNING)
+    }
+
+    /// The time that the command may take to end when this process is killed or stopped.
+    pub(super) fn last_resort(&self) -> Duration {
+        match self.on_lost {
+            OnLost::Ignore => self.warning(),
+            OnLost::Term | OnLost::Kill => self.margin(),
+        }
     }
 
     /// The time before the end of the lease at which the command is ended.
@@ -158,6 +168,7 @@ impl<'a> ChildMonitor<'a> {
             stopped_by: None,
             has_told_stop: false,
             stop_asked: None,
+            lease_told: None,
         }
     }
 
@@ -166,6 +177,7 @@ impl<'a> ChildMonitor<'a> {
     /// renewed.
     pub(super) async fn until_the_end(mut self) -> Result<ChildExit, Failure> {
         loop {
+            self.tell_lease();
             match self.event().await {
                 Event::Report(Ok(Report::Started(pid))) => self.pid = pid,
                 Event::Report(Ok(Report::Refused(errno))) => {
@@ -193,7 +205,8 @@ impl<'a> ChildMonitor<'a> {
 
     async fn event(&mut self) -> Event {
         let timer = self.next_look().saturating_duration_since(Instant::now());
-        let timer = timer.clamp(Duration::from_millis(1), LOOK);
+        let longest = LOOK.min(self.rules.lease / 4);
+        let timer = timer.clamp(Duration::from_millis(1), longest);
         let holding = self.phase == MonitorState::Holding;
         let mut report = pin!(self.child.report());
         let mut lost = pin!(self.guard.lost());
@@ -213,6 +226,21 @@ impl<'a> ChildMonitor<'a> {
             timer.as_mut().poll(cx).map(|()| Event::Time)
         })
         .await
+    }
+
+    /// Tells the supervisor of a renewal.
+    fn tell_lease(&mut self) {
+        if self.phase != MonitorState::Holding || self.rules.on_lost == OnLost::Ignore {
+            return;
+        }
+        let remaining = self.guard.remaining();
+        let lease_end = Instant::now() + remaining;
+        // The clock of leases is another one, and may seem to go on a little differently.
+        let is_renewed = |told| lease_end > told + self.rules.lease / 8;
+        if self.lease_told.is_none_or(is_renewed) {
+            self.lease_told = Some(lease_end);
+            self.child.hold_for(remaining);
+        }
     }
 
     /// When the next thing is to be done that no event announces.
@@ -312,7 +340,9 @@ impl<'a> ChildMonitor<'a> {
     /// Stops whatever the command has started, and this process, until it is continued.
     fn suspend(&mut self) {
         self.stop_asked = None;
+        // Also tells the supervisor that no renewal is to be expected.
         self.child.signal(Signal::SIGSTOP);
+        self.lease_told = None;
         // Returns when this process is continued. The state of the lock is checked next.
         let _ = raise(Signal::SIGSTOP);
     }

@@ -3,7 +3,8 @@
 //! It starts the command and is its parent. On Linux it is a subreaper: whatever the command starts
 //! becomes its child when the parent in between ends. So it knows when the last of them is gone,
 //! can signal all of them, and ends them when `memlatch` itself is killed, which it notices by the
-//! end of the connection between the two.
+//! end of the connection between the two, or stopped, which it notices by a lease of which it hears
+//! no renewal.
 //!
 //! It shares process group, terminal and streams with `memlatch` and the command, blocks all
 //! signals, and takes no decision while `memlatch` runs.
@@ -61,6 +62,9 @@ pub(super) enum Order {
     SignalAll(i32),
     /// Send a signal to the command alone.
     SignalCommand(i32),
+    /// The lock is certain for so many milliseconds. Unless an order of this kind or a signal to all
+    /// comes before, they are ended by then.
+    HoldFor(i32),
     /// End, and leave alone what runs.
     Leave,
 }
@@ -99,6 +103,7 @@ impl Order {
         match self {
             Self::SignalAll(signal) => frame(b'a', signal),
             Self::SignalCommand(signal) => frame(b'o', signal),
+            Self::HoldFor(millis) => frame(b'h', millis),
             Self::Leave => frame(b'l', 0),
         }
     }
@@ -108,6 +113,7 @@ impl Order {
         Some(match tag {
             b'a' => Self::SignalAll(value),
             b'o' => Self::SignalCommand(value),
+            b'h' => Self::HoldFor(value),
             b'l' => Self::Leave,
             _ => return None,
         })
@@ -124,7 +130,7 @@ fn unframed([tag, a, b, c, d]: [u8; FRAME]) -> (u8, i32) {
 }
 
 /// Starts a supervisor that runs `argv` with these additions to the environment. `margin` is how
-/// long the command may take to end after SIGTERM when `memlatch` is killed.
+/// long the command may take to end after SIGTERM when `memlatch` is killed or stopped.
 pub(super) fn start(
     argv: &[OsString],
     environment: &[(&str, String)],
@@ -205,6 +211,8 @@ struct Supervisor {
     /// The command, until it has ended.
     command: Option<i32>,
     margin: Duration,
+    /// The end of the lease, if it is to be watched.
+    lease_end: Option<Instant>,
     /// All that run are to be killed, from this instant on.
     kill_at: Option<Instant>,
 }
@@ -232,6 +240,7 @@ impl Supervisor {
             children,
             command: i32::try_from(command.id()).ok(),
             margin,
+            lease_end: None,
             kill_at: None,
         })
     }
@@ -258,20 +267,32 @@ impl Supervisor {
                 Ok(None) => {}
                 Err(_) => {
                     connected = false;
-                    self.end_all();
+                    self.lease_end = None;
+                    self.end_all(Instant::now() + self.margin);
                 }
             }
         }
     }
 
-    /// Waits until a child changes its state, an order arrives or it is time to kill.
+    /// Waits until a child changes its state, an order arrives, or it is time to end or kill.
     fn wait(&mut self, link: &UnixStream, connected: bool) {
         let now = Instant::now();
+        // While it runs, `memlatch` acts a little earlier.
+        let margin = self.margin / 4 * 3;
+        let end_at = |lease_end: Instant| lease_end.checked_sub(margin).unwrap_or(now);
+        if let Some(lease_end) = self
+            .lease_end
+            .take_if(|lease_end| end_at(*lease_end) <= now)
+        {
+            self.end_all(lease_end);
+        }
         if self.kill_at.is_some_and(|at| at <= now) {
             signal_descendants(self.command, Signal::SIGKILL as i32);
             self.kill_at = Some(now + KILL_INTERVAL);
         }
-        let left = self.kill_at.map(|at| at.saturating_duration_since(now));
+        let next = [self.kill_at, self.lease_end.map(end_at)];
+        let next = next.into_iter().flatten().min();
+        let left = next.map(|at| at.saturating_duration_since(now));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = [
             PollFd::new(&self.children, PollFlags::IN),
@@ -319,6 +340,7 @@ impl Supervisor {
     fn obey(&mut self, order: Order) {
         match order {
             Order::SignalAll(signal) => {
+                self.lease_end = None;
                 if signal == Signal::SIGKILL as i32 {
                     self.kill_at = Some(Instant::now());
                 } else {
@@ -330,18 +352,20 @@ impl Supervisor {
                     let _ = kill(Pid::from_raw(pid), signal);
                 }
             }
+            Order::HoldFor(millis) => {
+                let left = Duration::from_millis(millis.try_into().unwrap_or(0));
+                self.lease_end = Some(Instant::now() + left);
+            }
             Order::Leave => {}
         }
     }
 
-    /// Ends all processes: `memlatch` has ended, and the lock is not renewed any more.
-    fn end_all(&mut self) {
+    /// Ends all processes until `kill_at`: the lock is not renewed any more.
+    fn end_all(&mut self, kill_at: Instant) {
         signal_descendants(self.command, Signal::SIGTERM as i32);
         // A process that is stopped ends only when it goes on.
         signal_descendants(self.command, Signal::SIGCONT as i32);
-        if self.kill_at.is_none() {
-            self.kill_at = Some(Instant::now() + self.margin);
-        }
+        self.kill_at.get_or_insert(kill_at);
     }
 }
 
@@ -396,7 +420,12 @@ mod tests {
         ] {
             assert_eq!(Report::decode(report.encode()), Some(report));
         }
-        for order in [Order::SignalAll(9), Order::SignalCommand(10), Order::Leave] {
+        for order in [
+            Order::SignalAll(9),
+            Order::SignalCommand(10),
+            Order::HoldFor(10_000),
+            Order::Leave,
+        ] {
             assert_eq!(Order::decode(order.encode()), Some(order));
         }
         assert_eq!(Report::decode([0; FRAME]), None);

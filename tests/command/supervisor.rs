@@ -2,10 +2,12 @@
 
 use crate::terminal::Terminal;
 use crate::tool::{Bench, Running, is_ignored, newest, not_run, runs, state, until};
+use core::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::process::Command;
+use std::thread::sleep;
 
 /// Starts a process in a session of its own, whose parent ends at once, as daemons do. It needs
 /// some time to end after SIGTERM, and notes when it has.
@@ -14,6 +16,9 @@ const DAEMON: &str = "(setsid sh -c 'trap \"until [ -e let-go ]; do sleep 0.02; 
 
 /// A process that SIGTERM does not end.
 const STUBBORN: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ >daemon; while :; do sleep 0.02; done' >/dev/null 2>&1 &)";
+
+/// The same, and says that it runs.
+const STUBBORN_WORKER: &str = "trap '' TERM; echo $$ >pid; while :; do sleep 0.02; done";
 
 /// Says that it runs, and does so until it is told to end.
 const WORKER: &str = "echo $$ >pid; while :; do sleep 0.02; done";
@@ -33,6 +38,11 @@ fn child_of(pid: i32) -> i32 {
 fn assert_held(bench: &Bench, name: &str) {
     let done = bench.run(&["run", "-n", name, "true"]);
     assert_eq!(done.code(), 1, "{name} is free: {}", done.err);
+}
+
+/// Whether the lock is free.
+fn is_free(bench: &Bench, name: &str) -> bool {
+    bench.run(&["run", "-n", name, "true"]).code() == 0
 }
 
 fn wait_for_end(running: Running, code: i32, bench: &Bench) {
@@ -71,6 +81,65 @@ fn a_stopped_command_ends_when_memlatch_is_killed() {
     running.signal(Signal::SIGKILL);
     assert!(running.finish().status.code().is_none());
     until("it has ended", || !runs(pid));
+}
+
+/// A memlatch that is stopped renews nothing, and cannot end the command. It is done by the end of
+/// the lease, politely first, and not before where it goes on in time.
+#[test]
+fn stopped_memlatch_ends_command_with_lease() {
+    let Some(server) = newest() else { return };
+    let polite = format!("trap 'touch told; exit 3' TERM; {WORKER}");
+    for (way, script) in [
+        ("term", polite.as_str()),
+        ("term", STUBBORN_WORKER),
+        ("kill", WORKER),
+    ] {
+        let bench = Bench::new(&server.url());
+        let words = ["--lease", "2s", "--on-lost", way, "x", "sh", "-c", script];
+        let running = bench.start(&[&["run"], &words[..]].concat());
+        let pid = bench.await_pid("pid");
+        running.signal(Signal::SIGSTOP);
+        sleep(Duration::from_millis(500));
+        running.signal(Signal::SIGCONT);
+        sleep(Duration::from_secs(2));
+        assert!(runs(pid), "{way}: it was renewed behind the pause");
+        running.signal(Signal::SIGSTOP);
+        until("it has ended", || !runs(pid));
+        // The record stays for the rest of the lease, and longer.
+        assert_held(&bench, "x");
+        assert_eq!(bench.has("told"), script == polite, "{way} {script}");
+        running.signal(Signal::SIGCONT);
+        let done = running.finish();
+        assert_eq!(done.code(), 120, "{done:?}");
+        until("its record has expired", || is_free(&bench, "x"));
+    }
+}
+
+/// Whoever says that the loss does not matter is not ended by it.
+#[test]
+fn stopped_memlatch_leaves_command_that_ignores_loss() {
+    let Some(server) = newest() else { return };
+    let bench = Bench::new(&server.url());
+    let script = "echo $$ >pid; until [ -e let-go ]; do sleep 0.02; done; exit 5";
+    let words = [
+        "run",
+        "--lease",
+        "1s",
+        "--on-lost",
+        "ignore",
+        "x",
+        "sh",
+        "-c",
+        script,
+    ];
+    let running = bench.start(&words);
+    let pid = bench.await_pid("pid");
+    running.signal(Signal::SIGSTOP);
+    until("its record has expired", || is_free(&bench, "x"));
+    assert!(runs(pid));
+    bench.let_go();
+    running.signal(Signal::SIGCONT);
+    wait_for_end(running, 120, &bench);
 }
 
 /// The supervisor can be killed as well; memlatch is there still.
