@@ -321,7 +321,7 @@ macro_rules! impl_lock {
                     .field("name", &self.options.name)
                     .field("lease", &self.options.lease)
                     .field("fencing", &self.options.fencing)
-                    .field("lean", &self.options.without_record)
+                    .field("without_record", &self.options.without_record)
                     .finish_non_exhaustive()
             }
         }

@@ -136,7 +136,7 @@ impl fmt::Debug for Holder {
             .field("pid", &self.pid)
             .field("label", &self.label)
             .field("lease", &self.lease)
-            .field("since_unix", &self.acquired_at_unix)
+            .field("acquired_at_unix", &self.acquired_at_unix)
             .field("held_for", &self.held_for)
             .field("expires_in", &self.expires_in)
             .field("last_fencing_token", &self.last_fencing_token)

@@ -28,8 +28,8 @@ enum BatchItem<O: Operation> {
 impl<O: Operation> fmt::Debug for Batch<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Together")
-            .field("parts", &self.items.len())
-            .field("given_up", &self.failed)
+            .field("items", &self.items.len())
+            .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
 }

@@ -97,16 +97,16 @@ pub struct Grant {
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant")
-            .field("incarnation", &self.instance)
+            .field("instance", &self.instance)
             .field("owner", &self.owner)
             .field("lease", &self.lease)
-            .field("since", &self.acquired_at)
+            .field("acquired_at", &self.acquired_at)
             .field("cas", &RedactedCas(self.cas))
             .field("token", &self.token)
             .field("expiry", &self.expiry)
-            .field("sent", &self.sent_at)
+            .field("sent_at", &self.sent_at)
             .field("valid_until", &self.valid_until)
-            .field("origin", &self.kind)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }
