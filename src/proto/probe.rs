@@ -453,9 +453,9 @@ mod tests {
             let lacking = forgetful.memory_lacking(lease);
             assert_eq!(lacking, Some(Duration::from_secs(200 + BORN_AHEAD)));
         }
-        // The flush was 92 s ago, and the server's clock may have stood still for a minute then.
+        // The flush was 94 s ago, and the server's clock may have stood still for a minute then.
         survey.settings.as_mut().expect("said").oldest = Some(67);
-        assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(170)));
+        assert_eq!(survey.memory_lacking(lease), Some(Duration::from_secs(168)));
         survey.settings = None;
         assert_eq!(
             survey.memory_lacking(lease),
