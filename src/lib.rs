@@ -60,6 +60,8 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(all(test, feature = "server", any(feature = "tokio", feature = "blocking")))]
+mod address_tests;
 #[cfg(feature = "tokio")]
 mod async_api;
 #[cfg(feature = "blocking")]

@@ -9,8 +9,6 @@ mod multi_lock;
 mod multi_lock_guard;
 mod pool;
 mod renewer;
-#[cfg(all(test, feature = "server"))]
-mod several;
 mod transport;
 
 pub use guard::LockGuard;

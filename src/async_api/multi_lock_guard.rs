@@ -65,15 +65,9 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Safe to drop and to call again.
     pub async fn lost(&self) -> (&str, LossReason) {
-        let lost = || {
-            self.wait(None, |guard, now| {
-                let lock = &guard.inner.lock;
-                lock.loss(now).ok_or_else(|| lock.valid_until())
-            })
-        };
         loop {
             // A wait without a time limit ends with a result.
-            if let Some(found) = lost().await {
+            if let Some(found) = self.lost_until(None).await {
                 return found;
             }
         }
@@ -87,10 +81,7 @@ impl MultiLockGuard {
     pub async fn expiring(&self, margin: Duration) -> (&str, Duration) {
         loop {
             // A wait without a time limit ends with a result.
-            if let Some(found) = self
-                .wait(None, |guard, now| guard.inner.lock.expiring(margin, now))
-                .await
-            {
+            if let Some(found) = self.expiring_until(margin, None).await {
                 return found;
             }
         }
@@ -105,11 +96,7 @@ impl MultiLockGuard {
     /// # Cancel safety
     /// Dropping the future drops the work, and leaves the locks held.
     pub async fn run<W: Future>(&self, work: W) -> Result<W::Output, LockError> {
-        let check = || {
-            let mut guards = self.guards.iter();
-            guards.try_for_each(|guard| guard.inner.check_held())
-        };
-        run_while_held(work, self.lost(), check).await
+        run_while_held(work, self.lost(), || self.check_held()).await
     }
 
     /// Renews all of the locks now, and returns how long all of them are certain then, see
@@ -149,20 +136,5 @@ impl MultiLockGuard {
     pub async fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
         let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
         outcome(release_together(guards).await)
-    }
-
-    fn inner(&self) -> Vec<&Guard<ConnectionPool>> {
-        self.guards.iter().map(|guard| &guard.inner).collect()
-    }
-
-    /// Waits until `look` finds something in one of the guards.
-    async fn wait<V>(
-        &self,
-        until: Option<Instant>,
-        look: impl Fn(&LockGuard, Instant) -> Result<V, Instant>,
-    ) -> Option<(&str, V)> {
-        let found = wait_any::<ConnectionPool, _, _>(&self.guards, &self.changed, until, look);
-        let (index, found) = found.await?;
-        Some((self.guards[index].name(), found))
     }
 }

@@ -29,8 +29,6 @@ mod multi_lock_guard;
 mod pool;
 mod quiet_release;
 mod renewer;
-#[cfg(all(test, feature = "server"))]
-mod several;
 mod transport;
 
 pub use guard::LockGuard;

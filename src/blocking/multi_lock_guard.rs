@@ -68,7 +68,7 @@ impl MultiLockGuard {
     pub fn lost(&self) -> (&str, LossReason) {
         loop {
             // A wait without a time limit ends with a result.
-            if let Some(found) = self.lost_until(None) {
+            if let Some(found) = run(self.lost_until(None)) {
                 return found;
             }
         }
@@ -77,7 +77,7 @@ impl MultiLockGuard {
     /// Waits as [`lost`](Self::lost) does, for at most `limit`: `None` if all are still held then.
     #[must_use]
     pub fn lost_timeout(&self, limit: Duration) -> Option<(&str, LossReason)> {
-        self.lost_until(Some(clock::monotonic().after(limit)))
+        run(self.lost_until(Some(clock::monotonic().after(limit))))
     }
 
     /// Waits until less than `margin` remains of one of the locks, and returns its name and the
@@ -87,7 +87,7 @@ impl MultiLockGuard {
     pub fn expiring(&self, margin: Duration) -> (&str, Duration) {
         loop {
             // A wait without a time limit ends with a result.
-            if let Some(found) = self.expiring_until(margin, None) {
+            if let Some(found) = run(self.expiring_until(margin, None)) {
                 return found;
             }
         }
@@ -97,7 +97,8 @@ impl MultiLockGuard {
     /// `margin` remains then.
     #[must_use]
     pub fn expiring_timeout(&self, margin: Duration, limit: Duration) -> Option<(&str, Duration)> {
-        self.expiring_until(margin, Some(clock::monotonic().after(limit)))
+        let until = clock::monotonic().after(limit);
+        run(self.expiring_until(margin, Some(until)))
     }
 
     /// Runs `work` if all of the locks are held, and returns its result if they were held to the
@@ -107,13 +108,9 @@ impl MultiLockGuard {
     /// One of the locks was lost before the work began or before it ended
     /// ([`Lost`](crate::ErrorKind::Lost)): the error names it.
     pub fn run<T>(&self, work: impl FnOnce(&Self) -> T) -> Result<T, LockError> {
-        let check = || {
-            let mut guards = self.guards.iter();
-            guards.try_for_each(|guard| guard.inner.check_held())
-        };
-        check()?;
+        self.check_held()?;
         let output = work(self);
-        check()?;
+        self.check_held()?;
         Ok(output)
     }
 
@@ -145,31 +142,5 @@ impl MultiLockGuard {
     pub fn release(mut self) -> Result<MultiReleaseOutcome, LockError> {
         let guards = self.guards.drain(..).map(|guard| guard.inner).collect();
         outcome(run(release_together(guards)))
-    }
-
-    fn inner(&self) -> Vec<&Guard<Connections>> {
-        self.guards.iter().map(|guard| &guard.inner).collect()
-    }
-
-    fn lost_until(&self, until: Option<Instant>) -> Option<(&str, LossReason)> {
-        self.wait(until, |guard, now| {
-            let lock = &guard.inner.lock;
-            lock.loss(now).ok_or_else(|| lock.valid_until())
-        })
-    }
-
-    fn expiring_until(&self, margin: Duration, until: Option<Instant>) -> Option<(&str, Duration)> {
-        self.wait(until, |guard, now| guard.inner.lock.expiring(margin, now))
-    }
-
-    /// Waits until `look` finds something in one of the guards.
-    fn wait<V>(
-        &self,
-        until: Option<Instant>,
-        look: impl Fn(&LockGuard, Instant) -> Result<V, Instant>,
-    ) -> Option<(&str, V)> {
-        let found = wait_any::<Connections, _, _>(&self.guards, &self.changed, until, look);
-        let (index, found) = run(found)?;
-        Some((self.guards[index].name(), found))
     }
 }

@@ -329,7 +329,7 @@ macro_rules! impl_lock {
 }
 pub(crate) use impl_lock;
 
-/// Implements the traits of `MultiLockGuard`.
+/// Implements the traits of `MultiLockGuard`, and what its methods have in common.
 macro_rules! impl_multi_lock_guard {
     ($transport:ty) => {
         impl fmt::Debug for MultiLockGuard {
@@ -352,6 +352,45 @@ macro_rules! impl_multi_lock_guard {
                     guards: guards.collect(),
                     changed: acquired.changed,
                 }
+            }
+        }
+
+        impl MultiLockGuard {
+            fn inner(&self) -> Vec<&Guard<$transport>> {
+                self.guards.iter().map(|guard| &guard.inner).collect()
+            }
+
+            fn check_held(&self) -> Result<(), LockError> {
+                let mut guards = self.guards.iter();
+                guards.try_for_each(|guard| guard.inner.check_held())
+            }
+
+            async fn lost_until(&self, until: Option<Instant>) -> Option<(&str, LossReason)> {
+                self.wait_until(until, |guard, now| {
+                    let lock = &guard.inner.lock;
+                    lock.loss(now).ok_or_else(|| lock.valid_until())
+                })
+                .await
+            }
+
+            async fn expiring_until(
+                &self,
+                margin: Duration,
+                until: Option<Instant>,
+            ) -> Option<(&str, Duration)> {
+                self.wait_until(until, |guard, now| guard.inner.lock.expiring(margin, now))
+                    .await
+            }
+
+            /// Waits until `look` finds something in one of the guards.
+            async fn wait_until<V>(
+                &self,
+                until: Option<Instant>,
+                look: impl Fn(&LockGuard, Instant) -> Result<V, Instant>,
+            ) -> Option<(&str, V)> {
+                let found = wait_any::<$transport, _, _>(&self.guards, &self.changed, until, look);
+                let (index, found) = found.await?;
+                Some((self.guards[index].name(), found))
             }
         }
     };
