@@ -45,7 +45,7 @@ macro_rules! tests {
         }
 
         #[$test]
-        $($async)? fn a_name_of_two_servers_is_refused() {
+        $($async)? fn name_with_two_servers_is_refused() {
             let ((_one, a), (_two, b)) = (server(2, 0), server(3, 0));
             for both in [[a, b], [b, a]] {
                 let names = names(&both);
@@ -63,7 +63,7 @@ macro_rules! tests {
 
         /// A name with the addresses of one server, as for a server on `127.0.0.1` and `::1`.
         #[$test]
-        $($async)? fn a_server_with_two_addresses_is_one_server() {
+        $($async)? fn server_with_two_addresses_is_accepted() {
             let (_server, a) = server(2, 0);
             // The embedded server listens on one address only.
             let names = names(&[a, a]);
@@ -78,7 +78,7 @@ macro_rules! tests {
         /// The client finds a live server beside an address that swallows everything, within the connect
         /// timeout.
         #[$test]
-        $($async)? fn an_address_that_does_not_answer_is_passed_over() {
+        $($async)? fn silent_address_is_skipped() {
             let half = HalfDead::new();
             let (_server, a) = server(4, 0);
             let names = names(&[half.dead, a]);
@@ -90,7 +90,7 @@ macro_rules! tests {
         }
 
         #[$test]
-        $($async)? fn a_name_that_moves_while_its_server_lives_is_refused() {
+        $($async)? fn name_moved_from_live_server_refused() {
             let ((one, a), (_two, b)) = (server(2, 0), server(3, 0));
             let names = names(&[a]);
             let client = builder(&names).build()$($await)*.expect("one server");

@@ -356,7 +356,7 @@ fn a_handshake_without_end_has_one_and_nothing_goes_out_plain() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named() {
+fn unusable_settings_are_named() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     let pair = authority.certificate(LOCAL);

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_down_is_left_alone_for_a_moment_and_no_longer() {
+    fn failed_server_is_retried_after_pause() {
         let error = ConnectError::Net(NetError::unsent(NetCause::Closed));
         let mut rest = ReconnectBackoff::default();
         let mut now = Instant::from_nanos(5_000_000_000);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_about_one_lock_keep_to_one_connection() {
+    fn same_lock_keeps_one_connection() {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime");
         let namespace = crate::proto::Namespace::new("test:").expect("a plain prefix");

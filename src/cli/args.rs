@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_users_is_not_told_them() {
+    fn internal_options_are_hidden() {
         let verbs = subcommands::names(&definition());
         assert!(verbs.iter().any(|verb| verb == "run"), "{verbs:?}");
         assert!(!verbs.iter().any(|verb| verb.starts_with('_')), "{verbs:?}");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_help_has_examples_that_are_understood() {
+    fn help_examples_parse() {
         let definition = definition();
         let subs = definition
             .get_subcommands()
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_separator_may_stand_on_either_side_of_the_name() {
+    fn separator_stands_before_or_after_name() {
         let (_, after) = run(&["memlatch", "run", "x", "--", "-odd"]);
         assert_eq!(after.words, ["x", "--", "-odd"]);
         let (_, before) = run(&["memlatch", "run", "--", "-x", "ls"]);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn global_options_stand_on_either_side_of_the_verb() {
+    fn global_options_stand_anywhere() {
         let (before, _) = run(&["memlatch", "--server", "h:1", "run", "x", "ls"]);
         let (after, _) = run(&["memlatch", "run", "--server", "h:1", "x", "ls"]);
         assert_eq!(before.named_server(), Some("h:1"));

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_written_as_they_are_read() {
+    fn printed_length_parses_back() {
         for (millis, written) in [
             (1, "1ms"),
             (1500, "1500ms"),

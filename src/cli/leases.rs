@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_has_the_same_longest_lease() {
+    fn longest_lease_default_is_shared() {
         use DefaultLease::{Longest, Usual};
         for (lease, longest, default, expected) in [
             (None, None, Usual, Some((10, 10, false))),

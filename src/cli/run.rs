@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_the_shell_on_both_sides_of_the_name() {
+    fn shell_line_stands_beside_name() {
         let before = parsed(&[], Some("a; b")).expect("a command");
         let after = parsed(&["-c", "a; b"], None).expect("a command");
         assert_eq!(before[1..], ["-c", "a; b"]);

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn end_has_no_characters_of_file_patterns() {
+    fn end_contains_no_glob_characters() {
         for variables in [Variables::Stale, Variables::Kept] {
             let end = end(42, variables);
             assert!(!end.contains(['*', '?', '[']), "{end}");

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_drawn_with_what_the_terminal_has() {
+    fn bars_use_the_terminals_characters() {
         for locale in ["en_US.UTF-8", "C.utf8", "de_DE.UTF-8@euro"] {
             assert_eq!(Glyphs::of(locale), Glyphs::Blocks);
         }

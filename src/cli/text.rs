@@ -200,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn one_line_escapes_what_steers_a_terminal() {
+    fn one_line_escapes_control_characters() {
         assert_eq!(one_line("a\r\nb\x1b[31m"), "a\\r\\nb\\u{1b}[31m");
         for c in [
             '\u{7f}',
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn fitted_text_has_the_columns_it_was_given() {
+    fn fitted_text_fills_its_columns() {
         for (text, columns, cut, expected) in [
             ("abc", 3, Cut::Middle, "abc"),
             ("abcdefgh", 5, Cut::Middle, "ab…gh"),

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remarks_become_rarer_and_do_not_end() {
+    fn wait_remarks_become_rarer() {
         let mut remarks = Remarks(FIRST_REMARK);
         let seconds = (0..600).filter(|s| remarks.is_due(Duration::from_secs(*s)));
         let seconds: Vec<u64> = seconds.collect();

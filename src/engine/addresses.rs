@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_used_and_several_are_compared() {
+    fn several_addresses_are_compared() {
         let addresses = Addresses::default();
         assert_eq!(addresses.plan(&[], at(0)), Plan::Use([].into()));
         let one = [address(1)];
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_elsewhere_is_compared_with_where_it_led() {
+    fn moved_name_is_compared_with_former() {
         let addresses = Addresses::default();
         let one = [address(1)];
         addresses.reached(&one, one.into(), at(0));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_answer_is_not_used_and_asked_again() {
+    fn silent_address_is_compared_again() {
         let addresses = Addresses::default();
         let two = [address(1), address(2)];
         addresses.reached(&two, [address(2)].into(), at(0));

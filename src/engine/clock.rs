@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nonces_differ_within_a_client_and_between_clients() {
+    fn nonces_differ_between_all_draws() {
         let clients = [
             Nonces::new().expect("random"),
             Nonces::new().expect("random"),

@@ -88,7 +88,7 @@ mod tests {
     /// A client that uses locks reads every half minute, however well the clock is synchronized. A
     /// client that uses none sends nothing, and checks again soon.
     #[test]
-    fn longest_lease_is_read_while_locks_are_in_use() {
+    fn lock_use_refreshes_longest_lease() {
         let mut clock_sync = ClockSync::new(at(100));
         assert_eq!(clock_sync.next_review(true, at(101)), at(121));
         assert_eq!(clock_sync.next_review(true, at(121)), at(130));

@@ -465,7 +465,7 @@ mod tests {
     const MANY: ConnectionLimits = ConnectionLimits { default: 1, max: 4 };
 
     #[test]
-    fn settings_that_cannot_be_used_are_named() {
+    fn unusable_settings_are_named() {
         let second = Duration::from_secs(1);
         for (builder, part) in [
             (ClientBuilder::new(), "no server is named"),

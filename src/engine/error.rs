@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn no_chain_of_errors_says_anything_twice() {
+    fn error_chains_repeat_nothing() {
         for error in all() {
             let texts = chain(&*error);
             for (place, text) in texts.iter().enumerate() {
@@ -440,7 +440,7 @@ mod tests {
 
     /// A new error must be added to the test above.
     #[test]
-    fn every_error_type_is_among_those_that_are_tested() {
+    fn every_error_type_is_tested() {
         const TESTED: &[&str] = &[
             "AddressError",
             "CredentialsError",

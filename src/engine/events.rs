@@ -632,7 +632,7 @@ mod tests {
     use crate::wire::DecodeError;
 
     #[test]
-    fn what_a_server_sent_by_mistake_is_not_told() {
+    fn redacted_errors_omit_server_replies() {
         let strange = || {
             let answer = b"VA 4 m1 0f0f0f0f0f0f0f0f 60000 1795337300 77 elsewhere -";
             NetError::sent(NetCause::strange(DecodeError::MalformedReply, answer))

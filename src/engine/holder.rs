@@ -216,7 +216,7 @@ mod tests {
 
     /// The log does not reveal how to pass for the holder.
     #[test]
-    fn no_debug_shows_what_it_takes_to_be_the_holder() {
+    fn debug_output_hides_holder_secrets() {
         let token = CasOwner::new(NONCE);
         for (proof, cas) in [
             (OwnerId::Nonce(NONCE), 5),

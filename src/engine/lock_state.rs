@@ -565,7 +565,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_renewal_begins_once_the_lock_is_given_back() {
+    fn released_lock_is_not_renewed() {
         let held = held();
         assert_eq!(held.begin_renewal(at(3)), Some(5));
         // One renewal at a time: the CAS unique is about to change.
@@ -580,7 +580,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_renewal_under_way_at_the_release_tells_its_cas_unique_and_prolongs_nothing() {
+    fn late_renewal_reports_cas_unique_only() {
         let held = held();
         assert_eq!(held.begin_renewal(at(3)), Some(5));
         assert_eq!(held.end_by_release(at(4)), None);
@@ -595,7 +595,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_renewal_begins_when_the_time_has_run_out() {
+    fn expired_lock_is_not_renewed() {
         let held = held();
         assert_eq!(held.begin_renewal(at(9)), None);
         assert_eq!(held.loss(at(9)), Some(LossReason::Expired));

@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_the_keys() {
+    fn locks_are_ordered_by_key() {
         // Escaped characters start with `%` in the key.
         let expected = ["\u{fc}", "A", "a", "a/1", "b"];
         assert_eq!(order(&expected), expected);
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_together_is_told() {
+    fn bad_lock_sets_are_refused() {
         assert_eq!(wrong(&["a", "b"]), None);
         let text = wrong(&[]).expect("nothing is named");
         assert!(text.contains("1 to 64"), "{text}");
@@ -505,12 +505,12 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_list_is_not_read_to_its_end() {
+    fn endless_name_list_is_cut() {
         assert_eq!(names(core::iter::repeat("a")).count(), MAX_NAMES + 1);
     }
 
     #[test]
-    fn it_starts_over_for_as_long_as_there_is_time() {
+    fn restarts_back_off_until_deadline() {
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         assert_eq!(RestartBackoff::new(WaitPolicy::Try).next(at(0)), None);
         let mut starts = RestartBackoff::new(WaitPolicy::Until(at(100)));
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_counts_and_every_loss_is_told() {
+    fn first_error_and_all_losses_reported() {
         let reason = LossReason::Missing;
         let lost = || Ok(ReleaseOutcome::AlreadyLost { reason });
         let released = || Ok(ReleaseOutcome::Released);

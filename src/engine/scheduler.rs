@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_under_way_is_not_hastened() {
+    fn running_renewal_is_not_hastened() {
         let scheduler = RenewalScheduler::new();
         let kept = keep(&scheduler, 0, at(0));
         assert_eq!(batch(&scheduler, at(3000)), [0]);
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_lasts_for_as_long_as_it_may_waits_for_its_end() {
+    fn final_lock_waits_for_its_end() {
         let scheduler = RenewalScheduler::new();
         let kept = keep(&scheduler, 0, at(0));
         let last = acquired("last", LEASE, at(0)).for_at_most(Some(LEASE / 3 + LEASE / 90));
@@ -664,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn renewals_that_begin_late_are_told_once() {
+    fn late_renewals_are_reported_once() {
         let scheduler = RenewalScheduler::new();
         let kept: Vec<_> = (0..70).map(|n| keep(&scheduler, n, at(0))).collect();
         let late = |now| match scheduler.next_action(now) {
@@ -761,7 +761,7 @@ mod tests {
     /// The cost of one lock does not depend on the number of others: as many slots are read with
     /// 100 locks as with 30,000.
     #[test]
-    fn the_work_for_one_lock_does_not_grow_with_their_number() {
+    fn work_per_lock_is_constant() {
         let visits =
             |scheduler: &RenewalScheduler| core::mem::take(&mut scheduler.inner().slots.visits);
         let work = |count: usize| {

@@ -381,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_is_in_the_bucket_whose_bounds_say_so() {
+    fn length_falls_between_bucket_bounds() {
         for micros in [
             0,
             1,

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_cut_limits_in_steps_and_end_them() {
+    fn deadline_cuts_limits_in_steps() {
         let limit = |until, now| {
             let limit = Timeout::Deadline(at(until)).limit(SECOND, SECOND, at(now));
             limit.map_err(|error| error.sent)
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_leaves_a_last_round_trip_its_time() {
+    fn wait_limit_spares_last_round_trip() {
         let limit = |limit, until, now| {
             let limit = Timeout::Wait(at(until)).limit(limit, SECOND, at(now));
             limit.map_err(|error| error.sent)

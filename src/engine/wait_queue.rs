@@ -393,7 +393,7 @@ mod tests {
     /// Between the grant and the leaving of the queue, the lock may be lost: another server
     /// instance is there, or the deadline has passed.
     #[test]
-    fn losing_the_lock_on_the_way_out_wakes_the_next() {
+    fn loss_while_leaving_wakes_next() {
         for noticed in [true, false] {
             let (queues, keys, [first, second]) = line_of_two(true);
             let lock = lock();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_held_lets_the_next_sleep_until_it_is_freed() {
+    fn held_lock_lets_waiter_sleep() {
         let (queues, keys, [first, second]) = line_of_two(true);
         let lock = lock();
         let until = lock.valid_until();
@@ -437,7 +437,7 @@ mod tests {
 
     /// A lock with a record cannot be handed off as one without a record.
     #[test]
-    fn what_the_next_cannot_take_is_to_be_released() {
+    fn unusable_handoff_is_released() {
         for inherits in [true, false] {
             let (queues, keys, [first, second]) = line_of_two(inherits);
             let lock = lock();
@@ -455,7 +455,7 @@ mod tests {
     /// Of two waiters that pause and contend in turn, none waits each time the other has just
     /// acquired the lock.
     #[test]
-    fn a_line_that_empties_between_counts_on() {
+    fn emptied_queue_keeps_handoff_count() {
         let (queues, keys) = (WaitQueues::new(), held().keys);
         let mut holder = lock();
         for _ in 0..MAX_HANDOFFS {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_closes_up_again_when_the_server_answers() {
+    fn queue_reforms_when_server_answers() {
         let (queues, keys, [first, second]) = line_of_two(true);
         let third = join(&queues, &keys, true);
         queues.leave(&keys, first.handle, Departure::Failed);

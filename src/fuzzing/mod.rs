@@ -323,7 +323,7 @@ mod tests {
     exercised!(reply request round_trip pipeline server differential lock_flow);
 
     #[test]
-    fn an_input_is_read_to_its_end_and_not_beyond() {
+    fn input_is_read_to_its_end() {
         let mut input = Input::new(b"\x05abcdefgh");
         assert_eq!(input.byte(), 5);
         assert_eq!(input.take(3), b"abc");

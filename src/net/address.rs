@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_and_hidden_characters_are_not_shown() {
+    fn passwords_and_control_characters_are_hidden() {
         for text in [
             "user:secret@h:1",
             "memcached://user:secret@h:1",
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_with_tls_need_it_built_in() {
+    fn tls_addresses_need_the_feature() {
         for (text, shown) in [
             (
                 "memcacheds://cache.example",

@@ -191,7 +191,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_address_has_its_share_of_the_time() {
+    fn addresses_share_the_connect_timeout() {
         let mut candidates = AddressIter::new([1, 2, 3].map(address), SECOND * 3);
         let next = candidates.next(SECOND * 3).ok();
         assert_eq!(next, Some((address(1), SECOND)));
@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_is_tried_when_the_time_is_over() {
+    fn expired_timeout_tries_nothing() {
         let mut candidates = AddressIter::new([1, 2].map(address), SECOND);
         let error = candidates.next(Duration::ZERO).expect_err("no time");
         assert!(matches!(error.cause, NetCause::Timeout(SECOND)));
@@ -220,7 +220,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_not_waited_for_until_the_lease_is_over() {
+    fn unacknowledged_data_ends_before_lease() {
         let patience = |operation, lease| ConnectOptions::new(operation, lease).timeout;
         assert_eq!(patience(SECOND, SECOND * 10), SECOND);
         assert_eq!(patience(SECOND * 60, SECOND * 10), SECOND * 5);

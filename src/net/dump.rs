@@ -128,7 +128,7 @@ mod tests {
 
     /// Millions of lines that come in pieces of any size pass through one small buffer.
     #[test]
-    fn lines_are_handed_on_however_they_are_split() {
+    fn split_lines_are_passed_on_whole() {
         let line = |number: usize| {
             std::format!("key=k{number} exp=-1 la=5 cas=2 fetch=no cls=1 size=63 flags=0 \n")
         };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dump_is_an_error() {
+    fn other_text_is_no_dump() {
         for (text, cause) in [
             (&b"HTTP/1.1 400 Bad Request\r\n"[..], "HTTP"),
             (&[b'k'; 4096], "kkk"),

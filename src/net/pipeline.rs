@@ -647,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_before_its_request_is_an_end() {
+    fn reply_before_request_ends_pipeline() {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         assert_eq!(pipeline.received(b"MN\r\n"), Err(PipelineError::Unasked));
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_is_not_taken() {
+    fn unanswerable_flight_is_refused() {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         let mut quit = Flight::new();
         quit.push(&Request::Quit);

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+    async fn silent_address_leaves_time_for_next() {
         let half = HalfDead::new();
         let limit = Duration::from_secs(4);
         let deadline = Instant::now() + limit;

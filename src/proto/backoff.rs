@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_lock_is_looked_at_ever_less_often() {
+    fn quiet_lock_is_polled_less_often() {
         let mut backoff = Backoff::new(7);
         let mut now = 0;
         let mut looks = 0;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_holder_is_looked_at_closely_again() {
+    fn new_holder_resets_polling() {
         let mut backoff = Backoff::new(7);
         backoff.after_look(5, None, None, at(0));
         assert!(backoff.after_look(5, None, None, at(60_000)) > Duration::from_millis(600));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_looked_at_several_times_however_short_it_is() {
+    fn short_lease_is_polled_several_times() {
         let mut backoff = Backoff::new(7);
         for (lease, most) in [(100, 16), (1_000, 157), (8_000, 1250), (600_000, 1250)] {
             let lease = Some(Duration::from_millis(lease));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sleeps_past_the_end_of_a_record() {
+    fn waiter_wakes_when_record_expires() {
         let mut backoff = Backoff::new(7);
         backoff.after_look(5, None, None, at(0));
         let sleep = backoff.after_look(5, None, Some(TimeLeft::Seconds(1)), at(60_000));

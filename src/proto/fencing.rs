@@ -214,7 +214,7 @@ mod tests {
     };
 
     #[test]
-    fn a_token_passes_as_long_as_no_higher_one_was_seen() {
+    fn token_passes_until_higher_one() {
         assert_eq!(check(0, 0), Ok(()));
         assert_eq!(check(34, 34), Ok(()));
         assert_eq!(check(u64::MAX, u64::MAX - 1), Ok(()));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fenced_value_is_written_by_the_latest_holder_only() {
+    fn only_latest_holder_writes_fenced_value() {
         let mut value = Fenced::new(Vec::new());
         for (token, passes) in [(33, true), (34, true), (33, false), (34, true)] {
             match value.access(token) {

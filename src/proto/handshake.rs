@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_read_with_whatever_follows_them() {
+    fn release_number_ignores_suffix() {
         assert_eq!(release(b"1.6.45"), Some((1, 6, 45)));
         assert_eq!(release(b"1.6.9-rc1"), Some((1, 6, 9)));
         assert_eq!(release(b"1.6.45_proxy"), Some((1, 6, 45)));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_before_the_server_has_let_us_in() {
+    fn nothing_is_sent_before_authentication() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         let credentials = Credentials::new(b"user", b"pass").expect("plain");
         let mut handshake = handshake(&namespace, None).authenticate(Some(credentials));

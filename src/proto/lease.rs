@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_millisecond_are_rounded_up() {
+    fn part_milliseconds_are_rounded_up() {
         for (nanos, millis) in [
             (100_000_000, 100),
             (100_000_001, 101),
@@ -237,7 +237,7 @@ mod tests {
     /// The slowest clock that is allowed measures the lease, the fastest one the watch: the watch
     /// still takes longer.
     #[test]
-    fn a_watch_outlasts_the_belief_that_it_waits_for() {
+    fn takeover_wait_outlasts_holders_lease() {
         for length in [MIN_LEASE, Duration::from_secs(10), MAX_LEASE] {
             let lease = Lease::new(length).expect("in range");
             let believed = length.as_nanos() * 100 / 99;
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_outlasts_the_belief_that_it_waits_for() {
+    fn memory_wait_outlasts_holders_lease() {
         let lease = Lease::new(Duration::from_secs(99)).expect("in range");
         assert_eq!(lease.min_memory(), Duration::from_secs(100));
     }
 
     #[test]
-    fn two_more_tries_fit_in_behind_the_first_renewal() {
+    fn two_retries_fit_after_first_renewal() {
         for length in [MIN_LEASE, MAX_LEASE] {
             let lease = Lease::new(length).expect("in range");
             let sent = Instant::from_nanos(5);

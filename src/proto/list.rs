@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_locks_under_the_prefix_are_found() {
+    fn list_keeps_to_the_prefix() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         let mut search = ListLocks::new(&namespace, "a", 10);
         assert_eq!(asks(&search), b"lru_crawler metadump hash\r\n");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn hashed_names_are_found_where_all_are_asked_for_and_marked() {
+    fn hashed_names_are_listed_and_marked() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         let keys = namespace.keys(&[b'x'; 300]).expect("a long name");
         let key = String::from_utf8_lossy(keys.lock().as_bytes()).into_owned();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_first_are_kept_and_that_is_told() {
+    fn long_list_is_cut_and_marked() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         let mut search = ListLocks::new(&namespace, "", 3);
         for name in ["d", "b", "e"] {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_refuse_are_told_apart_from_those_that_are_busy() {
+    fn refusing_and_busy_servers_are_distinguished() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         let mut search = ListLocks::new(&namespace, "", 10);
         for refusal in [

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_escaped_and_no_two_meet() {
+    fn escaped_names_never_collide() {
         assert_eq!(key(b"a b"), "p:lock:a%20b");
         assert_eq!(key(b"a%20b"), "p:lock:a%2520b");
         assert_eq!(key("\u{fc}".as_bytes()), "p:lock:%C3%BC");
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_that_fits_is_not_hashed() {
+    fn longest_fitting_name_is_not_hashed() {
         let room = MAX_KEY_LENGTH - 2 - FENCE.len();
         assert!(!key(&[b'x'].repeat(room)).contains('#'));
         assert!(key(&[b'x'].repeat(room + 1)).contains('#'));

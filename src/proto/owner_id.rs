@@ -133,7 +133,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn tokens_are_told_apart_and_from_those_of_servers() {
+    fn owner_tokens_differ_from_server_uniques() {
         let mut firsts = BTreeSet::new();
         for number in 0..1000u128 {
             let nonce = (0xfeed_u128 << 96) + (number << 32);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_counts_and_stays_what_it_is() {
+    fn token_counter_keeps_owner_bits() {
         let token = CasOwner::new(Nonce::from_random([7; 16]));
         let mut cas = token.first();
         for number in 0..=COUNT {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_is_told_from_others_whatever_its_renewals_do() {
+    fn renewals_keep_the_owner() {
         let record = |number: u8| {
             let mut record = Vec::from(b"m1 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f00 200 17 1 host -");
             record[34] = b'0' + number;
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_no_proof_for_a_token_nor_a_token_for_a_record() {
+    fn records_and_tokens_prove_nothing_mutually() {
         let nonce = Nonce::from_random([7; 16]);
         let token = CasOwner::new(nonce);
         assert!(OwnerId::Cas(token).matches(b"", token.first()));

@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_sentinel_the_counters_tell_how_old_memory_is() {
+    fn counters_show_age_without_sentinel() {
         let namespace = namespace();
         let mut surveyor = ServerProbe::new(&namespace, None);
         let fresh = "VERSION 1.6.9\r\nERROR\r\nERROR\r\n";
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_groups_are_facts_and_a_refused_greeting_is_a_failure() {
+    fn refused_statistics_are_facts() {
         let namespace = namespace();
         let mut surveyor = ServerProbe::new(&namespace, None);
         let odd = "VERSION of something else\r\nERROR\r\nCLIENT_ERROR no\r\n";
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_at_whatever_stage_is_a_fact_or_an_error() {
+    fn any_reply_at_any_stage_handled() {
         let namespace = namespace();
         let long = "STAT items:1:evicted 18446744073709551615\r\nSTAT items:2:evicted 1\r\nEND\r\n";
         let answers = [
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_goes_on_for_ever_is_cut() {
+    fn long_version_is_cut() {
         let namespace = namespace();
         let mut surveyor = ServerProbe::new(&namespace, None);
         let version = "x".repeat(2000);

@@ -351,7 +351,7 @@ mod tests {
     const NONCE: Nonce = Nonce(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
 
     #[test]
-    fn a_nonce_is_written_as_everybody_writes_hexadecimal_numbers() {
+    fn nonce_is_plain_hexadecimal() {
         for number in (0..128).map(|bit| 1u128 << bit).chain([
             0,
             u128::MAX,
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_states_no_shorter_lease_than_was_asked_for() {
+    fn record_never_understates_the_lease() {
         let owner = Owner::new("h", 1, "");
         for (nanos, millis) in [(1, 1), (100_999_000, 101), (101_000_000, 101)] {
             let record = Record::new(NONCE, Duration::from_nanos(nanos), 0, &owner);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_a_line_a_person_can_read() {
+    fn record_is_one_readable_line() {
         let owner = Owner::new("db-7", 4711, "nightly import");
         let record = Record::new(NONCE, Duration::from_secs(10), 1_795_337_329, &owner);
         assert_eq!(
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_host_or_label_can_leave_its_word() {
+    fn host_and_label_stay_one_word() {
         for text in [
             "",
             "-",
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_told_by_the_whole_nonce() {
+    fn whole_nonce_identifies_our_record() {
         let owner = Owner::new("h", 1, "");
         let record = Record::new(NONCE, Duration::from_secs(1), 0, &owner);
         assert!(is_ours(record.as_bytes(), NONCE));

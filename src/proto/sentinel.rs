@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_no_older_than_the_last_access() {
+    fn memory_age_ends_at_last_access() {
         assert_eq!(complete_since(100, 200, 90), 112);
         assert_eq!(complete_since(150, 200, 90), 150);
         assert_eq!(complete_since(150, 200, 0), 202);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_horizon_counts_from_before_the_start() {
+    fn flush_horizon_counts_from_before_start() {
         // Measured: with an uptime of 8, `flush_all` makes it 67. The start is `time - uptime`.
         assert_eq!(unflushed_from(1000, 67), 1008 + STORED_LATER);
         assert_eq!(unflushed_from(1000, 0), 1000);

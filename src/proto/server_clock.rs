@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_as_the_table_has_it() {
+    fn expiry_follows_the_rule() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(1000), at(1000));
         // floor(s + LB) + ceil(D) + 3
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_not_lowered_by_a_stalled_server() {
+    fn stalled_server_keeps_the_bound() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(1000), at(1000));
         clock.observe(EPOCH, at(4000), at(5000));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_takes_a_tick_between_close_readings() {
+    fn steady_needs_tick_between_close_readings() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(0), at(1));
         clock.observe(EPOCH + 3, at(3000), at(3001));
@@ -383,7 +383,7 @@ mod tests {
     /// The promise itself, over every phase of the server's second and of the request, with a
     /// timer that now and then leaves the server two seconds behind.
     #[test]
-    fn the_server_never_forgets_before_the_holder_does() {
+    fn server_retains_longer_than_holder_counts() {
         for phase in (0..1000).step_by(37) {
             // True server time at local 0 is EPOCH seconds and `phase` ms.
             let truth = |local: u64| EPOCH * 1000 + local + phase;
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_at_the_first_reading_is_found_out() {
+    fn stall_at_first_reading_is_detected() {
         let mut clock = ServerClock::new();
         // The server says EPOCH although it is EPOCH + 4: an expiry built on that is too early.
         clock.observe(EPOCH, at(1000), at(1001));
@@ -447,7 +447,7 @@ mod tests {
     /// A caller that asks again only after a correction misses none: whatever a server says, the
     /// time until which it retains an item never decreases without one.
     #[test]
-    fn what_is_kept_becomes_less_by_corrections_only() {
+    fn only_corrections_shorten_retention() {
         let mut state = 1u64;
         let mut random = |below: u64| {
             state = state
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_behind_a_long_silence_does_not_pass_for_drift() {
+    fn stall_after_silence_is_no_drift() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(0), at(1));
         clock.observe(EPOCH + 1, at(300), at(301));
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_clock_counts_only_where_it_agrees() {
+    fn only_agreeing_wall_clock_counts() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(0), at(0));
         assert_eq!(clock.expiry(lease(1000), now(0, EPOCH + 4)), Ok(EPOCH + 8));
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_life_at_the_server_is_the_latest_expiry_behind_its_clock() {
+    fn seconds_to_live_bound_the_expiry() {
         assert_eq!(seconds_to_live(lease(10_000)), 21);
         assert_eq!(seconds_to_live(lease(100)), 12);
         assert_eq!(seconds_to_live(lease(99_000)), 110);
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_run_apart_are_paid_for() {
+    fn clock_drift_widens_the_bounds() {
         let mut clock = ServerClock::new();
         clock.observe(EPOCH, at(0), at(0));
         assert_eq!(clock.expiry(lease(50_000), now(0, 0)), Ok(EPOCH + 53));
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn the_present_second_lies_between_its_bounds() {
+    fn server_second_lies_between_bounds() {
         for phase in 0..10 {
             let second_at = |local: u64| EPOCH + (local + phase * 100) / 1000;
             let mut clock = ServerClock::new();

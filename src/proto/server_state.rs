@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn run_is_known_by_earlier_instance_words() {
+    fn earlier_instance_words_identify_the_run() {
         let mut server = view(1, 7);
         let first = server.instance;
         for word in 8..11 {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn other_instance_word_or_process_is_another_run() {
+    fn changed_word_or_process_is_restart() {
         for other in [view(1, 8), view(2, 7)] {
             let mut server = view(1, 7);
             let before = server.instance;

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_skipped_and_what_is_not_said_is_nothing() {
+    fn unknown_statistics_are_skipped() {
         let bytes = lines(&[
             "pid 7",
             "uptime 10",
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_answers_and_other_replies_are_not() {
+    fn refusals_are_answers() {
         for refusal in ["ERROR\r\n", "CLIENT_ERROR no\r\n", "RESET\r\n", "OK\r\n"] {
             let mut replies = Replies::new(refusal.as_bytes());
             assert_eq!(SettingStats::read(&mut replies), Ok(None), "{refusal}");
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_server_has_is_none() {
+    fn impossible_time_is_none() {
         for time in ["99999999999", "5", "-1"] {
             let bytes = lines(&["pid 7", "uptime 10", &["time ", time].concat()]);
             let stats = GeneralStats::read(&mut Replies::new(&bytes));
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_this_machine_are_local() {
+    fn only_loopback_addresses_are_local() {
         for (addresses, local) in [
             ("127.0.0.1", true),
             ("127.0.0.1:11211,[::1]:11211", true),

@@ -83,7 +83,7 @@ mod tests {
     const OTHER: &[u8] = b"m1 0123456789abcdef0011223344556678 10000 5 4711 h -";
 
     #[test]
-    fn a_record_is_told_by_its_nonce_whatever_its_cas_unique() {
+    fn nonce_identifies_record_despite_cas_unique() {
         let seen = SessionId::of(RECORD, 5, RUN);
         assert!(seen.matches(RECORD, 6, RUN) && seen.matches(RECORD, 5, LATER));
         assert!(!seen.matches(OTHER, 5, RUN) && !seen.matches(b"", 5, RUN));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_without_a_record_is_told_by_the_bits_that_stay() {
+    fn stable_bits_identify_recordless_lock() {
         let token = |number: u128| CasOwner::new(Nonce::from_random(number.to_be_bytes()));
         let (token, other) = (token(7), token(8));
         let seen = SessionId::of(b"", token.first(), RUN);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_ours_is_told_by_the_cas_unique_on_the_same_run_of_the_server() {
+    fn cas_unique_identifies_foreign_item() {
         for value in [&b"x"[..], b""] {
             let seen = SessionId::of(value, 5, RUN);
             assert!(seen.matches(value, 5, RUN));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_stays_is_ripe_after_its_lease_and_the_drift_of_two_clocks() {
+    fn record_expires_after_lease_and_drift() {
         let mut seen = TakeoverWatch::new();
         assert_eq!(seen.takeover_cas(HERE, at(u64::MAX / 1_000_000)), None);
         seen.observe_held(HERE, RECORD, 5, at(1000));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_another_holder_and_a_free_moment_begin_it_anew() {
+    fn any_change_restarts_the_takeover_wait() {
         let mut seen = TakeoverWatch::new();
         seen.observe_held(HERE, RECORD, 5, at(1000));
         seen.observe_held(HERE, RECORD, 6, at(1200));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_another_run_of_the_server() {
+    fn takeover_wait_forgets_other_runs() {
         let mut seen = TakeoverWatch::new();
         seen.observe_held(HERE, RECORD, 5, at(1000));
         assert_eq!(seen.takeover_cas(THERE, at(9000)), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_states_no_lease_is_left_to_the_server() {
+    fn value_without_lease_is_never_expired() {
         let too_long = b"m1 00000000000000000000000000000007 99999999999 1 1 host -";
         let too_short = b"m1 00000000000000000000000000000007 0 1 1 host -";
         let short_nonce = b"m1 07 200 1795337329 1 host -";

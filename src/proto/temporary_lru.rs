@@ -192,7 +192,7 @@ mod tests {
     const PROXY: &str = "STAT temp_lru no\r\nSTAT proxy_enabled yes\r\nEND\r\n";
 
     #[test]
-    fn the_limit_is_set_and_looked_up() {
+    fn limit_is_set_and_read_back() {
         for (first, before) in [(OFF, None), (LOW, Some(20))] {
             let (sent, step) = run(&[first, "OK\r\n", ON]);
             assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_refuses_or_does_not_do_is_told() {
+    fn failed_setting_is_reported() {
         for (answers, says) in [
             (&["ERROR\r\n"][..], "does not tell"),
             (&["STAT cas_enabled yes\r\nEND\r\n"], "does not tell"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unanswered_setting_is_of_unknown_fate() {
+    fn only_unanswered_setting_is_unknown() {
         let lease = Lease::new(Duration::from_secs(10)).expect("in range");
         for (stage, unknown) in [
             (Phase::Look, false),

@@ -141,7 +141,7 @@ mod tests {
     };
 
     #[test]
-    fn expiries_are_read_in_the_servers_own_time_base() {
+    fn expiries_use_the_servers_time_base() {
         let base = TimeBase::started_at(1_795_337_329);
         let now = 70;
         assert_eq!(base.deadline(0, now), 0);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_incarnations_start_in_one_second() {
+    fn restart_begins_in_another_second() {
         let first = Clock::start(NEW);
         let second = first.restart();
         assert!(second.base.zero > first.base.zero);

@@ -90,12 +90,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_is_the_one_that_me_shows() {
+    fn item_size_equals_mes() {
         assert_eq!(size_of_item(b"a", 1, 0, true), 61);
     }
 
     #[test]
-    fn an_item_is_dead_in_the_second_it_names() {
+    fn item_dies_in_its_expiry_second() {
         let item = Item {
             exptime: 12,
             ..Item::default()

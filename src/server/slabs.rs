@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_class_has_a_page_whatever_the_limit() {
+    fn every_class_has_a_page() {
         let mut slabs = Slabs::new(1 << 20, 1 << 20);
         for _ in 0..(1 << 20) / 96 {
             assert!(slabs.take(1, 1 << 20));

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cas_unique_is_two_and_failures_use_them_up() {
+    fn failed_stores_use_cas_uniques() {
         let mut store = Store::new(limits());
         assert_eq!(
             put(&mut store, Mode::Add, b"a", b"x"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn cas_stores_only_over_what_was_seen() {
+    fn cas_replaces_only_the_seen_item() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         let mut swap = order(&mut store, Mode::Cas, b"a", b"y");
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_item_makes_way_in_its_second() {
+    fn expired_item_gives_way_at_once() {
         let mut store = Store::new(limits());
         let mut short = order(&mut store, Mode::Add, b"a", b"x");
         short.exptime = NOW + 2;
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_wrap_stop_and_keep_their_width() {
+    fn counters_wrap_and_keep_width() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"n", b"18446744073709551615");
         let number = |delta| match delta {
@@ -440,7 +440,7 @@ mod tests {
     ];
 
     #[test]
-    fn oldest_cold_item_is_evicted_and_no_chunk_is_lost() {
+    fn oldest_cold_item_is_evicted() {
         let mut store = Store::new(small());
         for key in KEYS {
             put(&mut store, Mode::Set, key, b"eight by");
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn without_evictions_memory_runs_out_until_something_dies() {
+    fn memory_fills_without_evictions() {
         let mut store = Store::new(StoreLimits {
             evictions: false,
             ..small()
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn large_items_are_cut_up_and_give_all_of_it_back() {
+    fn large_items_return_all_chunks() {
         let mut store = Store::new(StoreLimits {
             memory: 4 << 20,
             item: 1 << 20,
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_takes_what_is_older_and_delayed_flush_waits() {
+    fn flush_spares_newer_items() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         flush(&mut store, 0, NOW);
@@ -567,7 +567,7 @@ mod tests {
 
     /// A sentinel can outlive the locks that it stands for.
     #[test]
-    fn item_behind_an_older_one_survives_if_read_in_the_second_of_the_flush() {
+    fn item_read_at_flush_survives_it() {
         let mut store = Store::new(limits());
         for key in [&b"older"[..], b"read", b"old"] {
             put(&mut store, Mode::Set, key, b"x");
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_to_a_second_before_the_start_takes_back_the_last_one() {
+    fn flush_before_start_undoes_the_last() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         flush(&mut store, 0, NOW + 5);
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_to_a_second_in_the_past_takes_everything() {
+    fn flush_to_past_second_takes_everything() {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         put_at(&mut store, Mode::Set, b"b", b"x", NOW + 5);
@@ -614,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn read_item_keeps_its_time_until_it_was_moved() {
+    fn read_item_keeps_time_until_moved() {
         let mut store = Store::new(limits());
         for key in &KEYS[..8] {
             put(&mut store, Mode::Set, key, b"x");

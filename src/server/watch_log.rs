@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_watcher_gets_what_it_asked_for_and_nothing_of_before() {
+    fn watcher_gets_requested_new_lines_only() {
         let mut journal = WatchLog::default();
         journal.deleted(b"early", "md", 1, 1);
         let deletions = journal.watch(WatchStreams::DELETIONS).expect("a place");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_watch_and_who_leaves_makes_room() {
+    fn leaving_watcher_makes_room() {
         let mut journal = WatchLog::default();
         let mut logs: Vec<_> = (0..WATCHERS)
             .map(|_| journal.watch(WatchStreams::FETCHERS).expect("a place"))
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_told_what_was_left_out() {
+    fn slow_watcher_learns_skipped_count() {
         let mut journal = WatchLog::default();
         let log = journal.watch(WatchStreams::DELETIONS).expect("a place");
         for _ in 0..BACKLOG / 64 {

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_looks_as_the_protocol_says() {
+    fn admin_commands_match_the_protocol() {
         let tune = LruCommand::Tune {
             hot_percent: 10,
             warm_percent: 25,
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_classes_are_equal_when_their_numbers_are() {
+    fn class_lists_compare_by_number() {
         let list = ClassIds::list(&[1, 63]);
         assert_eq!(list, ClassIds::from_word(b"1,063"));
         assert_ne!(list, ClassIds::list(&[1]));

@@ -150,7 +150,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn what_is_sent_is_what_the_server_finds() {
+    fn sent_credentials_are_found_by_server() {
         let credentials = Credentials::new(b"user", b"pa:ss").expect("plain");
         let mut out = BytesMut::new();
         let key = Key::new(b"any").expect("plain");

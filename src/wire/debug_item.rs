@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_to_me_comes_back_as_it_was_sent() {
+    fn me_reply_survives_round_trip() {
         for line in [
             &b"a exp=100 la=0 cas=190 fetch=no cls=1 size=61"[..],
             b"AAFiMw== exp=-1 la=4 cas=18446744073709551615 fetch=yes cls=63 size=66",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_to_me_is_none() {
+    fn other_text_is_no_me_reply() {
         for line in [
             &b""[..],
             b"a",

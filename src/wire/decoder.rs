@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reply_is_read_as_it_was_written_and_no_prefix_of_it_is() {
+    fn replies_round_trip_and_prefixes_wait() {
         for reply in samples() {
             let mut bytes = BytesMut::new();
             reply.encode(&mut bytes);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_in_three_pieces_is_the_one_in_one_piece() {
+    fn split_value_equals_whole_value() {
         for bytes in [&b"VA 5 t1 c12\r\n\nabc\n\r\n"[..], b"VALUE k 0 2\r\nab\r\n"] {
             let whole = ReplyDecoder::new(LIMITS).decode(bytes);
             assert!(matches!(whole, Ok(Some((_, length))) if length == bytes.len()));
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_longest_length_is_taken() {
+    fn longest_value_is_accepted() {
         let bytes = b"VA 32 t1\r\n0123456789abcdef0123456789abcdef\r\n";
         let found = ReplyDecoder::new(LIMITS).decode(bytes);
         assert!(matches!(found, Ok(Some((_, length))) if length == bytes.len()));
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_and_a_value_too_long_are_cut_off() {
+    fn overlong_line_or_value_is_cut() {
         let mut decoder = ReplyDecoder::new(LIMITS);
         assert_eq!(decoder.decode(&[b'x'; 63]), Ok(None));
         assert_eq!(decoder.decode(&[b'x'; 64]), Err(DecodeError::LineTooLong));
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_is_over_with_its_last_reply_whatever_the_split() {
+    fn flight_ends_with_its_last_reply() {
         let mut flight = Flight::new();
         assert!(flight.is_empty());
         flight.push(&Request::Version);
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_requests_are_answered_up_to_their_noop() {
+    fn quiet_requests_end_at_noop() {
         let flags = [Flag::Quiet, Flag::ReturnValue];
         let quiet = Request::MetaGet {
             key: Key::new(b"k").expect("a plain key"),
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_where_none_was_asked_for_is_an_error() {
+    fn unrequested_value_is_an_error() {
         let mut decoder = FlightDecoder::new(LIMITS);
         assert_eq!(
             decoder.advance(&[ReplyCount::One], b"STAT pid 1\r\n"),
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn one_error_may_stand_for_the_answers_to_all_requests() {
+    fn one_error_may_answer_all_requests() {
         for line in [
             "CLIENT_ERROR unauthenticated\r\n",
             "ERROR Too many open connections\r\n",

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_comes_back_as_it_was_sent_wherever_it_is_split() {
+    fn split_dump_items_survive_round_trip() {
         for item in items() {
             let mut bytes = BytesMut::new();
             item.encode(&mut bytes);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_ends_and_refusals_are_told_apart() {
+    fn dump_starts_ends_and_refusals_differ() {
         let read = |bytes| MetadumpDecoder::new(LIMITS).decode(bytes);
         assert_eq!(read(b"OK\r\n"), Ok(Some((DumpLine::Started, 4))));
         assert_eq!(read(b"END\r\n"), Ok(Some((DumpLine::End, 5))));

@@ -53,7 +53,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn every_complaint_has_words_of_its_own() {
+    fn every_error_has_its_own_text() {
         let mut all = [
             DecodeError::LineTooLong,
             DecodeError::ValueTooLong,

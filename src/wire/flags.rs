@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_comes_back_as_it_was_sent() {
+    fn request_flags_survive_round_trip() {
         let all = [
             Flag::Base64,
             Flag::Quiet,
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mode_has_a_letter_of_its_own() {
+    fn modes_have_distinct_letters() {
         for letter in 0..=u8::MAX {
             match Mode::from_letter(letter) {
                 Some(mode) if letter == b'+' => assert_eq!(mode, Mode::Increment),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_equal_when_they_say_the_same_in_the_same_order() {
+    fn equal_flags_keep_their_order() {
         let list = Flags::list(&[Flag::ReturnCas, Flag::Ttl(30)]);
         assert_eq!(Flags::parse(b" c  T30 "), Ok(list));
         for other in [&b"T30 c"[..], b"c", b"c T30 q", b"c T31", b"c N30"] {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_found_in_a_list_and_in_a_line() {
+    fn letter_is_found_in_any_form() {
         let list = [Flag::ReturnKey, Flag::Mode(Mode::Add), Flag::Quiet];
         let loud = Flags::list(&list[..2]);
         assert!(!loud.are_quiet() && !Flags::from_line(b"k ME").are_quiet());
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_flag_says_why() {
+    fn refused_flag_names_the_reason() {
         for error in [
             FlagError::Unknown,
             FlagError::Duplicate,

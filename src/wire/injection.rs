@@ -41,7 +41,7 @@ fn store<'a>(verb: StoreVerb, value: &'a [u8], exptime: i64, client_flags: u32) 
 
 /// The one that two published clients fall for.
 #[test]
-fn injection_by_a_line_end_in_a_key() {
+fn injection_by_line_end_in_key() {
     let hostile = b"x\r\ndelete victim";
     assert_eq!(
         Key::new(hostile),
@@ -54,7 +54,7 @@ fn injection_by_a_line_end_in_a_key() {
 }
 
 #[test]
-fn injection_by_a_key_over_the_limit() {
+fn injection_by_overlong_key() {
     // Servers up to 1.6.38 do not swallow the value after it; 1.6.45 answers one line too many.
     let long = [b'k'; MAX_KEY_LENGTH + 1];
     assert!(matches!(Key::new(&long), Err(KeyError::TooLong { .. })));
@@ -65,7 +65,7 @@ fn injection_by_a_key_over_the_limit() {
 }
 
 #[test]
-fn injection_by_a_key_that_is_an_option() {
+fn injection_by_option_as_key() {
     assert_eq!(Key::new(b"noreply"), Err(KeyError::Reserved));
 }
 
@@ -93,7 +93,7 @@ fn injection_by_an_opaque_token() {
 }
 
 #[test]
-fn injection_by_a_flag_that_is_no_letter_or_digit() {
+fn injection_by_invalid_flag_letter() {
     for byte in 0..=u8::MAX {
         if let Ok(flag) = Flag::parse(&[byte, b'1']) {
             assert!(flag.letter().is_ascii_alphanumeric());
@@ -106,7 +106,7 @@ fn injection_by_a_flag_that_is_no_letter_or_digit() {
 }
 
 #[test]
-fn injection_by_what_stands_behind_a_flag() {
+fn injection_by_flag_argument() {
     // An argument that means nothing is not kept, one that means something is a number.
     for hostile in [
         &b"v\r\nflush_all"[..],
@@ -124,7 +124,7 @@ fn injection_by_what_stands_behind_a_flag() {
 }
 
 #[test]
-fn injection_by_more_flags_than_a_server_takes() {
+fn injection_by_too_many_flags() {
     let many = [Flag::ReturnTtl; MAX_FLAGS + 1];
     assert_eq!(Flags::new(&many), Err(FlagError::TooMany));
     let line = b"b c f h l O1 q s t v u E5 F1 I T5 N5 x";
@@ -133,19 +133,19 @@ fn injection_by_more_flags_than_a_server_takes() {
 
 #[test]
 #[should_panic(expected = "more flags than every server takes")]
-fn injection_by_more_flags_than_a_server_takes_in_a_list() {
+fn injection_by_too_many_listed_flags() {
     let many = [Flag::ReturnTtl; MAX_FLAGS + 1];
     let _ = Flags::list(&many);
 }
 
 #[test]
-fn injection_by_a_flag_that_stands_twice() {
+fn injection_by_repeated_flag() {
     let twice = [Flag::ReturnTtl, Flag::ReturnTtl];
     assert_eq!(Flags::new(&twice), Err(FlagError::Duplicate));
 }
 
 #[test]
-fn injection_by_raw_bytes_that_come_back_for_a_base64_key() {
+fn injection_by_raw_base64_key() {
     let pair = [Flag::ReturnKey, Flag::Base64];
     assert_eq!(Flags::new(&pair), Err(FlagError::RawKey));
     assert_eq!(Flags::parse(b"b v k"), Err(FlagError::RawKey));
@@ -178,7 +178,7 @@ fn injection_by_numbers_that_are_none() {
 }
 
 #[test]
-fn injection_by_a_length_that_is_not_that_of_the_value() {
+fn injection_by_wrong_value_length() {
     for length in [0, 1, 9, 10, 11, 64] {
         // The worst that a value can hold is what looks like its end.
         let value: Vec<u8> = b"\r\nflush_all\r\n"
@@ -213,14 +213,14 @@ fn too_long() -> Vec<u8> {
 #[test]
 #[cfg(target_pointer_width = "64")]
 #[should_panic(expected = "a value longer than any server reads")]
-fn injection_by_a_value_over_what_a_server_reads() {
+fn injection_by_overlong_value() {
     encoded(&store(StoreVerb::Set, &too_long(), 0, 0));
 }
 
 #[test]
 #[cfg(target_pointer_width = "64")]
 #[should_panic(expected = "a value longer than any server reads")]
-fn injection_by_a_value_over_what_a_server_reads_with_ms() {
+fn injection_by_overlong_meta_value() {
     encoded(&Request::MetaSet {
         key: key(),
         flags: Flags::list(&[]),
@@ -229,7 +229,7 @@ fn injection_by_a_value_over_what_a_server_reads_with_ms() {
 }
 
 #[test]
-fn injection_by_a_user_or_a_password() {
+fn injection_by_credentials() {
     for end in ENDS {
         let hostile = [b'u', *end, b'x'];
         assert!(Credentials::new(&hostile, b"password").is_err());
@@ -391,7 +391,7 @@ impl Hostile {
 }
 
 #[test]
-fn injection_by_passing_on_what_was_read() {
+fn injection_by_forwarded_input() {
     // A proxy that reads requests and writes them again makes one out of one, with one meaning.
     let mut hostile = Hostile(7);
     let mut read = 0;
@@ -422,7 +422,7 @@ fn injection_by_passing_on_what_was_read() {
 }
 
 #[test]
-fn injection_by_a_retrieval_without_keys_is_one_refused_line() {
+fn injection_by_retrieval_without_keys() {
     let bytes = encoded(&Request::Get {
         with_cas: false,
         keys: Keys::list(&[]),

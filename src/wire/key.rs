@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_shown_without_what_could_harm_a_terminal() {
+    fn shown_keys_are_harmless_to_terminals() {
         let key = Key::new("sch\u{f6}n".as_bytes()).expect("plain");
         assert_eq!(format!("{key}"), r"sch\xc3\xb6n");
         assert_eq!(format!("{key:?}"), r#""sch\xc3\xb6n""#);

@@ -104,7 +104,7 @@ mod tests {
     /// Every place of the line end, after bytes that differ from it in one bit and from zero in
     /// none, in texts around the lengths at which the search changes.
     #[test]
-    fn a_line_end_is_found_wherever_it_stands() {
+    fn line_end_is_found_anywhere() {
         for around in [b'\n' ^ 1, b'\n' ^ 0x80, 0, 0xff, b'\n' + 1, b'\n' - 1] {
             for length in 0..2 * SHORT + 10 {
                 let mut text = alloc::vec![around; length];
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_within_the_limit_or_not_at_all() {
+    fn line_ends_within_limit_or_never() {
         let mut lines = LineScanner::new();
         assert_eq!(lines.end(b"abc\n", 4), Ok(Some(3)));
         lines.forget();

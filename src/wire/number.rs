@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_to_the_edge_and_not_beyond() {
+    fn numbers_reach_their_limits() {
         assert_eq!(parse_u64(b"0"), Some(0));
         assert_eq!(parse_u64(b"00000000000000000007"), Some(7));
         assert_eq!(
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digit_spoils_a_number_wherever_it_stands() {
+    fn any_other_byte_spoils_the_number() {
         for length in 1..=19 {
             for at in 0..length {
                 for byte in 0..=u8::MAX {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_digits_is_written_and_read() {
+    fn every_digit_count_survives_round_trip() {
         let check = |value: u64| {
             let mut out = BytesMut::new();
             put_u64(&mut out, value);

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn with_its_numbers_it_is_the_request_it_was_made_from() {
+    fn prepared_request_equals_the_original() {
         let renew = |cas, expiry| {
             [
                 Flag::CompareCas(cas),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_in_one_room_stands_side_by_side_and_stays() {
+    fn prepared_requests_share_a_buffer() {
         let room = &mut BytesMut::with_capacity(200);
         let first = Prepared::new(&[delete(&[Flag::CompareCas(1)])], [b'C'], room);
         let failed = Prepared::new(&[delete(&[Flag::CompareCas(1)])], [b'T'], room);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_length_are_announced_as_they_are() {
+    fn value_length_is_announced_correctly() {
         for verb in [
             StoreVerb::Set,
             StoreVerb::Add,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_stay_one_request_with_one_answer_is_refused() {
+    fn unpreparable_requests_are_refused() {
         let room = &mut BytesMut::new();
         let opaque = Opaque::new(b"12").expect("a plain token");
         for (request, letters) in [
@@ -312,7 +312,7 @@ mod tests {
 
     /// Behind a request with `q`, whatever is pushed is answered before the `mn`.
     #[test]
-    fn behind_a_quiet_request_they_wait_for_the_noop() {
+    fn prepared_replies_wait_for_noop() {
         let room = &mut BytesMut::new();
         let prepared = Prepared::new(&[delete(&[])], [], room).expect("nothing is open");
         let add = PreparedStore::new(&store(StoreVerb::Add), room).expect("an `add`");

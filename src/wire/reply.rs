@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_is_known_by_its_word() {
+    fn refusals_are_known_by_word() {
         for reason in AdminErrorReason::ALL {
             let line = format!("{} and why", reason.as_str());
             let declined = AdminError {

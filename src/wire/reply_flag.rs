@@ -260,7 +260,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn every_reply_flag_comes_back_as_it_was_sent() {
+    fn reply_flags_survive_round_trip() {
         let all = [
             ReplyFlag::Won,
             ReplyFlag::Stale,
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_has_passed_is_seen_through_its_unsigned_print() {
+    fn unsigned_print_of_past_time_parses() {
         assert_eq!(TimeLeft::from_printed(-1), TimeLeft::Never);
         assert_eq!(TimeLeft::from_printed(0), TimeLeft::Seconds(0));
         // Numbers that no server prints are not accepted as a long time.

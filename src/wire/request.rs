@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn the_requests_of_the_lock_look_as_the_protocol_says() {
+    fn lock_requests_match_the_protocol() {
         let add = Store {
             verb: StoreVerb::Add,
             key: key("L"),
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_classic_requests_look_as_the_protocol_says() {
+    fn classic_requests_match_the_protocol() {
         let both = [key("a"), key("b")];
         let (list, one) = (Keys::list(&both), Keys::list(&both[..1]));
         let counter = |add, noreply| Request::Arithmetic {
@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_equal_when_they_are_the_same_in_the_same_order() {
+    fn keys_compare_in_order() {
         let both = [key("a"), key("b")];
         let list = Keys::list(&both);
         assert_eq!(Keys::from_line(b" a  b "), list);
@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crawler_answers_but_for_its_dumps() {
+    fn crawler_dumps_have_no_plain_reply() {
         use super::super::admin::SlabClasses;
         let shape = |command| Request::LruCrawler(command).shape();
         for command in [

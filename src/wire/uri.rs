@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_equal_when_their_bytes_are_however_they_are_shown() {
+    fn shown_keys_compare_by_bytes() {
         let key = UriKey::from_raw(b"a b%20");
         assert_eq!(UriKey::parse(b"%61%20b%2520"), Some(key));
         for other in [&b"a%20b%20"[..], b"a%20b", b"a%20b%2520c", b"A%20b%2520"] {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_percent_sign_is_no_key() {
+    fn stray_percent_sign_is_refused() {
         for text in [&b"%"[..], b"a%2", b"%4", b"%g0", b"%0g", b"%41%"] {
             assert_eq!(UriKey::parse(text), None, "{}", text.escape_ascii());
         }

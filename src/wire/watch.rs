@@ -245,7 +245,7 @@ mod tests {
     };
 
     #[test]
-    fn every_event_comes_back_as_it_was_sent_wherever_it_is_split() {
+    fn split_watch_events_survive_round_trip() {
         for line in [
             &b"ts=1795333257.442310 gid=2 type=deleted key=lk%2525 cmd=md clsid=1 size=0\n"[..],
             b"ts=1795350788.5425 gid=35 type=item_store key=a status=stored cmd=set ttl=30 clsid=1 cfd=39 size=3\n",

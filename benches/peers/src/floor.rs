@@ -493,7 +493,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_found_when_they_are_all_there() {
+    fn complete_replies_are_found() {
         let bytes = b"STORED\r\nVA 3 t13 c4711 f0\r\nm1 \r\nVA 2\r\n42\r\nEN\r\nHD\r\n";
         let found = answer(bytes, 4).expect("four replies");
         assert_eq!(found.length, bytes.len() - 4);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shuffling_keeps_all_and_is_repeated_by_its_seed() {
+    fn shuffle_is_complete_and_seeded() {
         let order = |seed| {
             let mut order: Vec<usize> = (0..20).collect();
             Shuffler::new(seed).shuffle(&mut order);

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_is_in_the_bucket_that_begins_before_it_and_ends_behind() {
+    fn length_falls_into_its_bucket() {
         let mut last = 0;
         for exponent in 0..40 {
             for offset in [-1i64, 0, 1, 77] {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_what_that_many_did_not_exceed() {
+    fn percentile_bounds_its_share() {
         let mut histogram = Histogram::new();
         assert_eq!(histogram.percentile(0.5), Duration::ZERO);
         assert_eq!(histogram.doublings(), []);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_times_as_many_take_no_more_room() {
+    fn thousandfold_count_needs_no_more_memory() {
         let mut histogram = Histogram::new();
         let room = histogram.counts.len();
         for nanos in 0..100_000 {

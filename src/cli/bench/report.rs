@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_three_digits_and_a_unit() {
+    fn lengths_print_three_digits_and_unit() {
         for (nanos, shown) in [
             (7, "7.00 ns"),
             (999, "999 ns"),

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lock_that_held_is_good() {
+    fn only_unbroken_exclusion_passes() {
         let free = phase(9, 3);
         let log = [(5, 1), (6, 2), (9, 1)];
         let good = Report::new(&free, &phase(3, 3), &log, 2);

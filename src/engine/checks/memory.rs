@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn locks_that_may_be_evicted_are_in_danger() {
+    fn evictable_locks_are_unsafe() {
         let eviction = |survey: &ServerReport| eviction(survey, &terms());
         expect(
             &eviction(&survey()),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_lease_needs_a_higher_limit() {
+    fn longer_lease_needs_higher_limit() {
         let mut longer = terms();
         longer.longest = crate::proto::Lease::new(core::time::Duration::from_secs(99)).expect("ok");
         let check = eviction(&survey(), &longer);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn evictions_without_settings_are_not_passed_over() {
+    fn evictions_without_settings_are_reported() {
         let mut silent = evicting(5, Some(3));
         silent.settings = None;
         expect(
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_items_and_full_memory_are_told() {
+    fn memory_refusals_are_reported() {
         expect(&out_of_memory(&survey()), Fine, "0 % of the memory");
         let refused = with_general(|stats| stats.store_no_memory = Some(1));
         expect(&out_of_memory(&refused), Warning, "1 item refused");
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn moved_pages_matter_where_locks_are_not_kept() {
+    fn page_moves_matter_for_evictable_locks() {
         let page_moves = |survey: &ServerReport| page_moves(survey, &terms());
         expect(&page_moves(&survey()), Fine, "no page");
         let mut moved = with_general(|stats| stats.slabs_moved = Some(2));
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_a_lock_does_not_fit_in_are_too_small() {
+    fn too_small_item_size_is_unsafe() {
         expect(&item_size(&survey()), Fine, "1048576 bytes");
         let least = with_settings(|config| config.item_size_max = Some(1024));
         expect(&item_size(&least), Fine, "1024 bytes");
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_matters_for_what_may_lie_on_it() {
+    fn external_storage_matters_for_lock_items() {
         expect(&extstore(&survey()), Fine, "in memory");
         let with_disk = |least| {
             let mut survey = with_general(|stats| stats.extstore = true);

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_as_it_should_be_is_fine_in_all_respects() {
+    fn good_server_passes_all_checks() {
         let checks = all(&survey(), &[], &terms());
         for check in &checks {
             assert_eq!(check.severity, Severity::Fine, "{check:?}");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_nothing_of_itself_is_not_called_fine() {
+    fn silent_server_is_not_fine() {
         let mut survey = survey();
         survey.general = None;
         survey.settings = None;
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_lengths_are_written_as_people_do() {
+    fn numbers_and_lengths_are_readable() {
         assert_eq!(count(1, "item"), "1 item");
         assert_eq!(count(0, "item"), "0 items");
         assert_eq!(length(Duration::from_millis(10_900)), "10 s");

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_cache_is_told_with_its_time() {
+    fn flush_is_reported_with_its_time() {
         expect(&flush(&survey()), Fine, "nobody");
         let forbidden = with_settings(|config| config.flush_enabled = Some(false));
         expect(&flush(&forbidden), Fine, "-F");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn young_memory_is_told_with_what_is_waited_for() {
+    fn young_memory_is_reported_with_wait() {
         expect(&restart(&survey(), &terms()), Fine, "forgotten for 3500 s");
         let mut unguarded = terms();
         unguarded.restart_guard = false;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_outlive_a_restart_are_noted() {
+    fn warm_restart_file_is_noted() {
         expect(&memory_file(&survey()), Fine, "no item");
         let kept = with_settings(|config| config.memory_file = Some(true));
         expect(&memory_file(&kept), Unsafe, "-e");

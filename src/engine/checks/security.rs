@@ -141,7 +141,7 @@ mod tests {
     use Severity::{Fine, Note, Warning};
 
     #[test]
-    fn what_goes_over_the_network_in_the_clear_is_told() {
+    fn cleartext_over_network_is_reported() {
         let by = |way, password| {
             let mut terms = terms();
             (terms.way, terms.password) = (way, password);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_open_to_the_network_is_noted() {
+    fn public_server_is_noted() {
         let at = |local, wanted| {
             with_settings(|config| {
                 config.local_only = local;

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_no_place_for_locks() {
+    fn proxy_is_unsafe() {
         expect(&proxy(&survey()), Fine, "memcached");
         let proxied = with_settings(|config| config.proxy_enabled = Some(true));
         expect(&proxy(&proxied), Unsafe, "a proxy answers");
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_cas_is_unsafe_whoever_says_so() {
+    fn server_without_cas_is_unsafe() {
         expect(&cas(&survey()), Fine, "CAS");
         let without = with_settings(|config| config.cas_enabled = Some(false));
         expect(&cas(&without), Unsafe, "-C");
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_nearly_used_up_are_told() {
+    fn scarce_connections_are_reported() {
         expect(&connections(&survey()), Fine, "2 of about 996 (-c 1024)");
         let refused = with_general(|stats| stats.rejected_connections = Some(1));
         expect(&connections(&refused), Warning, "1 connection refused");
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_timeout_matters_below_the_renewals() {
+    fn idle_timeout_below_renewal_is_reported() {
         let with = |seconds| {
             let survey = with_settings(|config| config.idle_timeout = Some(seconds));
             idle_timeout(&survey, &terms())
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_must_come_well_within_the_limit() {
+    fn slow_replies_are_reported() {
         let mut slow = survey();
         expect(&round_trip(&slow, &terms()), Fine, "1.0ms");
         slow.round_trip = Duration::from_millis(500);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_told_and_the_worst_of_it_counts() {
+    fn changes_get_the_worst_rating() {
         expect(&later(survey(), |_| ()), Fine, "nothing within 2 s");
         let check = later(survey(), |stats| stats.evictions = Some(1));
         expect(&check, Note, "1 eviction within 2 s");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn another_run_of_the_server_is_another_server() {
+    fn changed_run_is_a_restart() {
         for check in [
             later(survey(), |stats| stats.pid = Some(2)),
             later(survey(), |stats| stats.uptime = Some(3)),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_are_set_back_or_silent_prove_nothing() {
+    fn decreased_or_missing_counters_prove_nothing() {
         let before = with_general(|stats| stats.evictions = Some(9));
         expect(&change(&before, &survey(), &terms()), Fine, "nothing");
         let mut silent = survey();

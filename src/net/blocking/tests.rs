@@ -106,7 +106,7 @@ impl Scene {
 }
 
 #[test]
-fn what_was_sent_ahead_is_answered_with_the_next_flight() {
+fn request_ahead_is_answered_with_next() {
     let mut scene = Scene::new();
     scene.send_ahead(1);
     // Before any read: the request did not wait for the next one.
@@ -143,7 +143,7 @@ fn answers_may_come_in_pieces() {
 }
 
 #[test]
-fn what_was_not_done_is_dropped_and_the_connection_goes_on() {
+fn undone_request_ahead_keeps_connection() {
     let mut scene = Scene::new();
     let answers: [&[u8]; 6] = [
         b"NF\r\n",
@@ -164,7 +164,7 @@ fn what_was_not_done_is_dropped_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_stream_that_ends_leaves_it_undone() {
+fn closed_stream_leaves_request_undone() {
     // Nothing else was requested.
     let mut scene = Scene::new();
     scene.send_ahead(1);
@@ -196,7 +196,7 @@ fn a_stream_that_ends_leaves_it_undone() {
 }
 
 #[test]
-fn a_last_word_stands_for_both_answers() {
+fn final_error_answers_both_requests() {
     let mut scene = Scene::new();
     scene.send_ahead(1);
     scene.says(b"ERROR Too many open connections\r\n");
@@ -208,7 +208,7 @@ fn a_last_word_stands_for_both_answers() {
 }
 
 #[test]
-fn what_cannot_be_sent_ahead_has_no_subject() {
+fn unsendable_request_ahead_has_no_subject() {
     let mut scene = Scene::new();
     let Stream::Tcp(stream) = &scene.connection.stream else {
         unreachable!("it is one");
@@ -223,7 +223,7 @@ fn what_cannot_be_sent_ahead_has_no_subject() {
 
 #[cfg(unix)]
 #[test]
-fn a_connection_that_rests_is_settled_before_it_is_looked_at() {
+fn idle_connection_is_settled_first() {
     let mut scene = Scene::new();
     assert!(scene.settle(LIMIT), "there is nothing");
     scene.send_ahead(1);
@@ -244,7 +244,7 @@ fn a_connection_that_rests_is_settled_before_it_is_looked_at() {
 }
 
 #[test]
-fn a_connection_on_which_an_answer_may_still_come_is_not_used_again() {
+fn connection_with_pending_reply_is_discarded() {
     let mut scene = Scene::new();
     scene.connection.next_flight().push(&Request::Version);
     let began = Instant::now();
@@ -258,7 +258,7 @@ fn a_connection_on_which_an_answer_may_still_come_is_not_used_again() {
 }
 
 #[test]
-fn a_silent_server_is_waited_for_no_longer_than_told() {
+fn silent_server_is_awaited_until_limit() {
     for said in [&b""[..], b"H"] {
         let mut scene = Scene::new();
         scene.send_ahead(1);
@@ -274,7 +274,7 @@ fn a_silent_server_is_waited_for_no_longer_than_told() {
 }
 
 #[test]
-fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+fn silent_address_leaves_time_for_next() {
     let half = HalfDead::new();
     let limit = Duration::from_secs(4);
     let deadline = Instant::now() + limit;

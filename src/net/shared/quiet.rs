@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_travels_with_the_next_write_and_nobody_waits_for_it() {
+    async fn quiet_request_travels_with_next_write() {
         let (connection, mut server) = connection();
         begin(&connection, 1);
         let mut bytes = [0; 64];
@@ -213,8 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_longer_than_the_patience_ends_the_connection_though_others_are_answered()
-    {
+    async fn overdue_quiet_reply_ends_connection() {
         let (connection, mut server) = connection();
         // Of all requests made before the first check, one is answered between any two checks.
         let count = LOOKS as u8 + 4;
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_answered_in_time_is_watched_for_ever() {
+    async fn punctual_quiet_replies_keep_connection() {
         let (connection, mut server) = connection();
         begin(&connection, 0);
         for number in 1..LOOKS as u8 * 4 {
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_stream_is_full_it_goes_on_later() {
+    async fn full_stream_sends_quiet_request_later() {
         let (ours, mut server) = duplex(3);
         let connection = SharedConnection::new(ours, Limits::LOCK, LIMIT);
         begin(&connection, 1);

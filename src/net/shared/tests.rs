@@ -367,7 +367,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, max_shrink_iters: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn everybody_who_stays_gets_the_own_reply(
+    fn each_caller_gets_its_own_reply(
         holds in any::<bool>(),
         acts in prop::collection::vec(act(), 0..60),
     ) {
@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn when_the_stream_ends_everybody_learns_whether_it_was_sent(
+    fn ended_stream_reports_what_was_sent(
         holds in any::<bool>(),
         acts in prop::collection::vec(act(), 0..40),
         later in prop::collection::vec(act(), 0..10),
@@ -444,7 +444,7 @@ fn is_alive(connection: &SharedConnection<Wire>) -> bool {
 }
 
 #[test]
-fn the_driver_may_go_at_any_poll() {
+fn driver_may_leave_at_any_poll() {
     for polls in 0..6 {
         with_connection(|connection, wire| {
             let mut crowd = Crowd::new(connection, wire);
@@ -466,7 +466,7 @@ fn the_driver_may_go_at_any_poll() {
 /// An encrypting stream accepts bytes before it can send them. The driver ensures that they are
 /// sent.
 #[test]
-fn what_the_stream_took_and_holds_leaves_when_there_is_room() {
+fn buffered_bytes_leave_when_writable() {
     for goes in [false, true] {
         with_connection(|connection, wire| {
             wire.peer().held = Some(BytesMut::new());
@@ -496,7 +496,7 @@ fn what_the_stream_took_and_holds_leaves_when_there_is_room() {
 
 /// Several callers often arrive together: their requests are sent together.
 #[test]
-fn requests_that_come_together_are_written_together() {
+fn concurrent_requests_share_a_write() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         wire.peer().takes = MUCH;
@@ -528,7 +528,7 @@ fn requests_that_come_together_are_written_together() {
 
 /// A request that was given up before it was sent is never sent.
 #[test]
-fn what_was_given_up_in_time_is_not_sent() {
+fn cancelled_request_is_never_sent() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         for number in 0..3 {
@@ -544,7 +544,7 @@ fn what_was_given_up_in_time_is_not_sent() {
 
 /// A panic in one caller's code is that caller's alone.
 #[test]
-fn a_panic_of_one_caller_does_not_reach_the_others() {
+fn caller_panic_spares_other_callers() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         crowd.come();
@@ -571,7 +571,7 @@ fn a_panic_of_one_caller_does_not_reach_the_others() {
 /// An error that one caller finds in its replies ends the connection for all immediately: no caller
 /// is left waiting, whichever one drives.
 #[test]
-fn what_one_caller_refuses_is_told_to_all() {
+fn one_callers_error_reaches_all() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         wire.peer().takes = MUCH;
@@ -600,7 +600,7 @@ fn what_one_caller_refuses_is_told_to_all() {
 
 /// If there is no room, callers wait for it, and do not lose their turn to callers that leave.
 #[test]
-fn a_full_connection_takes_the_next_when_one_is_over() {
+fn full_connection_admits_next_when_free() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         let most = MAX_FLIGHTS as u64;
@@ -640,7 +640,7 @@ fn a_full_connection_takes_the_next_when_one_is_over() {
 
 /// Replies without a waiting caller do not block the others for ever.
 #[test]
-fn the_replies_of_those_who_have_gone_make_room() {
+fn abandoned_replies_make_room() {
     with_connection(|connection, wire| {
         wire.peer().takes = MUCH;
         let mut crowd = Crowd::new(connection, wire);
@@ -664,7 +664,7 @@ fn the_replies_of_those_who_have_gone_make_room() {
 
 /// A stream that ended while no caller read from it is noticed before anything is sent on it.
 #[test]
-fn an_end_that_came_meanwhile_is_noticed() {
+fn earlier_stream_end_is_noticed() {
     with_connection(|connection, wire| {
         assert!(is_alive(connection));
         wire.peer().closed = true;

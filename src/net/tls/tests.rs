@@ -110,7 +110,7 @@ fn read(session: &mut Session, wire: &mut Wire) -> io::Result<usize> {
 }
 
 #[test]
-fn what_was_taken_arrives_when_there_is_room() {
+fn accepted_bytes_arrive_when_writable() {
     let (mut session, mut wire) = agreed();
     wire.takes = Some(5);
     let taken = session.write(&mut wire, b"mg a\r\n").expect("room inside");
@@ -125,7 +125,7 @@ fn what_was_taken_arrives_when_there_is_room() {
 
 /// An error means to the caller that nothing was sent.
 #[test]
-fn what_was_taken_is_never_called_unsent() {
+fn accepted_bytes_never_count_as_unsent() {
     let (mut session, mut wire) = agreed();
     wire.takes = None;
     let taken = session
@@ -154,7 +154,7 @@ fn tickets_are_nothing_to_be_read() {
 
 /// Bytes that were changed on the way are not accepted as a reply.
 #[test]
-fn what_was_tampered_with_is_an_error() {
+fn tampered_bytes_are_an_error() {
     let (mut session, mut wire) = agreed();
     let _ = read(&mut session, &mut wire);
     wire.server.writer().write_all(b"EN\r\n").expect("room");

@@ -193,7 +193,7 @@ fn refusal(bytes: &[u8]) -> Rejection<'_> {
 }
 
 #[test]
-fn every_request_is_read_as_it_was_written_and_no_prefix_of_it_is() {
+fn requests_round_trip_and_prefixes_wait() {
     for request in samples() {
         let mut bytes = encoded(&request);
         if matches!(request, Request::MetaSet { .. }) {
@@ -224,7 +224,7 @@ fn every_request_is_read_as_it_was_written_and_no_prefix_of_it_is() {
 }
 
 #[test]
-fn a_request_in_three_pieces_is_the_one_in_one_piece() {
+fn split_request_equals_whole_request() {
     for bytes in [
         &b"set a 0 0 3\r\nabc\r\n"[..],
         b"ms a 3 T5\r\n\n\n\n\r\n",
@@ -267,7 +267,7 @@ fn outcomes(stream: &[u8], split: usize) -> Vec<(usize, bool)> {
 }
 
 #[test]
-fn a_stream_means_the_same_wherever_it_is_split() {
+fn split_stream_means_the_same() {
     let mut stream = BytesMut::new();
     for (index, request) in samples().iter().enumerate() {
         request.encode(&mut stream);
@@ -289,7 +289,7 @@ fn a_stream_means_the_same_wherever_it_is_split() {
 }
 
 #[test]
-fn damaged_streams_are_read_to_their_end() {
+fn damaged_streams_are_read_through() {
     let mut stream = BytesMut::new();
     samples()
         .iter()
@@ -318,7 +318,7 @@ fn damaged_streams_are_read_to_their_end() {
 }
 
 #[test]
-fn what_is_malformed_is_answered_as_the_server_answers_it() {
+fn malformed_requests_get_servers_reply() {
     let format = "bad command line format";
     let token = "bad token in command line format";
     let flag = "invalid or duplicate flag";
@@ -387,7 +387,7 @@ fn what_is_malformed_is_answered_as_the_server_answers_it() {
 }
 
 #[test]
-fn a_meta_request_has_twenty_words_at_most() {
+fn meta_request_has_twenty_words() {
     let flags = "q v t c s f l h k u I x O1 C5 E7 F1 T5 N5";
     for (start, flags, value) in [
         ("mg a ", flags, ""),
@@ -406,7 +406,7 @@ fn a_meta_request_has_twenty_words_at_most() {
 }
 
 #[test]
-fn an_opaque_token_has_31_bytes_at_most() {
+fn opaque_token_has_31_bytes() {
     for (start, value) in [
         ("mg a O", ""),
         ("md a O", ""),
@@ -458,7 +458,7 @@ fn leniencies_are_the_servers_own() {
 }
 
 #[test]
-fn noreply_silences_errors_where_the_server_looks_for_it() {
+fn noreply_silences_errors_as_in_memcached() {
     for bytes in [
         &b"bogus noreply\r\n"[..],
         b"noreply\r\n",
@@ -486,7 +486,7 @@ fn noreply_silences_errors_where_the_server_looks_for_it() {
 }
 
 #[test]
-fn keys_over_the_limit_are_refused_everywhere() {
+fn overlong_keys_are_refused_everywhere() {
     let long = "k".repeat(MAX_KEY_LENGTH + 1);
     for (line, value) in [
         ("get a K", ""),
@@ -509,7 +509,7 @@ fn keys_over_the_limit_are_refused_everywhere() {
 }
 
 #[test]
-fn a_value_over_the_limit_is_never_waited_for() {
+fn overlong_value_is_never_awaited() {
     let found = refusal(b"set a 0 0 2147483645\r\n");
     assert_eq!(found.skip, 22 + 2_147_483_645 + 2);
     assert_eq!(
@@ -557,7 +557,7 @@ fn strangers_are_shown_out() {
 }
 
 #[test]
-fn administrators_are_refused_in_the_servers_words() {
+fn admin_refusals_use_servers_words() {
     let unknown = (ErrorSource::Command, "");
     let format = (ErrorSource::Client, "bad command line format");
     for (line, (blame, text)) in [
@@ -653,7 +653,7 @@ fn administrators_are_refused_in_the_servers_words() {
 }
 
 #[test]
-fn administrators_may_cut_words_short_and_add_more() {
+fn admin_words_may_be_shortened() {
     for (line, full) in [
         ("lru m f", "lru mode flat"),
         ("lru mode segm", "lru mode segmented"),
@@ -690,7 +690,7 @@ fn administrators_may_cut_words_short_and_add_more() {
 }
 
 #[test]
-fn class_numbers_are_told_from_other_words() {
+fn class_numbers_differ_from_words() {
     let ids = ClassIds::from_word(b"1,,63,256,x");
     let ids: Vec<_> = ids.iter().collect();
     assert_eq!(ids, [Some(1), Some(63), None, None]);
@@ -699,7 +699,7 @@ fn class_numbers_are_told_from_other_words() {
 }
 
 #[test]
-fn a_user_and_a_password_arrive_as_the_value_of_a_set() {
+fn credentials_arrive_as_set_value() {
     let credentials = Credentials::new(b"user", b"pass").expect("plain");
     let key = Key::new(b"any").expect("plain");
     let bytes = encoded(&Request::Authenticate { key, credentials });
@@ -714,7 +714,7 @@ fn a_user_and_a_password_arrive_as_the_value_of_a_set() {
 }
 
 #[test]
-fn only_dumps_and_logs_have_grammars_of_their_own() {
+fn only_dumps_and_logs_differ() {
     for request in samples() {
         let grammar = request.grammar();
         let replies = grammar == ReplySyntax::Replies;

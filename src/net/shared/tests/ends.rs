@@ -7,7 +7,7 @@ const REQUEST: usize = 8;
 
 /// Callers whose requests had begun to be sent, and only those, get an error that says so.
 #[test]
-fn exactly_what_had_begun_to_leave_counts_as_sent() {
+fn only_begun_requests_count_as_sent() {
     for reset in [false, true] {
         for taken in 0..=3 * REQUEST {
             with_connection(|connection, wire| {
@@ -37,7 +37,7 @@ fn exactly_what_had_begun_to_leave_counts_as_sent() {
 
 /// The reply to a sent request reaches its caller though there is no room for the other requests.
 #[test]
-fn answers_are_read_while_nothing_can_be_written() {
+fn replies_arrive_while_writes_block() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         wire.peer().takes = 2 * REQUEST + 3;
@@ -61,7 +61,7 @@ fn answers_are_read_while_nothing_can_be_written() {
 
 /// Requests are sent as soon as there is room though no reply arrives.
 #[test]
-fn requests_are_written_while_nothing_can_be_read() {
+fn requests_leave_while_reads_block() {
     with_connection(|connection, wire| {
         let mut crowd = Crowd::new(connection, wire);
         for _ in 0..5 {
@@ -86,7 +86,7 @@ fn requests_are_written_while_nothing_can_be_read() {
 /// A byte at a time each way, with callers that leave in the middle of their requests: a request
 /// that has begun to be sent is finished, and each remaining caller gets its own reply.
 #[test]
-fn a_request_whose_caller_has_gone_is_finished() {
+fn abandoned_request_is_completed() {
     for cut in 0..=REQUEST {
         for gone in 0..3 {
             with_connection(|connection, wire| {
