@@ -49,7 +49,7 @@ impl Runner for Counter {
 }
 
 #[test]
-fn the_lock_path_allocates_nothing_but_what_it_hands_out() {
+fn lock_path_allocates_only_returned_values() {
     let mut counter = Counter::default();
     cases::all(&mut counter);
     assert!(counter.cases > 50, "the cases are there");

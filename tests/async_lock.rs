@@ -46,7 +46,7 @@ fn millis(millis: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn a_lock_is_held_by_one_and_free_after_its_release() {
+async fn lock_is_exclusive_until_released() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         let guard = one.lock("a").label("first").acquire().await.expect("free");
@@ -81,7 +81,7 @@ async fn a_lock_is_held_by_one_and_free_after_its_release() {
 }
 
 #[tokio::test]
-async fn a_limited_wait_ends_in_time_and_names_the_holder() {
+async fn timeout_ends_wait_and_names_holder() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         let _guard = one.lock("a").label("busy").acquire().await.expect("free");
@@ -97,7 +97,7 @@ async fn a_limited_wait_ends_in_time_and_names_the_holder() {
 }
 
 #[tokio::test]
-async fn a_waiter_gets_the_lock_when_its_guard_is_dropped() {
+async fn dropped_guard_passes_lock_to_waiter() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         let guard = one.lock("a").acquire().await.expect("free");
@@ -116,7 +116,7 @@ async fn a_waiter_gets_the_lock_when_its_guard_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_lock_is_renewed_for_as_long_as_it_is_held() {
+async fn held_lock_is_renewed() {
     let sites = sites(&[]);
     let mut guards = Vec::new();
     for site in &sites {
@@ -155,7 +155,7 @@ async fn a_lock_is_renewed_for_as_long_as_it_is_held() {
 }
 
 #[tokio::test]
-async fn a_flushed_lock_is_lost_by_its_next_renewal() {
+async fn flush_is_found_by_next_renewal() {
     for site in &sites(&[]) {
         let one = client(site).await;
         let guard = one
@@ -182,7 +182,7 @@ async fn a_flushed_lock_is_lost_by_its_next_renewal() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_means_a_lost_lock_and_gets_nothing_of_the_old_one() {
+async fn restart_loses_lock_and_gets_nothing() {
     for mut site in sites(&[]) {
         let one = client(&site).await;
         let guard = one
@@ -208,7 +208,7 @@ async fn a_restarted_server_means_a_lost_lock_and_gets_nothing_of_the_old_one() 
 }
 
 #[tokio::test]
-async fn an_unreachable_server_means_a_lost_lock_at_the_deadline() {
+async fn unreachable_server_loses_lock_at_deadline() {
     for site in &sites(&[]) {
         let one = client(site).await;
         let guard = one
@@ -233,7 +233,7 @@ async fn an_unreachable_server_means_a_lost_lock_at_the_deadline() {
 
 /// The keeper is a task. A runtime that ends right away never runs it.
 #[test]
-fn a_client_whose_keeper_never_ran_is_closed() {
+fn client_with_unrun_renewer_is_closed() {
     for site in &sites(&[]) {
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -247,7 +247,7 @@ fn a_client_whose_keeper_never_ran_is_closed() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_runtime_ends_is_replaced_within_the_lease_and_five_seconds() {
+async fn holder_with_ended_runtime_is_replaced() {
     for site in &sites(&[]) {
         let builder = builder(site);
         // No release and no renewal is left behind by a runtime that is gone.
@@ -294,7 +294,7 @@ async fn a_dropped_acquisition_leaves_nothing_behind() {
 /// Whenever an acquisition is dropped, between any two polls of it, the lock is free again long
 /// before its lease ends, and others on the same connection notice nothing.
 #[tokio::test]
-async fn an_acquisition_may_be_dropped_at_any_poll() {
+async fn acquisition_may_be_dropped_anytime() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         let neighbour = one.lock("neighbour").acquire().await.expect("free");
@@ -327,7 +327,7 @@ async fn an_acquisition_may_be_dropped_at_any_poll() {
 }
 
 #[tokio::test]
-async fn an_unanswered_acquisition_is_unknown_and_taken_back() {
+async fn unanswered_acquisition_is_unknown_and_undone() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         drop(two.lock("b").acquire().await.expect("free"));
@@ -345,7 +345,7 @@ async fn an_unanswered_acquisition_is_unknown_and_taken_back() {
 }
 
 #[tokio::test]
-async fn after_a_flush_the_longest_lease_is_waited_out() {
+async fn flush_delays_locks_by_longest_lease() {
     for site in &sites(&[]) {
         let guarded = || builder(site).restart_guard(true).max_lease(seconds(3));
         let short = |builder: ClientBuilder<Client>| builder.default_lease(millis(500));
@@ -385,7 +385,7 @@ async fn after_a_flush_the_longest_lease_is_waited_out() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_long_been_running_is_not_waited_for() {
+async fn old_server_costs_no_wait() {
     let sites = sites(&[]);
     tokio::time::sleep(seconds(4)).await;
     for site in &sites {
@@ -400,7 +400,7 @@ async fn a_server_that_has_long_been_running_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn after_a_restart_the_longest_lease_is_waited_out() {
+async fn restart_delays_locks_by_longest_lease() {
     for mut site in sites(&[]) {
         let guarded = builder(&site)
             .restart_guard(true)
@@ -438,7 +438,7 @@ async fn a_shutdown_gives_everything_back() {
 }
 
 #[tokio::test]
-async fn bad_input_is_named_before_anything_is_sent() {
+async fn bad_input_is_refused_before_sending() {
     let site = sites(&[]).pop().expect("a server");
     let one = client(&site).await;
     let before = site.0.command(b"stats\r\n");
@@ -471,7 +471,7 @@ async fn bad_input_is_named_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_no_memcached_is_said_to_be_none() {
+async fn foreign_peer_is_reported() {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -490,7 +490,7 @@ async fn a_peer_that_is_no_memcached_is_said_to_be_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_named() {
+async fn unreachable_server_is_named() {
     let mut site = sites(&[]).pop().expect("a server");
     let url = site.0.url();
     site.0.kill();

@@ -79,7 +79,7 @@ fn the_right_password_opens() {
 }
 
 #[test]
-fn a_wrong_password_is_refused_with_a_clear_error() {
+fn wrong_password_is_refused_clearly() {
     let refused = ["does not accept the user and the password", "-Y"];
     for (server, _accounts) in &servers() {
         let options = Options::auth(USER, WRONG);
@@ -99,7 +99,7 @@ fn a_wrong_password_is_refused_with_a_clear_error() {
 }
 
 #[test]
-fn a_server_that_wants_a_password_says_so_at_once() {
+fn missing_password_is_reported_at_once() {
     // As long as one exchange may take: nobody waits for replies that do not come.
     let options = Options {
         operation_timeout: Some(Duration::from_secs(60)),
@@ -137,7 +137,7 @@ fn dump(server: &RealServer) -> String {
 
 /// A server without accounts takes the credentials for a value to store.
 #[test]
-fn a_server_without_accounts_keeps_no_password() {
+fn server_without_accounts_keeps_no_password() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let options = Options::auth(USER, PASSWORD);
@@ -160,7 +160,7 @@ fn a_server_without_accounts_keeps_no_password() {
 
 /// There, no expiry is in the past: the password is removed behind the request that has told it.
 #[test]
-fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
+fn unset_server_clock_keeps_no_password() {
     if faketime().is_none() {
         return;
     }
@@ -203,7 +203,7 @@ fn a_server_whose_clock_was_never_set_is_refused_and_keeps_no_password() {
 /// The password of a server changes while clients are connected. They are told on their next
 /// connection, and do not knock all the time.
 #[test]
-fn a_password_that_no_longer_opens_is_no_reason_to_knock_all_the_time() {
+fn changed_password_limits_login_attempts() {
     for (mut server, accounts) in servers() {
         let options = Options::auth(USER, PASSWORD);
         block_on(async {
@@ -239,7 +239,7 @@ fn a_password_that_no_longer_opens_is_no_reason_to_knock_all_the_time() {
 
 /// Something that is no memcached server at all may repeat what it is told.
 #[test]
-fn an_echo_of_the_password_is_not_shown() {
+fn echoed_password_is_not_shown() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
@@ -264,7 +264,7 @@ fn an_echo_of_the_password_is_not_shown() {
 }
 
 #[test]
-fn a_password_that_cannot_be_sent_is_refused_without_being_shown() {
+fn unsendable_password_is_refused_unseen() {
     for (user, password) in [
         (USER, "open sesame"),
         (USER, "open\r\nflush_all"),
@@ -317,7 +317,7 @@ impl tracing::Subscriber for Listener {
 }
 
 #[test]
-fn secrets_are_neither_logged_nor_in_debug() {
+fn secrets_are_not_logged_or_shown() {
     tracing::subscriber::set_global_default(Listener).expect("the only one");
     let server = Server::builder().auth([(USER, PASSWORD)]).start();
     let server = server.expect("a free port");

@@ -161,7 +161,7 @@ fn two_clients_share_a_lock() {
 }
 
 #[test]
-fn a_waiting_acquire_gets_the_lock_when_it_is_given_back() {
+fn waiting_acquire_gets_released_lock() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -186,7 +186,7 @@ fn a_waiting_acquire_gets_the_lock_when_it_is_given_back() {
 }
 
 #[test]
-fn threads_exclude_each_other_and_tokens_rise() {
+fn threads_exclude_each_other_with_tokens() {
     const THREADS: usize = 6;
     const TURNS: usize = 15;
     with_each(|binary| {
@@ -248,7 +248,7 @@ fn a_kept_lock_outlives_its_lease() {
 }
 
 #[test]
-fn a_dropped_guard_has_given_the_lock_back() {
+fn dropped_guard_releases_before_return() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -293,7 +293,7 @@ fn a_panic_gives_the_lock_back() {
 }
 
 #[test]
-fn a_flush_is_told_by_the_next_renewal() {
+fn flush_is_found_by_next_renewal() {
     with_each(|binary| {
         for dialect in DIALECTS {
             let server = binary.start(&[]);
@@ -324,7 +324,7 @@ fn a_flush_is_told_by_the_next_renewal() {
 }
 
 #[test]
-fn a_restart_is_told_by_the_next_renewal() {
+fn restart_is_found_by_next_renewal() {
     with_each(|binary| {
         let mut server = binary.start(&[]);
         let a = client(&server);
@@ -346,7 +346,7 @@ fn a_restart_is_told_by_the_next_renewal() {
 }
 
 #[test]
-fn a_release_after_a_restart_touches_nothing() {
+fn release_after_restart_touches_nothing() {
     with_each(|binary| {
         let mut server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -365,7 +365,7 @@ fn a_release_after_a_restart_touches_nothing() {
 
 /// Checked against the deadline that the guard shows, with what this machine adds at that time.
 #[test]
-fn a_silent_server_is_told_at_the_deadline() {
+fn silent_server_loses_lock_at_deadline() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -406,7 +406,7 @@ fn a_silent_server_is_told_at_the_deadline() {
 }
 
 #[test]
-fn after_a_flush_nobody_is_let_in_for_the_longest_lease() {
+fn flush_delays_locks_by_longest_lease() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let [a, b] = [(), ()].map(|()| {
@@ -436,7 +436,7 @@ fn after_a_flush_nobody_is_let_in_for_the_longest_lease() {
 }
 
 #[test]
-fn an_acquisition_of_unknown_fate_is_taken_back() {
+fn unanswered_acquisition_is_undone() {
     with_each(|binary| {
         for dialect in DIALECTS {
             let server = binary.start(&[]);
@@ -466,7 +466,7 @@ fn an_acquisition_of_unknown_fate_is_taken_back() {
 }
 
 #[test]
-fn a_drop_without_an_answer_is_short_and_made_good_later() {
+fn unanswered_drop_is_short_and_retried() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -483,7 +483,7 @@ fn a_drop_without_an_answer_is_short_and_made_good_later() {
 }
 
 #[test]
-fn a_release_without_an_answer_says_so_and_is_made_good_later() {
+fn unanswered_release_is_reported_and_retried() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -502,7 +502,7 @@ fn a_release_without_an_answer_says_so_and_is_made_good_later() {
 }
 
 #[test]
-fn a_keeper_with_a_job_keeps_what_is_held() {
+fn busy_renewer_keeps_locks() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let a = builder(&server)
@@ -526,7 +526,7 @@ fn a_keeper_with_a_job_keeps_what_is_held() {
 }
 
 #[test]
-fn an_acquire_waits_for_a_server_that_comes_back() {
+fn acquire_waits_for_returning_server() {
     with_each(|binary| {
         let mut server = binary.start(&[]);
         let a = client(&server);
@@ -549,7 +549,7 @@ fn an_acquire_waits_for_a_server_that_comes_back() {
 }
 
 #[test]
-fn connections_that_were_closed_meanwhile_are_not_used() {
+fn closed_connections_are_not_reused() {
     with_each(|binary| {
         let mut server = binary.start(&[]);
         let a = client(&server);
@@ -648,7 +648,7 @@ fn bad_input_is_refused_in_words() {
 }
 
 #[test]
-fn peers_that_are_no_memcached_are_told_in_words() {
+fn foreign_peers_are_described() {
     /// A server that answers each connection with `answer`, and then waits for the client's end or
     /// closes it.
     fn peer(answer: &'static [u8], stay: bool) -> String {
@@ -755,7 +755,7 @@ fn a_shutdown_gives_everything_back() {
 }
 
 #[test]
-fn a_shutdown_without_an_answer_ends_in_time() {
+fn unanswered_shutdown_ends_in_time() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));

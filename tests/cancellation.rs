@@ -185,7 +185,7 @@ async fn acquisition(dialect: Protocol, slow: Slow, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn an_acquisition_is_taken_back_wherever_it_was_dropped() {
+async fn dropped_acquisition_is_undone() {
     at_every_poll(acquisition).await;
 }
 
@@ -213,7 +213,7 @@ async fn release(dialect: Protocol, slow: Slow, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_release_is_finished_wherever_it_was_dropped() {
+async fn dropped_release_is_finished() {
     at_every_poll(release).await;
 }
 
@@ -255,7 +255,7 @@ async fn renewal(dialect: Protocol, slow: Slow, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_renewal_leaves_nothing_behind_wherever_it_was_dropped() {
+async fn dropped_renewal_leaves_nothing() {
     at_every_poll(renewal).await;
 }
 
@@ -278,7 +278,7 @@ async fn verification(dialect: Protocol, slow: Slow, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_lock_is_verified_by_whoever_asks_next() {
+async fn verification_survives_dropped_call() {
     at_every_poll(verification).await;
 }
 
@@ -304,12 +304,12 @@ async fn handover(dialect: Protocol, slow: Slow, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn parts_are_good_for_another_attempt_wherever_the_first_was_dropped() {
+async fn dropped_takeover_leaves_ticket_usable() {
     at_every_poll(handover).await;
 }
 
 #[tokio::test]
-async fn the_next_caller_gets_the_own_answer_wherever_the_one_before_was_dropped() {
+async fn dropped_call_spares_next_callers_reply() {
     for dialect in DIALECTS {
         let peer = Peer::start();
         let client = client(&peer, dialect).await;

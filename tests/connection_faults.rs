@@ -100,7 +100,7 @@ async fn hold(client: &Client, names: &[&str]) -> Vec<LockGuard> {
 /// A peer that does not read keeps callers from writing. When they have gone, what was begun is
 /// finished, and what was not begun is not sent.
 #[tokio::test]
-async fn requests_arrive_whole_though_their_callers_went_in_the_middle() {
+async fn abandoned_requests_arrive_whole() {
     let peer = Peer::start_unix();
     let client = client(&peer).await;
     peer.read(false);
@@ -130,7 +130,7 @@ async fn requests_arrive_whole_though_their_callers_went_in_the_middle() {
 /// A peer that answers before it reads on, in answers of thousands of bytes, while the client has
 /// more to write than there is room for: whoever only wrote, or only read, would wait for ever.
 #[tokio::test]
-async fn reading_and_writing_go_on_side_by_side() {
+async fn reads_and_writes_overlap() {
     let peer = Peer::start_unix();
     let client = client(&peer).await;
     let name = long_name(0);
@@ -155,7 +155,7 @@ async fn reading_and_writing_go_on_side_by_side() {
 /// Who waits for room when nobody reads is not kept for longer than told, and so is everybody
 /// else.
 #[tokio::test]
-async fn a_peer_that_never_reads_is_given_up() {
+async fn unreading_peer_is_given_up() {
     let peer = Peer::start_unix();
     let builder = builder(&peer).operation_timeout(Duration::from_millis(300));
     let client = builder.build().await.expect("the peer is there");
@@ -180,7 +180,7 @@ async fn a_peer_that_never_reads_is_given_up() {
 /// the others wait as long as they would for a server that is silent; then there is another
 /// connection. The forgotten one's answer reaches nobody.
 #[tokio::test]
-async fn a_forgotten_driver_holds_up_the_others_until_their_limit_only() {
+async fn forgotten_driver_delays_others_until_timeout() {
     let peer = Peer::start();
     let limit = Duration::from_millis(500);
     let builder = builder(&peer).operation_timeout(limit);
@@ -205,7 +205,7 @@ async fn a_forgotten_driver_holds_up_the_others_until_their_limit_only() {
 }
 
 #[tokio::test]
-async fn a_forgotten_caller_who_does_not_read_holds_up_nobody() {
+async fn forgotten_reader_delays_nobody() {
     let peer = Peer::start();
     let client = client(&peer).await;
     let _guards = hold(&client, &["a", "b", "c"]).await;
@@ -223,7 +223,7 @@ async fn a_forgotten_caller_who_does_not_read_holds_up_nobody() {
 
 /// A task that panics while its call is under way drops the call.
 #[tokio::test]
-async fn a_panic_of_one_task_is_nobody_elses() {
+async fn panicking_task_harms_no_other() {
     let peer = Peer::start();
     let client = client(&peer).await;
     let _guards = hold(&client, &["a", "b"]).await;
@@ -248,7 +248,7 @@ async fn a_panic_of_one_task_is_nobody_elses() {
 /// Those whose requests were on their way learn that nobody knows what became of them; those
 /// whose were not, that they were not sent.
 #[tokio::test]
-async fn what_was_under_way_when_the_stream_ended_is_unknown() {
+async fn requests_at_stream_end_are_unknown() {
     tokio::join!(end_the_stream(false), end_the_stream(true));
 }
 
@@ -292,7 +292,7 @@ async fn end_the_stream(reset: bool) {
 /// Where the server is back in time, the same attempts are sent again, and whatever became of the
 /// first ones, each lock is held once, by the one who asked for it.
 #[tokio::test]
-async fn what_was_under_way_is_repeated_as_it_was() {
+async fn interrupted_attempts_repeat_unchanged() {
     for reset in [false, true] {
         let peer = Peer::start();
         let client = client(&peer).await;
@@ -332,7 +332,7 @@ async fn what_was_under_way_is_repeated_as_it_was() {
 /// While a server is down, calls fail without asking it each time, and when it is back they find
 /// out by themselves.
 #[tokio::test]
-async fn a_server_that_is_down_is_left_alone_and_found_again() {
+async fn failed_server_is_found_again() {
     let peer = Peer::start();
     let client = client(&peer).await;
     peer.refuse(true);
@@ -371,7 +371,7 @@ async fn connecting_has_a_limit() {
 /// A runtime that ends drops the calls of its tasks; those that others make with the same client
 /// end as well, or go on over a connection of their own.
 #[test]
-fn the_end_of_a_runtime_hangs_nobody_on_another() {
+fn ended_runtime_spares_other_callers() {
     let peer = Peer::start();
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -420,7 +420,7 @@ const SOON: Duration = Duration::from_millis(50 + 800 + 1000);
 /// A handshake and an acquisition take several flights, each of which has a limit of its own: a
 /// server that answers each of them just in time would keep the caller for as long as all of them.
 #[tokio::test]
-async fn a_limit_holds_however_slowly_the_server_answers() {
+async fn timeout_holds_with_slow_server() {
     let limit = Duration::from_millis(50);
     let peer = Peer::start();
     peer.answer_late(Duration::from_millis(600));
@@ -456,7 +456,7 @@ async fn a_limit_holds_however_slowly_the_server_answers() {
 
 #[cfg(feature = "blocking")]
 #[test]
-fn a_limit_of_a_thread_holds_however_slowly_the_server_answers() {
+fn blocking_timeout_holds_with_slow_server() {
     use memlatch::blocking;
     let limit = Duration::from_millis(50);
     let peer = Peer::start();

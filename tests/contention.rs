@@ -177,7 +177,7 @@ fn check(mut holdings: Vec<Holding>) -> Result<(), String> {
 }
 
 #[test]
-fn the_check_finds_what_it_is_for() {
+fn checker_finds_overlap_and_old_tokens() {
     let holding = |begin, end, token| Holding {
         begin,
         end,
@@ -260,7 +260,7 @@ fn victim() {
 }
 
 #[test]
-fn a_killed_holder_is_replaced_within_its_lease_and_five_seconds() {
+fn killed_holder_is_replaced_in_time() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let log = env::temp_dir().join(format!("memlatch-victim-{}", server.pid()));

@@ -85,7 +85,7 @@ fn limits(case: &Case) -> Limits {
 }
 
 #[test]
-fn every_answer_of_every_server_is_what_was_asked_for_wherever_it_is_split() {
+fn recorded_replies_decode_at_any_split() {
     let mut wrong = String::new();
     for version in VERSIONS {
         let mut understood = 0;
@@ -118,7 +118,7 @@ fn every_answer_of_every_server_is_what_was_asked_for_wherever_it_is_split() {
 }
 
 #[test]
-fn what_cannot_be_attributed_is_an_error_and_not_a_guess() {
+fn unattributable_reply_is_an_error() {
     for (version, name, before) in NOT_UNDERSTOOD {
         let mut cases = cases(version).into_iter();
         let case = cases.find(|case| case.name == *name).expect("the case");
@@ -145,7 +145,7 @@ fn normalised(request: &[u8], value: usize) -> Vec<u8> {
 }
 
 #[test]
-fn every_request_comes_back_as_it_was_and_in_the_same_bytes_where_there_is_one_spelling() {
+fn recorded_requests_survive_round_trip() {
     let mut wrong = String::new();
     let mut other_spellings = Vec::new();
     let mut read = 0;
@@ -186,7 +186,7 @@ fn every_request_comes_back_as_it_was_and_in_the_same_bytes_where_there_is_one_s
 
 /// That the refusals in the transcript of the newest server are looked at, and how many there are.
 #[test]
-fn malformed_requests_are_refused_in_the_words_of_the_newest_server() {
+fn malformed_requests_get_newest_servers_reply() {
     let mut refusals = 0;
     for case in cases(NEWEST) {
         let told = requests(&case.request, limits(&case));

@@ -90,7 +90,7 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_server_as_it_comes_may_evict_locks_and_is_fine_otherwise() {
+fn default_server_may_evict_locks() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let diagnosis = both(&server.url());
@@ -120,7 +120,7 @@ fn a_server_as_it_comes_may_evict_locks_and_is_fine_otherwise() {
 }
 
 #[test]
-fn a_server_started_as_advised_is_good_for_locks() {
+fn server_started_as_advised_is_good() {
     for binary in memcached::required() {
         let advised = binary.start(ADVISED);
         let diagnosis = both(&advised.url());
@@ -136,7 +136,7 @@ fn a_server_started_as_advised_is_good_for_locks() {
 }
 
 #[test]
-fn what_a_server_was_started_with_is_seen() {
+fn startup_settings_are_detected() {
     for binary in memcached::required() {
         for (arguments, id, verdict, part) in [
             (&["-C"][..], "cas", Severity::Unsafe, "-C"),
@@ -177,7 +177,7 @@ fn what_a_server_was_started_with_is_seen() {
 }
 
 #[test]
-fn a_server_without_cas_has_no_clients_and_a_diagnosis() {
+fn server_without_cas_gets_diagnosis_only() {
     for binary in memcached::required() {
         let server = binary.start(&["-C"]);
         let refused = blocking::Client::connect(server.url()).expect_err("no CAS");
@@ -187,7 +187,7 @@ fn a_server_without_cas_has_no_clients_and_a_diagnosis() {
 }
 
 #[test]
-fn an_emptied_cache_is_seen_and_one_that_is_about_to_be() {
+fn past_and_pending_flush_are_detected() {
     for binary in memcached::required() {
         let server = binary.start(ADVISED);
         server.flush_all();
@@ -245,7 +245,7 @@ fn connections_that_run_out_are_seen() {
 }
 
 #[test]
-fn a_client_with_locks_can_be_asked_and_they_stay() {
+fn client_with_locks_can_be_diagnosed() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         block_on(async {
@@ -272,7 +272,7 @@ fn a_client_with_locks_can_be_asked_and_they_stay() {
 }
 
 #[test]
-fn who_does_not_know_the_password_learns_nothing() {
+fn missing_password_reveals_nothing() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("diagnose-{}", std::process::id()));
     std::fs::write(&file, "user:correct\n").expect("a file");
@@ -306,7 +306,7 @@ fn who_does_not_know_the_password_learns_nothing() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_before_anything_is_sent() {
+fn bad_input_is_refused_before_sending() {
     let refused = try_both("nowhere://at all", |builder| builder, |builder| builder);
     let refused = refused.expect_err("no address");
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
@@ -314,7 +314,7 @@ fn what_cannot_be_used_is_refused_before_anything_is_sent() {
 
 #[cfg(feature = "server")]
 #[test]
-fn the_embedded_server_can_be_asked_too() {
+fn embedded_server_can_be_diagnosed() {
     use memlatch::TemporaryLru;
     use memlatch::server::Server;
     let server = Server::start().expect("a server");

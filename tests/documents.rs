@@ -30,7 +30,7 @@ fn sources(folder: &Path, all: &mut String) {
 
 /// The safety page says of each promise and each hazard which test shows it.
 #[test]
-fn every_test_that_a_document_names_exists() {
+fn documents_name_only_existing_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
     for folder in ["src", "tests"] {
@@ -62,7 +62,7 @@ fn every_test_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_promise_and_every_hazard_names_a_test() {
+fn promises_and_hazards_name_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("docs/safety.md")).expect("text");
     let mut section = "";
@@ -99,7 +99,7 @@ fn every_promise_and_every_hazard_names_a_test() {
 /// Counts in `docs/performance.md` are those of the file that `scripts/instructions` writes. A ratio is
 /// that to `decode/hd-cas`.
 #[test]
-fn the_performance_page_has_the_counts_of_the_file() {
+fn performance_page_matches_counts_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path| fs::read_to_string(root.join(path)).expect("text");
     let counts = read("benches/instructions.txt");

@@ -633,7 +633,7 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn embedded_server_is_memcached_under_random_sequences() {
+fn embedded_server_matches_memcached_at_random() {
     let found = memcached::required();
     let Some(binary) = found.iter().find(|binary| binary.version == VERSION) else {
         return;

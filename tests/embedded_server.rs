@@ -78,7 +78,7 @@ fn seconds(left: &str) -> u64 {
 }
 
 #[test]
-fn the_flight_of_an_acquire_in_the_meta_protocol() {
+fn meta_acquire_flight_matches_design() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let expiry = wire.second() + 10;
@@ -119,7 +119,7 @@ fn the_flight_of_an_acquire_in_the_meta_protocol() {
 }
 
 #[test]
-fn a_renewal_with_an_explicit_cas_keeps_it() {
+fn explicit_cas_survives_renewal() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let [_, done, head, _] = wire.ask("add L 0 30 1\r\nx\r\nmd L C2 E2 I T60\r\nmg L c v\r\n");
@@ -127,7 +127,7 @@ fn a_renewal_with_an_explicit_cas_keeps_it() {
 }
 
 #[test]
-fn the_flights_of_a_lock_in_the_classic_protocol() {
+fn classic_lock_flights_match_design() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let [stored, head, value, end] = wire.ask("add L 0 30 5\r\nnonce\r\ngets L\r\n");
@@ -146,7 +146,7 @@ fn the_flights_of_a_lock_in_the_classic_protocol() {
 }
 
 #[test]
-fn a_takeover_replaces_what_was_watched_and_nothing_else() {
+fn takeover_replaces_only_watched_record() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let [_, first, second, head, _] = wire.ask(
@@ -157,7 +157,7 @@ fn a_takeover_replaces_what_was_watched_and_nothing_else() {
 }
 
 #[test]
-fn items_die_with_the_tick_of_the_clock() {
+fn items_expire_with_clock_tick() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let [_, alive] = wire.ask("ms a 1 T3600\r\nx\r\nmg a t\r\n");
@@ -177,7 +177,7 @@ fn items_die_with_the_tick_of_the_clock() {
 }
 
 #[test]
-fn absolute_expiries_are_in_the_time_base_of_stats() {
+fn absolute_expiries_use_stats_time() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     server.advance_clock(Duration::from_secs(1000));
@@ -191,7 +191,7 @@ fn absolute_expiries_are_in_the_time_base_of_stats() {
 }
 
 #[test]
-fn a_restart_forgets_everything_and_is_seen() {
+fn restart_forgets_everything_visibly() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     assert_eq!(wire.ask("ms a 1 c\r\nx\r\n"), ["HD c2"]);
@@ -213,7 +213,7 @@ fn a_restart_forgets_everything_and_is_seen() {
 }
 
 #[test]
-fn start_lies_as_far_back_as_told() {
+fn server_age_moves_the_start() {
     for (builder, uptime) in [
         (Server::builder(), 365 * 24 * 60 * 60 + 2),
         (Server::builder().uptime(Duration::ZERO), 2),
@@ -253,7 +253,7 @@ fn flush_horizon_is_shown_as_oldest() {
 }
 
 #[test]
-fn unbumped_read_tells_time_since_item_was_stored_or_bumped() {
+fn unbumped_read_shows_items_age() {
     let server = start(Server::builder().manual_clock());
     let mut wire = Wire::to(&server);
     let wait = |seconds| server.advance_clock(Duration::from_secs(seconds));
@@ -273,7 +273,7 @@ fn unbumped_read_tells_time_since_item_was_stored_or_bumped() {
 
 #[cfg(feature = "blocking")]
 #[test]
-fn first_lock_is_granted_at_once_and_not_after_a_restart() {
+fn first_lock_waits_only_after_restart() {
     use memlatch::ErrorKind;
     use memlatch::blocking::Client;
     let server = start(Server::builder());
@@ -311,7 +311,7 @@ fn flush_and_evict_forget() {
 }
 
 #[test]
-fn a_stall_answers_late_and_runs_what_waited_on_the_old_clock() {
+fn stalled_requests_use_the_old_clock() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     let second = wire.second();
@@ -343,7 +343,7 @@ fn a_restart_ends_a_stall() {
 }
 
 #[test]
-fn connections_over_the_limit_are_told_so() {
+fn excess_connections_are_refused() {
     let server = start(Server::builder().max_connections(2));
     let mut first = Wire::to(&server);
     let mut second = Wire::to(&server);
@@ -370,7 +370,7 @@ fn connections_over_the_limit_are_told_so() {
 }
 
 #[test]
-fn only_this_machine_is_served_unless_said_otherwise() {
+fn server_listens_on_loopback_by_default() {
     let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let refused = Server::builder().listen(everywhere).start();
     let error = refused.map(|_| ()).expect_err("it is open to all");
@@ -381,7 +381,7 @@ fn only_this_machine_is_served_unless_said_otherwise() {
 }
 
 #[test]
-fn the_address_is_the_one_clients_take() {
+fn server_address_suits_clients() {
     let server = Server::start().expect("a free port");
     let port = server.socket_addr().expect("a port").port();
     assert_eq!(server.address(), format!("memcached://127.0.0.1:{port}"));
@@ -389,7 +389,7 @@ fn the_address_is_the_one_clients_take() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_is_made_and_taken_away() {
+fn unix_socket_is_created_and_removed() {
     use std::os::unix::net::{UnixListener, UnixStream};
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -426,7 +426,7 @@ fn a_dropped_server_is_gone() {
 }
 
 #[test]
-fn shutdown_ends_the_server_where_it_is_allowed() {
+fn shutdown_command_needs_permission() {
     let server = start(Server::builder());
     let refused = ["SERVER_ERROR: shutdown not enabled"];
     assert_eq!(Wire::to(&server).ask("shutdown\r\n"), refused);
@@ -440,7 +440,7 @@ fn shutdown_ends_the_server_where_it_is_allowed() {
 }
 
 #[test]
-fn a_password_is_asked_for_where_there_is_one() {
+fn password_is_required_where_set() {
     let server = start(Server::builder().auth([("user", "pass")]));
     let mut wire = Wire::to(&server);
     let unauthenticated = ["CLIENT_ERROR unauthenticated"];
@@ -454,7 +454,7 @@ fn a_password_is_asked_for_where_there_is_one() {
 }
 
 #[test]
-fn a_value_that_is_too_large_is_swallowed_as_it_comes() {
+fn oversized_value_is_discarded_unbuffered() {
     let server = start(Server::builder().max_item_size(4096));
     let mut wire = Wire::to(&server);
     let chunk = "v".repeat(64 * 1024);
@@ -508,7 +508,7 @@ fn memory_runs_out_in_two_ways() {
 }
 
 #[test]
-fn without_cas_there_is_nothing_to_compare() {
+fn comparison_is_refused_without_cas() {
     let server = start(Server::builder().cas(false));
     let mut wire = Wire::to(&server);
     let [_, head, exists, done] =
@@ -518,7 +518,7 @@ fn without_cas_there_is_nothing_to_compare() {
 }
 
 #[test]
-fn the_statistics_that_a_doctor_reads_are_there() {
+fn doctors_statistics_are_present() {
     let server = start(Server::builder().temporary_ttl(Duration::from_secs(61)));
     let mut wire = Wire::to(&server);
     assert_eq!(
@@ -571,7 +571,7 @@ fn the_statistics_that_a_doctor_reads_are_there() {
 }
 
 #[test]
-fn a_dump_of_what_has_gone_cold_is_answered() {
+fn dump_of_cold_items_is_answered() {
     let server = start(Server::builder().manual_clock());
     let mut wire = Wire::to(&server);
     let now: u64 = wire.stats("")["time"].parse().expect("a number");
@@ -622,7 +622,7 @@ fn idle_connections_end_and_watchers_stay() {
 }
 
 #[test]
-fn base64_keys_are_read_past_strange_bytes() {
+fn base64_keys_ignore_strange_bytes() {
     let server = start(Server::builder());
     let asked = "set foo 0 0 1\r\nx\r\nmg Zm9v!! b v\r\nmg Zm9v! b k\r\n";
     let answers = Wire::to(&server).ask(asked);
@@ -650,7 +650,7 @@ fn detail_counts_by_prefix() {
 }
 
 #[test]
-fn flushed_items_are_counted_when_they_are_found() {
+fn flushed_items_count_when_found() {
     let server = start(Server::builder().manual_clock());
     let mut wire = Wire::to(&server);
     let [_, _, _] = wire.ask("set a 0 0 0\r\n\r\nset b 0 0 0\r\n\r\nflush_all\r\n");
@@ -667,7 +667,7 @@ fn flushed_items_are_counted_when_they_are_found() {
 }
 
 #[test]
-fn locked_sentinel_survives_a_flush_and_its_age_shows_it() {
+fn locked_sentinel_survives_flush_with_age() {
     let server = start(Server::builder().manual_clock());
     let mut wire = Wire::to(&server);
     assert_eq!(
@@ -684,7 +684,7 @@ fn locked_sentinel_survives_a_flush_and_its_age_shows_it() {
 }
 
 #[test]
-fn many_clients_count_together_and_one_wins() {
+fn concurrent_clients_count_and_exclude() {
     let server = start(Server::builder());
     Wire::to(&server).ask::<1>("set n 0 0 20\r\n00000000000000000000\r\n");
     let winners = AtomicU32::new(0);

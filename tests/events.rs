@@ -486,7 +486,7 @@ impl Story {
 }
 
 #[test]
-fn what_is_told_is_documented_and_no_secret() {
+fn events_are_documented_without_secrets() {
     tracing::subscriber::set_global_default(Listener).expect("the only one");
     let number = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -52,7 +52,7 @@ fn refused<T>(result: Result<T, LockError>, kind: ErrorKind) {
 }
 
 #[test]
-fn a_forked_process_has_neither_client_nor_locks() {
+fn forked_process_has_no_locks() {
     for binary in memcached::required() {
         for front in FRONTS {
             let server = binary.start(&[]);

@@ -206,7 +206,7 @@ fn good_histories_are_good() {
 }
 
 #[test]
-fn the_order_of_files_does_not_matter() {
+fn file_order_does_not_matter() {
     let events = good(3);
     let mut turned: Vec<Event> = Vec::new();
     for process in (0..1000).rev() {
@@ -236,7 +236,7 @@ fn two_at_once_are_found() {
 }
 
 #[test]
-fn two_at_once_who_are_long_apart_in_the_list_are_found() {
+fn distant_double_holding_is_found() {
     // The first holder believes for long, and the one right before the third has gone.
     let mut events = overlap(Some(2));
     let third = script(52, 1);
@@ -274,7 +274,7 @@ fn the_token_catches_two_at_once() {
 }
 
 #[test]
-fn two_at_once_whom_the_token_does_not_catch_are_found() {
+fn double_holding_despite_tokens_is_found() {
     let rules = Rules {
         overlaps: true,
         ..Rules::STRICT
@@ -299,7 +299,7 @@ fn a_token_that_falls_is_found() {
 }
 
 #[test]
-fn a_token_of_somebody_who_asked_before_may_be_lower() {
+fn earlier_request_may_have_lower_token() {
     let rules = Rules {
         overlaps: true,
         ..Rules::STRICT
@@ -325,7 +325,7 @@ fn a_token_of_somebody_who_asked_before_may_be_lower() {
 }
 
 #[test]
-fn a_token_that_is_drawn_twice_is_found() {
+fn repeated_token_is_found() {
     let (first, second) = (script(50, 1), script(51, 1));
     let mut events = first.granted(BEGIN, 9);
     events.extend(first.released(BEGIN + MILLI, Released::Freed));
@@ -335,7 +335,7 @@ fn a_token_that_is_drawn_twice_is_found() {
 }
 
 #[test]
-fn a_loss_that_is_not_told_is_found() {
+fn unreported_loss_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     events.push(ended(50, BEGIN + LEASE + 5 * SECOND));
@@ -362,7 +362,7 @@ fn a_loss_that_is_not_told_is_found() {
 }
 
 #[test]
-fn a_loss_that_is_noticed_by_the_release_alone_is_found() {
+fn loss_only_seen_by_release_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     let at = BEGIN + LEASE + 3 * SECOND;
@@ -377,7 +377,7 @@ fn a_loss_that_is_noticed_by_the_release_alone_is_found() {
 }
 
 #[test]
-fn a_loss_that_is_told_late_is_found() {
+fn late_loss_report_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     events.push(lost.lost(BEGIN + LEASE + 3 * SECOND, LossReason::Expired));
@@ -389,7 +389,7 @@ fn a_loss_that_is_told_late_is_found() {
 }
 
 #[test]
-fn a_loss_that_is_told_twice_is_found() {
+fn repeated_loss_report_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     for later in [0, 1] {
@@ -400,7 +400,7 @@ fn a_loss_that_is_told_twice_is_found() {
 }
 
 #[test]
-fn a_loss_that_leaves_the_guard_valid_is_found() {
+fn valid_guard_after_loss_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     let at = BEGIN + LEASE - MILLI;
@@ -413,7 +413,7 @@ fn a_loss_that_leaves_the_guard_valid_is_found() {
 }
 
 #[test]
-fn a_loss_that_is_told_of_a_released_lock_is_found() {
+fn loss_of_released_lock_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     events.extend(lost.released(BEGIN + MILLI, Released::Freed));
@@ -426,7 +426,7 @@ fn a_loss_that_is_told_of_a_released_lock_is_found() {
 }
 
 #[test]
-fn a_lost_lock_that_is_said_to_be_freed_is_found() {
+fn release_of_lost_lock_is_found() {
     let lost = script(50, 1);
     let mut events = lost.granted(BEGIN, 1);
     events.push(lost.lost(BEGIN + LEASE, LossReason::Expired));
@@ -451,7 +451,7 @@ fn early(reason: LossReason) -> Vec<Event> {
 }
 
 #[test]
-fn a_loss_that_nothing_explains_is_found() {
+fn unexplained_loss_is_found() {
     let forgetting = |at, fault| event(at, 0, 0, 0, What::Server(fault));
     for reason in [
         LossReason::TakenOver,
@@ -484,7 +484,7 @@ fn a_loss_that_nothing_explains_is_found() {
 }
 
 #[test]
-fn an_acquisition_that_takes_too_long_is_found() {
+fn slow_acquisition_is_found() {
     let long = script(50, 1);
     let begin = What::Begin {
         limit: Some(SECOND),
@@ -509,7 +509,7 @@ fn an_acquisition_that_takes_too_long_is_found() {
 }
 
 #[test]
-fn a_release_that_claims_what_another_had_is_found() {
+fn release_of_foreign_lock_is_found() {
     let (first, second) = (script(50, 1), script(51, 1));
     let with = |outcome| {
         let mut events = first.granted(BEGIN, 1);
@@ -532,7 +532,7 @@ fn a_release_that_claims_what_another_had_is_found() {
 }
 
 #[test]
-fn whoever_is_granted_a_lock_that_is_over_never_believed() {
+fn expired_grant_never_counts_as_held() {
     let (late, other) = (script(50, 1), script(51, 1));
     let mut events = late.granted(BEGIN, 1);
     events[1].what = What::Granted {
@@ -554,7 +554,7 @@ fn whoever_is_granted_a_lock_that_is_over_never_believed() {
 }
 
 #[test]
-fn the_killed_believe_until_their_death_or_their_deadline() {
+fn killed_holder_counts_until_deadline() {
     let (first, second) = (script(50, 1), script(51, 1));
     let killed = |at| event(at, 50, 0, 0, What::Process(Fate::Killed));
     let with = |death, next| {
@@ -570,7 +570,7 @@ fn the_killed_believe_until_their_death_or_their_deadline() {
 }
 
 #[test]
-fn events_that_do_not_fit_together_are_found() {
+fn inconsistent_events_are_found() {
     let holder = script(50, 1);
     let good = holder.granted(BEGIN, 1);
     let malformed = |events: &[Event]| {
@@ -587,7 +587,7 @@ fn events_that_do_not_fit_together_are_found() {
 }
 
 #[test]
-fn every_event_is_read_as_it_was_written() {
+fn events_survive_round_trip() {
     let mut events = good(5);
     let holder = script(50, 1);
     for what in [
@@ -651,7 +651,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn what_was_written_is_read_but_for_the_last_line_of_a_killed_process() {
+fn only_truncated_last_line_is_dropped() {
     let folder = Folder::new("torn");
     let holder = script(50, 1);
     let driver = Recorder::create(&folder.0, 0);

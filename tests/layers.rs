@@ -125,7 +125,7 @@ fn imports_between_layers_point_downwards() {
 }
 
 #[test]
-fn modules_are_found_in_paths_and_lists() {
+fn modules_are_found_in_paths() {
     let found = modules_named("use crate::{wire::{Key, Value}, net, proto::x}; crate::engine::y()");
     let found: Vec<_> = found.iter().map(String::as_str).collect();
     assert_eq!(found, ["engine", "net", "proto", "wire"]);

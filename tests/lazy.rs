@@ -33,7 +33,7 @@ fn stopped_servers() -> impl Iterator<Item = RealServer> {
 }
 
 #[tokio::test]
-async fn a_lazy_client_connects_at_its_first_call() {
+async fn lazy_client_connects_late() {
     for mut server in stopped_servers() {
         let client = settings(&server, Client::builder()).build_lazy();
         let client = client.expect("nothing is sent");
@@ -54,7 +54,7 @@ async fn a_lazy_client_connects_at_its_first_call() {
 }
 
 #[test]
-fn a_lazy_client_connects_at_its_first_call_in_the_blocking_api() {
+fn lazy_client_connects_late_blocking() {
     for mut server in stopped_servers() {
         let client = settings(&server, blocking::Client::builder()).build_lazy();
         let client = client.expect("nothing is sent");
@@ -92,7 +92,7 @@ async fn a_build_waits_for_the_server() {
 }
 
 #[tokio::test]
-async fn a_build_that_has_waited_for_long_enough_says_why() {
+async fn overdue_build_reports_the_reason() {
     for server in stopped_servers() {
         let limit = Duration::from_millis(300);
         let began = Instant::now();
@@ -110,7 +110,7 @@ async fn a_build_that_has_waited_for_long_enough_says_why() {
 
 /// A server that answers is not waited for to become another.
 #[tokio::test]
-async fn a_server_without_cas_is_refused_at_once() {
+async fn server_without_cas_fails_at_once() {
     for binary in memcached::required() {
         let server = binary.start(&["-C"]);
         let began = Instant::now();
@@ -125,7 +125,7 @@ async fn a_server_without_cas_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_build_that_is_dropped_and_a_lazy_client_that_was_not_used_leave_no_task() {
+async fn dropped_builds_leave_no_task() {
     let tasks = || {
         tokio::runtime::Handle::current()
             .metrics()
@@ -156,7 +156,7 @@ async fn a_build_that_is_dropped_and_a_lazy_client_that_was_not_used_leave_no_ta
 }
 
 #[test]
-fn a_lazy_client_needs_a_runtime_and_settings_that_can_be_used() {
+fn lazy_client_needs_runtime_and_settings() {
     let error = Client::connect_lazy("127.0.0.1:1").expect_err("no runtime");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     let error = blocking::Client::connect_lazy("x://y").expect_err("no address");

@@ -97,7 +97,7 @@ fn a_shutdown_gives_it_back() {
 }
 
 #[test]
-fn a_lease_that_is_too_short_is_refused_in_words() {
+fn short_lease_error_names_the_minimum() {
     with_each(|server, _| {
         let lock = client(server).lock("a").without_record();
         let short = lock.lease(LEASE - Duration::from_millis(1)).try_acquire();
@@ -108,7 +108,7 @@ fn a_lease_that_is_too_short_is_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_one_at_a_time_with_and_without() {
+async fn locks_with_and_without_record_exclude() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let builder = memlatch::Client::builder().server(server.url());

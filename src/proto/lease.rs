@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_wait_outlasts_holders_lease() {
+    fn restart_guard_outlasts_holders_lease() {
         let lease = Lease::new(Duration::from_secs(99)).expect("in range");
         assert_eq!(lease.min_memory(), Duration::from_secs(100));
     }

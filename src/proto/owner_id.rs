@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn records_and_tokens_prove_nothing_mutually() {
+    fn record_and_token_never_match() {
         let nonce = Nonce::from_random([7; 16]);
         let token = CasOwner::new(nonce);
         assert!(OwnerId::Cas(token).matches(b"", token.first()));

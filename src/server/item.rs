@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn item_size_equals_mes() {
+    fn item_size_matches_me_reply() {
         assert_eq!(size_of_item(b"a", 1, 0, true), 61);
     }
 

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_reach_their_limits() {
+    fn numbers_parse_up_to_their_limits() {
         assert_eq!(parse_u64(b"0"), Some(0));
         assert_eq!(parse_u64(b"00000000000000000007"), Some(7));
         assert_eq!(

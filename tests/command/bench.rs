@@ -56,7 +56,7 @@ fn programs_are_told_what_was_measured() {
 }
 
 #[test]
-fn people_are_shown_a_table_and_bars() {
+fn terminal_output_has_table_and_bars() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for (locale, glyph) in [("C.UTF-8", '\u{2588}'), ("C", '#')] {
@@ -87,7 +87,7 @@ fn people_are_shown_a_table_and_bars() {
 }
 
 #[test]
-fn a_signal_ends_it_and_nothing_is_left() {
+fn interrupted_bench_leaves_nothing() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let running = bench.start(&["bench", "-v", "--seconds", "1h", "--tasks", "4"]);
@@ -101,7 +101,7 @@ fn a_signal_ends_it_and_nothing_is_left() {
 }
 
 #[test]
-fn a_bench_that_cannot_be_is_refused() {
+fn unusable_bench_options_are_refused() {
     let bench = Bench::new("127.0.0.1:1");
     for (words, says) in [
         (&["bench", "--seconds", "0"][..], "more than 0"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::io::Write;
 
 #[test]
-fn a_lock_is_broken_and_its_command_ended() {
+fn broken_lock_ends_its_command() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -38,7 +38,7 @@ fn a_lock_is_broken_and_its_command_ended() {
 }
 
 #[test]
-fn what_was_broken_is_told_to_programs() {
+fn json_reports_the_broken_lock() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -62,7 +62,7 @@ fn what_was_broken_is_told_to_programs() {
 }
 
 #[test]
-fn nobody_is_asked_where_nobody_can_answer() {
+fn break_without_terminal_does_not_ask() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");
@@ -125,7 +125,7 @@ fn on_a_terminal_it_asks() {
 
 /// While the question stands there, the lock goes to somebody else.
 #[test]
-fn a_lock_that_changes_hands_meanwhile_is_left_alone() {
+fn lock_changed_during_question_stays() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

@@ -31,7 +31,7 @@ fn its_exit_code_is_handed_on() {
 }
 
 #[test]
-fn it_finds_name_token_and_server_in_its_environment() {
+fn environment_has_name_token_and_server() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -50,7 +50,7 @@ fn it_finds_name_token_and_server_in_its_environment() {
 }
 
 #[test]
-fn its_streams_are_those_of_the_program() {
+fn streams_are_inherited() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     fs::write(bench.path("in"), "through\n").expect("a file");
@@ -64,7 +64,7 @@ fn its_streams_are_those_of_the_program() {
 }
 
 #[test]
-fn a_line_for_the_shell_stands_before_or_after_the_name() {
+fn shell_line_stands_beside_name() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let line = "echo one; exit 3";
@@ -92,7 +92,7 @@ fn its_options_are_its_own() {
 }
 
 #[test]
-fn what_cannot_be_executed_is_told_as_by_the_shell_and_the_lock_is_free() {
+fn unexecutable_command_frees_the_lock() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     fs::write(bench.path("data"), "no program").expect("a file");
@@ -114,7 +114,7 @@ fn what_cannot_be_executed_is_told_as_by_the_shell_and_the_lock_is_free() {
 }
 
 #[test]
-fn signals_reach_it_and_the_lock_is_free_afterwards() {
+fn forwarded_signal_ends_command_and_lock() {
     let Some(server) = newest() else { return };
     for signal in [
         Signal::SIGINT,
@@ -158,7 +158,7 @@ fn signals_reach_what_it_has_started() {
 /// The command does not go on without anybody who renews the lock.
 #[test]
 #[cfg(target_os = "linux")]
-fn it_ends_when_the_program_is_killed() {
+fn killed_memlatch_ends_the_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "echo $$ >pid; exec sleep 60";
@@ -175,7 +175,7 @@ fn it_ends_when_the_program_is_killed() {
 /// As with `nohup`.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_signal_that_was_ignored_stays_ignored() {
+fn ignored_signal_stays_ignored() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let mut command = Command::new("sh");
@@ -202,7 +202,7 @@ fn a_signal_that_was_ignored_stays_ignored() {
 /// while nobody renews.
 #[test]
 #[cfg(target_os = "linux")]
-fn it_is_stopped_and_continued_with_the_program() {
+fn command_stops_and_continues_with_memlatch() {
     let Some(server) = newest() else { return };
     if is_ignored(Signal::SIGTSTP) {
         return;
@@ -244,7 +244,7 @@ fn it_is_stopped_and_continued_with_the_program() {
 /// On a terminal it must be able to read what is typed.
 #[test]
 #[cfg(target_os = "linux")]
-fn on_a_terminal_it_reads_what_is_typed() {
+fn command_reads_from_the_terminal() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let words = "run x sh -c 'touch held; read word; echo got-$word; exit 5'";
@@ -263,7 +263,7 @@ fn on_a_terminal_it_reads_what_is_typed() {
 /// Once, from the terminal, and not a second time from the program.
 #[test]
 #[cfg(target_os = "linux")]
-fn on_a_terminal_an_interrupt_reaches_it_once() {
+fn terminal_interrupt_arrives_once() {
     let Some(server) = newest() else { return };
     if is_ignored(Signal::SIGINT) {
         return;

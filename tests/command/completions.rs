@@ -42,7 +42,7 @@ fn every_shell_is_told_all_subcommands() {
 }
 
 #[test]
-fn bash_completes_what_begins_like_a_subcommand() {
+fn bash_completes_matching_subcommands() {
     let bench = Bench::new("");
     let script = r#"
         set -eu

@@ -6,7 +6,7 @@ use core::time::Duration;
 use nix::sys::signal::Signal;
 
 #[test]
-fn who_comes_second_is_told_by_the_exit_code() {
+fn contended_lock_sets_exit_code() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -44,7 +44,7 @@ fn who_comes_second_is_told_by_the_exit_code() {
 }
 
 #[test]
-fn who_waits_gets_the_lock_when_it_is_free() {
+fn waiting_command_gets_freed_lock() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -96,7 +96,7 @@ fn a_signal_ends_the_wait() {
 
 /// Also when the server has stopped to answer.
 #[test]
-fn a_signal_ends_the_wait_for_a_stalled_server() {
+fn signal_ends_wait_for_stalled_server() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");

@@ -26,7 +26,7 @@ fn number(line: &str, column: usize) -> u64 {
 }
 
 #[test]
-fn it_shows_what_a_lock_is_good_for() {
+fn demo_shows_what_locks_do() {
     let bench = Bench::new("");
     let mut command = bench.command(&["demo", "--seconds", "1.5"]);
     let done = bench.spawn(command.env_remove("MEMLATCH_SERVER")).finish();

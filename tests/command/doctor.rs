@@ -68,7 +68,7 @@ fn a_good_server_is_called_good() {
 
 /// What `doctor` says of lists is what `list` meets.
 #[test]
-fn keys_that_cannot_be_listed_are_told() {
+fn unlistable_keys_are_reported() {
     for (option, verdict) in [
         (&["-o", "no_lru_crawler"][..], "note"),
         (&["-o", "no_modern"], "note"),
@@ -93,7 +93,7 @@ fn keys_that_cannot_be_listed_are_told() {
 }
 
 #[test]
-fn warnings_and_dangers_have_their_codes_and_say_what_to_do() {
+fn findings_have_exit_codes_and_advice() {
     with(&[], |_, bench| {
         let done = doctor(bench, &[]);
         assert_eq!(done.code(), 1, "{done:?}");
@@ -151,7 +151,7 @@ fn programs_get_an_object() {
 }
 
 #[test]
-fn two_looks_tell_what_has_happened_meanwhile() {
+fn second_look_reports_changes() {
     with(ADVISED, |_, bench| {
         let done = doctor(bench, &[]);
         assert!(!done.out.contains("change"), "{done:?}");
@@ -167,7 +167,7 @@ fn two_looks_tell_what_has_happened_meanwhile() {
 }
 
 #[test]
-fn a_fix_is_made_told_and_made_once() {
+fn fix_is_applied_and_reported_once() {
     with(&[], |server, bench| {
         let done = doctor(bench, &["--fix"]);
         assert_eq!(done.code(), 0, "{server}: {done:?}");
@@ -197,7 +197,7 @@ fn a_fix_is_made_told_and_made_once() {
 }
 
 #[test]
-fn a_fix_that_cannot_be_made_is_told() {
+fn impossible_fix_is_reported() {
     with(&["-C"], |_, bench| {
         let done = doctor(bench, &["--fix"]);
         assert_eq!(done.code(), 2, "{done:?}");
@@ -215,7 +215,7 @@ fn a_fix_that_cannot_be_made_is_told() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colors_need_a_willing_terminal() {
     with(ADVISED, |_, bench| {
         let done = doctor(bench, &[]);
         assert!(!done.out.contains('\x1b'), "{done:?}");
@@ -276,7 +276,7 @@ fn seconds(text: &str, behind: &str) -> Option<u64> {
 
 /// On a server that was just started, and on one that was just flushed.
 #[test]
-fn doctor_and_run_say_the_same_wait() {
+fn doctor_and_run_report_same_wait() {
     with(ADVISED, |server, bench| {
         for flushed in [false, true] {
             if flushed {
@@ -311,7 +311,7 @@ fn doctor_and_run_say_the_same_wait() {
 
 /// Others use longer leases than the one that is asked about: theirs are to be kept as well.
 #[test]
-fn longest_lease_at_the_server_is_judged_for() {
+fn doctor_judges_by_longest_lease_used() {
     with(ADVISED, |server, bench| {
         server.command(b"set memlatch:longest 0 0 5\r\n99000\r\n");
         let done = doctor(bench, &["--lease", "10s"]);
@@ -328,7 +328,7 @@ fn longest_lease_at_the_server_is_judged_for() {
 
 /// A server may call itself anything.
 #[test]
-fn what_a_server_says_is_shown_harmlessly() {
+fn server_text_is_escaped() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("memcached://{}", listener.local_addr().expect("a port"));
     std::thread::spawn(move || {
@@ -361,7 +361,7 @@ fn what_a_server_says_is_shown_harmlessly() {
 }
 
 #[test]
-fn what_cannot_be_asked_or_understood_is_refused() {
+fn unusable_doctor_options_are_refused() {
     let bench = Bench::new("memcached://127.0.0.1:1");
     bench.run(&["doctor"]).assert_refused(69, "unavailable");
     bench

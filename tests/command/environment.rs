@@ -11,7 +11,7 @@ fn run(bench: &Bench, words: &[&str], variables: &[(&str, &str)]) -> Done {
 }
 
 #[test]
-fn variables_stand_for_options_and_options_win() {
+fn options_override_environment_variables() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");
@@ -56,7 +56,7 @@ fn variables_stand_for_options_and_options_win() {
 }
 
 #[test]
-fn a_lock_is_held_as_the_variables_say() {
+fn environment_variables_configure_a_lock() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let itself = env!("CARGO_BIN_EXE_memlatch");
@@ -112,7 +112,7 @@ fn a_lock_is_held_as_the_variables_say() {
 }
 
 #[test]
-fn a_variable_that_cannot_be_used_is_named() {
+fn unusable_variable_is_named() {
     let bench = Bench::new("");
     let long = "x".repeat(10_000);
     let command = &["run", "x", "true"][..];

@@ -65,7 +65,7 @@ const FORMS: [&str; 20] = [
 ];
 
 #[test]
-fn no_form_goes_on_without_the_lock() {
+fn failed_acquisition_stops_every_form() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("ev");
@@ -96,7 +96,7 @@ fn no_form_goes_on_without_the_lock() {
 
 /// An interactive shell must not end; the evaluation fails in it.
 #[test]
-fn interactive_shell_stays_and_knows_no_lock() {
+fn interactive_shell_stays_without_lock() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("ev");
@@ -117,7 +117,7 @@ fn interactive_shell_stays_and_knows_no_lock() {
 
 /// An outer lock is neither given back in place of the inner one nor forgotten by its shell.
 #[test]
-fn outer_lock_survives_a_failed_inner_one() {
+fn outer_lock_survives_failed_inner_one() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("ev");

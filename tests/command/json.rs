@@ -52,7 +52,7 @@ fn object(done: &Done) -> Value {
 }
 
 #[test]
-fn every_number_is_exact_as_a_double() {
+fn numbers_are_exact_as_doubles() {
     assert_eq!(
         numbers(r#"{"a-1":[1.5,-2e3],"b\"7":true,"c":"8"}"#),
         ["1.5", "-2e3"]
@@ -98,7 +98,7 @@ fn every_number_is_exact_as_a_double() {
 
 /// A stranger can write any number into a record.
 #[test]
-fn numbers_of_strangers_are_exact_or_left_out() {
+fn foreign_numbers_are_exact_or_omitted() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

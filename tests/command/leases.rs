@@ -48,7 +48,7 @@ fn acquire_defaults_to_the_longest_lease() {
 }
 
 #[test]
-fn lease_above_the_longest_is_refused_or_raises_it_visibly() {
+fn longer_lease_is_refused_or_recorded() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for words in [
@@ -80,7 +80,7 @@ fn lease_above_the_longest_is_refused_or_raises_it_visibly() {
 /// The guard waits for the longest lease, not for the lease of the lock that is asked for, and the
 /// doctor judges by the same.
 #[test]
-fn guard_and_doctor_use_the_longest_lease() {
+fn guard_and_doctor_use_longest_lease() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for (words, longest, least) in [

@@ -114,7 +114,7 @@ fn what_others_wrote_is_listed_harmlessly() {
 }
 
 #[test]
-fn a_list_that_cannot_be_had_is_told_in_one_line() {
+fn failed_list_is_one_error_line() {
     for binary in memcached::required() {
         let server = binary.start(&["-X"]);
         let bench = Bench::new(&server.url());
@@ -136,7 +136,7 @@ fn a_list_that_cannot_be_had_is_told_in_one_line() {
 }
 
 #[test]
-fn of_too_many_locks_the_first_are_listed() {
+fn long_list_keeps_the_first() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let mut sets = String::new();

@@ -35,7 +35,7 @@ fn a_flushed_server_ends_the_command() {
 }
 
 #[test]
-fn a_dead_server_ends_the_command_before_the_lease_ends() {
+fn dead_server_ends_command_before_lease() {
     for binary in memcached::required() {
         let mut server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -70,7 +70,7 @@ fn a_restarted_server_ends_the_command() {
 
 /// Not the shell alone.
 #[test]
-fn a_command_that_does_not_want_to_end_is_made_to() {
+fn stubborn_command_and_children_are_killed() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("sh -c 'trap \"\" TERM; echo $$ >other; sleep 60; :' & {STUBBORN}");
@@ -84,7 +84,7 @@ fn a_command_that_does_not_want_to_end_is_made_to() {
 }
 
 #[test]
-fn a_command_is_killed_at_once_if_that_is_wanted() {
+fn kill_action_kills_at_once() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let words = [
@@ -108,7 +108,7 @@ fn a_command_is_killed_at_once_if_that_is_wanted() {
 }
 
 #[test]
-fn a_command_runs_on_if_that_is_wanted() {
+fn ignore_action_lets_command_run() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "echo $$ >pid; until [ -e let-go ]; do sleep 0.05; done; touch finished";
@@ -138,7 +138,7 @@ fn a_command_runs_on_if_that_is_wanted() {
 
 /// A loss that only the release finds out about is one, too.
 #[test]
-fn a_loss_is_told_even_if_the_command_ends_before_it_is_noticed() {
+fn loss_found_by_release_is_reported() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "touch held; until [ -e let-go ]; do sleep 0.05; done";
@@ -163,7 +163,7 @@ fn a_loss_is_told_even_if_the_command_ends_before_it_is_noticed() {
 
 /// The command ran under the lock to its end; that the server is gone by then is no fault of it.
 #[test]
-fn a_server_that_is_gone_at_the_end_is_a_note() {
+fn missing_server_at_end_is_noted() {
     let Some(mut server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "touch held; until [ -e let-go ]; do sleep 0.05; done; exit 4";
@@ -188,7 +188,7 @@ fn a_server_that_is_gone_at_the_end_is_a_note() {
 /// The same from a process that was stopped for longer than its lease.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_program_that_stood_still_for_too_long_ends_its_command() {
+fn long_stopped_memlatch_ends_its_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", POLITE]);
@@ -203,7 +203,7 @@ fn a_program_that_stood_still_for_too_long_ends_its_command() {
 
 /// A server that takes requests and does not answer.
 #[test]
-fn a_stalled_server_ends_the_command_before_the_lease_ends() {
+fn stalled_server_ends_command_before_lease() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let running = bench.start(&["run", "--lease", "3s", "x", "sh", "-c", POLITE]);
@@ -222,7 +222,7 @@ fn a_stalled_server_ends_the_command_before_the_lease_ends() {
 /// cannot be told.
 #[test]
 #[cfg(target_os = "linux")]
-fn on_a_terminal_a_loss_ends_what_the_command_has_started() {
+fn terminal_loss_ends_commands_children() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let words = "run --lease 1s x sh -c 'sh -c \"echo \\$\\$ >pid; sleep 60; :\"; :'";
@@ -239,7 +239,7 @@ fn on_a_terminal_a_loss_ends_what_the_command_has_started() {
 
 /// Not earlier, however short it is, and with its reason. The lock is held while the command ends.
 #[test]
-fn the_maximum_hold_ends_the_command_when_it_is_over() {
+fn max_hold_ends_command_with_reason() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         for (length, way, what) in [

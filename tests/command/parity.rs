@@ -504,7 +504,7 @@ impl Use {
 }
 
 #[test]
-fn a_command_experiences_the_same_as_under_flock() {
+fn command_behaves_as_under_flock() {
     let Some(server) = newest() else { return };
     if !has_flock() {
         return;
@@ -531,7 +531,7 @@ fn a_command_experiences_the_same_as_under_flock() {
 
 /// Each exit code there is.
 #[test]
-fn all_exit_codes_are_those_of_flock() {
+fn exit_codes_equal_those_of_flock() {
     let Some(server) = newest() else { return };
     if !has_flock() {
         return;
@@ -554,7 +554,7 @@ fn all_exit_codes_are_those_of_flock() {
 }
 
 #[test]
-fn each_use_stands_in_the_table_once_and_differences_have_a_reason() {
+fn table_lists_each_use_once() {
     let names: BTreeSet<_> = USES.iter().map(|one| one.what).collect();
     assert_eq!(names.len(), USES.len());
     assert!(USES.len() >= 20);

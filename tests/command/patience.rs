@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 /// Waits until a server is there. It starts when all of them have said that it is not.
 #[test]
-fn a_server_that_starts_later_is_waited_for() {
+fn server_starting_later_is_awaited() {
     let Some(mut server) = newest() else { return };
     let bench = Bench::new(&server.url());
     server.kill();
@@ -37,7 +37,7 @@ fn a_server_that_starts_later_is_waited_for() {
 
 /// An outage that is longer than what the library bears ends no wait for a lock.
 #[test]
-fn an_outage_during_the_wait_is_waited_out() {
+fn outage_during_wait_is_endured() {
     let Some(mut server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");
@@ -66,7 +66,7 @@ fn an_outage_during_the_wait_is_waited_out() {
 
 /// The limit holds for the server as well, and the reason is said.
 #[test]
-fn a_server_that_stays_away_ends_a_limited_wait_with_69() {
+fn absent_server_ends_wait_with_69() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     // Takes connections, and never answers.
     let silent = listener.local_addr().expect("an address").to_string();
@@ -98,7 +98,7 @@ fn a_server_that_stays_away_ends_a_limited_wait_with_69() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_server() {
+fn signal_ends_wait_for_server() {
     let bench = Bench::new("127.0.0.1:1");
     let waiter = bench.start(&["run", "x", "touch", "intruder"]);
     until("it waits", || waiter.err().contains("trying again"));
@@ -111,7 +111,7 @@ fn a_signal_ends_the_wait_for_a_server() {
 /// A run that does not wait is told what to do; one that waits gets the lock, though the sentinel is
 /// lost once more.
 #[test]
-fn a_job_on_a_flushed_server_waits_or_is_told_to() {
+fn flushed_server_makes_job_wait() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let guarded = [

@@ -16,7 +16,7 @@ fn nowhere() -> String {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_used_is_refused_in_one_line() {
+fn bad_command_line_is_one_error() {
     // Nothing of this needs a server, and none is asked.
     let bench = Bench::new(&nowhere());
     let long = "x".repeat(10 * 1024);
@@ -153,7 +153,7 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
-fn a_server_that_is_down_is_told_apart() {
+fn unreachable_server_has_own_exit_code() {
     let address = nowhere();
     let bench = Bench::new(&address);
     for words in [
@@ -177,7 +177,7 @@ fn a_server_that_is_down_is_told_apart() {
 
 /// Something else listens there.
 #[test]
-fn a_server_that_speaks_something_else_is_told_apart() {
+fn foreign_server_has_own_exit_code() {
     for answer in [
         "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
         "-ERR unknown command\r\n",
@@ -243,7 +243,7 @@ fn closed_connection_gets_a_hint() {
 
 /// A server without CAS cannot keep locks.
 #[test]
-fn a_server_that_is_unfit_is_told_apart() {
+fn unfit_server_has_own_exit_code() {
     for binary in crate::memcached::required() {
         let server = binary.start(&["-C"]);
         let bench = Bench::new(&server.url());
@@ -255,7 +255,7 @@ fn a_server_that_is_unfit_is_told_apart() {
 
 /// A fresh server has forgotten who holds what.
 #[test]
-fn a_young_server_is_waited_for_or_refused() {
+fn young_server_is_awaited_or_refused() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let guarded = |words: &[&str]| {
@@ -287,7 +287,7 @@ fn a_young_server_is_waited_for_or_refused() {
 
 /// As in `memlatch status x | head -0`.
 #[test]
-fn a_closed_output_is_no_reason_to_panic() {
+fn closed_output_causes_no_panic() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for words in [

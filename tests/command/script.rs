@@ -104,7 +104,7 @@ fn a_shell_takes_what_is_printed() {
 }
 
 #[test]
-fn parts_come_from_standard_input_and_as_an_argument() {
+fn ticket_comes_from_input_or_argument() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let parts = parts(&bench.run(&["acquire", "--json", "x"]));
@@ -128,7 +128,7 @@ fn parts_come_from_standard_input_and_as_an_argument() {
 }
 
 #[test]
-fn a_lock_that_nobody_takes_up_runs_out() {
+fn unclaimed_lock_expires() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let acquired = bench.run(&["acquire", "--lease", "500ms", "--json", "x"]);
@@ -202,7 +202,7 @@ fn who_can_tell_nobody_holds_nothing() {
 }
 
 #[test]
-fn the_longest_hold_ends_a_command_and_the_shortest_outlasts_it() {
+fn hold_limits_bound_the_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let long = bench.run(&[

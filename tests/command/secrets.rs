@@ -42,7 +42,7 @@ fn the_password_comes_from_a_file() {
 }
 
 #[test]
-fn a_password_file_that_cannot_be_used_is_named_and_not_shown() {
+fn unusable_password_file_is_named_only() {
     let bench = Bench::new("127.0.0.1:1");
     for (text, says) in [
         ("", "user:password"),
@@ -81,7 +81,7 @@ fn a_password_file_that_cannot_be_used_is_named_and_not_shown() {
 
 /// What the environment says of another server is not for the one of the demo itself.
 #[test]
-fn the_demo_on_its_own_server_needs_no_secrets() {
+fn demos_own_server_needs_no_secrets() {
     let bench = Bench::new("");
     fs::write(bench.path("account"), ACCOUNT).expect("a file");
     let mut command = bench.command(&["demo", "--seconds", "0.3", "--workers", "2"]);

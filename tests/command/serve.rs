@@ -31,7 +31,7 @@ fn connect(server: &Running) -> TcpStream {
 }
 
 #[test]
-fn it_can_be_started_instead_of_memcached() {
+fn serve_replaces_memcached() {
     let bench = Bench::new("");
     // What memcached's own tests and many others start it with.
     let words = [
@@ -80,7 +80,7 @@ fn it_can_be_started_instead_of_memcached() {
 }
 
 #[test]
-fn its_options_mean_what_they_mean_to_memcached() {
+fn serve_options_match_memcached() {
     let bench = Bench::new("");
     std::fs::write(bench.path("accounts"), "user:secret\n").expect("a file");
     let flushless = bench.start(&["serve", "-p0", "-F", "--quiet"]);
@@ -130,7 +130,7 @@ fn it_listens_on_a_socket() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn taken_port_is_reported() {
     let bench = Bench::new("");
     let first = bench.start(&["serve", "-p", "0"]);
     let address = address(&first);
@@ -140,7 +140,7 @@ fn a_port_that_is_taken_is_told() {
 }
 
 #[test]
-fn harness_learns_the_port_from_a_file() {
+fn port_file_names_the_port() {
     for port in ["-1", "0"] {
         let bench = Bench::new("");
         let file = bench.path("port");
@@ -179,7 +179,7 @@ fn settings_that_memcached_refuses_are_refused() {
 }
 
 #[test]
-fn server_appears_to_have_just_started_unless_told_otherwise() {
+fn server_looks_just_started_by_default() {
     let bench = Bench::new("");
     for (words, uptime) in [(&[][..], 2..100), (&["--uptime", "1h"], 3602..3700)] {
         let server = bench.start(&[&["serve", "-p", "0"], words].concat());

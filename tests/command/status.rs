@@ -5,7 +5,7 @@ use crate::tool::Bench;
 use serde_json::Value;
 
 #[test]
-fn who_holds_a_lock_is_told_to_people() {
+fn text_shows_the_holder() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -39,7 +39,7 @@ fn who_holds_a_lock_is_told_to_people() {
 }
 
 #[test]
-fn who_holds_a_lock_is_told_to_programs() {
+fn json_shows_the_holder() {
     const FIELDS: [&str; 11] = [
         "name",
         "held",

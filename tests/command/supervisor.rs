@@ -72,7 +72,7 @@ fn everything_ends_when_memlatch_is_killed() {
 
 /// A command that is stopped cannot act on a signal before it is continued.
 #[test]
-fn a_stopped_command_ends_when_memlatch_is_killed() {
+fn killed_memlatch_ends_stopped_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let running = bench.start(&["run", "--lease", "1s", "x", "sh", "-c", WORKER]);
@@ -117,7 +117,7 @@ fn stopped_memlatch_ends_command_with_lease() {
 
 /// Whoever says that the loss does not matter is not ended by it.
 #[test]
-fn stopped_memlatch_leaves_command_that_ignores_loss() {
+fn stopped_memlatch_spares_loss_ignoring_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "echo $$ >pid; until [ -e let-go ]; do sleep 0.02; done; exit 5";
@@ -144,7 +144,7 @@ fn stopped_memlatch_leaves_command_that_ignores_loss() {
 
 /// The supervisor can be killed as well; memlatch is there still.
 #[test]
-fn everything_ends_when_the_supervisor_is_killed() {
+fn killed_supervisor_ends_everything() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("{STUBBORN}\n{WORKER}");
@@ -182,7 +182,7 @@ fn a_stopped_supervisor_is_continued() {
 /// A shell that becomes memlatch by `exec` may have started something before, which is none of the
 /// command's business.
 #[test]
-fn what_ran_before_is_not_killed_with_the_command() {
+fn earlier_processes_outlive_the_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!(
@@ -237,7 +237,7 @@ fn untold(bench: &Bench, (words, first): (&[&str], &str), script: &str) -> Optio
 
 /// The command itself is known, whatever the system tells.
 #[test]
-fn without_proc_the_command_itself_is_ended() {
+fn command_ends_without_proc() {
     let Some(server) = newest() else { return };
     let handler = "trap \"echo >ended; exit 3\" TERM; touch held; while :; do sleep 0.02; done";
     let stubborn = "trap \"\" TERM; touch held; while :; do sleep 0.02; done";
@@ -267,7 +267,7 @@ fn without_proc_the_command_itself_is_ended() {
 
 /// The same for a signal, and for the supervisor's end.
 #[test]
-fn without_proc_the_command_itself_is_signalled_and_killed() {
+fn signals_reach_command_without_proc() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let handler = "trap \"exit 3\" TERM; touch held; while :; do sleep 0.02; done";
@@ -296,7 +296,7 @@ fn without_proc_the_command_itself_is_signalled_and_killed() {
 
 /// All are told, and the lock is held until the last of them is gone.
 #[test]
-fn signals_reach_everything_and_its_end_is_waited_for() {
+fn lock_outlasts_signalled_processes() {
     let Some(server) = newest() else { return };
     for signal in [
         Signal::SIGTERM,
@@ -326,7 +326,7 @@ fn signals_reach_everything_and_its_end_is_waited_for() {
 
 /// What is asked to end and does not is killed when its time is over.
 #[test]
-fn stubborn_leftovers_are_killed_after_the_grace_period() {
+fn stubborn_leftovers_are_killed() {
     let Some(server) = newest() else { return };
     for words in [
         &["run", "--grace", "200ms", "x", "sh", "-c"][..],
@@ -362,7 +362,7 @@ fn stubborn_leftovers_are_killed_after_the_grace_period() {
 
 /// The default: as with flock(1), the lock is held for as long as anything runs under it.
 #[test]
-fn leftovers_are_waited_for_with_the_lock_held() {
+fn leftovers_keep_the_lock_by_default() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let leftover = "(setsid sh -c 'echo $$ >daemon; until [ -e let-go ]; do sleep 0.02; done' &)";
@@ -381,7 +381,7 @@ fn leftovers_are_waited_for_with_the_lock_held() {
 
 /// The same, and then a signal that asks to end.
 #[test]
-fn leftovers_that_are_waited_for_are_told_of_signals() {
+fn awaited_leftovers_get_signals() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("{DAEMON}; echo $$ >pid");
@@ -395,7 +395,7 @@ fn leftovers_that_are_waited_for_are_told_of_signals() {
 }
 
 #[test]
-fn leftovers_are_ended_if_that_is_wanted() {
+fn leftovers_end_if_requested() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("{DAEMON}; until [ -e daemon ]; do sleep 0.02; done; exit 6");
@@ -408,7 +408,7 @@ fn leftovers_are_ended_if_that_is_wanted() {
 }
 
 #[test]
-fn leftovers_are_left_alone_if_that_is_wanted() {
+fn leftovers_stay_if_requested() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("{DAEMON}; until [ -e daemon ]; do sleep 0.02; done; exit 6");
@@ -437,7 +437,7 @@ fn a_loss_ends_leftovers() {
 
 /// On a terminal, a key reaches the command by itself; what `kill` sends does not.
 #[test]
-fn on_a_terminal_signals_from_elsewhere_reach_everything_once() {
+fn external_signal_arrives_once_on_terminal() {
     let Some(server) = newest() else { return };
     for signal in [
         Signal::SIGINT,
@@ -469,7 +469,7 @@ fn on_a_terminal_signals_from_elsewhere_reach_everything_once() {
 
 /// Ctrl-Z: the shell gets its prompt, and after `fg` everything goes on.
 #[test]
-fn on_a_terminal_the_job_is_stopped_and_continued() {
+fn terminal_job_stops_and_continues() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "set -m
@@ -497,7 +497,7 @@ fn on_a_terminal_the_job_is_stopped_and_continued() {
 
 /// Nobody may wonder why nothing happens.
 #[test]
-fn a_command_that_is_stopped_is_told_of_once() {
+fn stopped_command_is_reported_once() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "echo $$ >pid; until [ -e let-go ]; do sleep 0.02; done";
@@ -521,7 +521,7 @@ fn a_command_that_is_stopped_is_told_of_once() {
 
 /// Started by a parent that does not want to know of its children.
 #[test]
-fn the_exit_code_is_known_although_sigchld_is_ignored() {
+fn exit_code_survives_ignored_sigchld() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let done = bench
@@ -532,7 +532,7 @@ fn the_exit_code_is_known_although_sigchld_is_ignored() {
 
 /// As process 1 of a container.
 #[test]
-fn as_process_1_it_reaps_what_nobody_waits_for() {
+fn process_1_reaps_orphans() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -570,7 +570,7 @@ fn as_process_1_it_reaps_what_nobody_waits_for() {
 
 /// A process that the system refuses is no fault of the command.
 #[test]
-fn a_refused_process_is_told_apart_from_a_bad_command() {
+fn refused_process_differs_from_bad_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     // Root may start as many as it likes, so the program is run by somebody else there, who must
@@ -595,7 +595,7 @@ fn a_refused_process_is_told_apart_from_a_bad_command() {
 
 /// Every verb says what is missing where there are too few descriptors, and none panics.
 #[test]
-fn few_descriptors_are_an_error_of_every_verb() {
+fn few_descriptors_fail_every_subcommand() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for words in [

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 #[test]
-fn the_exit_code_tells_whether_a_lock_became_free() {
+fn exit_code_reports_whether_lock_freed() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -58,7 +58,7 @@ fn the_exit_code_tells_whether_a_lock_became_free() {
 }
 
 #[test]
-fn the_end_of_a_wait_is_told_to_programs() {
+fn json_reports_end_of_wait() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -95,7 +95,7 @@ fn a_signal_ends_a_wait() {
 }
 
 #[test]
-fn a_wait_that_cannot_be_is_refused() {
+fn unusable_wait_options_are_refused() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for (words, says) in [
@@ -116,7 +116,7 @@ fn a_wait_that_cannot_be_is_refused() {
 /// `wait`, `status`, `list` and `run -n` agree on what free means, also while the record of a
 /// holder that was killed is still there.
 #[test]
-fn free_means_the_same_to_every_verb() {
+fn subcommands_agree_on_free() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

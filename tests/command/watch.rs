@@ -47,7 +47,7 @@ fn changes_are_told_line_by_line() {
 }
 
 #[test]
-fn changes_are_told_to_programs_and_only_those_asked_for() {
+fn json_lists_requested_changes_only() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -76,7 +76,7 @@ fn changes_are_told_to_programs_and_only_those_asked_for() {
 }
 
 #[test]
-fn it_ends_after_so_many_rounds_or_with_an_interrupt() {
+fn watch_ends_by_rounds_or_interrupt() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     for (words, rounds) in [
@@ -102,7 +102,7 @@ fn it_ends_after_so_many_rounds_or_with_an_interrupt() {
 }
 
 #[test]
-fn on_a_terminal_there_is_a_table() {
+fn terminal_watch_draws_a_table() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let draw = |words: &str| -> Option<String> {
@@ -163,7 +163,7 @@ fn on_a_terminal_there_is_a_table() {
 }
 
 #[test]
-fn colours_and_drawing_are_left_out_where_they_are_not_wanted() {
+fn watch_omits_unwanted_colors_and_drawing() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     server.command(record("x", 1).as_bytes());
@@ -185,7 +185,7 @@ fn colours_and_drawing_are_left_out_where_they_are_not_wanted() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn ctrl_c_ends_the_table_and_leaves_the_terminal_as_it_was() {
+fn interrupt_restores_the_terminal() {
     let Some(server) = newest() else { return };
     if is_ignored(Signal::SIGINT) {
         return;
@@ -212,7 +212,7 @@ fn ctrl_c_ends_the_table_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_server_that_goes_and_comes_back_is_watched_on() {
+fn watch_survives_server_restart() {
     for binary in memcached::required() {
         let mut server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -232,7 +232,7 @@ fn a_server_that_goes_and_comes_back_is_watched_on() {
 }
 
 #[test]
-fn a_watch_that_cannot_be_is_refused() {
+fn unusable_watch_options_are_refused() {
     for binary in memcached::required() {
         let server = binary.start(&["-X"]);
         let bench = Bench::new(&server.url());

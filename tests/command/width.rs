@@ -127,7 +127,7 @@ fn tables_fit_and_numbers_are_whole() {
 }
 
 #[test]
-fn facts_and_findings_are_wrapped_at_words() {
+fn doctor_output_wraps_at_words() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     put(&server, "nightly", TOKENS[0], "a-host.example");

@@ -278,7 +278,7 @@ fn difference(case: &Case, answer: &[u8], ended: bool) -> Option<String> {
 }
 
 #[test]
-fn the_embedded_server_answers_like_the_newest_real_one() {
+fn embedded_server_answers_like_newest_memcached() {
     let mut wrong = String::new();
     let mut played = 0;
     let mut running: Option<(String, Server)> = None;
@@ -410,7 +410,7 @@ fn watcher(server: &Server, streams: &str) -> TcpStream {
 }
 
 #[test]
-fn watchers_are_told_what_the_real_server_tells() {
+fn watchers_get_memcacheds_lines() {
     let server = Server::start().expect("a server");
     let [deletions, mutations, both] =
         ["deletions", "mutations", "mutations deletions"].map(|name| watcher(&server, name));

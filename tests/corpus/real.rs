@@ -195,7 +195,7 @@ fn connect(server: &memcached::RealServer) -> TcpStream {
 }
 
 #[test]
-fn what_can_be_built_never_becomes_two_commands() {
+fn buildable_request_is_one_command() {
     let long = [b'k'; MAX_KEY_LENGTH];
     let high: Vec<u8> = (0x80..=0xff).collect();
     for binary in memcached::required() {

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::sync::LazyLock;
 
 #[test]
-fn what_happens_between_two_looks_is_told() {
+fn changes_between_looks_are_reported() {
     for binary in memcached::required() {
         let mut server = binary.start(&["-M", "-m", "2"]);
         let first = both(&server.url());
@@ -99,7 +99,7 @@ fn left_after_flood(
 
 /// The promise of the advice: with it, locks outlive what they do not outlive without.
 #[test]
-fn locks_outlive_a_flood_where_the_doctor_was_heard() {
+fn advised_settings_keep_locks_from_eviction() {
     for binary in memcached::required() {
         for dialect in [None, Some(Protocol::Classic)] {
             let server = binary.start(&["-m", "2"]);
@@ -138,7 +138,7 @@ fn locks_outlive_a_flood_where_the_doctor_was_heard() {
 
 /// The lease alone is too low a limit: items are stored with a few seconds more.
 #[test]
-fn the_limit_that_is_advised_is_the_one_that_is_needed() {
+fn advised_limit_is_the_needed_one() {
     let temporary = |server: &memcached::RealServer| -> u64 {
         let items = server.command(b"stats items\r\n");
         let items = String::from_utf8_lossy(&items).into_owned();
@@ -165,7 +165,7 @@ fn the_limit_that_is_advised_is_the_one_that_is_needed() {
 }
 
 #[test]
-fn a_limit_is_raised_and_never_lowered() {
+fn limit_is_only_raised() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         block_on(async {

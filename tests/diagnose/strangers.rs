@@ -11,7 +11,7 @@ use std::thread;
 /// memcached's own proxy, which is in the binary from 1.6.33 on, tells a pid, an uptime and a time of
 /// its own: the restarts of a server behind it do not show.
 #[test]
-fn a_proxy_is_told_from_the_server_behind_it() {
+fn proxy_differs_from_server_behind_it() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("diagnose-{}.lua", std::process::id()));
     let old = |version: &str| version == "1.6.18";
@@ -48,7 +48,7 @@ fn a_proxy_is_told_from_the_server_behind_it() {
 
 /// A service address of a cluster, say: each connection may lead to another server.
 #[test]
-fn what_spreads_connections_over_servers_is_seen() {
+fn load_balancer_is_detected() {
     for binary in memcached::required() {
         let servers = [binary.start(ADVISED), binary.start(ADVISED)];
         let addresses = servers.iter().map(memcached::RealServer::address).collect();
@@ -69,7 +69,7 @@ fn what_spreads_connections_over_servers_is_seen() {
 
 /// Two servers in containers, which were started in the same second: pid and start are the same.
 #[test]
-fn twins_behind_one_address_are_told_apart() {
+fn identical_servers_behind_address_are_distinguished() {
     if !memcached::can_have_process_id_1() || memcached::faketime().is_none() {
         return;
     }
@@ -131,7 +131,7 @@ const GREETING: [(&str, &str); 4] = [
 const STATS: &str = "STAT pid 7\r\nSTAT uptime 100\r\nSTAT time 1795337329\r\nEND\r\n";
 
 #[test]
-fn what_hangs_up_on_questions_is_told_apart_from_a_server() {
+fn peer_hanging_up_is_no_server() {
     let [version, mg, md, gets] = GREETING;
     let nothing: &[_] = Box::leak(Box::new([version, mg, md, gets]));
     let diagnosis = both(&peer(nothing));
@@ -165,7 +165,7 @@ fn what_hangs_up_on_questions_is_told_apart_from_a_server() {
 }
 
 #[test]
-fn answers_without_an_end_are_cut_off() {
+fn endless_replies_are_cut() {
     let [version, mg, md, gets] = GREETING;
     let endless: &'static str = Box::leak("STAT items:1:number 1\r\n".repeat(9000).into());
     let answers: &[_] = Box::leak(Box::new([
@@ -183,7 +183,7 @@ fn answers_without_an_end_are_cut_off() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_given_up_in_time() {
+fn silent_server_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("memcached://{}", listener.local_addr().expect("a port"));
     let limit = Duration::from_millis(200);

@@ -73,7 +73,7 @@ fn warned(name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_end_is_near_before_it_is_there() {
+async fn warning_precedes_expiry() {
     listen();
     let lease = seconds(4);
     let mut cases = tokio::task::JoinSet::new();
@@ -114,7 +114,7 @@ async fn the_end_is_near_before_it_is_there() {
 }
 
 #[test]
-fn the_end_is_near_before_it_is_there_in_the_blocking_front() {
+fn warning_precedes_expiry_blocking() {
     listen();
     let lease = seconds(4);
     let case = |number: usize, site: Site| {
@@ -155,7 +155,7 @@ fn the_end_is_near_before_it_is_there_in_the_blocking_front() {
 }
 
 #[tokio::test]
-async fn a_guard_knows_what_others_see_of_it() {
+async fn guard_shows_what_others_see() {
     for site in &Site::all() {
         let one = client(site).await;
         let lock = one.lock("a").label("nightly import").lease(LEASE);

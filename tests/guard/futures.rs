@@ -11,7 +11,7 @@ async fn client(site: &Site) -> Client {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_held_is_verified() {
+async fn held_lock_is_verified() {
     for site in &Site::all() {
         let one = client(site).await;
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
@@ -23,7 +23,7 @@ async fn a_lock_that_is_held_is_verified() {
 }
 
 #[tokio::test]
-async fn a_loss_that_verify_finds_is_told_at_once() {
+async fn loss_found_by_verify_is_reported() {
     for site in &Site::all() {
         let one = client(site).await;
         for reason in [LossReason::Missing, LossReason::TakenOver] {
@@ -46,7 +46,7 @@ async fn a_loss_that_verify_finds_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn verify_finds_a_server_that_was_restarted() {
+async fn verify_detects_a_restart() {
     for mut site in Site::all() {
         let one = client(&site).await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
@@ -64,7 +64,7 @@ async fn verify_finds_a_server_that_was_restarted() {
 }
 
 #[tokio::test]
-async fn a_silent_server_says_nothing_about_the_lock() {
+async fn silent_server_leaves_lock_unjudged() {
     for site in &Site::all() {
         let builder = site.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build().await;
@@ -80,7 +80,7 @@ async fn a_silent_server_says_nothing_about_the_lock() {
 }
 
 #[tokio::test]
-async fn a_renewal_gives_all_of_the_lease() {
+async fn renewal_restores_the_whole_lease() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {
@@ -104,7 +104,7 @@ async fn a_renewal_gives_all_of_the_lease() {
 }
 
 #[tokio::test]
-async fn many_ask_for_a_renewal_at_once() {
+async fn concurrent_renewals_all_succeed() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
@@ -121,7 +121,7 @@ async fn many_ask_for_a_renewal_at_once() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_not_answered_is_no_loss() {
+async fn unanswered_renewal_is_no_loss() {
     for site in &Site::all() {
         let builder = site.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build().await;
@@ -160,7 +160,7 @@ async fn a_renewal_finds_a_loss() {
 }
 
 #[test]
-fn nobody_renews_where_the_keepers_runtime_has_ended() {
+fn ended_renewer_runtime_stops_renewals() {
     let site = Site::all().pop().expect("a server");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let guard = runtime.block_on(async {
@@ -175,7 +175,7 @@ fn nobody_renews_where_the_keepers_runtime_has_ended() {
 }
 
 #[tokio::test]
-async fn work_under_a_lock_that_stays_is_run_to_its_end() {
+async fn run_finishes_under_kept_lock() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
@@ -228,7 +228,7 @@ async fn a_loss_ends_the_work() {
 /// A poll that blocks for longer than the lease is not followed by another, though no timer has had a
 /// chance to say so, and what it returns is not said to be done under the lock.
 #[tokio::test]
-async fn work_that_outlasts_the_lock_in_one_poll_is_a_loss() {
+async fn run_outlasting_lease_is_a_loss() {
     for site in &Site::all() {
         let one = client(site).await;
         for ends in [true, false] {
@@ -254,7 +254,7 @@ async fn work_that_outlasts_the_lock_in_one_poll_is_a_loss() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_dropped_drops_the_work_and_keeps_the_lock() {
+async fn dropped_run_keeps_the_lock() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");

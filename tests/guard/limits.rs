@@ -19,7 +19,7 @@ fn blocking_client(site: &Site) -> blocking::Client {
 }
 
 #[tokio::test]
-async fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free() {
+async fn max_hold_reached_frees_lock() {
     let limit = millis(700);
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
@@ -43,7 +43,7 @@ async fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free() {
 }
 
 #[test]
-fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free_in_the_blocking_front() {
+fn max_hold_reached_frees_lock_blocking() {
     let limit = millis(700);
     for site in &Site::all() {
         let (one, two) = (blocking_client(site), blocking_client(site));
@@ -68,7 +68,7 @@ fn a_lock_that_was_held_for_as_long_as_it_may_be_is_free_in_the_blocking_front()
 
 /// Whoever comes first at the end, guard or keeper, the lock is released, and by one of them.
 #[tokio::test]
-async fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free() {
+async fn drop_at_limit_frees_lock() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         for round in 0..10 {
@@ -89,7 +89,7 @@ async fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free() {
 }
 
 #[test]
-fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free_in_the_blocking_front() {
+fn drop_at_limit_frees_lock_blocking() {
     for site in &Site::all() {
         let (one, two) = (blocking_client(site), blocking_client(site));
         for round in 0..10 {
@@ -110,7 +110,7 @@ fn a_guard_that_goes_at_the_very_end_leaves_the_lock_free_in_the_blocking_front(
 }
 
 #[tokio::test]
-async fn renewals_never_reach_beyond_the_longest_hold() {
+async fn renewals_end_at_max_hold() {
     let limit = seconds(4);
     let sites = Site::all();
     let mut held = Vec::new();
@@ -142,7 +142,7 @@ async fn renewals_never_reach_beyond_the_longest_hold() {
 }
 
 #[tokio::test]
-async fn a_longest_hold_of_nothing_is_refused() {
+async fn zero_max_hold_is_refused() {
     let site = Site::all().pop().expect("a server");
     let one = client(&site).await;
     let lock = one.lock("a").max_hold(millis(0));
@@ -168,7 +168,7 @@ const WAYS: [Way; 4] = [Way::Released, Way::Dropped, Way::Quiet, Way::ShutDown];
 const STAYS: core::time::Duration = millis(1500);
 
 #[tokio::test]
-async fn a_name_stays_taken_behind_an_early_release() {
+async fn early_release_keeps_min_hold() {
     let mut cases = tokio::task::JoinSet::new();
     for site in Site::all() {
         cases.spawn(async move {
@@ -207,7 +207,7 @@ async fn a_name_stays_taken_behind_an_early_release() {
 }
 
 #[test]
-fn a_name_stays_taken_behind_an_early_release_in_the_blocking_front() {
+fn early_release_keeps_min_hold_blocking() {
     let case = |site: Site| {
         let two = blocking_client(&site);
         for way in WAYS {
@@ -245,7 +245,7 @@ fn a_name_stays_taken_behind_an_early_release_in_the_blocking_front() {
 }
 
 #[tokio::test]
-async fn a_lock_that_was_held_for_long_enough_is_free_at_once() {
+async fn release_after_min_hold_is_immediate() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         let lock = one.lock("a").lease(LONG).min_hold(millis(100));
@@ -259,7 +259,7 @@ async fn a_lock_that_was_held_for_long_enough_is_free_at_once() {
 }
 
 #[tokio::test]
-async fn shortest_holds_that_cannot_be_had_are_refused() {
+async fn impossible_min_holds_are_refused() {
     let site = Site::all().pop().expect("a server");
     let one = client(&site).await;
     let two = blocking_client(&site);

@@ -33,7 +33,7 @@ fn taken_blocking(
 }
 
 #[tokio::test]
-async fn a_lock_goes_from_hand_to_hand_and_stays_held() {
+async fn handed_over_lock_stays_held() {
     for site in &Site::all() {
         let (one, two, other) = (client(site).await, client(site).await, client(site).await);
         let (three, four) = (blocking_client(site), blocking_client(site));
@@ -114,7 +114,7 @@ async fn who_took_it_over_keeps_it() {
 }
 
 #[tokio::test]
-async fn parts_that_nobody_takes_up_run_out() {
+async fn unclaimed_ticket_expires() {
     let sites = Site::all();
     let mut left = Vec::new();
     for site in &sites {
@@ -149,7 +149,7 @@ async fn parts_that_nobody_takes_up_run_out() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_any_more_is_told_with_its_reason() {
+async fn stale_ticket_is_refused_with_reason() {
     for mut site in Site::all() {
         let (one, three) = (client(&site).await, blocking_client(&site));
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
@@ -173,7 +173,7 @@ async fn what_is_not_ours_any_more_is_told_with_its_reason() {
 
 /// The holder was told that the lock is lost and has stopped its work. The record still stands.
 #[tokio::test]
-async fn parts_of_a_lost_guard_are_not_taken_up() {
+async fn ticket_of_lost_guard_is_refused() {
     for site in &Site::all() {
         let hasty = millis(300);
         let builder = site.settings(Client::builder()).operation_timeout(hasty);
@@ -203,7 +203,7 @@ async fn parts_of_a_lost_guard_are_not_taken_up() {
 
 /// A shutdown has released it.
 #[tokio::test]
-async fn parts_of_a_client_that_was_shut_down_are_not_taken_up() {
+async fn ticket_of_closed_client_is_refused() {
     let site = Site::all().pop().expect("a server");
     let one = client(&site).await;
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
@@ -215,7 +215,7 @@ async fn parts_of_a_client_that_was_shut_down_are_not_taken_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
+async fn silent_server_leaves_lock_alone() {
     for site in &Site::all() {
         let hasty = |builder| async move {
             let builder: memlatch::ClientBuilder<Client> = builder;
@@ -246,7 +246,7 @@ async fn a_server_that_does_not_answer_leaves_the_lock_alone() {
 }
 
 #[tokio::test]
-async fn clients_that_cannot_hold_it_say_so() {
+async fn unsuitable_clients_refuse_the_ticket() {
     let site = Site::all().pop().expect("a server");
     let (one, three) = (client(&site).await, blocking_client(&site));
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");

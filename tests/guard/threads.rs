@@ -12,7 +12,7 @@ fn client(site: &Site) -> Client {
 }
 
 #[test]
-fn a_lock_that_is_held_is_verified() {
+fn held_lock_is_verified() {
     for site in &Site::all() {
         let one = client(site);
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
@@ -24,7 +24,7 @@ fn a_lock_that_is_held_is_verified() {
 }
 
 #[test]
-fn a_loss_that_verify_finds_is_told_at_once() {
+fn loss_found_by_verify_is_reported() {
     for site in &Site::all() {
         let one = client(site);
         for reason in [LossReason::Missing, LossReason::TakenOver] {
@@ -49,7 +49,7 @@ fn a_loss_that_verify_finds_is_told_at_once() {
 }
 
 #[test]
-fn verify_finds_a_server_that_was_restarted() {
+fn verify_detects_a_restart() {
     for mut site in Site::all() {
         let one = client(&site);
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
@@ -67,7 +67,7 @@ fn verify_finds_a_server_that_was_restarted() {
 }
 
 #[test]
-fn a_silent_server_says_nothing_about_the_lock() {
+fn silent_server_leaves_lock_unjudged() {
     for site in &Site::all() {
         let builder = site.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build();
@@ -83,7 +83,7 @@ fn a_silent_server_says_nothing_about_the_lock() {
 }
 
 #[test]
-fn a_renewal_gives_all_of_the_lease() {
+fn renewal_restores_the_whole_lease() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {
@@ -107,7 +107,7 @@ fn a_renewal_gives_all_of_the_lease() {
 }
 
 #[test]
-fn many_ask_for_a_renewal_at_once() {
+fn concurrent_renewals_all_succeed() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");
@@ -120,7 +120,7 @@ fn many_ask_for_a_renewal_at_once() {
 }
 
 #[test]
-fn a_renewal_that_is_not_answered_is_no_loss() {
+fn unanswered_renewal_is_no_loss() {
     for site in &Site::all() {
         let builder = site.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build();
@@ -156,7 +156,7 @@ fn a_renewal_finds_a_loss() {
 }
 
 #[test]
-fn work_under_a_lock_that_stays_is_run_to_its_end() {
+fn run_finishes_under_kept_lock() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
@@ -171,7 +171,7 @@ fn work_under_a_lock_that_stays_is_run_to_its_end() {
 }
 
 #[test]
-fn work_learns_of_a_loss_and_a_lost_lock_runs_nothing() {
+fn lost_lock_stops_and_refuses_work() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_is_unsafe() {
+    fn proxy_is_reported_unsafe() {
         expect(&proxy(&survey()), Fine, "memcached");
         let proxied = with_settings(|config| config.proxy_enabled = Some(true));
         expect(&proxy(&proxied), Unsafe, "a proxy answers");
