@@ -77,8 +77,6 @@ pub mod proto;
 #[cfg(feature = "std")]
 #[doc(hidden)]
 pub mod net;
-#[cfg(seeded_bugs)]
-mod seeded;
 #[cfg(feature = "server")]
 #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
 pub mod server;

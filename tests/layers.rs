@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name, from the lowest layer to the highest.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("wire", &[]),
     ("proto", &["wire"]),
     ("net", &["wire", "proto"]),
@@ -17,7 +17,6 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("fuzzing", &["wire", "proto", "net", "server"]),
     // The command uses the library as any program does, under the name `memlatch`.
     ("cli", &[]),
-    ("seeded", &[]),
 ];
 
 /// Bugs that tests plant may stand in any layer, behind `cfg(seeded_bugs)`.

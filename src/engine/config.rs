@@ -315,10 +315,6 @@ impl<F> ClientBuilder<F> {
             }
         };
         let lease = |lease| Lease::new(lease).map_err(|e| LockError::new(Cause::Lease(e)));
-        #[cfg(seeded_bugs)]
-        let lease = |wished: Duration| {
-            lease(crate::seeded::Bug::LongLeaseAccepted.choose(wished.min(MAX_LEASE), wished))
-        };
         let default_lease = lease(self.default_lease)?;
         let max_lease = match self.max_lease {
             Some(longest) => lease(longest)?,

@@ -362,10 +362,6 @@ impl LockState {
         let (cas, found) = {
             let mut state = self.state();
             let found = self.check_time(&mut state, now);
-            #[cfg(seeded_bugs)]
-            if crate::seeded::Bug::RenewalAfterRelease.planted() {
-                state.loss = None;
-            }
             let begins = state.loss.is_none() && !state.renewing;
             state.renewing |= begins;
             (begins.then_some(state.cas), found)

@@ -254,10 +254,6 @@ impl<T: ReplyObserver> Connection<T> {
         elapsed: impl Fn() -> Duration,
     ) -> Result<Replies<'_>, NetError> {
         self.dirty = true;
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::DirtyConnection.planted() {
-            self.dirty = false;
-        }
         self.set_limit(limit)
             .map_err(|error| NetError::unsent(NetCause::Io(error)))?;
         self.run(limit, elapsed).map_err(NetError::sent)?;

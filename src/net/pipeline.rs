@@ -207,10 +207,6 @@ impl Pipeline {
         }
         slot.abandoned = true;
         let unsent = slot.begin >= self.sent && !slot.answered;
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::ReplyToTheNext.planted() && !unsent && !slot.answered {
-            (slot.end, slot.asked) = (slot.begin, slot.begin);
-        }
         if unsent {
             self.withdraw(place);
         }

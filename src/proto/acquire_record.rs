@@ -133,10 +133,6 @@ impl<'a> RecordAcquire<'a> {
     /// not answered, or was granted and not yet undone.
     #[must_use]
     pub fn orphan(&self) -> Option<OrphanedAttempt> {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::UnknownNotUndone.planted() {
-            return None;
-        }
         self.attempt.as_ref()?.orphan(&self.request)
     }
 
@@ -324,11 +320,6 @@ impl<'a> RecordAcquire<'a> {
         received: Instant,
     ) -> Result<Action<AcquireOutcome>, DecodeError> {
         let dialect = server.capabilities.protocol;
-        #[cfg(seeded_bugs)]
-        let early = crate::seeded::Bug::SentinelBeforeAcquire
-            .planted()
-            .then(|| read_memory(replies, server, false, sent, received))
-            .transpose()?;
         let stored = read_stored(replies)?;
         let item = read_lock(replies, dialect)?;
         let token = if self.request.fencing {
@@ -341,8 +332,6 @@ impl<'a> RecordAcquire<'a> {
             .as_ref()
             .is_some_and(|attempt| attempt.evidence);
         let memory = read_memory(replies, server, evidence, sent, received)?;
-        #[cfg(seeded_bugs)]
-        let memory = early.unwrap_or(memory);
         let Some(attempt) = &self.attempt else {
             return Err(DecodeError::UnexpectedReply);
         };
@@ -384,20 +373,8 @@ impl<'a> RecordAcquire<'a> {
         };
         let mut grant = attempt.grant(&self.request, cas);
         self.handoff.resolve(on, Ok(()));
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::LeaseFromReply.planted() {
-            grant.valid_until = self.request.lease.valid_until(received);
-        }
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::LeaseFromRepetition.planted() {
-            grant.valid_until = self.request.lease.valid_until(sent);
-        }
         if let Some(kept) = server.clock.retained_until(grant.expiry, received) {
             grant.valid_until = grant.valid_until.min(kept);
-        }
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::NoColdGuard.planted() {
-            self.request.min_memory = None;
         }
         if let Some(longest) = self.request.min_memory {
             let lacking = match memory {
@@ -443,11 +420,6 @@ impl<'a> RecordAcquire<'a> {
                 server.clock.seconds_lower_bound(received).unwrap_or(0),
             ),
         });
-        #[cfg(seeded_bugs)]
-        let (bound, token) =
-            crate::seeded::Bug::TokenFromCas.choose((None, Some(cas)), (bound, grant.token));
-        #[cfg(seeded_bugs)]
-        let grant = Grant { token, ..grant };
         Ok(self.grant(grant, bound, received))
     }
 
@@ -459,8 +431,6 @@ impl<'a> RecordAcquire<'a> {
         bound: Option<TokenBound>,
         now: Instant,
     ) -> Action<AcquireOutcome> {
-        #[cfg(seeded_bugs)]
-        let now = crate::seeded::Bug::GrantAfterDeadline.choose(grant.sent_at, now);
         if now >= grant.valid_until {
             return self.rollback(grant.cas, AfterRollback::Retry);
         }

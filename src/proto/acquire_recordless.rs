@@ -110,8 +110,6 @@ impl<'a> RecordlessAcquire<'a> {
             Some(attempt) if attempt.may_be_replayed => self.token.after(attempt.cas),
             Some(attempt) => attempt.cas,
         };
-        #[cfg(seeded_bugs)]
-        let cas = crate::seeded::Bug::LeanTokenReused.choose(self.token.first(), cas);
         Ok(CasAttempt {
             cas,
             expiry: server

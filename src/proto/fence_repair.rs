@@ -46,10 +46,6 @@ impl TokenBound {
                 .min(second),
             _ => 0,
         };
-        #[cfg(seeded_bugs)]
-        let floor = crate::seeded::Bug::TokenBelowBirth.choose(0, floor);
-        #[cfg(seeded_bugs)]
-        let made = crate::seeded::Bug::LateCounterBelieved.choose(0, made);
         let above = floor
             .max(made.saturating_sub(SEED_BEHIND))
             .saturating_mul(NANOS);

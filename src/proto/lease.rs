@@ -50,10 +50,6 @@ pub(super) const fn drift_over_nanos(nanos: u64) -> u64 {
 /// lease from then on. The holder's clock may be slow, which the first part of the drift covers,
 /// and the contender's fast, which the second part covers.
 pub(super) fn watch_needed(lease: Lease) -> Duration {
-    #[cfg(seeded_bugs)]
-    if crate::seeded::Bug::WatchWithoutDrift.planted() {
-        return lease.0;
-    }
     let on_the_holders_clock = lease.0 + drift_over(lease.0);
     // Rounded up: the divisions round down.
     on_the_holders_clock + on_the_holders_clock / 100 + Duration::from_nanos(2)
@@ -127,10 +123,6 @@ impl Lease {
 
     /// [`min_memory`](Self::min_memory) in whole seconds, rounded up.
     pub(super) fn min_memory_seconds(self) -> u64 {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::MemoryWithoutDrift.planted() {
-            return self.nanos().div_ceil(1_000_000_000);
-        }
         let nanos = self.nanos();
         // Rounded down twice by less than a nanosecond, which is no second.
         (nanos + drift_over_nanos(nanos)).div_ceil(1_000_000_000)
@@ -141,10 +133,6 @@ impl Lease {
     /// it.
     #[must_use]
     pub fn min_memory(self) -> Duration {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::MemoryWithoutDrift.planted() {
-            return self.0;
-        }
         self.0 + drift_over(self.0)
     }
 }

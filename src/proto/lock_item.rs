@@ -81,17 +81,6 @@ pub(super) fn push_attempt(
     expiry: u64,
     (seed, evidence): (Option<u64>, bool),
 ) {
-    #[cfg(seeded_bugs)]
-    let expiry = crate::seeded::Bug::RelativeExpiry.choose(
-        super::record::HolderRecord::parse(record).map_or(0, |record| record.lease.as_secs() + 3),
-        expiry,
-    );
-    #[cfg(seeded_bugs)]
-    let seed = crate::seeded::Bug::TokenFromOne.choose(seed.map(|_| 1), seed);
-    #[cfg(seeded_bugs)]
-    if crate::seeded::Bug::SentinelBeforeAcquire.planted() {
-        push_memory_probe(flight, dialect, namespace, false);
-    }
     let requests = keys.requests();
     match over {
         None => flight.push_prepared_store(&requests.add, exptime(expiry), record),
@@ -122,20 +111,6 @@ pub(super) fn push_renewal(
     cas: u64,
     expiry: u64,
 ) {
-    #[cfg(seeded_bugs)]
-    if dialect == Protocol::Meta && crate::seeded::Bug::RenewalKeepsCas.planted() {
-        push_recordless_renewal(flight, dialect, keys, (cas, cas), expiry);
-        return push_memory_probe(flight, dialect, namespace, false);
-    }
-    #[cfg(seeded_bugs)]
-    if dialect == Protocol::Meta && crate::seeded::Bug::BlindRenewal.planted() {
-        flight.push(&Request::MetaDelete {
-            key: keys.lock(),
-            flags: Flags::list(&[Flag::Invalidate, Flag::Ttl(exptime(expiry))]),
-        });
-        push_get_lock(flight, dialect, keys);
-        return push_memory_probe(flight, dialect, namespace, false);
-    }
     match dialect {
         Protocol::Meta => flight.push_prepared(&keys.requests().renew, [cas, expiry]),
         Protocol::Classic => {
@@ -184,8 +159,6 @@ pub(super) fn push_recordless_renewal(
     (cas, next): (u64, u64),
     expiry: u64,
 ) {
-    #[cfg(seeded_bugs)]
-    let next = crate::seeded::Bug::RenewalKeepsCas.choose(cas, next);
     flight.push(&Request::MetaDelete {
         key: keys.lock(),
         flags: Flags::list(&[
@@ -200,13 +173,6 @@ pub(super) fn push_recordless_renewal(
 
 /// Writes what removes the record that has this CAS unique.
 pub(super) fn push_release(flight: &mut Flight, dialect: Protocol, keys: &LockKeys, cas: u64) {
-    #[cfg(seeded_bugs)]
-    if dialect == Protocol::Meta && crate::seeded::Bug::BlindRelease.planted() {
-        return flight.push(&Request::MetaDelete {
-            key: keys.lock(),
-            flags: Flags::list(&[]),
-        });
-    }
     match dialect {
         Protocol::Meta => flight.push_prepared(&keys.requests().release, [cas]),
         Protocol::Classic => flight.push_here(&Request::Store(Store {

@@ -173,8 +173,6 @@ pub(super) fn remembered(
     }
     server.rename(record.instance.word);
     let shown = match (server.capabilities.protocol, stats) {
-        #[cfg(seeded_bugs)]
-        (Protocol::Meta, _) if crate::seeded::Bug::BirthAlone.planted() => Some(record.created_at),
         (Protocol::Meta, _) => Some(complete_since(record.created_at, second, idle.unwrap_or(0))),
         // A plain read may have saved it from a flush, and its reply does not show that.
         (Protocol::Classic, Some(stats)) => {

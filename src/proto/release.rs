@@ -169,14 +169,6 @@ impl Operation for Release<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), ReleaseStatus> {
-        #[cfg(seeded_bugs)]
-        let server = &crate::seeded::Bug::ReleaseOnAnotherRun.choose(
-            ServerState {
-                instance: self.instance,
-                ..server.clone()
-            },
-            server.clone(),
-        );
         if !server.instance.is_same_process(&self.instance) {
             return Err(ReleaseStatus::AlreadyLost(LossReason::ServerRestarted));
         }

@@ -92,14 +92,6 @@ impl Operation for Renew<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), RenewOutcome> {
-        #[cfg(seeded_bugs)]
-        let server = &crate::seeded::Bug::RenewalOnAnotherRun.choose(
-            ServerState {
-                instance: self.grant.instance,
-                ..server.clone()
-            },
-            server.clone(),
-        );
         let granted = self.grant.instance;
         if !server.instance.is_same_process(&granted) {
             return Err(RenewOutcome::Lost(LossReason::ServerRestarted));
@@ -176,12 +168,6 @@ impl Operation for Renew<'_> {
         if !ours {
             return Ok(Action::Done(RenewOutcome::Lost(LossReason::TakenOver)));
         }
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::LostAnswerIsLoss.planted() && compared == CasOutcome::Mismatch {
-            return Ok(Action::Done(RenewOutcome::Lost(LossReason::TakenOver)));
-        }
-        #[cfg(seeded_bugs)]
-        let sent = crate::seeded::Bug::RenewedLeaseFromReply.choose(received, sent);
         Ok(match compared {
             CasOutcome::Done => {
                 let mut valid_until = self.lease.valid_until(sent);

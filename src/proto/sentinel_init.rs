@@ -110,9 +110,6 @@ impl SentinelInit {
                     .clock
                     .seconds_upper_bound(now)
                     .unwrap_or(SENTINEL_EXPIRY);
-                #[cfg(seeded_bugs)]
-                let present = crate::seeded::Bug::EarlyBirth
-                    .choose(server.clock.seconds_lower_bound(now).unwrap_or(0), present);
                 let record = record.map_or(new, |record| record.ready(present));
                 (StoreVerb::Cas(cas), record)
             }

@@ -261,9 +261,6 @@ impl ServerClock {
             .checked_add(second)
             .and_then(|expiry| expiry.checked_add(3 + extra))
             .filter(|expiry| *expiry <= LAST_SECOND);
-        #[cfg(seeded_bugs)]
-        let expiry =
-            crate::seeded::Bug::ExpiryWithoutMargin.choose(expiry.map(|expiry| expiry - 3), expiry);
         expiry.ok_or(LeaseError::BeyondServerTime)
     }
 
@@ -272,10 +269,6 @@ impl ServerClock {
     /// reading. `None` when nothing is known of the clock.
     #[must_use]
     pub fn retained_until(&self, expiry: u64, now: Instant) -> Option<Instant> {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::StallIgnored.planted() {
-            return None;
-        }
         let (_, upper) = self.bounds(now)?;
         let local = signed(expiry).saturating_mul(SECOND).saturating_sub(upper);
         let local = u64::try_from(local).unwrap_or(0);

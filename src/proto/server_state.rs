@@ -48,10 +48,6 @@ impl ServerState {
     /// earlier one.
     #[must_use]
     pub fn is_instance(&self, run: ServerInstance) -> bool {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::TwinIsTheSame.planted() {
-            return self.instance.is_same_process(&run);
-        }
         self.instance == run
             || (self.instance.is_same_process(&run) && self.aliases.contains(&Some(run.word)))
     }

@@ -42,15 +42,6 @@ impl TakeoverWatch {
         cas: u64,
         received: Instant,
     ) {
-        #[cfg(seeded_bugs)]
-        let incarnation = crate::seeded::Bug::WatchOutlivesRestart.choose(
-            self.seen.map_or(incarnation, |seen| seen.instance),
-            incarnation,
-        );
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::WatchOutlivesRenewal.planted() {
-            self.seen = self.seen.map(|seen| ObservedHolder { cas, ..seen });
-        }
         let holder = holder_fingerprint(value, cas);
         let same = |seen: &ObservedHolder| {
             seen.instance == incarnation && seen.cas == cas && seen.holder == holder
@@ -96,11 +87,6 @@ impl TakeoverWatch {
     /// The CAS unique to take the lock over from, if a request to this server instance that is sent
     /// at `now` may do that.
     pub(super) fn takeover_cas(&self, incarnation: ServerInstance, now: Instant) -> Option<u64> {
-        #[cfg(seeded_bugs)]
-        let incarnation = crate::seeded::Bug::WatchOutlivesRestart.choose(
-            self.seen.map_or(incarnation, |seen| seen.instance),
-            incarnation,
-        );
         let seen = self.seen.filter(|seen| seen.instance == incarnation)?;
         (now >= self.takeover_at()?).then_some(seen.cas)
     }

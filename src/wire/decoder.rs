@@ -116,10 +116,6 @@ impl ReplyDecoder {
         start: usize,
         length: usize,
     ) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
-        #[cfg(seeded_bugs)]
-        if crate::seeded::Bug::ValueLimitOffByOne.planted() && length == self.limits.value {
-            return Err(DecodeError::ValueTooLong);
-        }
         if length > self.limits.value {
             return Err(DecodeError::ValueTooLong);
         }

@@ -22,8 +22,6 @@ impl LineScanner {
         buffer: &[u8],
         limit: usize,
     ) -> Result<Option<usize>, DecodeError> {
-        #[cfg(seeded_bugs)]
-        let limit = crate::seeded::Bug::LineLimitOffByOne.choose(limit.saturating_add(1), limit);
         let until = buffer.len().min(limit);
         let from = self.scanned.min(until);
         match find_line_end(&buffer[from..until]) {

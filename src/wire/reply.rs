@@ -480,8 +480,6 @@ pub(super) fn value_length(mut text: &[u8]) -> Option<(usize, &[u8])> {
         text = behind;
     }
     let (length, rest) = number::split_u64(text)?;
-    #[cfg(seeded_bugs)]
-    let length = crate::seeded::Bug::LengthTruncated.choose(length & 0xffff_ffff, length);
     Some((u32::try_from(length).ok()? as usize, rest))
 }
 
