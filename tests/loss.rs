@@ -254,7 +254,7 @@ fn in_this_order_blocking((dialect, events, end): (Protocol, Vec<Event>, End)) {
 }
 
 #[test]
-fn whatever_comes_first_is_the_reason_in_the_blocking_front() {
+fn first_loss_reason_is_kept_blocking() {
     let mut orders = orders().into_iter();
     loop {
         let batch: Vec<_> = orders.by_ref().take(SIDE_BY_SIDE).collect();
@@ -276,7 +276,7 @@ const SETTLED: Duration = Duration::from_millis(2000);
 /// A renewal is carried out, and its answer is lost: the record has another CAS unique than is known,
 /// and is ours all the same.
 #[tokio::test]
-async fn a_renewal_whose_answer_was_lost_is_no_loss() {
+async fn unanswered_renewal_is_no_loss() {
     let lease = Duration::from_secs(20);
     for dialect in DIALECTS {
         let peer = Peer::start();
@@ -306,7 +306,7 @@ async fn a_renewal_whose_answer_was_lost_is_no_loss() {
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_is_no_loss_in_the_blocking_front() {
+fn unanswered_renewal_is_no_loss_blocking() {
     let lease = Duration::from_secs(20);
     for dialect in DIALECTS {
         let peer = Peer::start();

@@ -129,7 +129,7 @@ mod promises {
     }
 
     #[test]
-    fn flush_and_a_bump_by_a_stranger() {
+    fn flush_and_foreign_bump() {
         let report = holds(&Bounds {
             flushes: 1,
             bumps: 1,
@@ -185,7 +185,7 @@ mod promises {
     }
 
     #[test]
-    fn eviction_of_the_sentinel_soon_after_a_flush() {
+    fn sentinel_eviction_soon_after_flush() {
         let report = holds(&Bounds {
             evictions: 1,
             horizon_margin: 2,
@@ -229,7 +229,7 @@ mod grants {
     }
 
     #[test]
-    fn after_a_flush_within_the_longest_lease() {
+    fn flush_within_longest_lease() {
         grants(&Bounds { flushes: 1, ..CALM }, Other::Ends, WAIT);
     }
 
@@ -608,7 +608,7 @@ mod larger {
 
     #[test]
     #[ignore = "minutes"]
-    fn warm_restart_with_eviction_or_late_requests() {
+    fn warm_restart_with_eviction_or_lateness() {
         let warm = Bounds {
             warm_restarts: 1,
             ..CALM
@@ -622,7 +622,7 @@ mod larger {
 
     #[test]
     #[ignore = "minutes"]
-    fn first_use_with_flush_or_late_requests() {
+    fn first_use_with_flush_or_lateness() {
         holds(&Bounds {
             flushes: 1,
             ..FIRST_USE

@@ -111,7 +111,7 @@ fn strangers(count: usize) -> String {
 }
 
 #[test]
-fn all_held_locks_are_listed_and_nothing_else() {
+fn list_shows_exactly_the_held_locks() {
     everywhere(|both| {
         let what = &both.what;
         assert_eq!(both.list("").locks, [], "{what}");
@@ -192,7 +192,7 @@ fn all_held_locks_are_listed_and_nothing_else() {
 }
 
 #[test]
-fn of_very_many_locks_the_first_are_listed_and_that_is_told() {
+fn long_list_is_cut_and_marked() {
     everywhere(|both| {
         let mut text = String::new();
         for number in 0..MAX_LISTED + 50 {
@@ -226,7 +226,7 @@ fn assert_unlisted(error: &LockError, server: &RealServer, says: &str) {
 }
 
 #[test]
-fn servers_that_do_not_list_their_items_are_told_apart() {
+fn servers_without_listing_are_distinguished() {
     for binary in memcached::required() {
         let server = binary.start(&["-X"]);
         let both = Both::new(&server.url(), &server.to_string());
@@ -246,7 +246,7 @@ fn servers_that_do_not_list_their_items_are_told_apart() {
 
 /// Somebody else has asked for a dump and takes some time for it. The server has one at a time.
 #[test]
-fn a_server_that_is_busy_with_its_items_is_asked_again() {
+fn busy_server_is_listed_again() {
     for binary in memcached::required() {
         let server = binary.start(&["-m", "256"]);
         let both = Both::new(&server.url(), &server.to_string());
@@ -277,7 +277,7 @@ fn a_server_that_is_busy_with_its_items_is_asked_again() {
 }
 
 #[test]
-fn a_server_that_is_gone_has_no_list() {
+fn unreachable_server_fails_the_list() {
     for binary in memcached::required() {
         let mut server = binary.start(&[]);
         let both = Both::new(&server.url(), &server.to_string());
@@ -288,7 +288,7 @@ fn a_server_that_is_gone_has_no_list() {
 }
 
 #[test]
-fn a_lock_that_hangs_is_broken_and_its_holder_learns_of_it() {
+fn broken_lock_is_lost_to_holder() {
     everywhere(|both| {
         let what = &both.what;
         for by_async in [false, true] {
@@ -334,7 +334,7 @@ fn a_lock_that_hangs_is_broken_and_its_holder_learns_of_it() {
 }
 
 #[test]
-fn locks_without_a_record_and_items_of_strangers_are_broken_as_well() {
+fn recordless_and_foreign_items_can_break() {
     everywhere(|both| {
         let what = &both.what;
         let lock = both.blocking.lock("lean").without_record();
@@ -383,7 +383,7 @@ fn holder_display_escapes_the_host() {
 
 /// Whenever they are dropped, the client goes on working, and nobody else's lock is gone.
 #[test]
-fn lists_and_breaks_may_be_dropped_at_any_time() {
+fn dropped_list_or_break_harms_nothing() {
     everywhere(|both| {
         let what = &both.what;
         tell(&both.url, &strangers(3000));
@@ -420,7 +420,7 @@ fn lists_and_breaks_may_be_dropped_at_any_time() {
 }
 
 #[test]
-fn a_name_that_cannot_be_used_is_told_before_anything_is_sent() {
+fn bad_name_is_refused_before_sending() {
     everywhere(|both| {
         let guard = both.blocking.lock("x").try_acquire().expect("an answer");
         let holder = both.blocking.holder("x").expect("an answer");
@@ -444,7 +444,7 @@ fn a_name_that_cannot_be_used_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn who_waits_for_the_end_of_a_lock_is_told_and_does_not_get_it() {
+fn wait_reports_release_without_acquiring() {
     everywhere(|both| {
         let what = &both.what;
         let client = &both.blocking;
@@ -488,7 +488,7 @@ fn who_waits_for_the_end_of_a_lock_is_told_and_does_not_get_it() {
 }
 
 #[test]
-fn a_wait_may_be_dropped_and_a_shutdown_ends_it() {
+fn wait_ends_on_drop_or_shutdown() {
     everywhere(|both| {
         let what = &both.what;
         let guard = both.blocking.lock("x").try_acquire().expect("an answer");

@@ -28,7 +28,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn the_lock_is_free_at_once_for_who_comes_next() {
+async fn quietly_released_lock_is_free() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let client = client(&server).await;
@@ -46,7 +46,7 @@ async fn the_lock_is_free_at_once_for_who_comes_next() {
 }
 
 #[tokio::test]
-async fn it_is_sent_though_nothing_else_is() {
+async fn quiet_release_is_sent_by_itself() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let (one, two) = (client(&server).await, client(&server).await);
@@ -169,7 +169,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn the_lock_is_free_at_once_for_who_comes_next() {
+    fn quietly_released_lock_is_free() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             for dialect in [None, Some(Protocol::Classic)] {
@@ -195,7 +195,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn it_is_sent_though_nothing_else_is() {
+    fn quiet_release_is_sent_by_itself() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             let (one, two) = (client(&server), client(&server));
@@ -248,7 +248,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn a_restart_ends_what_is_under_way() {
+    fn restart_ends_pending_quiet_releases() {
         for binary in memcached::required() {
             let mut server = binary.start(&[]);
             let client = client(&server);
@@ -265,7 +265,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn a_pause_between_pairs_opens_no_connection() {
+    fn paused_pairs_open_no_connection() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             let client = client(&server);
@@ -288,7 +288,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn two_that_are_held_can_both_be_released() {
+    fn two_quiet_releases_both_arrive() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             let (one, two) = (client(&server), client(&server));

@@ -16,7 +16,7 @@ fn blocks<'a>(readme: &'a str, kind: &str) -> Vec<&'a str> {
 
 /// Builds without a warning, and its tests pass: with the dependencies that the README names.
 #[test]
-fn the_readme_can_be_pasted_into_a_new_crate() {
+fn readme_compiles_in_new_crate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).expect("text");
     let program = blocks(&readme, "rust,no_run")[0];
@@ -72,7 +72,7 @@ fn the_readme_can_be_pasted_into_a_new_crate() {
 /// With everything as it comes, the restart guard included. An attempt that does not wait is refused
 /// where the guard would have to wait.
 #[tokio::test]
-async fn the_first_lock_of_an_embedded_server_is_not_waited_for() {
+async fn embedded_servers_first_lock_never_waits() {
     let server = memlatch::server::Server::start().expect("a free port");
     let client = memlatch::Client::connect(server.address()).await;
     let client = client.expect("it is there");

@@ -35,7 +35,7 @@ fn an_address_of_ipv6_is_reached() {
 }
 
 #[test]
-fn a_name_whose_first_address_is_dead_is_reached_by_its_second() {
+fn second_address_is_tried() {
     let addresses: Vec<_> = ("localhost", 1)
         .to_socket_addrs()
         .into_iter()
@@ -78,7 +78,7 @@ fn exhaust(server: &RealServer) -> Vec<TcpStream> {
 }
 
 #[test]
-fn a_server_without_connections_to_spare_says_so() {
+fn connection_limit_is_reported() {
     thread::scope(|scope| {
         for binary in memcached::required() {
             scope.spawn(move || {
@@ -113,7 +113,7 @@ fn idle_kicks(server: &RealServer) -> u32 {
 
 /// A lock outlives the connection it was taken on, and nobody notices that the server closed it.
 #[test]
-fn a_server_that_closes_idle_connections_is_no_trouble() {
+fn idle_disconnect_keeps_the_lock() {
     const LEASE: Duration = Duration::from_secs(600);
     thread::scope(|scope| {
         for binary in memcached::required() {

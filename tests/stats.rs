@@ -206,7 +206,7 @@ impl Change {
 }
 
 #[test]
-fn a_lock_is_acquired_and_given_back() {
+fn acquire_and_release_are_counted() {
     everywhere(|site, front| {
         let client = site.client(front);
         assert_eq!(numbers(&client.stats()).map(|(_, number)| number), [0; 26]);
@@ -246,7 +246,7 @@ fn a_lock_is_acquired_and_given_back() {
 }
 
 #[test]
-fn quiet_releases_count_when_they_are_sent_and_when_they_fail() {
+fn quiet_releases_and_failures_are_counted() {
     everywhere(|site, front| {
         let client = site.client(front);
         let change = Change::of(&client);
@@ -288,7 +288,7 @@ fn quiet_releases_count_when_they_are_sent_and_when_they_fail() {
 }
 
 #[test]
-fn who_comes_too_late_is_refused_or_waits_in_vain() {
+fn refusals_and_timeouts_are_counted() {
     everywhere(|site, front| {
         let (holder, client) = (site.client(front), site.client(front));
         let guard = holder.lock("taken").acquire().expect("free");
@@ -307,7 +307,7 @@ fn who_comes_too_late_is_refused_or_waits_in_vain() {
 }
 
 #[test]
-fn a_wait_is_counted_when_it_begins_and_when_it_ends() {
+fn waits_are_counted_at_both_ends() {
     everywhere(|site, front| {
         let (holder, client) = (site.client(front), site.client(front));
         let guard = holder.lock("turn").acquire().expect("free");
@@ -373,7 +373,7 @@ fn a_lock_is_taken_over() {
 }
 
 #[test]
-fn losses_are_counted_once_each_and_by_their_reasons() {
+fn losses_are_counted_by_reason() {
     everywhere(|site, front| {
         let client = site.client(front);
         let acquired = |name| client.lock(name).acquire().expect("free");
@@ -422,7 +422,7 @@ fn losses_are_counted_once_each_and_by_their_reasons() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_and_one_that_is_another() {
+fn silence_and_restarts_are_counted() {
     everywhere(|site, front| {
         let client = site.hasty_client(front);
         let guard = client.lock("renewed").acquire().expect("free");

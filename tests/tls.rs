@@ -84,7 +84,7 @@ fn locks_travel_encrypted() {
 }
 
 #[test]
-fn a_server_can_be_looked_at_encrypted() {
+fn encrypted_server_can_be_diagnosed() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     let pair = authority.certificate(LOCAL);
@@ -182,7 +182,7 @@ fn a_password_travels_encrypted() {
 }
 
 #[test]
-fn a_server_that_cannot_be_trusted_is_not_spoken_to() {
+fn untrusted_server_gets_no_requests() {
     let folder = Folder::new();
     let (authority, other) = (
         Authority::new(&folder, "good"),
@@ -229,7 +229,7 @@ fn a_server_that_cannot_be_trusted_is_not_spoken_to() {
 }
 
 #[test]
-fn a_client_shows_its_certificate_where_one_is_wanted() {
+fn client_presents_its_certificate() {
     let folder = Folder::new();
     let (authority, other) = (
         Authority::new(&folder, "good"),
@@ -263,7 +263,7 @@ fn a_client_shows_its_certificate_where_one_is_wanted() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_as_such() {
+fn server_without_tls_is_reported() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     for binary in memcached::required() {
@@ -335,7 +335,7 @@ fn drip(mut stream: &TcpStream, answer: &[u8], kept: &Mutex<Vec<u8>>) {
 /// The limit of connecting covers the handshake, whatever the other side does, and nothing but TLS
 /// is ever said to it.
 #[test]
-fn a_handshake_without_end_has_one_and_nothing_goes_out_plain() {
+fn endless_handshake_times_out_encrypted() {
     let folder = Folder::new();
     let mut options = trusting(&Authority::new(&folder, "good"));
     options.auth = Some(("user".into(), "open-sesame".into()));
@@ -434,7 +434,7 @@ fn both_versions_of_tls_are_spoken() {
 /// Tickets that a server sends of its own accord are no reason to give a connection up, a server
 /// that hung up is.
 #[test]
-fn a_connection_is_used_again_for_as_long_as_it_lasts() {
+fn encrypted_connection_is_reused() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     let pair = authority.certificate(LOCAL);

@@ -161,7 +161,7 @@ async fn who_comes_first_is_served_first() {
 }
 
 #[tokio::test]
-async fn nobody_asks_the_server_while_the_lock_is_held_in_the_process() {
+async fn held_lock_stops_local_polling() {
     for site in &sites() {
         let client = client(site).await;
         let guard = client.lock("a").acquire().await.expect("free");
@@ -191,7 +191,7 @@ async fn nobody_asks_the_server_while_the_lock_is_held_in_the_process() {
 }
 
 #[tokio::test]
-async fn a_waiter_whose_time_is_over_names_the_holder_and_leaves_nothing_behind() {
+async fn timed_out_waiter_names_holder() {
     for site in &sites() {
         let client = client(site).await;
         let guard = client
@@ -229,7 +229,7 @@ async fn a_waiter_whose_time_is_over_names_the_holder_and_leaves_nothing_behind(
 }
 
 #[tokio::test]
-async fn waiters_that_go_away_at_any_point_do_not_take_the_lock_with_them() {
+async fn cancelled_waiters_lose_no_lock() {
     for site in &sites() {
         let client = client(site).await;
         for polls in 0..12 {
@@ -303,7 +303,7 @@ async fn other_processes_get_their_turn() {
 }
 
 #[tokio::test]
-async fn who_hands_on_what_was_lost_is_told_and_the_next_one_gets_it() {
+async fn failed_handoff_passes_to_next() {
     for site in &sites() {
         let client = client(site).await;
         let guard = client.lock("a").acquire().await.expect("free");
@@ -320,7 +320,7 @@ async fn who_hands_on_what_was_lost_is_told_and_the_next_one_gets_it() {
 }
 
 #[tokio::test]
-async fn a_lost_lock_is_contended_for_again() {
+async fn lost_lock_is_contended_again() {
     for site in &sites() {
         let client = client(site).await;
         let held = client.lock("a").lease(millis(6000)).acquire().await;
@@ -338,7 +338,7 @@ async fn a_lost_lock_is_contended_for_again() {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_all_waits_and_gives_back_what_was_handed_on() {
+async fn shutdown_ends_waits_and_frees_handoffs() {
     for site in &sites() {
         let client = client(site).await;
         let guard = client.lock("a").acquire().await.expect("free");
@@ -367,7 +367,7 @@ async fn a_shutdown_ends_all_waits_and_gives_back_what_was_handed_on() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_told_to_all_who_wait_at_the_same_time() {
+async fn silent_server_fails_all_waiters_together() {
     let (mut server, _) = sites().swap_remove(0);
     let builder = Client::builder()
         .server(server.url())
@@ -400,7 +400,7 @@ async fn a_server_that_does_not_answer_is_told_to_all_who_wait_at_the_same_time(
 // ---- the blocking front ----
 
 #[test]
-fn threads_are_served_in_the_order_in_which_they_came() {
+fn threads_are_served_in_order() {
     for site in &sites() {
         let client = blocking_client(site);
         let guard = client.lock("a").acquire().expect("free");
@@ -444,7 +444,7 @@ fn threads_are_served_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn threads_whose_time_is_over_name_the_holder_and_a_shutdown_ends_their_waits() {
+fn timeout_or_shutdown_ends_thread_waits() {
     for site in &sites() {
         let client = blocking_client(site);
         let guard = client.lock("a").label("busy").acquire().expect("free");

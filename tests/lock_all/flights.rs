@@ -56,7 +56,7 @@ fn left(peer: &Peer) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn all_releases_are_on_their_way_before_the_first_is_answered() {
+async fn releases_share_one_flight() {
     for dialect in DIALECTS {
         let peer = Peer::start();
         let client = client(&peer, dialect).await;
@@ -149,7 +149,7 @@ fn are_even(remaining: impl Fn(&str) -> Duration) -> bool {
 const APART: Duration = millis(300);
 
 #[tokio::test]
-async fn locks_that_were_acquired_apart_are_renewed_together() {
+async fn separately_acquired_locks_renew_together() {
     for site in &Site::all() {
         let build = || site.settings(Client::builder()).build();
         let (one, two) = (build().await.expect("there"), build().await.expect("there"));
@@ -176,7 +176,7 @@ async fn locks_that_were_acquired_apart_are_renewed_together() {
 }
 
 #[tokio::test]
-async fn threads_renew_together_what_was_acquired_apart() {
+async fn separately_acquired_locks_renew_together_blocking() {
     for site in &Site::all() {
         let build = || site.settings(blocking::Client::builder()).build();
         let (one, two) = (build().expect("there"), build().expect("there"));
@@ -224,7 +224,7 @@ async fn dropped_at<F: Future>(polls: usize, future: F) -> Option<F::Output> {
 }
 
 #[tokio::test]
-async fn nothing_is_left_wherever_an_acquisition_is_dropped() {
+async fn dropped_acquisition_leaves_no_lock() {
     for dialect in DIALECTS {
         for polls in 0..=MOST_POLLS {
             assert!(polls < MOST_POLLS, "it never ends");
@@ -249,7 +249,7 @@ async fn nothing_is_left_wherever_an_acquisition_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_release_is_finished_wherever_it_is_dropped() {
+async fn dropped_release_is_finished() {
     for dialect in DIALECTS {
         for polls in 0..=MOST_POLLS {
             assert!(polls < MOST_POLLS, "it never ends");
@@ -273,7 +273,7 @@ async fn a_release_is_finished_wherever_it_is_dropped() {
 
 /// While one is waited for that another holds: what was taken before is given back.
 #[tokio::test]
-async fn nothing_is_left_of_a_wait_that_is_dropped() {
+async fn dropped_wait_leaves_no_lock() {
     for site in &Site::all() {
         let build = || site.settings(Client::builder()).build();
         let (one, two) = (build().await.expect("there"), build().await.expect("there"));
@@ -320,7 +320,7 @@ async fn silence(site: Site) {
 
 /// A server that does not answer keeps none of them from being released in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_server_is_an_error_and_the_releases_are_left_to_the_keeper() {
+async fn unanswered_releases_pass_to_renewer() {
     let mut sites = JoinSet::new();
     for site in Site::all() {
         sites.spawn(silence(site));

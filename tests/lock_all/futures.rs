@@ -15,7 +15,7 @@ async fn client(site: &Site) -> Client {
 }
 
 #[tokio::test]
-async fn all_are_held_and_all_are_free_after_the_release() {
+async fn all_locks_are_held_and_released() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
@@ -53,7 +53,7 @@ async fn all_are_held_and_all_are_free_after_the_release() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_together_is_refused_before_anything_is_sent() {
+async fn bad_sets_are_refused_before_sending() {
     for site in &Site::all() {
         let one = client(site).await;
         for (names, parts) in refusals() {
@@ -118,7 +118,7 @@ async fn one_that_is_held_refuses_all() {
 /// Sets that overlap in every way, in opposite orders, from several clients: all of them get their
 /// turns, and nobody ever shares a name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
+async fn overlapping_sets_never_deadlock() {
     for site in Site::all() {
         let used: Arc<Vec<AtomicBool>> = Arc::new((0..3).map(|_| AtomicBool::new(false)).collect());
         let clients = [client(&site).await, client(&site).await];
@@ -159,7 +159,7 @@ async fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
 }
 
 #[tokio::test]
-async fn the_loss_of_one_is_told_with_its_name() {
+async fn lost_member_is_reported_by_name() {
     for site in &Site::all() {
         let one = client(site).await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
@@ -181,7 +181,7 @@ async fn the_loss_of_one_is_told_with_its_name() {
 }
 
 #[tokio::test]
-async fn a_loss_that_only_the_release_finds_is_told() {
+async fn loss_found_by_release_is_reported() {
     for site in &Site::all() {
         let one = client(site).await;
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
@@ -207,7 +207,7 @@ async fn a_loss_that_only_the_release_finds_is_told() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_server_ends_all() {
+async fn restart_loses_all_locks() {
     for mut site in Site::all() {
         let one = client(&site).await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
@@ -226,7 +226,7 @@ async fn a_restart_of_the_server_ends_all() {
 /// One that was taken is lost while another one is waited for: it starts over, and what it has in
 /// the end is all of them.
 #[tokio::test]
-async fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
+async fn lock_lost_during_wait_is_reacquired() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         let kept = two.lock("b").acquire().await.expect("free");
@@ -259,7 +259,7 @@ async fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
 }
 
 #[tokio::test]
-async fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
+async fn loss_without_time_left_is_named() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         let _kept = two.lock("b").acquire().await.expect("free");
@@ -291,7 +291,7 @@ async fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_shutdown_gives_all_of_them_back() {
+async fn shutdown_releases_all_locks() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
@@ -305,7 +305,7 @@ async fn a_shutdown_gives_all_of_them_back() {
 }
 
 #[tokio::test]
-async fn the_end_is_warned_of_with_the_name_of_the_nearest() {
+async fn warning_names_lock_nearest_expiry() {
     for site in &Site::all() {
         let one = client(site).await;
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
@@ -325,7 +325,7 @@ async fn the_end_is_warned_of_with_the_name_of_the_nearest() {
 }
 
 #[tokio::test]
-async fn work_is_run_for_as_long_as_all_are_held() {
+async fn run_lasts_while_all_are_held() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");

@@ -13,7 +13,7 @@ fn client(site: &Site) -> Client {
 }
 
 #[test]
-fn all_are_held_and_all_are_free_after_the_release() {
+fn all_locks_are_held_and_released() {
     for site in &Site::all() {
         let (one, two) = (client(site), client(site));
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
@@ -51,7 +51,7 @@ fn all_are_held_and_all_are_free_after_the_release() {
 }
 
 #[test]
-fn what_cannot_be_taken_together_is_refused_before_anything_is_sent() {
+fn bad_sets_are_refused_before_sending() {
     for site in &Site::all() {
         let one = client(site);
         for (names, parts) in refusals() {
@@ -115,7 +115,7 @@ fn one_that_is_held_refuses_all() {
 /// Sets that overlap in every way, in opposite orders, from several clients: all of them get their
 /// turns, and nobody ever shares a name.
 #[test]
-fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
+fn overlapping_sets_never_deadlock() {
     for site in &Site::all() {
         let used: Vec<_> = (0..3).map(|_| AtomicBool::new(false)).collect();
         let clients = [client(site), client(site)];
@@ -154,7 +154,7 @@ fn whatever_order_they_are_named_in_nobody_waits_in_a_circle() {
 }
 
 #[test]
-fn the_loss_of_one_is_told_with_its_name() {
+fn lost_member_is_reported_by_name() {
     for site in &Site::all() {
         let one = client(site);
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
@@ -176,7 +176,7 @@ fn the_loss_of_one_is_told_with_its_name() {
 }
 
 #[test]
-fn a_loss_that_only_the_release_finds_is_told() {
+fn loss_found_by_release_is_reported() {
     for site in &Site::all() {
         let one = client(site);
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
@@ -198,7 +198,7 @@ fn a_loss_that_only_the_release_finds_is_told() {
 }
 
 #[test]
-fn a_restart_of_the_server_ends_all() {
+fn restart_loses_all_locks() {
     for mut site in Site::all() {
         let one = client(&site);
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
@@ -217,7 +217,7 @@ fn a_restart_of_the_server_ends_all() {
 /// One that was taken is lost while another one is waited for: it starts over, and what it has in
 /// the end is all of them.
 #[test]
-fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
+fn lock_lost_during_wait_is_reacquired() {
     for site in &Site::all() {
         let (one, two) = (client(site), client(site));
         let kept = two.lock("b").acquire().expect("free");
@@ -250,7 +250,7 @@ fn what_is_lost_while_others_are_waited_for_is_taken_anew() {
 }
 
 #[test]
-fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
+fn loss_without_time_left_is_named() {
     for site in &Site::all() {
         let (one, two) = (client(site), client(site));
         let _kept = two.lock("b").acquire().expect("free");
@@ -277,7 +277,7 @@ fn a_loss_that_leaves_no_time_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_shutdown_gives_all_of_them_back() {
+fn shutdown_releases_all_locks() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");
@@ -291,7 +291,7 @@ fn a_shutdown_gives_all_of_them_back() {
 }
 
 #[test]
-fn the_end_is_warned_of_with_the_name_of_the_nearest() {
+fn warning_names_lock_nearest_expiry() {
     for site in &Site::all() {
         let one = client(site);
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
@@ -311,7 +311,7 @@ fn the_end_is_warned_of_with_the_name_of_the_nearest() {
 }
 
 #[test]
-fn work_is_run_for_as_long_as_all_are_held() {
+fn run_lasts_while_all_are_held() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");

@@ -25,7 +25,7 @@ fn rule(second: u64, read_at: Time, sent: Time, lease: u64) -> u64 {
 }
 
 #[test]
-fn a_free_lock_is_granted_by_one_flight_that_looks_as_the_design_says() {
+fn free_lock_takes_one_flight() {
     for kind in Kind::ALL {
         let names = Names::new("invoices/42");
         let mut world = World::new(kind);
@@ -111,7 +111,7 @@ fn without_fencing_no_counter_is_touched() {
 }
 
 #[test]
-fn the_expiry_follows_the_rule_at_every_moment_and_for_every_lease() {
+fn expiry_follows_rule_at_every_moment() {
     for kind in Kind::ALL {
         for delay in (0..3000).step_by(83) {
             for length in [100, 999, 1000, 1001, 2500, 10_000] {
@@ -144,7 +144,7 @@ fn the_expiry_follows_the_rule_at_every_moment_and_for_every_lease() {
 }
 
 #[test]
-fn a_held_lock_is_refused_with_what_its_record_says() {
+fn held_lock_is_refused_with_holder() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -181,7 +181,7 @@ fn secs_of(secs: u64) -> Duration {
 }
 
 #[test]
-fn a_foreign_value_under_the_lock_key_is_a_holder_without_a_name() {
+fn foreign_value_is_a_nameless_holder() {
     for kind in Kind::ALL {
         for value in [&b""[..], b"hello", b"m2 of a later layout", b"m1"] {
             let names = Names::new("L");
@@ -204,7 +204,7 @@ fn a_foreign_value_under_the_lock_key_is_a_holder_without_a_name() {
 }
 
 #[test]
-fn a_waiter_looks_until_the_lock_is_released_and_then_has_it() {
+fn waiter_polls_until_lock_is_released() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -247,7 +247,7 @@ fn a_waiter_looks_until_the_lock_is_released_and_then_has_it() {
 }
 
 #[test]
-fn patience_that_ends_ends_with_one_last_look() {
+fn wait_ends_with_one_last_attempt() {
     for kind in Kind::ALL {
         for patience in [0, 1, 10, 777, 4000] {
             let names = Names::new("L");
@@ -279,7 +279,7 @@ fn patience_that_ends_ends_with_one_last_look() {
 }
 
 #[test]
-fn who_tries_once_sends_few_flights_whatever_happens() {
+fn single_attempt_sends_few_flights() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         // The record is forgotten as soon as it is stored.
@@ -317,7 +317,7 @@ fn who_tries_once_sends_few_flights_whatever_happens() {
 }
 
 #[test]
-fn an_attempt_whose_answer_was_lost_is_repeated_as_it_was_and_recognised() {
+fn unanswered_attempt_is_repeated_and_recognized() {
     for kind in Kind::ALL {
         for lost in 1..4 {
             let names = Names::new("L");
@@ -360,7 +360,7 @@ fn an_attempt_whose_answer_was_lost_is_repeated_as_it_was_and_recognised() {
 }
 
 #[test]
-fn an_attempt_that_never_arrived_is_repeated_with_its_first_expiry() {
+fn lost_attempt_keeps_its_first_expiry() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -383,7 +383,7 @@ fn an_attempt_that_never_arrived_is_repeated_with_its_first_expiry() {
 }
 
 #[test]
-fn an_attempt_that_never_left_does_not_start_the_lease() {
+fn unsent_attempt_starts_no_lease() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -399,8 +399,9 @@ fn an_attempt_that_never_left_does_not_start_the_lease() {
     }
 }
 
+/// The first request was carried out and its reply lost; the record has vanished since.
 #[test]
-fn a_lost_answer_to_a_record_that_was_forgotten_since_still_counts_from_the_first_send() {
+fn lease_counts_from_first_lost_send() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -424,7 +425,7 @@ fn a_lost_answer_to_a_record_that_was_forgotten_since_still_counts_from_the_firs
 }
 
 #[test]
-fn a_lost_answer_that_was_a_refusal_is_a_refusal() {
+fn lost_refusal_is_refused_again() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -441,7 +442,7 @@ fn a_lost_answer_that_was_a_refusal_is_a_refusal() {
 }
 
 #[test]
-fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
+fn reply_after_lease_is_no_grant() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -463,7 +464,7 @@ fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
 }
 
 #[test]
-fn an_attempt_older_than_its_lease_is_not_repeated() {
+fn attempt_older_than_lease_is_dropped() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -510,7 +511,7 @@ fn late_attempt(kind: Kind, after: u64) -> (World, Names, u64, End<AcquireOutcom
 }
 
 #[test]
-fn a_lost_attempt_that_runs_before_the_next_one_is_not_taken_for_it() {
+fn earlier_late_attempt_is_not_confused() {
     for kind in Kind::ALL {
         // Between the moment of giving up and the next attempt.
         let (world, _, first_expiry, end) = late_attempt(kind, 1105);
@@ -532,7 +533,7 @@ fn a_lost_attempt_that_runs_before_the_next_one_is_not_taken_for_it() {
 }
 
 #[test]
-fn a_lost_attempt_that_runs_behind_the_next_one_changes_nothing() {
+fn late_attempt_after_next_changes_nothing() {
     for kind in Kind::ALL {
         let (mut world, names, first_expiry, end) = late_attempt(kind, 1300);
         let End::Done(AcquireOutcome::Granted(grant)) = end else {
@@ -561,7 +562,7 @@ fn a_lost_attempt_that_runs_behind_the_next_one_changes_nothing() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_and_what_may_stand_there_is_named() {
+fn silent_server_ends_acquisition_in_doubt() {
     for kind in Kind::ALL {
         for patience in [WaitPolicy::Try, WaitPolicy::Forever] {
             let names = Names::new("L");
@@ -600,7 +601,7 @@ fn a_silent_server_is_given_up_and_what_may_stand_there_is_named() {
 }
 
 #[test]
-fn the_callers_end_comes_before_the_tolerance() {
+fn callers_deadline_precedes_retry_limit() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -623,7 +624,7 @@ fn the_callers_end_comes_before_the_tolerance() {
 }
 
 #[test]
-fn where_nothing_was_sent_nothing_is_left() {
+fn unsent_request_leaves_nothing() {
     for kind in Kind::ALL {
         // Nobody there.
         let names = Names::new("L");
@@ -652,8 +653,9 @@ fn where_nothing_was_sent_nothing_is_left() {
     }
 }
 
+/// A request that was sent once may be stored although later attempts never left.
 #[test]
-fn what_was_sent_once_stays_in_doubt_although_later_tries_never_left() {
+fn sent_request_stays_in_doubt() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -712,7 +714,7 @@ fn only_looks(flights: &[String], names: &Names) -> bool {
 }
 
 #[test]
-fn a_leftover_that_is_stored_a_little_late_is_taken_back_as_well() {
+fn slightly_late_leftover_is_undone() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -742,7 +744,7 @@ fn a_leftover_that_is_stored_a_little_late_is_taken_back_as_well() {
 }
 
 #[test]
-fn a_leftover_is_taken_back_and_nothing_else() {
+fn only_own_leftover_is_undone() {
     for kind in Kind::ALL {
         let (mut world, names, released, flights) = take_back(kind, Fate::Mute, |_, _| {});
         assert_eq!(released, ReleaseStatus::Released, "{kind:?}");
@@ -782,7 +784,7 @@ fn a_leftover_is_taken_back_and_nothing_else() {
 }
 
 #[test]
-fn an_attempt_does_not_follow_to_another_run_of_the_server() {
+fn attempt_is_not_repeated_after_restart() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -807,7 +809,7 @@ fn an_attempt_does_not_follow_to_another_run_of_the_server() {
 }
 
 #[test]
-fn a_reading_that_is_old_is_refreshed_before_a_lease_is_built_on_it() {
+fn old_clock_sample_is_refreshed_first() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -827,7 +829,7 @@ fn a_reading_that_is_old_is_refreshed_before_a_lease_is_built_on_it() {
 }
 
 #[test]
-fn leases_that_memcached_cannot_express_are_refused_before_anything_is_sent() {
+fn inexpressible_lease_is_refused_before_sending() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -845,7 +847,7 @@ fn leases_that_memcached_cannot_express_are_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_server_without_memory_says_so_unless_somebody_holds_the_lock() {
+fn full_server_reports_holder_or_memory() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -872,7 +874,7 @@ fn a_server_without_memory_says_so_unless_somebody_holds_the_lock() {
 }
 
 #[test]
-fn a_server_that_turns_out_to_be_without_cas_is_refused() {
+fn server_found_without_cas_is_refused() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -886,7 +888,7 @@ fn a_server_that_turns_out_to_be_without_cas_is_refused() {
 }
 
 #[test]
-fn a_stall_at_the_first_reading_that_is_found_out_in_time_shortens_the_grant() {
+fn detected_stall_shortens_the_grant() {
     for kind in Kind::ALL {
         for length in [1, 3, 5, 10, 20] {
             let names = Names::new("L");

@@ -10,7 +10,7 @@ use memlatch::proto::{
 use memlatch::wire::{Flight, Replies};
 
 #[test]
-fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
+fn spoilt_reply_causes_no_panic() {
     let names = Names::new("L");
     let mut grants = 0;
     for kind in Kind::ALL {
@@ -136,7 +136,7 @@ fn no_statistics_cause_a_panic() {
 }
 
 #[test]
-fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
+fn sentinel_number_causes_no_early_grant() {
     for kind in Kind::ALL {
         for born in [
             "2147483647",
@@ -170,7 +170,7 @@ fn no_number_in_the_sentinel_causes_a_panic_or_a_grant_on_a_young_server() {
 }
 
 #[test]
-fn a_record_that_has_grown_causes_no_panic() {
+fn grown_record_causes_no_panic() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -193,7 +193,7 @@ fn a_record_that_has_grown_causes_no_panic() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_an_interruption_and_no_outcome() {
+fn mismatched_reply_interrupts_without_outcome() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);

@@ -113,7 +113,7 @@ fn check_lease(readings: &mut Readings) {
 }
 
 #[test]
-fn the_bounds_hold_over_random_readings_and_stalls() {
+fn clock_bounds_hold_over_random_stalls() {
     for seed in 0..400 {
         let mut readings = Readings::new(seed);
         readings.read();
@@ -147,7 +147,7 @@ fn the_bounds_hold_over_random_readings_and_stalls() {
 }
 
 #[test]
-fn a_clock_that_is_known_well_lets_leases_be_believed_in_to_their_end() {
+fn known_clock_uses_the_whole_lease() {
     for seed in 0..100 {
         let mut readings = Readings::new(seed);
         for _ in 0..10 {

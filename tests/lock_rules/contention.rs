@@ -860,7 +860,7 @@ fn in_fair_weather() {
 }
 
 #[test]
-fn on_slow_and_lossy_networks_with_clocks_that_run_apart() {
+fn one_holder_on_lossy_networks() {
     live_through(&FaultPlan::ROUGH);
 }
 
@@ -891,7 +891,7 @@ fn while_the_server_is_restarted() {
 }
 
 #[test]
-fn while_the_server_is_replaced_by_one_that_looks_the_same() {
+fn one_holder_over_identical_servers() {
     live_through(&FaultPlan {
         histories: 20,
         faults: 5.0,
@@ -903,7 +903,7 @@ fn while_the_server_is_replaced_by_one_that_looks_the_same() {
 }
 
 #[test]
-fn while_the_server_is_restarted_and_flushed_under_a_fast_network() {
+fn one_holder_over_fast_restarts() {
     live_through(&FaultPlan {
         histories: 20,
         faults: 5.0,
@@ -930,7 +930,7 @@ fn while_the_server_stalls() {
 }
 
 #[test]
-fn while_the_server_stalls_and_is_flushed() {
+fn one_holder_over_stalls_and_flushes() {
     live_through(&FaultPlan {
         faults: 4.0,
         fault_kinds: &[Fault::Stall, Fault::Flush],
@@ -955,7 +955,7 @@ fn with_long_rests_between() {
 }
 
 #[test]
-fn with_leases_of_minutes_on_clocks_that_run_apart() {
+fn one_holder_with_long_leases() {
     live_through(&FaultPlan {
         // Takeovers are rare among leases of minutes: two or three in ten histories of each kind.
         histories: 20,
@@ -972,7 +972,7 @@ fn with_leases_of_minutes_on_clocks_that_run_apart() {
 }
 
 #[test]
-fn with_a_timer_that_is_often_late() {
+fn one_holder_with_late_timers() {
     // The worst tick that was measured took 1.18 s.
     live_through(&FaultPlan {
         tick: 1.18,

@@ -59,7 +59,7 @@ fn tokens_rise_over_lost_answers() {
 }
 
 #[test]
-fn tokens_rise_over_the_loss_of_their_counter() {
+fn tokens_rise_over_counter_loss() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -79,7 +79,7 @@ fn tokens_rise_over_the_loss_of_their_counter() {
 }
 
 #[test]
-fn tokens_rise_over_the_loss_of_their_counter_for_clients_that_read_the_clock_differently() {
+fn tokens_rise_over_differing_clocks() {
     // One reads the server's second when it has just begun, the other when it is almost over.
     for kind in Kind::ALL {
         for gap in [2000, 2100, 2500, 2900] {
@@ -120,7 +120,7 @@ fn tokens_rise_over_restarts_and_flushes() {
 }
 
 #[test]
-fn a_counter_that_is_none_of_ours_yields_no_token_and_no_lock() {
+fn foreign_counter_yields_no_lock() {
     for kind in Kind::ALL {
         // Not a number, or one that no signed column can hold.
         for value in [
@@ -154,7 +154,7 @@ fn a_counter_that_is_none_of_ours_yields_no_token_and_no_lock() {
 }
 
 #[test]
-fn a_counter_that_cannot_be_made_yields_no_lock() {
+fn impossible_counter_yields_no_lock() {
     for kind in [Kind::Meta, Kind::MetaWithoutE] {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -193,7 +193,7 @@ fn low_counter(kind: Kind) -> (World, Names, u64) {
 }
 
 #[test]
-fn a_counter_below_the_birth_of_the_sentinel_is_raised_above_it() {
+fn old_counter_is_raised_above_sentinel() {
     for kind in Kind::ALL {
         let (mut world, names, born) = low_counter(kind);
         let began = world.now;
@@ -223,7 +223,7 @@ fn a_counter_below_the_birth_of_the_sentinel_is_raised_above_it() {
 }
 
 #[test]
-fn tokens_rise_when_the_answer_to_a_raising_is_lost() {
+fn lost_raise_reply_keeps_tokens_rising() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Lost, Fate::Unsent] {
             let (mut world, names, born) = low_counter(kind);
@@ -243,7 +243,7 @@ fn tokens_rise_when_the_answer_to_a_raising_is_lost() {
 }
 
 #[test]
-fn a_raising_does_not_follow_to_another_run_of_the_server() {
+fn raise_is_not_repeated_after_restart() {
     for kind in Kind::ALL {
         let (mut world, names, _) = low_counter(kind);
         world.before_flight(1, |server, at| {
@@ -262,7 +262,7 @@ fn a_raising_does_not_follow_to_another_run_of_the_server() {
 }
 
 #[test]
-fn a_raising_that_comes_too_late_is_no_grant() {
+fn late_raise_is_no_grant() {
     for kind in Kind::ALL {
         let (mut world, names, _) = low_counter(kind);
         let slow = Duration::from_millis(600);
@@ -278,7 +278,7 @@ fn a_raising_that_comes_too_late_is_no_grant() {
 }
 
 #[test]
-fn who_is_refused_wastes_numbers_and_nothing_else() {
+fn refused_client_only_wastes_tokens() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -306,7 +306,7 @@ const META: [Kind; 2] = [Kind::Meta, Kind::MetaWithoutE];
 
 /// A counter is lost once, and a request makes it again that was sent before higher tokens were drawn.
 #[test]
-fn counter_made_by_a_late_request_is_raised() {
+fn counter_from_late_request_is_raised() {
     for kind in META {
         for (late, phase) in [4500, 5000, 9000, 60_000, 3_600_000]
             .into_iter()
@@ -387,7 +387,7 @@ fn old_counter_is_not_raised() {
 
 /// Its time left then says nothing of when it was made, and must not push the counter ahead.
 #[test]
-fn counter_that_somebody_gave_another_life_stays_behind_the_clock() {
+fn touched_counter_stays_behind_the_clock() {
     for kind in Kind::ALL {
         for exptime in [0, 2_000_000, 10] {
             let names = Names::new("L");

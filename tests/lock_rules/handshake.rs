@@ -16,7 +16,7 @@ fn sentinel(world: &mut World) -> Option<(String, Option<u64>)> {
 }
 
 #[test]
-fn each_kind_of_server_is_spoken_to_as_it_can_be() {
+fn each_server_gets_its_dialect() {
     for (kind, dialect, explicit_cas) in [
         (Kind::Meta, Protocol::Meta, true),
         (Kind::MetaWithoutE, Protocol::Meta, false),
@@ -41,7 +41,7 @@ fn each_kind_of_server_is_spoken_to_as_it_can_be() {
 }
 
 #[test]
-fn the_experimental_meta_commands_are_left_alone() {
+fn experimental_meta_commands_are_not_used() {
     for (version, dialect) in [
         ("1.6.9", Protocol::Classic),
         ("1.6.0-beta2", Protocol::Classic),
@@ -83,7 +83,7 @@ fn a_dialect_can_be_chosen() {
 }
 
 #[test]
-fn handshake_with_old_sentinel_takes_two_flights() {
+fn old_sentinel_handshake_takes_two_flights() {
     for kind in Kind::ALL {
         let mut world = World::new(kind);
         let before = sentinel(&mut world);
@@ -162,7 +162,7 @@ fn flush_during_handshake_makes_memory_young() {
 }
 
 #[test]
-fn a_slow_founding_does_not_make_the_memory_older() {
+fn slow_creation_adds_no_memory_age() {
     for kind in Kind::ALL {
         for trip in [1, 100, 499, 501, 900, 1000] {
             let mut world = World::fresh(kind);
@@ -281,7 +281,7 @@ fn a_server_without_cas_is_refused() {
 }
 
 #[test]
-fn a_server_that_does_not_say_who_it_is_is_refused() {
+fn unidentified_server_is_refused() {
     for kind in Kind::ALL {
         for stats in [
             Stats::Refused,
@@ -332,7 +332,7 @@ fn a_server_that_does_not_say_who_it_is_is_refused() {
 }
 
 #[test]
-fn a_foreign_item_under_the_sentinel_key_is_refused() {
+fn foreign_sentinel_item_is_refused() {
     for kind in Kind::ALL {
         for value in [&b""[..], b"hello", b"1795337300", b"s2 ready 7 aa 1 1 -"] {
             let mut world = World::new(kind);
@@ -346,7 +346,7 @@ fn a_foreign_item_under_the_sentinel_key_is_refused() {
 }
 
 #[test]
-fn a_server_with_no_connection_to_spare_is_understood() {
+fn full_server_reports_connection_limit() {
     let names = Names::new("L");
     let mut handshake = Handshake::new(&names.namespace, longest(), None, nonce(7 << 40));
     let mut flight = Flight::new();
@@ -360,7 +360,7 @@ fn a_server_with_no_connection_to_spare_is_understood() {
 }
 
 #[test]
-fn a_server_without_memory_is_refused_where_it_has_no_sentinel() {
+fn full_server_without_sentinel_is_refused() {
     for kind in Kind::ALL {
         let mut world = World::fresh(kind);
         world.server.memory_full = true;

@@ -30,7 +30,7 @@ fn release<'a>(world: &World, names: &'a Names, grant: &Grant, cas: u64) -> Rele
 
 /// Whoever reads the record or the parts may take the lock over behind the lease stated there.
 #[test]
-fn what_states_a_lease_states_no_less_than_its_holder_counts_on() {
+fn stated_lease_covers_the_holders() {
     for kind in Kind::ALL {
         for micros in [100_001, 100_999, 101_000, 2_000_001] {
             let names = Names::new("L");
@@ -57,7 +57,7 @@ fn overtake(world: &mut World, names: &Names) {
 }
 
 #[test]
-fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
+fn renewal_takes_one_flight() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let sent = world.now;
@@ -101,7 +101,7 @@ fn a_renewal_is_one_flight_that_looks_as_the_design_says() {
 }
 
 #[test]
-fn the_lease_of_a_renewal_counts_from_before_it_was_sent() {
+fn renewed_lease_counts_from_sending() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let sent = world.now;
@@ -116,7 +116,7 @@ fn the_lease_of_a_renewal_counts_from_before_it_was_sent() {
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_does_not_lose_the_lock() {
+fn unanswered_renewal_keeps_the_lock() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Mute);
@@ -142,7 +142,7 @@ fn a_renewal_whose_answer_was_lost_does_not_lose_the_lock() {
 }
 
 #[test]
-fn a_renewal_that_was_not_sent_is_not_in_doubt() {
+fn unsent_renewal_is_not_in_doubt() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Unsent);
@@ -155,7 +155,7 @@ fn a_renewal_that_was_not_sent_is_not_in_doubt() {
 }
 
 #[test]
-fn a_renewal_finds_out_that_another_has_the_lock() {
+fn renewal_detects_another_holder() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         overtake(&mut world, &names);
@@ -181,7 +181,7 @@ fn a_renewal_finds_out_that_another_has_the_lock() {
 }
 
 #[test]
-fn a_renewal_finds_out_that_the_record_has_vanished() {
+fn renewal_detects_a_missing_record() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.evict(names.lock().as_bytes());
@@ -200,7 +200,7 @@ fn a_renewal_finds_out_that_the_record_has_vanished() {
 }
 
 #[test]
-fn nothing_is_sent_to_another_run_of_the_server() {
+fn changed_instance_gets_no_requests() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.restart(world.now);
@@ -224,7 +224,7 @@ fn nothing_is_sent_to_another_run_of_the_server() {
 }
 
 #[test]
-fn a_restart_between_two_flights_of_a_renewal_or_a_release_is_noticed() {
+fn restart_between_flights_is_detected() {
     for kind in Kind::ALL {
         // An unanswered renewal has changed the CAS unique, so both need a second flight.
         let (mut world, names, grant) = held(kind);
@@ -253,7 +253,7 @@ fn a_restart_between_two_flights_of_a_renewal_or_a_release_is_noticed() {
 }
 
 #[test]
-fn a_renewal_that_the_server_has_no_memory_for_is_no_loss() {
+fn renewal_on_full_server_loses_nothing() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.memory_full = true;
@@ -275,7 +275,7 @@ fn a_renewal_that_the_server_has_no_memory_for_is_no_loss() {
 }
 
 #[test]
-fn a_renewal_does_not_mind_a_sentinel_that_is_gone() {
+fn renewal_tolerates_a_missing_sentinel() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.evict(names.sentinel().as_bytes());
@@ -288,7 +288,7 @@ fn a_renewal_does_not_mind_a_sentinel_that_is_gone() {
 }
 
 #[test]
-fn a_release_is_one_flight_that_looks_as_the_design_says() {
+fn release_takes_one_flight() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let mut op = release(&world, &names, &grant, grant.cas);
@@ -308,7 +308,7 @@ fn a_release_is_one_flight_that_looks_as_the_design_says() {
 }
 
 #[test]
-fn a_release_whose_answer_was_lost_looks_and_says_yes() {
+fn unanswered_release_is_verified() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Lost] {
             let (mut world, names, grant) = held(kind);
@@ -338,7 +338,7 @@ fn a_release_whose_answer_was_lost_looks_and_says_yes() {
 }
 
 #[test]
-fn a_release_that_stays_unanswered_ends_in_time_and_in_doubt() {
+fn silent_release_ends_in_doubt() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.usual = Fate::Lost;
@@ -361,7 +361,7 @@ fn a_release_that_stays_unanswered_ends_in_time_and_in_doubt() {
 }
 
 #[test]
-fn a_release_finds_the_record_that_an_unanswered_renewal_has_changed() {
+fn release_accepts_unanswered_renewals_cas() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Mute);
@@ -376,7 +376,7 @@ fn a_release_finds_the_record_that_an_unanswered_renewal_has_changed() {
 }
 
 #[test]
-fn a_release_leaves_the_record_of_another_alone() {
+fn release_spares_another_holders_record() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         overtake(&mut world, &names);
@@ -408,7 +408,7 @@ fn a_release_leaves_the_record_of_another_alone() {
 }
 
 #[test]
-fn a_release_that_runs_late_does_not_hit_the_next_holder() {
+fn late_release_spares_next_holder() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Late(Duration::from_secs(2)));
@@ -427,7 +427,7 @@ fn a_release_that_runs_late_does_not_hit_the_next_holder() {
 }
 
 #[test]
-fn a_release_without_memory_says_so_where_it_needs_some() {
+fn release_on_full_server_reports_it() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.memory_full = true;
@@ -447,7 +447,7 @@ fn a_release_without_memory_says_so_where_it_needs_some() {
 }
 
 #[test]
-fn a_look_tells_what_there_is_and_changes_nothing() {
+fn inspection_leaves_server_unchanged() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -505,7 +505,7 @@ fn a_look_tells_what_there_is_and_changes_nothing() {
 }
 
 #[test]
-fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
+fn clock_sample_changes_only_the_clock() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -549,7 +549,7 @@ fn a_reading_of_the_clock_changes_nothing_but_what_is_known_of_it() {
 }
 
 #[test]
-fn a_lock_is_held_from_renewal_to_renewal_by_the_servers_clock_as_well() {
+fn renewals_bridge_server_expiries() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -583,7 +583,7 @@ fn a_lock_is_held_from_renewal_to_renewal_by_the_servers_clock_as_well() {
 }
 
 #[test]
-fn a_stall_that_is_found_out_in_a_renewal_shortens_it() {
+fn detected_stall_shortens_the_renewal() {
     for kind in Kind::ALL {
         // The record of a shorter one is gone by the time of the answer.
         for length in [5, 8, 10, 20] {

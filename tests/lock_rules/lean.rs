@@ -48,7 +48,7 @@ fn cas_of(world: &mut World, names: &Names) -> Option<u64> {
 }
 
 #[test]
-fn each_step_is_one_flight_that_looks_as_the_design_says() {
+fn recordless_steps_take_one_flight() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -92,7 +92,7 @@ fn each_step_is_one_flight_that_looks_as_the_design_says() {
 }
 
 #[test]
-fn servers_that_cannot_do_it_get_a_record() {
+fn old_servers_get_a_record() {
     for kind in [Kind::MetaWithoutE, Kind::Classic] {
         let (mut world, names, grant) = held(kind);
         let record = grant.record().expect("a record");
@@ -108,7 +108,7 @@ fn servers_that_cannot_do_it_get_a_record() {
 }
 
 #[test]
-fn with_and_without_a_record_they_keep_each_other_out() {
+fn records_and_tokens_exclude_each_other() {
     let (mut world, names, grant) = held(Kind::Meta);
     let ordinary = AcquireRequest {
         min_memory: None,
@@ -136,7 +136,7 @@ fn with_and_without_a_record_they_keep_each_other_out() {
 }
 
 #[test]
-fn a_lost_answer_is_asked_for_again_and_counts_from_the_first_time() {
+fn repeated_attempt_counts_from_first_send() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -149,7 +149,7 @@ fn a_lost_answer_is_asked_for_again_and_counts_from_the_first_time() {
 }
 
 #[test]
-fn what_an_earlier_attempt_left_is_taken_back() {
+fn earlier_leftover_is_undone() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -174,7 +174,7 @@ fn what_an_earlier_attempt_left_is_taken_back() {
 }
 
 #[test]
-fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
+fn reply_after_lease_is_no_grant() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -194,7 +194,7 @@ fn an_answer_that_comes_after_the_lease_is_no_grant_and_leaves_nothing() {
 }
 
 #[test]
-fn what_is_left_over_can_be_taken_back() {
+fn recordless_leftover_can_be_undone() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -212,7 +212,7 @@ fn what_is_left_over_can_be_taken_back() {
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_is_not_a_loss() {
+fn unanswered_recordless_renewal_keeps_lock() {
     let (mut world, names, grant) = held(Kind::Meta);
     world.fates.push_back(Fate::Mute);
     let run = renew(&mut world, &names, &grant, grant.cas);
@@ -230,7 +230,7 @@ fn a_renewal_whose_answer_was_lost_is_not_a_loss() {
 }
 
 #[test]
-fn a_loss_is_told_with_its_reason() {
+fn recordless_loss_has_a_reason() {
     for (evict, reason) in [(true, LossReason::Missing), (false, LossReason::TakenOver)] {
         let (mut world, names, grant) = held(Kind::Meta);
         world.server.evict(names.lock().as_bytes());
@@ -255,7 +255,7 @@ fn a_server_without_memory_is_named() {
 }
 
 #[test]
-fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
+fn token_is_reused_until_requests_expire() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");
@@ -297,7 +297,7 @@ fn a_token_is_used_until_a_request_with_it_may_still_be_carried_out() {
 
 /// A renewal that the network holds back while the lock is renewed again and again.
 #[test]
-fn a_renewal_that_is_thousands_of_renewals_late_changes_nothing() {
+fn very_late_renewal_changes_nothing() {
     // More than enough for the 8 bits there were once.
     const RENEWALS: u64 = 3000;
     let (mut world, names, grant) = held(Kind::Meta);

@@ -37,7 +37,7 @@ fn born(world: &mut World, names: &Names) -> Option<u64> {
 }
 
 #[test]
-fn who_has_lost_the_memory_of_others_waits_for_their_leases_to_end() {
+fn flush_makes_client_wait_for_leases() {
     for kind in Kind::ALL {
         for (how, forget) in ALL.into_iter().chain([SENTINEL_ONLY]) {
             for length in [100, 1000, 2500, 10_000] {
@@ -78,7 +78,7 @@ fn who_has_lost_the_memory_of_others_waits_for_their_leases_to_end() {
 }
 
 #[test]
-fn nobody_is_kept_out_by_a_record_while_its_owner_waits_for_memory() {
+fn waiting_client_leaves_no_record() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -108,7 +108,7 @@ fn nobody_is_kept_out_by_a_record_while_its_owner_waits_for_memory() {
 
 /// The server forgets between two requests of one flight.
 #[test]
-fn a_server_that_forgets_in_the_middle_of_a_flight_grants_nothing() {
+fn flush_within_flight_grants_nothing() {
     for kind in Kind::ALL {
         // In front of request number …
         for number in 0.. {
@@ -167,7 +167,7 @@ fn requests(mut flight: &str) -> Vec<&str> {
 }
 
 #[test]
-fn who_cannot_wait_for_memory_is_told_at_once_and_leaves_nothing() {
+fn single_attempt_on_young_memory_fails() {
     for kind in Kind::ALL {
         for (how, forget) in ALL.into_iter().chain([SENTINEL_ONLY]) {
             for patience in [Some(secs(0.0)), Some(secs(5.0)), None] {
@@ -203,7 +203,7 @@ fn who_cannot_wait_for_memory_is_told_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn who_does_not_ask_for_memory_is_granted_at_once() {
+fn disabled_restart_guard_grants_at_once() {
     for kind in Kind::ALL {
         for (how, forget) in ALL {
             let names = Names::new("L");
@@ -224,7 +224,7 @@ fn who_does_not_ask_for_memory_is_granted_at_once() {
 }
 
 #[test]
-fn a_young_sentinel_of_somebody_else_counts_as_well() {
+fn foreign_young_sentinel_delays_grants() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -253,7 +253,7 @@ fn a_young_sentinel_of_somebody_else_counts_as_well() {
 }
 
 #[test]
-fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
+fn sentinel_without_birth_gets_one() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -278,7 +278,7 @@ fn a_sentinel_without_a_birth_is_no_memory_and_is_given_one() {
 }
 
 #[test]
-fn the_longest_lease_counts_and_not_the_one_asked_for() {
+fn longest_lease_bounds_the_wait() {
     for (asked, longest) in [(1000, 20_000), (20_000, 1000)] {
         let names = Names::new("L");
         let mut world = World::new(Kind::Meta);
@@ -300,7 +300,7 @@ fn the_longest_lease_counts_and_not_the_one_asked_for() {
 }
 
 #[test]
-fn a_sentinel_that_is_evicted_does_not_break_the_lock_that_stands() {
+fn evicted_sentinel_keeps_standing_lock() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -319,7 +319,7 @@ fn a_sentinel_that_is_evicted_does_not_break_the_lock_that_stands() {
 }
 
 #[test]
-fn a_foreign_value_under_the_sentinel_key_is_no_memory() {
+fn foreign_sentinel_value_proves_nothing() {
     for kind in Kind::ALL {
         for value in ["", "hello", "1795337329", "s1 ready 1 aa 4711 5 -"] {
             let names = Names::new("L");
@@ -341,7 +341,7 @@ fn a_foreign_value_under_the_sentinel_key_is_no_memory() {
 /// The first client holds the lock until its deadline, the server forgets in the middle of that,
 /// the second client wants it.
 #[test]
-fn a_holder_who_was_forgotten_is_not_followed_before_its_deadline() {
+fn forgotten_holder_outlasts_the_wait() {
     for kind in Kind::ALL {
         for (how, forget) in ALL {
             for length in [200, 1000, 3000, 10_000] {
@@ -369,7 +369,7 @@ fn a_holder_who_was_forgotten_is_not_followed_before_its_deadline() {
 }
 
 #[test]
-fn the_record_of_a_young_server_is_taken_back_by_its_cas_unique_only() {
+fn undo_compares_the_cas_unique() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -397,7 +397,7 @@ fn the_record_of_a_young_server_is_taken_back_by_its_cas_unique_only() {
 }
 
 #[test]
-fn the_undoing_does_not_follow_to_another_run_of_the_server() {
+fn undo_is_not_repeated_after_restart() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -431,7 +431,7 @@ fn the_undoing_does_not_follow_to_another_run_of_the_server() {
 
 /// Three foundings in a row tell a server that forgets at once; three over a long wait do not.
 #[test]
-fn a_waiter_outlives_any_number_of_flushes() {
+fn waiter_outlives_repeated_flushes() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);

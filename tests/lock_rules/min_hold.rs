@@ -36,7 +36,7 @@ fn record(world: &mut World, names: &Names) -> HolderRecord {
 }
 
 #[test]
-fn the_record_is_replaced_by_one_that_says_for_how_much_longer() {
+fn early_release_states_remaining_hold() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let until = world.now + secs(29.5);
@@ -58,7 +58,7 @@ fn the_record_is_replaced_by_one_that_says_for_how_much_longer() {
 }
 
 #[test]
-fn nobody_has_the_name_before_and_everybody_can_soon_after() {
+fn name_frees_when_min_hold_ends() {
     for kind in Kind::ALL {
         for (phase, ppm) in [(0, 0), (300, 10_000), (600, -10_000), (999, 0)] {
             let names = Names::new("L");
@@ -88,7 +88,7 @@ fn nobody_has_the_name_before_and_everybody_can_soon_after() {
 }
 
 #[test]
-fn a_release_that_comes_late_enough_is_an_ordinary_one() {
+fn late_release_is_an_ordinary_one() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let until = world.now;
@@ -100,7 +100,7 @@ fn a_release_that_comes_late_enough_is_an_ordinary_one() {
 }
 
 #[test]
-fn a_lost_answer_does_not_shorten_it() {
+fn lost_reply_keeps_min_hold() {
     for kind in Kind::ALL {
         for fate in [
             Fate::Lost,
@@ -128,7 +128,7 @@ fn a_lost_answer_does_not_shorten_it() {
 }
 
 #[test]
-fn a_server_that_stays_silent_leaves_it_in_doubt() {
+fn silent_server_leaves_hold_in_doubt() {
     for kind in Kind::ALL {
         for (fate, expected) in [(Fate::Lost, true), (Fate::Unsent, false)] {
             let (mut world, names, grant) = held(kind);
@@ -144,7 +144,7 @@ fn a_server_that_stays_silent_leaves_it_in_doubt() {
 }
 
 #[test]
-fn an_unanswered_renewal_is_in_nobodys_way() {
+fn unanswered_renewal_blocks_no_release() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let until = world.now + STAYS;
@@ -168,7 +168,7 @@ fn an_unanswered_renewal_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_is_not_ours_any_more_is_left_alone() {
+fn foreign_record_is_left_alone() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let until = world.now + STAYS;
@@ -194,7 +194,7 @@ fn what_is_not_ours_any_more_is_left_alone() {
 }
 
 #[test]
-fn a_server_without_memory_says_so_and_the_lease_runs_out() {
+fn full_server_leaves_lease_to_expire() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let until = world.now + STAYS;
@@ -207,7 +207,7 @@ fn a_server_without_memory_says_so_and_the_lease_runs_out() {
 }
 
 #[test]
-fn a_lock_without_a_record_is_released_at_once() {
+fn recordless_lock_ignores_min_hold() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     let request = AcquireRequest {

@@ -60,7 +60,7 @@ fn assert_changed(breaking: BreakStatus) {
 }
 
 #[test]
-fn a_lock_is_broken_in_two_flights() {
+fn break_takes_two_flights() {
     for kind in Kind::ALL {
         let (mut world, names, grant, identity) = seen(kind);
         let run = break_it(&mut world, &names, identity);
@@ -86,7 +86,7 @@ fn a_lock_is_broken_in_two_flights() {
 }
 
 #[test]
-fn a_renewal_does_not_save_a_lock() {
+fn renewal_does_not_prevent_break() {
     for kind in Kind::ALL {
         let (mut world, names, grant, identity) = seen(kind);
         let mut renew = Renew::new(
@@ -108,7 +108,7 @@ fn a_renewal_does_not_save_a_lock() {
 }
 
 #[test]
-fn a_holder_that_always_renews_at_the_wrong_moment_is_not_chased_for_ever() {
+fn break_gives_up_on_constant_renewals() {
     for kind in Kind::ALL {
         let (mut world, names, grant, identity) = seen(kind);
         for number in 0..100 {
@@ -122,7 +122,7 @@ fn a_holder_that_always_renews_at_the_wrong_moment_is_not_chased_for_ever() {
 }
 
 #[test]
-fn a_lock_that_has_changed_hands_is_left_alone() {
+fn break_spares_a_new_holder() {
     for kind in Kind::ALL {
         // Before the look, and between it and what follows.
         for flight in [0, 1] {
@@ -143,7 +143,7 @@ fn a_lock_that_has_changed_hands_is_left_alone() {
 
 /// CAS uniques begin anew with each run of a server.
 #[test]
-fn a_restart_between_look_and_deletion_costs_nobody_the_lock() {
+fn break_across_restart_hits_nobody() {
     for kind in Kind::ALL {
         let (mut world, names, grant, identity) = seen(kind);
         let (key, cas) = (names.lock(), grant.cas);
@@ -168,7 +168,7 @@ fn a_restart_between_look_and_deletion_costs_nobody_the_lock() {
 }
 
 #[test]
-fn lost_answers_are_made_good_by_another_look() {
+fn lost_break_replies_cause_another_look() {
     for kind in Kind::ALL {
         // That to the look.
         let (mut world, names, _, identity) = seen(kind);
@@ -195,7 +195,7 @@ fn lost_answers_are_made_good_by_another_look() {
 }
 
 #[test]
-fn what_became_of_it_is_unknown_only_behind_a_deletion() {
+fn only_sent_deletion_is_in_doubt() {
     for kind in Kind::ALL {
         let (mut world, names, _, identity) = seen(kind);
         world.usual = Fate::Unsent;
@@ -213,7 +213,7 @@ fn what_became_of_it_is_unknown_only_behind_a_deletion() {
 }
 
 #[test]
-fn a_lock_without_a_record_is_told_from_the_next_one() {
+fn break_spares_next_recordless_lock() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     let acquire = |world: &mut World, number| {
@@ -247,7 +247,7 @@ fn a_lock_without_a_record_is_told_from_the_next_one() {
 }
 
 #[test]
-fn an_item_that_is_no_record_is_told_by_its_cas_unique() {
+fn foreign_item_is_identified_by_cas() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -272,7 +272,7 @@ fn wait_for(world: &mut World, names: &Names, patience: WaitPolicy) -> Run<Inspe
 }
 
 #[test]
-fn a_free_lock_is_not_waited_for() {
+fn free_lock_needs_no_waiting() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -285,7 +285,7 @@ fn a_free_lock_is_not_waited_for() {
 }
 
 #[test]
-fn a_wait_ends_soon_after_the_lock_is_free_and_takes_nothing() {
+fn wait_ends_soon_and_takes_nothing() {
     for kind in Kind::ALL {
         for after in [0.01, 1.0, 8.0] {
             let (mut world, names, grant, _) = seen(kind);
@@ -317,7 +317,7 @@ fn a_wait_ends_soon_after_the_lock_is_free_and_takes_nothing() {
 /// The server keeps a record for some seconds longer than its lease, and as long as it does, a look
 /// and a single attempt find the lock held.
 #[test]
-fn wait_ends_when_the_record_of_a_dead_holder_is_gone() {
+fn wait_ends_with_dead_holders_record() {
     for kind in Kind::ALL {
         let (mut world, names, _, _) = seen(kind);
         let began = world.now;
@@ -339,7 +339,7 @@ fn wait_ends_when_the_record_of_a_dead_holder_is_gone() {
 }
 
 #[test]
-fn a_wait_ends_with_its_callers_patience() {
+fn wait_ends_at_callers_deadline() {
     for kind in Kind::ALL {
         for (patience, flights) in [(0.0, 1), (0.5, 200)] {
             let (mut world, names, ..) = seen(kind);
@@ -364,7 +364,7 @@ fn a_wait_ends_with_its_callers_patience() {
 }
 
 #[test]
-fn a_wait_goes_on_behind_a_silence_and_not_for_ever() {
+fn wait_survives_silence_until_limit() {
     for kind in Kind::ALL {
         let (mut world, names, ..) = seen(kind);
         let key = names.lock();
@@ -391,7 +391,7 @@ fn a_wait_goes_on_behind_a_silence_and_not_for_ever() {
 }
 
 #[test]
-fn several_locks_are_looked_at_in_one_flight() {
+fn several_inspections_share_one_flight() {
     for kind in Kind::ALL {
         let (mut world, names, grant, identity) = seen(kind);
         let other = Names::new("M");
@@ -425,7 +425,7 @@ fn several_locks_are_looked_at_in_one_flight() {
 
 /// Replies that no server should give.
 #[test]
-fn no_spoilt_reply_causes_a_panic_or_an_endless_exchange() {
+fn spoilt_reply_causes_no_panic() {
     let mut broken = 0;
     for kind in Kind::ALL {
         for seed in 0..300 {

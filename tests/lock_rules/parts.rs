@@ -66,7 +66,7 @@ fn taken(world: &mut World, names: &Names, parts: &LockTicket) -> RenewOutcome {
 }
 
 #[test]
-fn they_are_one_line_that_a_person_can_read() {
+fn ticket_is_one_readable_line() {
     let names = Names::new("a b");
     let grant = Grant {
         instance: ServerInstance {
@@ -123,7 +123,7 @@ fn first(token: CasOwner) -> u64 {
 }
 
 #[test]
-fn another_client_takes_the_lock_over_with_one_renewal() {
+fn ticket_takes_over_by_one_renewal() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.clients[1].ppm = 5000;
@@ -161,7 +161,7 @@ fn another_client_takes_the_lock_over_with_one_renewal() {
 }
 
 #[test]
-fn a_lock_without_a_record_goes_the_same_way() {
+fn recordless_ticket_takes_over_too() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.server.guards_owners = false;
@@ -187,7 +187,7 @@ fn a_lock_without_a_record_goes_the_same_way() {
 }
 
 #[test]
-fn what_is_not_ours_any_more_is_not_taken_over() {
+fn stale_ticket_takes_nothing_over() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let parts = parts(&names, &grant);
@@ -215,7 +215,7 @@ fn what_is_not_ours_any_more_is_not_taken_over() {
 }
 
 #[test]
-fn what_is_wrong_with_a_text_is_named() {
+fn bad_ticket_names_its_error() {
     let (_, names, grant) = held(Kind::Meta);
     let line = parts(&names, &grant).to_string();
     let words: Vec<_> = line.split(' ').collect();
@@ -341,7 +341,7 @@ fn name() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_lock_is_what_its_text_says(
+    fn ticket_survives_round_trip(
         grant in grants(),
         prefix in "[!-9;-~]{0,100}",
         name in name(),

@@ -46,7 +46,7 @@ fn born(server: &mut FakeServer, at: Time, names: &Names) -> u64 {
 /// lies before the start by two seconds and more. A birth that is set back to there lets the new
 /// server vouch for the last seconds of the old one.
 #[test]
-fn a_restarted_server_does_not_vouch_for_its_predecessor() {
+fn restarted_server_adds_no_memory_age() {
     let names = Names::new("L");
     for kind in Kind::ALL {
         for (phase, restart, arrival) in moments() {
@@ -90,7 +90,7 @@ fn set_sentinel(server: &mut FakeServer, at: Time, names: &Names, born: u64) {
 /// clocks may have run apart. A server that is stalled just then looks like one whose clock has
 /// run apart; what rests on such a bound must allow for it.
 #[test]
-fn a_stall_behind_a_long_silence_does_not_shorten_a_lease() {
+fn stall_after_silence_shortens_no_lease() {
     for kind in Kind::ALL {
         for ppm in [-9_900, 0, 9_900] {
             for (silence, stall) in [(100, 1), (200, 2), (600, 5), (600, 10), (3600, 30)] {
@@ -122,7 +122,7 @@ fn a_stall_behind_a_long_silence_does_not_shorten_a_lease() {
 /// A sentinel is born at a second that its founder believes has not come yet. A founder that has
 /// not looked at the server's clock for long is wrong about that by 1 % of the time.
 #[test]
-fn a_founder_with_an_old_reading_does_not_make_the_memory_older() {
+fn old_clock_sample_adds_no_age() {
     for kind in Kind::ALL {
         for ppm in [-9_900, 0, 9_900] {
             for silence in [20, 100, 1000, 10_000] {
@@ -147,7 +147,7 @@ fn a_founder_with_an_old_reading_does_not_make_the_memory_older() {
 /// A request that its sender has given up on may still be carried out. If it is one that founds a
 /// sentinel, it must not tell of a birth that was planned long ago.
 #[test]
-fn a_founding_that_is_carried_out_late_does_not_make_the_memory_older() {
+fn late_creation_adds_no_memory_age() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -185,7 +185,7 @@ fn a_founding_that_is_carried_out_late_does_not_make_the_memory_older() {
 /// Between the two flights of a founding the server is restarted, and by chance the CAS unique of
 /// the new run's sentinel is that of the old one's.
 #[test]
-fn a_founding_does_not_follow_to_another_run_of_the_server() {
+fn creation_is_not_repeated_after_restart() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -226,7 +226,7 @@ fn a_founding_does_not_follow_to_another_run_of_the_server() {
 /// memcached's timer ticks every 1.0008 s. When a tick falls just before the edge of a second,
 /// the next one falls just behind the edge after, and before it the second is two behind.
 #[test]
-fn a_first_reading_that_is_two_seconds_behind_does_not_shorten_a_lease() {
+fn lagging_first_sample_shortens_no_lease() {
     for kind in Kind::ALL {
         for trip in [1, 10, 100, 200, 400] {
             for delay in (0..2000).step_by(45) {
@@ -259,7 +259,7 @@ fn a_first_reading_that_is_two_seconds_behind_does_not_shorten_a_lease() {
 /// A stall at the first reading makes expiries too early, which is found out with the first tick
 /// that is seen. What the holder may believe in then must hold on a clock that runs slow as well.
 #[test]
-fn a_deadline_that_is_shortened_holds_on_clocks_that_run_apart() {
+fn shortened_deadline_holds_on_slow_clocks() {
     for kind in Kind::ALL {
         for ppm in [-9_900, 0, 9_900] {
             for (length, stall) in [(5, 5), (20, 10), (100, 30), (1000, 60), (10_000, 300)] {
@@ -296,7 +296,7 @@ fn a_deadline_that_is_shortened_holds_on_clocks_that_run_apart() {
 
 /// One hundredth slow means that a second of the clock takes 1/0.99 s, which is more than 1.01 s.
 #[test]
-fn a_clock_that_is_one_hundredth_slow_does_not_outlast_a_long_lease() {
+fn slow_clock_ends_long_lease_first() {
     const DAY: u64 = 86_400;
     for kind in Kind::ALL {
         for length in [60, 3600, DAY, 30 * DAY] {
@@ -321,7 +321,7 @@ fn a_clock_that_is_one_hundredth_slow_does_not_outlast_a_long_lease() {
 
 /// The same for what is waited after a flush.
 #[test]
-fn a_clock_that_is_one_hundredth_slow_does_not_outlast_the_wait_for_memory() {
+fn slow_clock_ends_before_restart_guard() {
     for kind in Kind::ALL {
         for length in [60, 3600, 86_400] {
             let names = Names::new("L");
@@ -345,7 +345,7 @@ fn a_clock_that_is_one_hundredth_slow_does_not_outlast_the_wait_for_memory() {
 /// A renewal that was given up on may be carried out behind a later one. With `E` the CAS unique
 /// is still the one that it names, and its expiry is the earlier one.
 #[test]
-fn a_renewal_that_is_carried_out_late_does_not_shorten_the_lease() {
+fn late_renewal_does_not_shorten_lease() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -374,7 +374,7 @@ fn a_renewal_that_is_carried_out_late_does_not_shorten_the_lease() {
 /// is made anew by the first attempt, which waits for nothing: its seed may be that of a client
 /// that knows the server's clock less well, or of a request that runs late.
 #[test]
-fn tokens_rise_over_a_flush_whoever_makes_the_counter_anew() {
+fn tokens_rise_over_flush_and_reseeding() {
     for kind in Kind::ALL {
         for late in [None, Some(Duration::from_secs(3))] {
             let names = Names::new("L");
@@ -425,7 +425,7 @@ fn tokens_rise_over_a_flush_whoever_makes_the_counter_anew() {
 /// A counter that is raised twice, because the first raising was given up on and ran late, must
 /// not run ahead of the server's clock: the next counter would start behind it.
 #[test]
-fn a_raising_that_is_carried_out_late_does_not_run_ahead_of_the_clock() {
+fn late_raise_stays_behind_the_clock() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -459,7 +459,7 @@ fn a_raising_that_is_carried_out_late_does_not_run_ahead_of_the_clock() {
 /// A record of ours that is stored late, behind a refusal, is ours all the same: it must not keep
 /// us out for the rest of its lease.
 #[test]
-fn a_late_record_of_ours_is_recognised_by_the_one_who_waits() {
+fn late_own_record_is_recognized() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -494,7 +494,7 @@ fn a_late_record_of_ours_is_recognised_by_the_one_who_waits() {
 /// A server that evicts the sentinel as soon as it is stored never becomes old enough. Whoever
 /// limits his patience must be told, and nobody may be kept busy at the speed of the network.
 #[test]
-fn a_server_that_keeps_no_sentinel_is_not_asked_for_ever() {
+fn unkept_sentinel_ends_the_attempts() {
     for kind in Kind::ALL {
         for patience in [Some(0.0), Some(2.0), None] {
             let names = Names::new("L");
@@ -522,7 +522,7 @@ fn a_server_that_keeps_no_sentinel_is_not_asked_for_ever() {
 
 /// The same where the sentinel stands for a while, and is gone again at the next attempt.
 #[test]
-fn a_server_that_loses_its_sentinel_again_and_again_is_not_asked_for_ever() {
+fn unstable_sentinel_ends_the_attempts() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -579,7 +579,7 @@ fn taking_back_ends_by_its_deadline() {
 /// The first request is carried out when its repetition was granted, and the lock released: it must
 /// not stay taken by nobody for a whole lease.
 #[test]
-fn a_request_that_comes_back_behind_the_release_is_taken_back() {
+fn late_request_after_release_is_undone() {
     for (kind, lean) in [
         (Kind::Meta, true),
         (Kind::Meta, false),

@@ -44,7 +44,7 @@ fn is_left_alone(world: &mut World, names: &Names) {
 }
 
 #[test]
-fn evicted_sentinel_costs_connected_client_no_wait() {
+fn evicted_sentinel_spares_connected_client() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -70,7 +70,7 @@ fn evicted_sentinel_costs_connected_client_no_wait() {
 
 /// It is not asked for the counters with every lock until the new sentinel is old.
 #[test]
-fn counters_are_read_until_they_cover_the_new_sentinel() {
+fn counters_are_read_until_they_suffice() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -91,7 +91,7 @@ fn counters_are_read_until_they_cover_the_new_sentinel() {
 }
 
 #[test]
-fn unflushed_server_of_old_costs_first_client_no_wait() {
+fn old_unflushed_server_costs_no_wait() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::fresh(kind);
@@ -102,7 +102,7 @@ fn unflushed_server_of_old_costs_first_client_no_wait() {
 
 /// Whatever else it drops meanwhile: the sentinel, which nobody uses, is the first to go.
 #[test]
-fn server_that_was_flushed_long_ago_costs_first_client_no_wait() {
+fn long_past_flush_costs_no_wait() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::fresh(kind);
@@ -125,7 +125,7 @@ fn server_that_was_flushed_long_ago_costs_first_client_no_wait() {
 type Loss = (&'static str, fn(&mut FakeServer, Time));
 
 #[test]
-fn counters_that_show_a_loss_are_no_evidence() {
+fn counters_with_loss_prove_nothing() {
     let losses: [Loss; 5] = [
         ("a flush", |server, at| server.flush(at)),
         ("a flush to come", |server, at| server.flush_later(at, 100)),
@@ -160,7 +160,7 @@ fn counters_that_show_a_loss_are_no_evidence() {
 /// A plain read in the second of a flush saves the sentinel from it, and not the locks: memcached
 /// 1.6.25 and later.
 #[test]
-fn sentinel_that_outlives_a_flush_shows_nothing() {
+fn sentinel_surviving_flush_proves_nothing() {
     for trial in 0..20 {
         let names = Names::new("L");
         let mut world = World::new(Kind::Meta);
@@ -186,7 +186,7 @@ fn sentinel_that_outlives_a_flush_shows_nothing() {
 /// A reader that bumps the sentinel before each attempt. The counters show that nothing was flushed
 /// since the first of them.
 #[test]
-fn sentinel_that_others_bump_costs_one_wait() {
+fn bumped_sentinel_costs_one_wait() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -213,7 +213,7 @@ fn sentinel_that_others_bump_costs_one_wait() {
 }
 
 #[test]
-fn classic_client_goes_by_the_flush_horizon() {
+fn classic_client_uses_flush_horizon() {
     let names = Names::new("L");
     // A server that knows the meta commands, spoken to without them.
     let mut world = World::new(Kind::Classic);
@@ -234,7 +234,7 @@ fn classic_client_goes_by_the_flush_horizon() {
 }
 
 #[test]
-fn sentinel_of_another_run_is_founded_anew() {
+fn earlier_runs_sentinel_is_replaced() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -257,7 +257,7 @@ fn sentinel_of_another_run_is_founded_anew() {
 
 /// The CAS uniques of a run that only looks like the one before may be anybody's.
 #[test]
-fn twin_of_the_server_gets_nothing_of_the_old_one() {
+fn identical_server_inherits_nothing() {
     for kind in Kind::ALL {
         for step in 0..3 {
             let names = Names::new("L");
@@ -350,7 +350,7 @@ fn lock_outlives_a_new_instance_word() {
 
 /// In the second in which a delayed flush takes effect, all that is stored is dropped.
 #[test]
-fn who_waits_outlasts_the_second_of_a_delayed_flush() {
+fn waiter_outlasts_delayed_flush_second() {
     for kind in [Kind::Meta, Kind::Classic] {
         for part in 0..8 {
             let names = Names::new("L");
@@ -371,7 +371,7 @@ fn who_waits_outlasts_the_second_of_a_delayed_flush() {
 }
 
 #[test]
-fn longest_lease_of_others_is_learnt_and_kept() {
+fn others_longest_lease_is_adopted() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -402,7 +402,7 @@ fn longest_lease_of_others_is_learnt_and_kept() {
 }
 
 #[test]
-fn longest_lease_is_rounded_up_and_raised_once() {
+fn longest_lease_is_rounded_and_raised() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -419,14 +419,14 @@ fn longest_lease_is_rounded_up_and_raised_once() {
 }
 
 #[test]
-fn nothing_is_known_of_a_new_memory() {
+fn new_memory_knows_no_longest_lease() {
     assert_eq!(Memory::default().longest_lease(), None);
 }
 
 /// Who asks once, on the connection from before a flush, is told to wait and not that the server is
 /// silent.
 #[test]
-fn classic_client_that_slept_over_a_flush_is_told_to_wait() {
+fn idle_classic_client_learns_of_flush() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Classic);
     world.connect(0).expect("a server");
@@ -454,7 +454,7 @@ fn classic_client_that_slept_over_a_flush_is_told_to_wait() {
 
 /// The counters of a delayed flush do not change again when it takes effect.
 #[test]
-fn flush_that_was_to_come_spoils_the_counters() {
+fn pending_flush_invalidates_the_counters() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);

@@ -7,7 +7,7 @@ use std::thread;
 const TOKENS: u64 = 2_000;
 
 #[test]
-fn threads_that_share_a_guard_never_pass_below_what_was_seen() {
+fn shared_guard_never_passes_older_tokens() {
     let guard = FencingGuard::new();
     thread::scope(|scope| {
         for from in 1..=4 {
@@ -29,7 +29,7 @@ fn threads_that_share_a_guard_never_pass_below_what_was_seen() {
 }
 
 #[test]
-fn threads_that_share_a_fenced_value_write_in_the_order_of_their_tokens() {
+fn shared_fenced_value_keeps_token_order() {
     let fenced = Mutex::new(Fenced::new(Vec::new()));
     thread::scope(|scope| {
         for from in 1..=4 {

@@ -773,7 +773,7 @@ fn unique(word: &str) -> u64 {
 }
 
 #[test]
-fn the_fake_answers_the_flights_of_the_design_as_memcached_does() {
+fn fake_server_replies_like_memcached() {
     let mut server = FakeServer::new(Kind::Meta);
     let at = secs(100.5);
     let expiry = EPOCH + 110;
@@ -822,7 +822,7 @@ fn the_fake_answers_the_flights_of_the_design_as_memcached_does() {
 }
 
 #[test]
-fn the_clock_of_the_fake_lags_and_stalls_and_is_never_ahead() {
+fn fake_clock_is_never_ahead() {
     let mut server = FakeServer::with_clock(Kind::Meta, secs(0.7), 1_000_800_000);
     // Started 0.7 s into a second: ticks come there, so the second is up to one behind.
     assert_eq!(server.second(secs(0.5)), EPOCH);
@@ -841,7 +841,7 @@ fn the_clock_of_the_fake_lags_and_stalls_and_is_never_ahead() {
 }
 
 #[test]
-fn the_fake_panics_on_what_must_never_be_sent() {
+fn fake_server_panics_on_forbidden_requests() {
     for request in [
         "set L 0 0 1\r\nx\r\n",
         "ms L 1\r\nx\r\n",

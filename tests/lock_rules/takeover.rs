@@ -27,7 +27,7 @@ fn renew<'a>(names: &'a Names, grant: &'a Grant, cas: u64) -> Renew<'a> {
 }
 
 #[test]
-fn a_dead_holder_is_followed_after_one_lease_and_a_little() {
+fn dead_holder_is_followed_after_lease() {
     for kind in Kind::ALL {
         for millis in [100, 200, 1000, 3000, 10_000] {
             let names = Names::new("L");
@@ -65,7 +65,7 @@ fn a_dead_holder_is_followed_after_one_lease_and_a_little() {
 }
 
 #[test]
-fn clocks_one_in_a_hundred_off_do_not_make_it_too_early() {
+fn drifting_clocks_take_over_no_earlier() {
     for kind in Kind::ALL {
         for (holder, contender) in [(-9_900, 9_900), (9_900, -9_900), (-9_900, -9_900)] {
             for millis in [100, 10_000] {
@@ -88,7 +88,7 @@ fn clocks_one_in_a_hundred_off_do_not_make_it_too_early() {
 }
 
 #[test]
-fn a_holder_that_renews_is_left_alone_and_looked_at_seldom() {
+fn renewing_holder_is_seldom_polled() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -132,7 +132,7 @@ fn a_holder_that_renews_is_left_alone_and_looked_at_seldom() {
 }
 
 #[test]
-fn what_the_late_holder_does_afterwards_does_not_touch_the_new_one() {
+fn late_old_holder_changes_nothing() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let (mut world, dead) = abandoned(kind, &names, 1000);
@@ -154,7 +154,7 @@ fn what_the_late_holder_does_afterwards_does_not_touch_the_new_one() {
 }
 
 #[test]
-fn a_takeover_whose_answer_is_lost_is_recognised() {
+fn unanswered_takeover_is_recognized() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Lost, Fate::Unsent] {
             let names = Names::new("L");
@@ -199,7 +199,7 @@ fn world_until_takeover(kind: Kind, names: &Names) -> usize {
 }
 
 #[test]
-fn a_watch_does_not_outlive_the_server() {
+fn takeover_wait_restarts_with_server() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let (mut world, dead) = abandoned(kind, &names, 2000);
@@ -237,7 +237,7 @@ fn a_watch_does_not_outlive_the_server() {
 }
 
 #[test]
-fn what_states_no_lease_is_waited_for_until_the_server_drops_it() {
+fn leaseless_value_blocks_until_expiry() {
     for kind in Kind::ALL {
         for value in ["", "17", "m2 0f 100 1 1 a b", "m1 0f 100 1 1 a b"] {
             let names = Names::new("L");
@@ -257,7 +257,7 @@ fn what_states_no_lease_is_waited_for_until_the_server_drops_it() {
 }
 
 #[test]
-fn a_server_without_memory_is_asked_again_at_a_pace() {
+fn full_server_is_retried_slowly() {
     let names = Names::new("L");
     let (mut world, _) = abandoned(Kind::Meta, &names, 1000);
     world.at(world.now + secs(0.5), |server, _| server.memory_full = true);
@@ -277,7 +277,7 @@ fn heir<'a>(names: &'a Names, number: u64) -> RecordAcquire<'a> {
 }
 
 #[test]
-fn a_lock_is_handed_on_in_one_flight() {
+fn handoff_takes_one_flight() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -304,7 +304,7 @@ fn a_lock_is_handed_on_in_one_flight() {
 }
 
 #[test]
-fn a_lock_that_was_renewed_meanwhile_is_handed_on_all_the_same() {
+fn handoff_accepts_a_renewed_lock() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -321,7 +321,7 @@ fn a_lock_that_was_renewed_meanwhile_is_handed_on_all_the_same() {
 }
 
 #[test]
-fn who_hands_on_what_was_lost_is_told() {
+fn handoff_of_lost_lock_reports_loss() {
     for kind in Kind::ALL {
         let names = Names::new("L");
         let mut world = World::new(kind);
@@ -371,7 +371,7 @@ fn who_hands_on_what_was_lost_is_told() {
 }
 
 #[test]
-fn a_handover_whose_answer_is_lost_is_recognised_and_told_once() {
+fn unanswered_handoff_is_reported_once() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Lost, Fate::Unsent] {
             let names = Names::new("L");

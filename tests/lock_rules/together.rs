@@ -34,7 +34,7 @@ fn is_there(world: &mut World, names: &Names) -> bool {
 }
 
 #[test]
-fn all_travel_in_one_flight_in_their_order() {
+fn operations_share_one_ordered_flight() {
     for kind in Kind::ALL {
         let (mut world, locks) = held(kind);
         let mut together = releases(&world, &locks);
@@ -51,7 +51,7 @@ fn all_travel_in_one_flight_in_their_order() {
 }
 
 #[test]
-fn what_one_comes_to_does_not_depend_on_the_others() {
+fn operations_have_independent_outcomes() {
     for kind in Kind::ALL {
         let (mut world, locks) = held(kind);
         let [(a, _), (b, _), _] = &locks[..] else {
@@ -97,7 +97,7 @@ fn they_are_tried_again_together() {
 }
 
 #[test]
-fn silence_gives_up_what_has_no_answer() {
+fn silence_gives_up_unanswered_operations() {
     for kind in Kind::ALL {
         let (mut world, locks) = held(kind);
         world.usual = Fate::Lost;
@@ -125,7 +125,7 @@ fn silence_gives_up_what_has_no_answer() {
 }
 
 #[test]
-fn nothing_is_sent_to_another_run_of_the_server() {
+fn changed_instance_gets_no_requests() {
     for kind in Kind::ALL {
         let (mut world, locks) = held(kind);
         world.server.restart(world.now);

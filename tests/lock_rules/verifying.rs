@@ -20,7 +20,7 @@ fn verify(world: &mut World, names: &Names, grant: &Grant) -> VerifyOutcome {
 }
 
 #[test]
-fn it_is_one_look_that_changes_nothing() {
+fn verification_leaves_server_unchanged() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         let lock = names.lock();
@@ -39,7 +39,7 @@ fn it_is_one_look_that_changes_nothing() {
 }
 
 #[test]
-fn it_is_ours_whatever_became_of_its_cas_unique() {
+fn verification_ignores_own_cas_changes() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Answered] {
             let (mut world, names, grant) = held(kind);
@@ -99,7 +99,7 @@ fn no_answer_says_nothing() {
 }
 
 #[test]
-fn a_lock_without_a_record_is_known_by_its_token() {
+fn token_verifies_recordless_lock() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     let request = AcquireRequest {

@@ -37,7 +37,7 @@ fn everywhere(work: impl Fn(&RealServer, &mut [Pair]) + Sync) {
 
 /// The sentinel goes, and nobody who knows the server waits for that.
 #[test]
-fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
+fn evicting_real_sentinel_costs_no_wait() {
     everywhere(|server, pairs| {
         // First on a server that has never forgotten anything, then on one that was flushed.
         for flushed in [false, true] {
@@ -64,7 +64,7 @@ fn an_evicted_sentinel_costs_a_connected_client_no_wait() {
 
 /// The same where entries of the cache have pressed it out, for a client that has just come as well.
 #[test]
-fn a_sentinel_pressed_out_costs_no_wait() {
+fn sentinel_evicted_by_cache_costs_nothing() {
     on_each_version(|binary| {
         // Less than the defaults of some versions need for the largest items.
         let server = binary.start(&["-m", "2", "-I", "512k"]);
@@ -94,7 +94,7 @@ fn a_sentinel_pressed_out_costs_no_wait() {
 
 /// The record goes. Two guards may be valid then until the next renewal: that is not promised away.
 #[test]
-fn a_lost_record_is_told_and_the_next_token_is_higher() {
+fn evicted_record_is_reported_token_rises() {
     everywhere(|server, pairs| {
         let check = |pair: &mut Pair, ()| {
             let held = pair.hold();
@@ -119,7 +119,7 @@ fn a_lost_record_is_told_and_the_next_token_is_higher() {
 }
 
 #[test]
-fn tokens_rise_over_the_eviction_of_their_counter() {
+fn tokens_rise_over_counter_eviction() {
     everywhere(|server, pairs| {
         let check = |pair: &mut Pair, ()| {
             for _ in 0..3 {
@@ -136,7 +136,7 @@ fn tokens_rise_over_the_eviction_of_their_counter() {
 /// The counter goes, and a request makes it again that was sent long before. The classic dialect does
 /// not tell when a counter was made.
 #[test]
-fn tokens_rise_over_the_loss_of_their_counter_and_a_late_request() {
+fn tokens_rise_over_late_counter_request() {
     everywhere(|server, pairs| {
         let check = |pair: &mut Pair, ()| {
             if pair.dialect.is_some() {
@@ -169,7 +169,7 @@ fn tokens_rise_over_the_loss_of_their_counter_and_a_late_request() {
 /// A client reads the longest lease for as long as it uses locks. Renewals keep the server's clock known,
 /// so there is no other reason for a holder to do that.
 #[test]
-fn longest_lease_is_put_back_by_who_holds_and_by_who_waits() {
+fn longest_lease_item_is_restored() {
     const LONGEST: Duration = Duration::from_secs(9);
     on_each_version(|binary| {
         let server = binary.start(&[]);
@@ -204,7 +204,7 @@ fn longest_lease_is_put_back_by_who_holds_and_by_who_waits() {
 
 /// What says how long others may hold a lock goes, and then everything.
 #[test]
-fn the_longest_lease_of_another_client_is_remembered_without_its_item() {
+fn longest_lease_outlives_its_item() {
     const LONGEST: Duration = Duration::from_secs(9);
     const SHORT: Duration = Duration::from_secs(1);
     on_each_version(|binary| {

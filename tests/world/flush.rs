@@ -245,11 +245,11 @@ fn judge(foreign: Foreign) {
 }
 
 #[test]
-fn flush_all_in_a_busy_cache_leaves_one_valid_guard() {
+fn busy_cache_flush_leaves_one_guard() {
     judge(Foreign::Nothing);
 }
 
 #[test]
-fn flush_all_where_others_read_the_sentinel_leaves_one_valid_guard() {
+fn bumped_sentinel_flush_leaves_one_guard() {
     judge(Foreign::Reads);
 }

@@ -86,7 +86,7 @@ fn as_process_1() {
 }
 
 #[test]
-fn locks_stay_held_without_descriptors_to_spare() {
+fn locks_survive_without_spare_descriptors() {
     let limit = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"");
     in_process(&["/bin/sh", "-c", &limit], "process::with_few_descriptors");
 }

@@ -180,7 +180,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn a_restart_in_a_busy_cache_leaves_one_valid_guard() {
+fn busy_cache_restart_leaves_one_guard() {
     on_each_version(|binary| {
         for restart in RESTARTS {
             restart.check(binary);
@@ -190,7 +190,7 @@ fn a_restart_in_a_busy_cache_leaves_one_valid_guard() {
 
 /// memcached's own proxy has a process id and a start of its own, whatever runs behind it.
 #[test]
-fn a_proxy_in_the_place_of_the_server_is_refused_and_harms_nobody() {
+fn proxy_in_servers_place_is_refused() {
     on_each_version(|binary| {
         if binary.version == "1.6.18" {
             // It has no proxy.
