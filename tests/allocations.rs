@@ -57,7 +57,7 @@ fn lock_path_allocates_only_returned_values() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let counted = measure(|| drop(core::hint::black_box(vec![0u8; 3])));
     assert_eq!((counted.count_total, counted.bytes_total), (1, 3));
 }

@@ -278,7 +278,7 @@ async fn holder_with_ended_runtime_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_dropped_acquisition_leaves_nothing_behind() {
+async fn dropped_acquisition_leaves_nothing() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         for pause in 0..40 {
@@ -421,7 +421,7 @@ async fn restart_delays_locks_by_longest_lease() {
 }
 
 #[tokio::test]
-async fn a_shutdown_gives_everything_back() {
+async fn shutdown_releases_everything() {
     for site in &sites(&[]) {
         let (one, two) = (client(site).await, client(site).await);
         let kept = one.lock("kept").acquire().await.expect("free");
@@ -513,7 +513,7 @@ async fn a_server_without_cas_is_refused() {
 }
 
 #[tokio::test]
-async fn unix_sockets_work_as_well() {
+async fn unix_socket_is_supported() {
     for binary in memcached::required() {
         let path = std::env::temp_dir().join(format!(
             "memlatch-{}-{}.sock",

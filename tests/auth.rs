@@ -66,7 +66,7 @@ fn servers() -> Vec<(RealServer, Accounts)> {
 }
 
 #[test]
-fn the_right_password_opens() {
+fn right_password_is_accepted() {
     for (server, _accounts) in &servers() {
         let mut options = Options::auth(USER, PASSWORD);
         both_work(&server.url(), &options);

@@ -222,7 +222,7 @@ fn threads_exclude_each_other_with_tokens() {
 }
 
 #[test]
-fn a_kept_lock_outlives_its_lease() {
+fn renewed_lock_outlives_its_lease() {
     with_each(|binary| {
         for dialect in DIALECTS {
             let server = binary.start(&[]);
@@ -276,7 +276,7 @@ fn dropped_guard_releases_before_return() {
 }
 
 #[test]
-fn a_panic_gives_the_lock_back() {
+fn panic_releases_the_lock() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -567,7 +567,7 @@ fn closed_connections_are_not_reused() {
 }
 
 #[test]
-fn a_unix_socket_will_do() {
+fn unix_socket_is_supported() {
     with_each(|binary| {
         let name = format!(
             "memlatch-blocking-{}-{}",
@@ -709,7 +709,7 @@ fn servers_without_cas_are_refused() {
 }
 
 #[test]
-fn a_shutdown_gives_everything_back() {
+fn shutdown_releases_everything() {
     with_each(|binary| {
         let server = binary.start(&[]);
         let (a, b) = (client(&server), client(&server));
@@ -781,7 +781,7 @@ fn unanswered_shutdown_ends_in_time() {
 /// The threads of other tests are among those that are counted, so there are many.
 #[cfg(target_os = "linux")]
 #[test]
-fn keepers_end_with_their_clients() {
+fn renewers_end_with_their_clients() {
     const CLIENTS: usize = 100;
     fn keepers() -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").expect("threads are listed there");

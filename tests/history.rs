@@ -193,7 +193,7 @@ fn ended(process: u32, at: Instant) -> Event {
 }
 
 #[test]
-fn good_histories_are_good() {
+fn valid_histories_pass() {
     for seed in 0..50 {
         let report = judged(&good(seed));
         assert_eq!(report.violations, [], "seed {seed}");
@@ -231,7 +231,7 @@ fn overlap(second_token: Option<u64>) -> Vec<Event> {
 }
 
 #[test]
-fn two_at_once_are_found() {
+fn double_holding_is_found() {
     assert_eq!(broken_by(overlap(Some(2))), ["overlap"]);
 }
 
@@ -251,7 +251,7 @@ fn distant_double_holding_is_found() {
 }
 
 #[test]
-fn the_token_catches_two_at_once() {
+fn double_holding_is_caught_by_tokens() {
     let rules = Rules {
         overlaps: true,
         ..Rules::STRICT
@@ -289,7 +289,7 @@ fn double_holding_despite_tokens_is_found() {
 }
 
 #[test]
-fn a_token_that_falls_is_found() {
+fn falling_token_is_found() {
     let (first, second) = (script(50, 1), script(51, 1));
     let mut events = first.granted(BEGIN, 9);
     events.extend(first.released(BEGIN + MILLI, Released::Freed));

@@ -37,7 +37,7 @@ fn item(server: &RealServer, name: &str) -> String {
 }
 
 #[test]
-fn it_is_held_kept_and_released() {
+fn recordless_lock_is_renewed_and_released() {
     with_each(|server, lean| {
         let (one, two) = (client(server), client(server));
         let lock = one.lock("a").without_record().lease(LEASE);
@@ -69,7 +69,7 @@ fn it_is_held_kept_and_released() {
 }
 
 #[test]
-fn its_loss_is_told() {
+fn recordless_loss_is_reported() {
     with_each(|server, _| {
         let one = client(server);
         let lock = one.lock("a").without_record().lease(LEASE);
@@ -83,7 +83,7 @@ fn its_loss_is_told() {
 }
 
 #[test]
-fn a_shutdown_gives_it_back() {
+fn shutdown_releases_recordless_lock() {
     with_each(|server, _| {
         let (one, two) = (client(server), client(server));
         let guard = one.lock("a").without_record().lease(LEASE).acquire();

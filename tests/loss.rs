@@ -195,7 +195,7 @@ async fn in_this_order((dialect, events, end): (Protocol, Vec<Event>, End)) {
 }
 
 #[tokio::test]
-async fn whatever_comes_first_is_the_reason() {
+async fn first_loss_reason_is_kept() {
     let mut orders = orders().into_iter();
     loop {
         let mut cases = JoinSet::new();

@@ -76,7 +76,7 @@ async fn acquire(
 }
 
 #[test]
-fn fifty_thousand_are_held() {
+fn fifty_thousand_locks_stay_held() {
     const COUNT: usize = 50_000;
     const SOME: usize = 2_500;
     let server = newest();

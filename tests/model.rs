@@ -124,7 +124,7 @@ mod promises {
     use super::{Bounds, CALM, FIRST_USE, FLUSHED_BEFORE, FlushKind, holds};
 
     #[test]
-    fn answers_lost_and_requests_late() {
+    fn lost_replies_and_late_requests() {
         holds(&Bounds { breaks: 1, ..CALM });
     }
 
@@ -209,7 +209,7 @@ mod grants {
     const WAIT: u8 = CALM.lease + 1;
 
     #[test]
-    fn after_everything_that_happens_once() {
+    fn grant_follows_any_single_fault() {
         for bounds in [
             Bounds { breaks: 1, ..CALM },
             Bounds {
@@ -224,7 +224,7 @@ mod grants {
 
     /// The lease of the other client is waited for, and the sentinel that it has half founded.
     #[test]
-    fn while_the_other_client_is_dead() {
+    fn grant_follows_dead_client() {
         grants(&Bounds { breaks: 1, ..CALM }, Other::Stops, 2 * WAIT);
     }
 

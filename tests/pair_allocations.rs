@@ -52,7 +52,7 @@ fn blocking(server: &Server) -> memlatch::blocking::Client {
 }
 
 #[test]
-fn a_blocking_pair() {
+fn blocking_pair_allocates_nothing() {
     let server = server();
     let client = blocking(&server);
     for (fencing, lean) in WAYS {
@@ -80,7 +80,7 @@ fn a_blocking_pair() {
 }
 
 #[test]
-fn blocking_and_in_the_way() {
+fn blocking_contention_allocates_nothing() {
     let server = server();
     let (holder, client) = (blocking(&server), blocking(&server));
     let lock = client.lock("contended");
@@ -106,7 +106,7 @@ fn blocking_and_in_the_way() {
 }
 
 #[test]
-fn an_async_pair() {
+fn async_pair_allocates_nothing() {
     let server = server();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

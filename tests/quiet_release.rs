@@ -61,7 +61,7 @@ async fn quiet_release_is_sent_by_itself() {
 }
 
 #[tokio::test]
-async fn what_comes_to_nothing_is_counted() {
+async fn failed_quiet_release_is_counted() {
     for binary in memcached::required() {
         let mut server = binary.start(&[]);
         let client = client(&server).await;
@@ -87,7 +87,7 @@ async fn what_comes_to_nothing_is_counted() {
 }
 
 #[tokio::test]
-async fn a_shutdown_sends_what_is_left() {
+async fn shutdown_sends_pending_releases() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let (one, two) = (client(&server).await, client(&server).await);
@@ -222,7 +222,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn what_comes_to_nothing_is_counted() {
+    fn failed_quiet_release_is_counted() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             let client = client(&server);
@@ -349,7 +349,7 @@ mod in_the_blocking_front {
     }
 
     #[test]
-    fn a_shutdown_reads_what_is_left() {
+    fn shutdown_reads_pending_replies() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
             let (one, two) = (client(&server), client(&server));

@@ -23,7 +23,7 @@ fn skip(why: &str) {
 }
 
 #[test]
-fn an_address_of_ipv6_is_reached() {
+fn ipv6_address_is_reached() {
     if TcpListener::bind("[::1]:0").is_err() {
         return skip("there is no ::1 here");
     }

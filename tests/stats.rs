@@ -330,7 +330,7 @@ fn waits_are_counted_at_both_ends() {
 }
 
 #[test]
-fn a_lock_is_handed_on() {
+fn handoff_is_counted() {
     everywhere(|site, front| {
         let client = site.client(front);
         let guard = client.lock("estate").acquire().expect("free");
@@ -355,7 +355,7 @@ fn a_lock_is_handed_on() {
 }
 
 #[test]
-fn a_lock_is_taken_over() {
+fn takeover_is_counted() {
     everywhere(|site, front| {
         let client = site.client(front);
         site.set(b"memlatch:lock:old", &record(200));
@@ -468,7 +468,7 @@ fn silence_and_restarts_are_counted() {
 }
 
 #[test]
-fn a_server_that_is_gone() {
+fn unreachable_server_is_counted() {
     for front in FRONTS {
         let server = Server::start().expect("a free port");
         let settings = Settings {
@@ -495,7 +495,7 @@ fn a_server_that_is_gone() {
 }
 
 #[test]
-fn a_call_that_is_abandoned() {
+fn abandoned_call_is_counted() {
     for site in Site::all() {
         let (holder, client) = (site.client(Front::Async), site.client(Front::Async));
         let guard = holder.lock("taken").acquire().expect("free");
@@ -518,7 +518,7 @@ fn a_call_that_is_abandoned() {
 }
 
 #[test]
-fn a_lock_goes_to_another_process() {
+fn loss_to_another_process_is_counted() {
     everywhere(|site, front| {
         let (one, other) = (site.client(front), site.client(front));
         let guard = one.lock("parts").acquire().expect("free");
@@ -534,7 +534,7 @@ fn a_lock_goes_to_another_process() {
 }
 
 #[test]
-fn a_shutdown_gives_everything_back() {
+fn shutdown_releases_everything() {
     everywhere(|site, front| {
         let client = site.client(front);
         let change = Change::of(&client);
@@ -548,7 +548,7 @@ fn a_shutdown_gives_everything_back() {
 }
 
 #[test]
-fn the_bounds_of_the_buckets() {
+fn bucket_bounds_match_the_counts() {
     assert_eq!(DurationStats::bound(0), Some(Duration::from_micros(64)));
     assert_eq!(DurationStats::bound(1), Some(Duration::from_micros(128)));
     let last = DurationStats::default().buckets.len() - 1;

@@ -61,7 +61,7 @@ fn trusting(authority: &Authority<'_>) -> Options {
 }
 
 #[test]
-fn there_are_servers_with_tls() {
+fn tls_servers_are_available() {
     // Debian builds all of them with it.
     assert_eq!(binaries(), memcached::required());
 }
@@ -406,7 +406,7 @@ fn unusable_settings_are_named() {
 }
 
 #[test]
-fn both_versions_of_tls_are_spoken() {
+fn both_tls_versions_are_supported() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     let pair = authority.certificate(LOCAL);

@@ -106,7 +106,7 @@ async fn waiter<T: Send + 'static>(
 }
 
 #[tokio::test]
-async fn who_comes_first_is_served_first() {
+async fn waiters_are_served_in_order() {
     for site in &sites() {
         let client = client(site).await;
         let guard = client.lock("a").acquire().await.expect("free");
@@ -260,7 +260,7 @@ async fn cancelled_waiters_lose_no_lock() {
 }
 
 #[tokio::test]
-async fn other_processes_get_their_turn() {
+async fn other_processes_get_a_turn() {
     for site in &sites() {
         // Of two with a rest between, nobody waits any more whenever the one has got the lock from
         // the other.

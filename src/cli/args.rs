@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn command_definition_is_valid() {
         definition().debug_assert();
     }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_in_groups() {
+    fn every_option_has_a_group() {
         let mut definition = definition();
         definition.build();
         for sub in definition

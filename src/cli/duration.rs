@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_in_all_their_spellings() {
+    fn every_length_notation_parses() {
         for (text, millis) in [
             ("0", 0),
             ("5", 5000),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_length_is_refused() {
+    fn malformed_length_is_refused() {
         for text in [
             "",
             "s",

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_have_two_units() {
+    fn lengths_print_two_units() {
         for (length, shown) in [
             (0, "0s"),
             (59, "59s"),

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_with_and_without_a_separator() {
+    fn command_parses_with_and_without_separator() {
         let ls = Some(vec!["ls".into(), "--".into()]);
         assert_eq!(parsed(&["ls", "--"], None), ls);
         assert_eq!(parsed(&["--", "ls", "--"], None), ls);

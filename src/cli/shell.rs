@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_stays_a_word() {
+    fn quoted_word_stays_one_word() {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("a   b"), "'a '' '' b'");
         assert_eq!(quoted("it's $(rm)"), r"'it'\''s $(rm)'");

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_word_carries_everything() {
+    fn inherited_state_survives_round_trip() {
         for inherited in [
             Inherited {
                 closed_streams: 0b101,

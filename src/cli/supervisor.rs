@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_and_orders_survive_the_connection() {
+    fn reports_and_orders_survive_round_trip() {
         for report in [
             Report::Started(4_000_000),
             Report::Refused(11),

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_dates() {
+    fn known_dates_print_correctly() {
         // As `date -u -d @N` has them.
         for (second, shown) in [
             (0, "1970-01-01 00:00:00 UTC"),

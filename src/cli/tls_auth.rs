@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_have_two_spellings() {
+    fn both_account_notations_parse() {
         let found = Some(("user".to_owned(), "pass:word".to_owned()));
         for text in [
             "user:pass:word",

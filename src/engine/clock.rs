@@ -101,7 +101,7 @@ mod tests {
     use std::format;
 
     #[test]
-    fn time_goes_on() {
+    fn monotonic_clock_advances() {
         let before = monotonic();
         std::thread::sleep(core::time::Duration::from_millis(5));
         assert!(monotonic().since(before) >= core::time::Duration::from_millis(5));
@@ -122,7 +122,7 @@ mod tests {
 
     /// Two copies of a virtual machine count on from the same state.
     #[test]
-    fn copies_of_a_client_draw_apart() {
+    fn copied_client_draws_other_nonces() {
         let original = Nonces::new().expect("random");
         let copy = Nonces {
             base: original.base,

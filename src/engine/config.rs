@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_several_names() {
+    fn loopback_names_are_recognized() {
         for (host, here) in [
             ("localhost", true),
             ("127.0.0.9", true),

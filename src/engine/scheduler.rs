@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_soon_goes_along() {
+    fn nearly_due_locks_join_the_batch() {
         let scheduler = RenewalScheduler::new();
         for number in 0..80 {
             keep(&scheduler, number, at(number as u64));
@@ -697,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_spreads_out() {
+    fn simultaneous_renewals_spread_out() {
         let scheduler = RenewalScheduler::new();
         let count = 64 * BATCH;
         for number in 0..count {

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_maxima_and_means() {
+    fn sums_maxima_means_are_right() {
         let watch = DurationHistogram::default();
         assert_eq!(watch.read(), DurationStats::default());
         assert_eq!(watch.read().mean(), None);
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_told_apart() {
+    fn loss_reasons_are_distinguished() {
         let counts = Counters::default();
         let reasons = [
             LossReason::Expired,

@@ -305,7 +305,7 @@ mod tests {
                 }
             )*
             #[test]
-            fn none_is_left_out() {
+            fn every_fuzz_target_is_listed() {
                 let names: Vec<&str> = TARGETS.iter().map(|target| target.0).collect();
                 assert_eq!(names, [$(stringify!($name)),*]);
                 for name in names {

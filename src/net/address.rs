@@ -238,7 +238,7 @@ mod tests {
     use std::string::ToString;
 
     #[test]
-    fn addresses_in_all_their_spellings() {
+    fn every_address_notation_parses() {
         for (text, shown) in [
             (
                 "memcached://cache.example:11212",
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn malformed_address_names_the_error() {
         for (text, why) in [
             ("", "the host is missing"),
             (":11211", "the host is missing"),

@@ -637,7 +637,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nobody_gets_the_reply_of_another(events in prop::collection::vec(event(), 0..120)) {
+        fn callers_get_only_own_replies(events in prop::collection::vec(event(), 0..120)) {
             run(events);
         }
     }
@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_bounded() {
+    fn buffers_are_reused_and_bounded() {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         for number in 0..1000 {
             let ticket = pipeline.submit(&flight(number, 0)).expect("room");

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn contenders_do_not_march_in_step() {
+    fn contenders_poll_at_random_times() {
         let sleeps: alloc::collections::BTreeSet<_> = (0..50)
             .map(|seed| {
                 let mut backoff = Backoff::new(seed * 7919);

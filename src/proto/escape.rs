@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone() {
+    fn escaped_text_survives_round_trip() {
         for text in [&b"a b%c"[..], b"#x", b"", &[0xff, 0x20, b'%']] {
             assert_eq!(unescape(&escape(text)), text);
         }

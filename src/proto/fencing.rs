@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_says_why() {
+    fn stale_token_error_names_both() {
         assert_eq!(
             format!("{STALE}"),
             "fencing token 33 is stale: a later holder has been here with 34"

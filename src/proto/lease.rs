@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leases_have_both_ends() {
+    fn lease_limits_are_enforced() {
         assert!(Lease::new(MIN_LEASE).is_ok());
         assert!(Lease::new(MAX_LEASE).is_ok());
         for short in [Duration::ZERO, MIN_LEASE - Duration::from_nanos(1)] {

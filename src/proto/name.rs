@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_names_stand_as_they_are() {
+    fn plain_names_are_not_escaped() {
         assert_eq!(key(b"invoices/42"), "p:lock:invoices/42");
         assert_eq!(key(b"a#b"), "p:lock:a#b");
     }
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_are_told_apart() {
+    fn bad_names_have_distinct_errors() {
         let namespace = Namespace::new("p:").expect("a plain prefix");
         assert_eq!(namespace.keys(b""), Err(NameError::Empty));
         assert_eq!(

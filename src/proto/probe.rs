@@ -389,7 +389,7 @@ mod tests {
                            STAT evictions 0\r\nSTAT cmd_flush 0\r\nEND\r\n";
 
     #[test]
-    fn five_flights_tell_it_all() {
+    fn probe_takes_five_flights() {
         let namespace = namespace();
         let mut surveyor = ServerProbe::new(&namespace, None);
         assert_eq!(
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_goes_alone_and_first() {
+    fn password_is_sent_first_and_alone() {
         let namespace = namespace();
         let credentials = Credentials::new(b"user", b"pass").expect("plain");
         let mut surveyor = ServerProbe::new(&namespace, Some(credentials));

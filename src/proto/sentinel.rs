@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn young_memory_is_waited_for() {
+    fn memory_lacking_covers_the_lease() {
         let lease = |secs| Lease::new(Duration::from_secs(secs)).expect("in range");
         assert_eq!(memory_lacking(100, 100, lease(10)), Duration::from_secs(11));
         assert_eq!(memory_lacking(110, 100, lease(10)), Duration::from_secs(1));

@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn memcached_ends_in_2038() {
+    fn expiry_after_2038_is_refused() {
         let mut clock = ServerClock::new();
         assert_eq!(
             clock.expiry(lease(1000), now(0, 0)),
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_grow_old() {
+    fn clock_samples_grow_stale() {
         let mut clock = ServerClock::new();
         assert!(clock.is_stale(at(0)));
         clock.observe(EPOCH, at(0), at(0));

@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_words_and_numbers() {
+    fn settings_parse_words_and_numbers() {
         let bytes = lines(&[
             "cas_enabled no",
             "evictions off",
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn size_classes_are_taken_together() {
+    fn size_classes_are_summed() {
         let bytes = lines(&[
             "items:1:number 5",
             "items:1:evicted 0",

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_limit_stays() {
+    fn higher_limit_is_kept() {
         for seconds in [21, 3600] {
             let told =
                 alloc::format!("STAT temp_lru yes\r\nSTAT temporary_ttl {seconds}\r\nEND\r\n");

@@ -76,7 +76,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn only_the_right_token_admits() {
+    fn only_matching_credentials_authenticate() {
         let accounts = [("user".to_string(), "pass word".to_string())];
         let good = b"set x 0 0 14\r\nuser pass word\r\n";
         for end in 0..good.len() {

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn base64_survives_round_trip() {
         for length in 0..70u8 {
             let bytes: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(37)).collect();
             let text = encode(&bytes);

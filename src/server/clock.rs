@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pushed_clock_is_ahead() {
+    fn advanced_clock_is_ahead() {
         let mut clock = Clock::start(NEW);
         clock.advance(Duration::from_secs(60));
         assert!(clock.now() >= FIRST_SECOND + 60);

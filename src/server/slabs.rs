@@ -121,7 +121,7 @@ mod tests {
 
     /// From `memcached -vv` of 1.6.45.
     #[test]
-    fn sizes_are_those_of_memcached() {
+    fn slab_sizes_match_memcached() {
         let slabs = Slabs::new(64 << 20, 1 << 20);
         let sizes: Vec<usize> = slabs.iter().map(|(_, class)| class.chunk_size).collect();
         assert_eq!(sizes[..8], [96, 120, 152, 192, 240, 304, 384, 480]);

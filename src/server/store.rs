@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_items_outlive_the_rest() {
+    fn temporary_items_are_evicted_last() {
         let mut store = Store::new(StoreLimits {
             temporary_ttl: Some(60),
             ..small()

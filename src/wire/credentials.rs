@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_hides_secrets() {
         let credentials = Credentials::new(b"alice", b"sesame").expect("plain");
         let owned = OwnedCredentials::new(b"alice".to_vec(), b"sesame".to_vec()).expect("plain");
         assert_eq!(owned.as_credentials(), credentials);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_become_something_else() {
+    fn credentials_with_separators_are_refused() {
         let long = [b'x'; MAX_CREDENTIAL_LENGTH + 1];
         for (part, error) in [
             (&b""[..], CredentialsError::Empty),

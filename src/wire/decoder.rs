@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed() {
+    fn malformed_input_is_an_error() {
         for (bytes, error) in [
             (&b"VA 2\r\nabc\r\n"[..], DecodeError::UnterminatedValue),
             (b"HTTP/1.1 400 Bad Request\r\n", DecodeError::UnknownReply),

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed() {
+    fn malformed_input_is_an_error() {
         for bytes in [
             &b"EN\r\n"[..],
             b"STORED\r\n",

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_as_the_server_does() {
+    fn flags_are_refused_like_memcached() {
         for (line, error) in [
             (&b"t t"[..], FlagError::Duplicate),
             (b"!", FlagError::Unknown),

@@ -152,7 +152,7 @@ fn injection_by_raw_base64_key() {
 }
 
 #[test]
-fn injection_by_numbers_that_are_none() {
+fn injection_by_malformed_numbers() {
     // Client flags, expiry and CAS unique at their ends: decimal digits and a sign, no more.
     for exptime in [i64::MIN, -1, 0, i64::MAX] {
         for client_flags in [0, u32::MAX] {
@@ -238,7 +238,7 @@ fn injection_by_credentials() {
 }
 
 #[test]
-fn injection_by_the_words_of_stats() {
+fn injection_by_stats_arguments() {
     // They are keys, and those are checked.
     for hostile in [&b"items\r\nflush_all"[..], b"items flush_all", b""] {
         assert!(Key::new(hostile).is_err());
@@ -246,7 +246,7 @@ fn injection_by_the_words_of_stats() {
 }
 
 #[test]
-fn injection_by_what_administrators_say() {
+fn injection_by_admin_commands() {
     assert_eq!(Decimal::new(f64::INFINITY), None);
     assert_eq!(Decimal::new(f64::NAN), None);
     for number in [0.0, -0.5, 1e300, -1e-300, f64::MIN, f64::MAX] {

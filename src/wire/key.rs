@@ -164,7 +164,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn accepts_what_is_plain() {
+    fn plain_keys_are_accepted() {
         for good in [
             &b"a"[..],
             b"app:lock/1",
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_could_become_a_command() {
+    fn keys_with_separators_are_refused() {
         assert_eq!(Key::new(b""), Err(KeyError::Empty));
         assert_eq!(
             Key::new(&[b'x'; 251]),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_says_why() {
+    fn refused_key_names_the_reason() {
         let words = |bytes| match Key::new(bytes) {
             Ok(key) => panic!("{key:?}"),
             Err(error) => format!("{error}"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_is_looked_at_twice() {
+    fn each_byte_is_scanned_once() {
         let mut lines = LineScanner::new();
         assert_eq!(lines.end(b"abc", 9), Ok(None));
         assert_eq!(lines.scanned, 3);

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_it_reads() {
+    fn numbers_survive_round_trip() {
         let mut out = BytesMut::new();
         put_u64(&mut out, u64::MAX);
         put_i64(&mut out, i64::MIN);

@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_they_are_about() {
+    fn reply_errors_name_their_cause() {
         let error = |line| match read(line) {
             Some(Reply::Error(error)) => error,
             other => panic!("{other:?}"),

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_reply_flag() {
+    fn other_text_is_no_reply_flag() {
         for word in [
             &b""[..],
             b"h2",

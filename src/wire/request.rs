@@ -704,7 +704,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_known_beforehand() {
+    fn request_shape_knows_quiet_requests() {
         let quiet = Request::MetaDelete {
             key: key("L"),
             flags: Flags::list(&[Flag::Quiet]),

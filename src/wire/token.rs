@@ -65,7 +65,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn only_the_space_separates() {
+    fn only_spaces_separate_words() {
         let words: Vec<_> = Tokens(b"  a\tb  c ").collect();
         assert_eq!(words, [&b"a\tb"[..], b"c"]);
         assert_eq!(number_u64(b" 12 x"), Ok((&b" x"[..], 12)));

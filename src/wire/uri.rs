@@ -106,7 +106,7 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn every_byte_comes_back() {
+    fn every_byte_survives_round_trip() {
         let key: Vec<u8> = (0..=u8::MAX).collect();
         let raw = UriKey::from_raw(&key);
         let mut shown = BytesMut::new();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_as_memcached_shows_it() {
+    fn uri_encoding_matches_memcached() {
         let mut shown = BytesMut::new();
         UriKey::from_raw(b"lk%25 \x01\xc3~").encode(&mut shown);
         assert_eq!(&shown[..], b"lk%2525%20%01%C3~");

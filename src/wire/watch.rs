@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_and_refusals_are_told_apart() {
+    fn watch_starts_and_refusals_differ() {
         let read = |bytes| WatchDecoder::new(LIMITS).decode(bytes);
         assert_eq!(read(b"OK\r\n"), Ok(Some((WatchLine::Started, 4))));
         assert_eq!(
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_sets() {
+    fn watch_streams_form_a_set() {
         let both = WatchStreams::DELETIONS.and(WatchStreams::EVICTIONS);
         assert!(both.contains(WatchStreams::DELETIONS) && both.contains(both));
         assert!(!both.contains(WatchStreams::FETCHERS));

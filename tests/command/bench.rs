@@ -15,7 +15,7 @@ fn measured(bench: &Bench, words: &[&str]) -> Value {
 }
 
 #[test]
-fn programs_are_told_what_was_measured() {
+fn json_reports_the_measurements() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

@@ -93,7 +93,7 @@ fn answered(bench: &Bench, words: &str, answer: &str) -> Option<(i32, String)> {
 }
 
 #[test]
-fn on_a_terminal_it_asks() {
+fn break_asks_on_a_terminal() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const UNTIL_LET_GO: &str = "until [ -e let-go ]; do sleep 0.05; done";
 
 #[test]
-fn its_exit_code_is_handed_on() {
+fn exit_code_is_passed_on() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -84,7 +84,7 @@ fn shell_line_stands_beside_name() {
 
 /// Everything after the name is the command's.
 #[test]
-fn its_options_are_its_own() {
+fn command_keeps_its_own_options() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let words = ["run", "x", "echo", "-n", "--quiet", "--", "-E", "--help"];
@@ -143,7 +143,7 @@ fn forwarded_signal_ends_command_and_lock() {
 
 /// `sh -c 'a | b'`: the shell is not the one that works.
 #[test]
-fn signals_reach_what_it_has_started() {
+fn signals_reach_the_commands_children() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = "sleep 60 & echo $! >pid; wait; :";

@@ -23,7 +23,7 @@ const VERBS: [&str; 15] = [
 ];
 
 #[test]
-fn every_shell_is_told_all_subcommands() {
+fn every_shell_completes_all_subcommands() {
     // Neither needs a server.
     let bench = Bench::new("");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -63,7 +63,7 @@ fn bash_completes_matching_subcommands() {
 }
 
 #[test]
-fn the_manual_has_every_subcommand() {
+fn manual_describes_every_subcommand() {
     let bench = Bench::new("");
     let whole = bench.run(&["man"]);
     assert_eq!((whole.code(), whole.err.as_str()), (0, ""));

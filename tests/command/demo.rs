@@ -53,7 +53,7 @@ fn demo_shows_what_locks_do() {
 }
 
 #[test]
-fn it_works_with_real_servers() {
+fn demo_works_with_real_servers() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -65,7 +65,7 @@ fn it_works_with_real_servers() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn nothing_is_left_of_it() {
+fn demo_leaves_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         if is_ignored(signal) {
             continue;

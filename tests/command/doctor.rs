@@ -46,7 +46,7 @@ fn check<'a>(object: &'a Value, id: &str) -> &'a Value {
 }
 
 #[test]
-fn a_good_server_is_called_good() {
+fn good_server_is_reported_good() {
     with(ADVISED, |server, bench| {
         let done = doctor(bench, &[]);
         assert_eq!(done.code(), 0, "{done:?}");
@@ -114,7 +114,7 @@ fn findings_have_exit_codes_and_advice() {
 }
 
 #[test]
-fn programs_get_an_object() {
+fn json_output_is_one_object() {
     with(&[], |server, bench| {
         let done = doctor(bench, &["--json", "--lease", "99s"]);
         assert_eq!(done.code(), 1, "{done:?}");
@@ -238,7 +238,7 @@ fn colors_need_a_willing_terminal() {
 }
 
 #[test]
-fn no_color_is_heard() {
+fn no_color_is_respected() {
     let Some(server) = crate::tool::newest() else {
         return;
     };

@@ -5,7 +5,7 @@ use crate::tool::{Bench, newest};
 use serde_json::Value;
 
 #[test]
-fn held_locks_are_listed_to_people() {
+fn list_shows_locks_as_text() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -50,7 +50,7 @@ fn held_locks_are_listed_to_people() {
 }
 
 #[test]
-fn held_locks_are_listed_to_programs() {
+fn list_shows_locks_as_json() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -91,7 +91,7 @@ fn held_locks_are_listed_to_programs() {
 }
 
 #[test]
-fn what_others_wrote_is_listed_harmlessly() {
+fn list_escapes_foreign_records() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

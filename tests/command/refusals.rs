@@ -118,7 +118,7 @@ fn bad_command_line_is_one_error() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_exit_0() {
     let bench = Bench::new("");
     for (words, says) in [
         (&["--help"][..], "status"),

@@ -75,7 +75,7 @@ fn a_lock_is_held_between_commands() {
 }
 
 #[test]
-fn a_shell_takes_what_is_printed() {
+fn printed_variables_suit_the_shell() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let program = env!("CARGO_BIN_EXE_memlatch");
@@ -139,7 +139,7 @@ fn unclaimed_lock_expires() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
+fn unusable_ticket_is_named() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     bench.run(&["release"]).assert_refused(64, "MEMLATCH_PARTS");
@@ -178,7 +178,7 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
-fn who_can_tell_nobody_holds_nothing() {
+fn unprintable_ticket_releases_the_lock() {
     let Some(server) = newest() else { return };
     if !std::path::Path::new("/dev/full").exists() {
         return;

@@ -117,7 +117,7 @@ fn serve_options_match_memcached() {
 }
 
 #[test]
-fn it_listens_on_a_socket() {
+fn serve_listens_on_unix_socket() {
     let bench = Bench::new("");
     // The path of a socket has little room, so it is taken from the folder.
     let server = bench.start(&["serve", "-s", "mc.sock"]);

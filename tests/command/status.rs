@@ -91,7 +91,7 @@ fn json_shows_the_holder() {
 
 /// A record that somebody else has written must not steer the terminal.
 #[test]
-fn what_others_wrote_is_shown_harmlessly() {
+fn status_escapes_foreign_records() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

@@ -53,7 +53,7 @@ fn wait_for_end(running: Running, code: i32, bench: &Bench) {
 
 /// `kill -9` of memlatch: nobody renews, so nothing may go on, wherever it has gone.
 #[test]
-fn everything_ends_when_memlatch_is_killed() {
+fn killed_memlatch_ends_all_processes() {
     let Some(server) = newest() else { return };
     for daemon in [DAEMON, STUBBORN] {
         let bench = Bench::new(&server.url());

@@ -17,7 +17,7 @@ fn record(name: &str, nonce: u8) -> String {
 }
 
 #[test]
-fn changes_are_told_line_by_line() {
+fn changes_print_line_by_line() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

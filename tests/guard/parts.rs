@@ -78,7 +78,7 @@ async fn handed_over_lock_stays_held() {
 
 /// The one who took it over keeps it, and the one before does not.
 #[tokio::test]
-async fn who_took_it_over_keeps_it() {
+async fn new_holder_keeps_the_lock() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {

@@ -53,7 +53,7 @@ impl Spans {
 }
 
 #[test]
-fn what_spans_leave() {
+fn spans_reduce_the_rest() {
     let spans = Spans::new(vec![(50, 60), (10, 20), (15, 30)]);
     assert_eq!(spans.left(0, 100), 70);
     assert_eq!(spans.left(12, 14), 0);

@@ -79,7 +79,7 @@ async fn bad_sets_are_refused_before_sending() {
 }
 
 #[tokio::test]
-async fn one_that_is_held_refuses_all() {
+async fn one_held_lock_refuses_all() {
     for site in &Site::all() {
         let (one, two) = (client(site).await, client(site).await);
         let kept = two.lock("b").label("busy").acquire().await.expect("free");

@@ -77,7 +77,7 @@ fn bad_sets_are_refused_before_sending() {
 }
 
 #[test]
-fn one_that_is_held_refuses_all() {
+fn one_held_lock_refuses_all() {
     for site in &Site::all() {
         let (one, two) = (client(site), client(site));
         let kept = two.lock("b").label("busy").acquire().expect("free");

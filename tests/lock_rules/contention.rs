@@ -855,7 +855,7 @@ fn live_through(weather: &FaultPlan) {
 }
 
 #[test]
-fn in_fair_weather() {
+fn one_holder_on_quiet_network() {
     live_through(&FaultPlan::FAIR);
 }
 
@@ -865,7 +865,7 @@ fn one_holder_on_lossy_networks() {
 }
 
 #[test]
-fn while_the_server_is_flushed() {
+fn one_holder_over_flushes() {
     live_through(&FaultPlan {
         faults: 8.0,
         fault_kinds: &[
@@ -881,7 +881,7 @@ fn while_the_server_is_flushed() {
 }
 
 #[test]
-fn while_the_server_is_restarted() {
+fn one_holder_over_restarts() {
     live_through(&FaultPlan {
         faults: 8.0,
         fault_kinds: &[Fault::Restart],
@@ -920,7 +920,7 @@ fn one_holder_over_fast_restarts() {
 }
 
 #[test]
-fn while_the_server_stalls() {
+fn one_holder_over_stalls() {
     live_through(&FaultPlan {
         faults: 5.0,
         fault_kinds: &[Fault::Stall],
@@ -941,7 +941,7 @@ fn one_holder_over_stalls_and_flushes() {
 }
 
 #[test]
-fn with_long_rests_between() {
+fn one_holder_after_long_idleness() {
     live_through(&FaultPlan {
         histories: 10,
         length: 20_000.0,

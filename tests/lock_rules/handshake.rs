@@ -102,7 +102,7 @@ fn old_sentinel_handshake_takes_two_flights() {
 }
 
 #[test]
-fn an_absent_sentinel_is_founded() {
+fn absent_sentinel_is_created() {
     for kind in Kind::ALL {
         for fault in 0..3 {
             // A server that has forgotten something: the sentinel is not older than now.
@@ -185,7 +185,7 @@ fn slow_creation_adds_no_memory_age() {
 }
 
 #[test]
-fn whoever_comes_next_finishes_a_founding() {
+fn next_client_finishes_sentinel_creation() {
     for kind in Kind::ALL {
         // The founder vanished between its two flights, or its second one was never carried out.
         let mut world = World::fresh(kind);
@@ -229,7 +229,7 @@ fn whoever_comes_next_finishes_a_founding() {
 }
 
 #[test]
-fn two_founders_agree_on_one_sentinel() {
+fn concurrent_creators_agree_on_sentinel() {
     for kind in Kind::ALL {
         let mut world = World::fresh(kind);
         world.wait(Duration::from_secs(1000));

@@ -30,7 +30,7 @@ fn parts(names: &Names, grant: &Grant) -> LockTicket {
 }
 
 #[test]
-fn a_loss_stands_in_the_text() {
+fn ticket_states_the_loss() {
     let (_, names, grant) = held(Kind::Meta);
     let reasons = [
         LossReason::Expired,
@@ -365,7 +365,7 @@ proptest! {
 
     /// Whatever is read is what would have been written: there is one text for each lock.
     #[test]
-    fn whatever_is_understood_was_written_so(
+    fn parsed_ticket_prints_identically(
         grant in grants(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..4),
     ) {
@@ -388,7 +388,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_an_error(text in ".{0,200}", words in "(p1)?( [!-~]{0,40}){0,15}") {
+    fn arbitrary_text_is_an_error(text in ".{0,200}", words in "(p1)?( [!-~]{0,40}){0,15}") {
         prop_assert!(text.parse::<LockTicket>().is_err());
         if let Ok(read) = words.parse::<LockTicket>() {
             prop_assert_eq!(read.to_string(), words);

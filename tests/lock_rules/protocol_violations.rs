@@ -552,7 +552,7 @@ fn unstable_sentinel_ends_the_attempts() {
 
 /// Every call ends by its deadline, taking back what was abandoned as well.
 #[test]
-fn taking_back_ends_by_its_deadline() {
+fn undo_ends_by_its_deadline() {
     for kind in Kind::ALL {
         for limit in [0, 10, 100] {
             let names = Names::new("L");

@@ -80,7 +80,7 @@ fn operations_have_independent_outcomes() {
 }
 
 #[test]
-fn they_are_tried_again_together() {
+fn operations_are_retried_together() {
     for kind in Kind::ALL {
         for fate in [Fate::Mute, Fate::Lost, Fate::Unsent] {
             let (mut world, locks) = held(kind);
@@ -141,7 +141,7 @@ fn changed_instance_gets_no_requests() {
 }
 
 #[test]
-fn of_nothing_nothing_is_sent() {
+fn empty_set_sends_nothing() {
     let mut world = World::new(Kind::Meta);
     let mut together = Batch::<Verify<'_>>::new([]);
     let run = world.run(&mut together);

@@ -58,7 +58,7 @@ fn verification_ignores_own_cas_changes() {
 }
 
 #[test]
-fn losses_are_told_apart() {
+fn loss_reasons_are_distinguished() {
     for kind in Kind::ALL {
         let (mut world, names, grant) = held(kind);
         world.server.evict(names.lock().as_bytes());
@@ -79,7 +79,7 @@ fn losses_are_told_apart() {
 }
 
 #[test]
-fn no_answer_says_nothing() {
+fn silence_leaves_lock_unjudged() {
     for kind in Kind::ALL {
         for (fate, expected) in [
             (Fate::Lost, true),

@@ -90,7 +90,7 @@ pub(crate) fn judge(samples: &[Sample]) -> (String, Option<String>) {
 }
 
 #[test]
-fn what_grows_is_found() {
+fn growing_memory_is_found() {
     let sample = |second, kilobytes, descriptors| Sample {
         second,
         kilobytes,

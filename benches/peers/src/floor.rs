@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn each_attempt_is_another() -> Result<()> {
+    fn each_attempt_uses_another_key() -> Result<()> {
         let mut requests = Shape::lean()?.named(7)?;
         let first = requests.acquire().to_vec();
         assert!(memmem::find(&first, b"bench/0007").is_some());

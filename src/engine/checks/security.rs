@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_do_what_is_told() {
+    fn open_permissions_are_reported() {
         expect(&shutdown_command(&survey()), Fine, "cannot end");
         let may = with_settings(|config| config.shutdown_command = Some(true));
         expect(&shutdown_command(&may), Warning, "-A");

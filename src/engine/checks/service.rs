@@ -368,7 +368,7 @@ mod tests {
     use Severity::{Fine, Note, Unsafe, Warning};
 
     #[test]
-    fn what_a_release_lacks_is_noted() {
+    fn missing_features_are_noted() {
         let of = |version: &str, release, meta, explicit_cas| {
             let mut survey = survey();
             survey.version = version.into();

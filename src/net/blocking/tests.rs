@@ -127,7 +127,7 @@ fn request_ahead_is_answered_with_next() {
 }
 
 #[test]
-fn answers_may_come_in_pieces() {
+fn split_replies_are_read() {
     let mut scene = Scene::new();
     scene.send_ahead(1);
     let mut peer = scene.peer.try_clone().expect("a socket");

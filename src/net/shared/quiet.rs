@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_done_is_told() {
+    async fn undone_quiet_request_is_reported() {
         let (connection, mut server) = connection();
         for (number, answer) in [(1, &b"HD\r\n"[..]), (2, b"NF\r\n"), (3, b"EX\r\n")] {
             let begun = connection.begin_quiet(Arc::new(number as u8), |flight| {

@@ -681,7 +681,7 @@ fn earlier_stream_end_is_noticed() {
 
 /// Unrequested bytes from a server end the connection.
 #[test]
-fn what_comes_unasked_ends_the_connection() {
+fn unrequested_bytes_end_the_connection() {
     with_connection(|connection, wire| {
         {
             let mut peer = wire.peer();

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_problem_is_told_twice() {
+    fn tls_error_repeats_nothing() {
         for error in [
             Error::InvalidCertificate(CertificateError::Expired),
             Error::AlertReceived(AlertDescription::BadCertificate),

@@ -142,7 +142,7 @@ fn accepted_bytes_never_count_as_unsent() {
 }
 
 #[test]
-fn tickets_are_nothing_to_be_read() {
+fn session_tickets_are_not_data() {
     let (mut session, mut wire) = agreed();
     let quiet = read(&mut session, &mut wire).expect_err("tickets alone");
     assert_eq!(quiet.kind(), io::ErrorKind::WouldBlock);

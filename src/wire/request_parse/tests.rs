@@ -425,7 +425,7 @@ fn opaque_token_has_31_bytes() {
 }
 
 #[test]
-fn leniencies_are_the_servers_own() {
+fn leniency_matches_memcached() {
     let read = |bytes| match RequestDecoder::new(LIMITS).decode(bytes) {
         Ok(Some((Request::Store(store), _))) => (store.client_flags, store.exptime),
         other => panic!("{other:?}"),
@@ -535,7 +535,7 @@ fn overlong_value_is_never_awaited() {
 }
 
 #[test]
-fn strangers_are_shown_out() {
+fn foreign_protocols_are_disconnected() {
     for bytes in [
         &b"\x80\x0b\x00"[..],
         b"GET / HTTP/1.1\r\n",
