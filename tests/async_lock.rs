@@ -181,6 +181,7 @@ async fn flush_is_found_by_next_renewal() {
     }
 }
 
+/// The restarted server gets no request about a lock of the earlier instance.
 #[tokio::test]
 async fn restart_loses_lock_and_gets_nothing() {
     for mut site in sites(&[]) {

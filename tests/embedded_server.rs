@@ -310,6 +310,7 @@ fn flush_and_evict_forget() {
     assert_eq!(wire.ask("set b 0 0 1\r\nx\r\nmg b\r\n"), ["STORED", "HD"]);
 }
 
+/// Requests that arrived during a stall run before the clock moves on.
 #[test]
 fn stalled_requests_use_the_old_clock() {
     let server = start(Server::builder());

@@ -273,6 +273,7 @@ fn double_holding_is_caught_by_tokens() {
     assert_eq!(report.refused_writes, 2);
 }
 
+/// Two hold the lock at once, with equal tokens or none.
 #[test]
 fn double_holding_despite_tokens_is_found() {
     let rules = Rules {
@@ -298,6 +299,7 @@ fn falling_token_is_found() {
     assert_eq!(broken_by(events), ["token-fell"]);
 }
 
+/// A token may be lower than one granted before if its request is older.
 #[test]
 fn earlier_request_may_have_lower_token() {
     let rules = Rules {
@@ -531,6 +533,7 @@ fn release_of_foreign_lock_is_found() {
     assert_eq!((report.overlaps, report.claimed), (1, 1));
 }
 
+/// A grant whose deadline has passed when it arrives overlaps with no other.
 #[test]
 fn expired_grant_never_counts_as_held() {
     let (late, other) = (script(50, 1), script(51, 1));
@@ -553,6 +556,7 @@ fn expired_grant_never_counts_as_held() {
     assert_eq!((report.holdings, report.late), (1, 1));
 }
 
+/// A killed process holds its locks until its death or their deadline, whichever is first.
 #[test]
 fn killed_holder_counts_until_deadline() {
     let (first, second) = (script(50, 1), script(51, 1));

@@ -160,6 +160,7 @@ async fn waiters_are_served_in_order() {
     }
 }
 
+/// While a task of the same client holds the lock, its waiters send nothing.
 #[tokio::test]
 async fn held_lock_stops_local_polling() {
     for site in &sites() {
@@ -302,6 +303,7 @@ async fn other_processes_get_a_turn() {
     }
 }
 
+/// A release that hands off a lost lock reports the loss, and the next waiter acquires anew.
 #[tokio::test]
 async fn failed_handoff_passes_to_next() {
     for site in &sites() {

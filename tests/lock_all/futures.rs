@@ -258,6 +258,7 @@ async fn lock_lost_during_wait_is_reacquired() {
     }
 }
 
+/// A lock of the set reaches its maximum hold while another is waited for.
 #[tokio::test]
 async fn loss_without_time_left_is_named() {
     for site in &Site::all() {

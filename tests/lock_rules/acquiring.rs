@@ -510,6 +510,7 @@ fn late_attempt(kind: Kind, after: u64) -> (World, Names, u64, End<AcquireOutcom
     (world, names, expiry, run.end)
 }
 
+/// A lost attempt that the server runs before the next one is not taken for it.
 #[test]
 fn earlier_late_attempt_is_not_confused() {
     for kind in Kind::ALL {

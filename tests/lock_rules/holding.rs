@@ -307,6 +307,7 @@ fn release_takes_one_flight() {
     }
 }
 
+/// A release whose reply was lost looks for the record and succeeds.
 #[test]
 fn unanswered_release_is_verified() {
     for kind in Kind::ALL {
@@ -548,6 +549,7 @@ fn clock_sample_changes_only_the_clock() {
     }
 }
 
+/// A renewed lock is held without a gap by the server's clock as well.
 #[test]
 fn renewals_bridge_server_expiries() {
     for kind in Kind::ALL {

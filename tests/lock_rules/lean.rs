@@ -254,6 +254,7 @@ fn a_server_without_memory_is_named() {
     assert_eq!(run.failed(), ServerError::OutOfMemory);
 }
 
+/// A token is reused only until a request that names it may still be carried out late.
 #[test]
 fn token_is_reused_until_requests_expire() {
     let names = Names::new("L");

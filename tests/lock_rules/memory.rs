@@ -77,6 +77,7 @@ fn flush_makes_client_wait_for_leases() {
     }
 }
 
+/// A client that waits for the restart guard keeps no other client out by its record.
 #[test]
 fn waiting_client_leaves_no_record() {
     for kind in Kind::ALL {
@@ -166,8 +167,9 @@ fn requests(mut flight: &str) -> Vec<&str> {
     found
 }
 
+/// An acquisition that cannot wait for the restart guard fails at once and leaves no record.
 #[test]
-fn single_attempt_on_young_memory_fails() {
+fn short_wait_on_young_memory_fails() {
     for kind in Kind::ALL {
         for (how, forget) in ALL.into_iter().chain([SENTINEL_ONLY]) {
             for patience in [Some(secs(0.0)), Some(secs(5.0)), None] {
@@ -277,6 +279,7 @@ fn sentinel_without_birth_gets_one() {
     }
 }
 
+/// The restart guard waits for the longest lease, not for the lease of the acquisition.
 #[test]
 fn longest_lease_bounds_the_wait() {
     for (asked, longest) in [(1000, 20_000), (20_000, 1000)] {
@@ -299,6 +302,7 @@ fn longest_lease_bounds_the_wait() {
     }
 }
 
+/// The eviction of the sentinel does not break a lock that is held.
 #[test]
 fn evicted_sentinel_keeps_standing_lock() {
     for kind in Kind::ALL {

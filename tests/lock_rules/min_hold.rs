@@ -35,6 +35,7 @@ fn record(world: &mut World, names: &Names) -> HolderRecord {
     HolderRecord::parse(record.as_bytes()).expect("one of ours")
 }
 
+/// It replaces the record by one whose lease is the rest of the minimum hold.
 #[test]
 fn early_release_states_remaining_hold() {
     for kind in Kind::ALL {

@@ -107,6 +107,7 @@ fn renewal_does_not_prevent_break() {
     }
 }
 
+/// A holder that renews between each look and deletion is not chased for ever.
 #[test]
 fn break_gives_up_on_constant_renewals() {
     for kind in Kind::ALL {

@@ -457,6 +457,7 @@ fn leniency_matches_memcached() {
     assert_eq!(key, Some(Key::from_wire(b"a\r")));
 }
 
+/// `noreply` counts only where memcached looks for it.
 #[test]
 fn noreply_silences_errors_as_in_memcached() {
     for bytes in [
