@@ -501,7 +501,7 @@ async fn unreachable_server_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_without_cas_is_refused() {
+async fn server_without_cas_is_refused() {
     for site in &sites(&["-C"]) {
         let refused = async {
             let one = builder(site).build().await?;

@@ -697,7 +697,7 @@ fn foreign_peers_are_described() {
 }
 
 #[test]
-fn servers_without_cas_are_refused() {
+fn server_without_cas_is_refused() {
     with_each(|binary| {
         let server = binary.start(&["-C"]);
         fails(

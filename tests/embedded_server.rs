@@ -333,7 +333,7 @@ fn stalled_requests_use_the_old_clock() {
 }
 
 #[test]
-fn a_restart_ends_a_stall() {
+fn restart_ends_a_stall() {
     let server = start(Server::builder());
     let mut wire = Wire::to(&server);
     server.stall(Duration::from_secs(60));
@@ -413,7 +413,7 @@ fn unix_socket_is_created_and_removed() {
 }
 
 #[test]
-fn a_dropped_server_is_gone() {
+fn dropped_server_stops_listening() {
     let server = Server::start().expect("a free port");
     let addr = server.socket_addr().expect("a port");
     let mut idle = Wire::to(&server);

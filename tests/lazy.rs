@@ -74,7 +74,7 @@ fn lazy_client_connects_late_blocking() {
 }
 
 #[tokio::test]
-async fn a_build_waits_for_the_server() {
+async fn build_waits_for_the_server() {
     for mut server in stopped_servers() {
         let builder = settings(&server, Client::builder()).wait_for_server(LONG);
         let mut build = Box::pin(builder.build());

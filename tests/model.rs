@@ -403,7 +403,7 @@ mod planted {
     }
 
     #[test]
-    fn founding_in_one_step() {
+    fn sentinel_created_in_one_step() {
         let bounds = Bounds {
             flushes: 1,
             ..FIRST_USE

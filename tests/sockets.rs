@@ -54,7 +54,7 @@ fn second_address_is_tried() {
 }
 
 #[test]
-fn a_unix_socket_is_reached() {
+fn unix_socket_is_reached() {
     for binary in memcached::required() {
         let name = format!("memlatch-sockets-{}-{}", std::process::id(), binary.version);
         let server = binary.start_unix(&std::env::temp_dir().join(name), &[]);

@@ -157,7 +157,7 @@ fn many_callers_share_an_encrypted_connection() {
 }
 
 #[test]
-fn a_password_travels_encrypted() {
+fn password_travels_encrypted() {
     let folder = Folder::new();
     let authority = Authority::new(&folder, "good");
     let pair = authority.certificate(LOCAL);

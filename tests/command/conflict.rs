@@ -67,7 +67,7 @@ fn waiting_command_gets_freed_lock() {
 
 /// A process that waits leaves at once when asked to, and leaves nothing behind.
 #[test]
-fn a_signal_ends_the_wait() {
+fn signal_ends_the_wait() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");

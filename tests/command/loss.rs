@@ -15,7 +15,7 @@ const POLITE: &str =
 const STUBBORN: &str = "exec 2>/dev/null; trap '' TERM; echo $$ >pid; while :; do sleep 0.05; done";
 
 #[test]
-fn a_flushed_server_ends_the_command() {
+fn flush_ends_the_command() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
@@ -57,7 +57,7 @@ fn dead_server_ends_command_before_lease() {
 }
 
 #[test]
-fn a_restarted_server_ends_the_command() {
+fn restart_ends_the_command() {
     let Some(mut server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let running = bench.start(&["run", "--lease", "2s", "x", "sh", "-c", POLITE]);

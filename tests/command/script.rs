@@ -22,7 +22,7 @@ fn with_parts(bench: &Bench, words: &[&str], parts: &str) -> Done {
 
 /// What was acquired stays held between the commands, and is given back by another.
 #[test]
-fn a_lock_is_held_between_commands() {
+fn lock_stays_held_between_commands() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());

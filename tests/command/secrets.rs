@@ -7,7 +7,7 @@ use std::fs;
 const ACCOUNT: &str = "user:open:sesame\n";
 
 #[test]
-fn the_password_comes_from_a_file() {
+fn password_is_read_from_file() {
     for binary in memcached::required() {
         let bench = Bench::new("");
         fs::write(bench.path("accounts"), ACCOUNT).expect("a file");

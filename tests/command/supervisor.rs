@@ -162,7 +162,7 @@ fn killed_supervisor_ends_everything() {
 
 /// Somebody stops the supervisor; it would not act on an order, nor tell of the command's end.
 #[test]
-fn a_stopped_supervisor_is_continued() {
+fn stopped_supervisor_is_continued() {
     let Some(server) = newest() else { return };
     let worker = format!("echo $PPID >supervisor; {WORKER}");
     let short = "echo $PPID >supervisor; until [ -e let-go ]; do sleep 0.02; done; exit 5";
@@ -421,7 +421,7 @@ fn leftovers_stay_if_requested() {
 
 /// A loss ends what the command has left, too.
 #[test]
-fn a_loss_ends_leftovers() {
+fn loss_ends_the_leftovers() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let script = format!("{DAEMON}; echo $$ >pid; exit 6");

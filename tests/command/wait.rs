@@ -81,7 +81,7 @@ fn json_reports_end_of_wait() {
 }
 
 #[test]
-fn a_signal_ends_a_wait() {
+fn signal_ends_the_wait() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
     let holder = bench.hold("x");

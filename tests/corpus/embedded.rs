@@ -424,7 +424,7 @@ fn watchers_get_memcacheds_lines() {
 }
 
 #[test]
-fn watchers_are_told_of_evictions() {
+fn watchers_learn_of_evictions() {
     let server = Server::builder()
         .memory_limit(340)
         .start()

@@ -141,7 +141,7 @@ async fn unanswered_renewal_is_no_loss() {
 }
 
 #[tokio::test]
-async fn a_renewal_finds_a_loss() {
+async fn renewal_detects_a_loss() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
@@ -191,7 +191,7 @@ async fn run_finishes_under_kept_lock() {
 }
 
 #[tokio::test]
-async fn a_loss_ends_the_work() {
+async fn loss_ends_the_run() {
     for site in &Site::all() {
         let one = client(site).await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");

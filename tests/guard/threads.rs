@@ -140,7 +140,7 @@ fn unanswered_renewal_is_no_loss() {
 }
 
 #[test]
-fn a_renewal_finds_a_loss() {
+fn renewal_detects_a_loss() {
     for site in &Site::all() {
         let one = client(site);
         let guard = one.lock("a").lease(LONG).acquire().expect("free");

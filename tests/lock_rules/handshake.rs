@@ -59,7 +59,7 @@ fn experimental_meta_commands_are_not_used() {
 }
 
 #[test]
-fn a_dialect_can_be_chosen() {
+fn dialect_can_be_chosen() {
     let mut world = World::new(Kind::Meta);
     let namespace = world.namespace.clone();
     let mut handshake = Handshake::new(
@@ -264,7 +264,7 @@ fn concurrent_creators_agree_on_sentinel() {
 }
 
 #[test]
-fn a_server_without_cas_is_refused() {
+fn server_without_cas_is_refused() {
     for kind in Kind::ALL {
         let mut old = World::new(kind);
         old.server = FakeServer::new(kind);

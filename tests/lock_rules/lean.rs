@@ -245,7 +245,7 @@ fn recordless_loss_has_a_reason() {
 }
 
 #[test]
-fn a_server_without_memory_is_named() {
+fn full_server_is_reported() {
     let names = Names::new("L");
     let mut world = World::new(Kind::Meta);
     world.connect(0).expect("a server");

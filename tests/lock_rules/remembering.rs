@@ -309,7 +309,7 @@ fn identical_server_inherits_nothing() {
 /// A sentinel that was founded anew by somebody who does not know its old name leads to another
 /// instance word. What is held is still there.
 #[test]
-fn lock_outlives_a_new_instance_word() {
+fn lock_outlives_new_instance_word() {
     for kind in Kind::ALL {
         for released in [false, true] {
             let names = Names::new("L");
