@@ -543,11 +543,13 @@ fn process_1_reaps_orphans() {
         ));
         return;
     }
-    // Orphans of the command, and one that has come from outside: its parent is process 1.
-    let script = "for i in 1 2 3 4 5; do (sh -c 'echo ended >>orphans' &); done; touch held; \
-                  until [ $(grep -c ended orphans) = 5 ]; do sleep 0.02; done; \
-                  until [ -e let-go ]; do sleep 0.02; done; \
-                  until ! grep -qs '^State:.Z' /proc/[0-9]*/status; do sleep 0.02; done; exit 7";
+    // Orphans of the command, and one that has come from outside: its parent is process 1, and it is
+    // there until that has waited for it.
+    let script = "for i in 1 2 3 4 5; do (sh -c 'echo $$ >>orphans' &); done; touch held; \
+                  until [ -s outside ]; do sleep 0.02; done; \
+                  until [ $(wc -l <orphans) = 5 ]; do sleep 0.02; done; \
+                  for pid in $(cat orphans outside); do \
+                  while [ -e /proc/$pid ]; do sleep 0.02; done; done; exit 7";
     let mut command = bench.environment(Command::new("unshare"));
     command
         .args(unshare)
@@ -559,10 +561,10 @@ fn process_1_reaps_orphans() {
     let first = child_of(running.pid());
     let entered = Command::new("nsenter")
         .args(["--pid", "--mount", "--target", &first.to_string()])
-        .args(["sh", "-c", "(sh -c 'sleep 0.1' &)"])
+        .args(["sh", "-c", "(sh -c 'echo $$ >$0' \"$0\" &)"])
+        .arg(bench.path("outside"))
         .status();
     assert!(entered.is_ok_and(|status| status.success()));
-    bench.let_go();
     let done = running.finish();
     assert_eq!((done.code(), done.err.as_str()), (7, ""), "{done:?}");
     bench.assert_free("x");
