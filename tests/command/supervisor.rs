@@ -524,10 +524,11 @@ fn stopped_command_is_reported_once() {
 fn exit_code_survives_ignored_sigchld() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
-    let done = bench
-        .spawn(&mut bench.script("exec env --ignore-signal=CHLD $M run -n x sh -c 'exit 7'"))
-        .finish();
-    assert_eq!((done.code(), done.err.as_str()), (7, ""));
+    for how in ["--ignore-signal=CHLD", "--block-signal=CHLD"] {
+        let script = format!("exec env {how} $M run -n x sh -c 'exit 7'");
+        let done = bench.spawn(&mut bench.script(&script)).finish();
+        assert_eq!((done.code(), done.err.as_str()), (7, ""), "{how}");
+    }
 }
 
 /// As process 1 of a container.
