@@ -151,12 +151,6 @@ impl Memory {
             flushes,
             oldest: settings.oldest.unwrap_or(0),
         };
-        #[cfg(seeded_bugs)]
-        let settings = &SettingStats {
-            memory_file: crate::seeded::Bug::WarmCounters.choose(None, settings.memory_file),
-            oldest: crate::seeded::Bug::PendingFlushBelieved.choose(Some(0), settings.oldest),
-            ..settings.clone()
-        };
         // A flush that is still to come hides those before it. One with a time of the past, from
         // before the start, hides all.
         let is_pending = matches!(settings.flush_time(stats.uptime), Some(FlushTime::In(_)));
