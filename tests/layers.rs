@@ -19,9 +19,6 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("cli", &[]),
 ];
 
-/// Bugs that tests plant may stand in any layer, behind `cfg(seeded_bugs)`.
-const EVERYWHERE: [&str; 1] = ["seeded"];
-
 /// What only the layers above `proto` may use.
 const OUTSIDE: [&str; 5] = ["std::net", "std::time", "std::thread", "std::env", "tokio"];
 
@@ -107,7 +104,7 @@ fn imports_between_layers_point_downwards() {
             let allowed = if is_type {
                 *layer == "async_api" || *layer == "blocking"
             } else {
-                module == *layer || below.contains(&&*module) || EVERYWHERE.contains(&&*module)
+                module == *layer || below.contains(&&*module)
             };
             if !allowed {
                 wrong.push(format!("src/{name} names crate::{module}"));
