@@ -74,11 +74,27 @@ impl ServerReport {
     /// when the server does not say enough.
     #[must_use]
     pub fn memory_lacking(&self, longest: Lease) -> Option<Duration> {
+        let (memory, from) = self.memory()?;
+        let time = self.general.as_ref()?.time?;
+        let from = from.unwrap_or(time + BORN_AHEAD);
+        Some(memory.lacking(time, from, longest))
+    }
+
+    /// For how many seconds the server has dropped nothing, as far as such a client sees. `None`
+    /// when nothing shows it.
+    #[must_use]
+    pub fn memory_age(&self) -> Option<u64> {
+        let (_, from) = self.memory()?;
+        Some(self.general.as_ref()?.time?.saturating_sub(from?))
+    }
+
+    /// What a client that sees this server for the first time knows of its memory, and from when on
+    /// that shows that nothing was dropped, if it does.
+    fn memory(&self) -> Option<(Memory, Option<u64>)> {
         let general = self.general.as_ref()?;
         let (time, uptime) = (general.time?, general.uptime?);
         let started = time.checked_sub(uptime)?;
         let oldest = self.settings.as_ref().and_then(|settings| settings.oldest);
-        // As such a client works it out.
         let mut memory = Memory::new();
         memory.longest_lease_seen(self.longest);
         let stats = StatsSummary {
@@ -107,10 +123,10 @@ impl ServerReport {
         };
         let by_sentinel = by_sentinel.map(|from| memory.sentinel_seen(from, time));
         let from = match (by_sentinel, by_counters) {
-            (Some(one), Some(other)) => one.min(other),
-            (one, other) => one.or(other).unwrap_or(time + BORN_AHEAD),
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
         };
-        Some(memory.lacking(time, from, longest))
+        Some((memory, from))
     }
 
     /// The instance word of the sentinel, if there is one that is ready.

@@ -87,8 +87,7 @@ pub(super) fn restart(survey: &ServerReport, terms: &CheckContext) -> Check {
             .advise("choose another prefix");
         }
         Sentinel::Present { record, .. } if record.state == SentinelState::Ready => {
-            let born = record.created_at;
-            let age = general.time.unwrap_or(born).saturating_sub(born);
+            let age = survey.memory_age().unwrap_or(0);
             format!("{running}, and nothing forgotten for {age} s")
         }
         Sentinel::Present { .. } => {
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn young_memory_is_reported_with_wait() {
-        expect(&restart(&survey(), &terms()), Fine, "forgotten for 3500 s");
+        expect(&restart(&survey(), &terms()), Fine, "forgotten for 3599 s");
         let mut unguarded = terms();
         unguarded.restart_guard = false;
         expect(&restart(&survey(), &unguarded), Note, "guard is off");
@@ -208,6 +207,8 @@ mod tests {
         let mut young = survey();
         let born = super::super::tests::NOW - 4;
         young.sentinel = Some(sentinel(SentinelState::Ready, born));
+        // The sentinel was evicted: the counters show the memory of an hour.
+        expect(&restart(&young, &terms()), Fine, "forgotten for 3599 s");
         young.general.as_mut().expect("told").cmd_flush = Some(1);
         let check = restart(&young, &terms());
         expect(&check, Note, "nothing forgotten for 4 s");
