@@ -158,9 +158,10 @@ fn say(text: impl Display) {
 fn listed<K: Display>(counts: impl IntoIterator<Item = (K, u64)>) -> String {
     let counts = counts.into_iter().map(|(what, n)| format!("{what} {n}"));
     let counts: Vec<_> = counts.collect();
-    match counts.is_empty() {
-        true => "none".to_owned(),
-        false => counts.join(", "),
+    if counts.is_empty() {
+        "none".to_owned()
+    } else {
+        counts.join(", ")
     }
 }
 

@@ -431,13 +431,14 @@ async fn timeout_holds_with_slow_server() {
     for set in [false, true] {
         let client = builder().build_lazy().expect("good settings");
         let began = Instant::now();
-        let failed = match set {
-            false => client.lock("a").acquire_timeout(limit).await.err(),
-            true => client
+        let failed = if set {
+            client
                 .lock_all(["a", "b"])
                 .acquire_timeout(limit)
                 .await
-                .err(),
+                .err()
+        } else {
+            client.lock("a").acquire_timeout(limit).await.err()
         };
         let took = began.elapsed();
         let kind = failed.expect("no time for a handshake").kind();
@@ -469,9 +470,10 @@ fn blocking_timeout_holds_with_slow_server() {
     for set in [false, true] {
         let client = builder().build_lazy().expect("good settings");
         let began = Instant::now();
-        let failed = match set {
-            false => client.lock("a").acquire_timeout(limit).err(),
-            true => client.lock_all(["a", "b"]).acquire_timeout(limit).err(),
+        let failed = if set {
+            client.lock_all(["a", "b"]).acquire_timeout(limit).err()
+        } else {
+            client.lock("a").acquire_timeout(limit).err()
         };
         let took = began.elapsed();
         let kind = failed.expect("no time for a handshake").kind();

@@ -117,9 +117,10 @@ fn performance_page_matches_counts_file() {
             continue;
         };
         let is = cells[3];
-        let expected = match is.contains('.') {
-            true => format!("{:.1}", counted / base),
-            false => format!("{counted}"),
+        let expected = if is.contains('.') {
+            format!("{:.1}", counted / base)
+        } else {
+            format!("{counted}")
         };
         assert_eq!(is, expected, "{line}");
         compared += 1;

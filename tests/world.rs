@@ -47,11 +47,11 @@ use std::thread;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     let text = env::var(name).unwrap_or_default();
-    match text.is_empty() {
-        true => otherwise,
-        false => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is {text}, not a number")),
+    if text.is_empty() {
+        otherwise
+    } else {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text}, not a number"))
     }
 }
 

@@ -64,9 +64,10 @@ impl ClockSync {
     fn next_review(&mut self, uses_locks: bool, now: Instant) -> Instant {
         self.samples = 0;
         let review = now.after(REVIEW);
-        match uses_locks {
-            true => review.min(self.last.after(LONGEST_LEASE_REVIEW)),
-            false => review,
+        if uses_locks {
+            review.min(self.last.after(LONGEST_LEASE_REVIEW))
+        } else {
+            review
         }
     }
 

@@ -88,17 +88,19 @@ impl Telemetry {
     /// Returns the span of an acquisition: from the call until the lock is acquired or the call
     /// ends.
     pub(crate) fn acquire_span(&self, name: &str) -> Span {
-        match debug_enabled() {
-            true => self.span_to_acquire(name),
-            false => Span::none(),
+        if debug_enabled() {
+            self.span_to_acquire(name)
+        } else {
+            Span::none()
         }
     }
 
     /// Returns the span of a release at the server.
     pub(crate) fn release_span(&self, name: &str) -> Span {
-        match debug_enabled() {
-            true => self.span_to_release(name),
-            false => Span::none(),
+        if debug_enabled() {
+            self.span_to_release(name)
+        } else {
+            Span::none()
         }
     }
 
@@ -307,9 +309,10 @@ impl Telemetry {
 
     /// Warns that the end of a lock is near.
     pub(crate) fn lease_expiring(&self, held: HoldInfo<'_>, remaining: Duration, unanswered: bool) {
-        let how = match unanswered {
-            true => "not answered",
-            false => "refused",
+        let how = if unanswered {
+            "not answered"
+        } else {
+            "refused"
         };
         tracing::warn!(
             name: "lease_expiring",

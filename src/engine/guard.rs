@@ -444,9 +444,10 @@ impl<C> Node<C> {
             return closed.then(|| Err(LockError::new(Cause::Closed).with_name(&held.name)));
         }
         let Some(trouble) = state.renew_error.as_deref() else {
-            return Some(match state.renewal_unanswered {
-                false => Ok(held.remaining(now)),
-                true => Err(self.no_reply_error(true, None).with_name(&held.name)),
+            return Some(if state.renewal_unanswered {
+                Err(self.no_reply_error(true, None).with_name(&held.name))
+            } else {
+                Ok(held.remaining(now))
             });
         };
         let cause = match trouble {
@@ -459,9 +460,10 @@ impl<C> Node<C> {
                     sent: error.sent,
                     cause: error.cause.duplicate(),
                 };
-                match error.sent {
-                    true => Cause::Unknown(again),
-                    false => Cause::Unavailable(again),
+                if error.sent {
+                    Cause::Unknown(again)
+                } else {
+                    Cause::Unavailable(again)
                 }
             }
         };

@@ -122,9 +122,10 @@ pub(crate) fn outcome(
             ReleaseOutcome::AlreadyLost { reason } => lost.push((String::from(&*name), reason)),
         }
     }
-    Ok(match lost.is_empty() {
-        true => MultiReleaseOutcome::Released,
-        false => MultiReleaseOutcome::AlreadyLost { lost },
+    Ok(if lost.is_empty() {
+        MultiReleaseOutcome::Released
+    } else {
+        MultiReleaseOutcome::AlreadyLost { lost }
     })
 }
 

@@ -145,9 +145,10 @@ impl<C> ValidatedOptions<'_, C> {
             // A caller that waits for a limited time learns the holder. The others do not request
             // it.
             report_holder: matches!(patience, WaitPolicy::Until(_)),
-            min_memory: match self.options.without_record {
-                true => None,
-                false => self.node.min_memory(),
+            min_memory: if self.options.without_record {
+                None
+            } else {
+                self.node.min_memory()
             },
             wait: patience,
             retry_timeout: self

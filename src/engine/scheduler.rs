@@ -398,9 +398,10 @@ impl Inner {
         let mut locks = Vec::new();
         let (mut early, mut late) = (Duration::MAX, None);
         while let Some((due, index)) = self.schedule.first().copied() {
-            let until = match locks.is_empty() {
-                true => now,
-                false => now.after(early),
+            let until = if locks.is_empty() {
+                now
+            } else {
+                now.after(early)
             };
             if due > until || locks.len() == BATCH {
                 break;

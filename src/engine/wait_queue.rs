@@ -214,9 +214,10 @@ impl WaitQueues {
         };
         let first = line.waiting.front();
         if first.is_none_or(|first| first.number != place.number) {
-            return match line.bypassed {
-                true => Turn::Contend(now),
-                false => Turn::Wait(None),
+            return if line.bypassed {
+                Turn::Contend(now)
+            } else {
+                Turn::Wait(None)
             };
         }
         if let Some(estate) = line.handoff.take() {

@@ -68,17 +68,20 @@ fn talk(options: u8, cuts: &[usize], sent: &[u8], pace: u8) -> Vec<u8> {
             .evictions(!bit(1))
             .shutdown_command(bit(3));
         let builder = builder.flush_enabled(!bit(4));
-        let builder = match small {
-            true => builder.memory_limit(SMALL).max_item_size(SMALL / 2),
-            false => builder,
+        let builder = if small {
+            builder.memory_limit(SMALL).max_item_size(SMALL / 2)
+        } else {
+            builder
         };
-        let builder = match bit(6) {
-            true => builder.temporary_ttl(core::time::Duration::from_secs(61)),
-            false => builder,
+        let builder = if bit(6) {
+            builder.temporary_ttl(core::time::Duration::from_secs(61))
+        } else {
+            builder
         };
-        match with_auth {
-            true => builder.auth([("user", "password")]),
-            false => builder,
+        if with_auth {
+            builder.auth([("user", "password")])
+        } else {
+            builder
         }
     });
     if small && !with_auth {

@@ -68,9 +68,10 @@ impl DumpBuffer {
             self.there.start += length;
             if let Some(last) = take(&line) {
                 // Whatever else comes belongs to no request.
-                return match self.there.is_empty() {
-                    true => Ok(Some(last)),
-                    false => Err(NetCause::TooMuch),
+                return if self.there.is_empty() {
+                    Ok(Some(last))
+                } else {
+                    Err(NetCause::TooMuch)
                 };
             }
         }

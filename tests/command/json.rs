@@ -36,10 +36,11 @@ fn assert_exact(what: &str, done: &Done) {
         let _: Value = serde_json::from_str(line).expect("JSON");
         for number in numbers(line) {
             let double: f64 = number.parse().expect("a number");
-            let back = match number.contains(['.', 'e', 'E']) {
+            let back = if number.contains(['.', 'e', 'E']) {
                 // The shortest text for a double is read as the same double.
-                true => format!("{double:?}"),
-                false => format!("{double}"),
+                format!("{double:?}")
+            } else {
+                format!("{double}")
             };
             assert_eq!(back, number, "{what}: {line}");
             assert!(double.abs() <= 9_007_199_254_740_992.0, "{what}: {number}");

@@ -582,9 +582,10 @@ fn refused_process_differs_from_bad_command() {
     fs::create_dir_all(&folder).expect("a folder");
     let program = folder.join("memlatch");
     fs::copy(env!("CARGO_BIN_EXE_memlatch"), &program).expect("a copy");
-    let become_somebody = match rustix::process::geteuid().is_root() {
-        true => "setpriv --reuid=64007 --regid=64007 --clear-groups",
-        false => "",
+    let become_somebody = if rustix::process::geteuid().is_root() {
+        "setpriv --reuid=64007 --regid=64007 --clear-groups"
+    } else {
+        ""
     };
     let script = format!(
         "cd /; exec {become_somebody} prlimit --nproc=1 '{}' run -n x true",

@@ -241,9 +241,10 @@ async fn run_outlasting_lease_is_a_loss() {
                     std::thread::yield_now();
                 }
                 cx.waker().wake_by_ref();
-                match ends {
-                    true => core::task::Poll::Ready(()),
-                    false => core::task::Poll::Pending,
+                if ends {
+                    core::task::Poll::Ready(())
+                } else {
+                    core::task::Poll::Pending
                 }
             });
             let error = guard.run(work).await.expect_err("it is over");

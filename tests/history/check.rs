@@ -312,9 +312,12 @@ impl Checker<'_> {
         // Where two may hold a lock at once, the server may have granted it to one of them long
         // before the answer came, and to others meanwhile.
         let overlaps = self.rules.overlaps;
-        let begin = |one: &Holding<'_>| match overlaps {
-            true => one.attempt.asked,
-            false => one.from,
+        let begin = |one: &Holding<'_>| {
+            if overlaps {
+                one.attempt.asked
+            } else {
+                one.from
+            }
         };
         let mut begun: Vec<&Holding<'_>> = holdings.iter().collect();
         let mut ended = begun.clone();

@@ -16,9 +16,10 @@ fn spoilt_reply_causes_no_panic() {
     for kind in Kind::ALL {
         for seed in 0..600 {
             let mut dice = Rng::new(seed);
-            let mut world = match dice.chance(500) {
-                true => World::new(kind),
-                false => World::fresh(kind),
+            let mut world = if dice.chance(500) {
+                World::new(kind)
+            } else {
+                World::fresh(kind)
             };
             world.server.guards_owners = false;
             if dice.chance(300) {
@@ -26,9 +27,10 @@ fn spoilt_reply_causes_no_panic() {
             }
             // Whole histories of spoilt replies, and single ones.
             for _ in 0..dice.within(0..8) {
-                world.fates.push_back(match dice.chance(500) {
-                    true => Fate::Spoilt(dice.next()),
-                    false => Fate::Answered,
+                world.fates.push_back(if dice.chance(500) {
+                    Fate::Spoilt(dice.next())
+                } else {
+                    Fate::Answered
                 });
             }
             let began = world.now;

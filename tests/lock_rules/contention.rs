@@ -774,9 +774,10 @@ impl<'a> History<'a> {
         actor.client.connection = None;
         actor.handshake = None;
         let now = actor.client.now(self.now);
-        let how = match awaited.greeting {
-            true => FlightError::NotSent,
-            false => FlightError::NoReply,
+        let how = if awaited.greeting {
+            FlightError::NotSent
+        } else {
+            FlightError::NoReply
         };
         let step = actor.activity.interrupted(how, now);
         self.follow(id, step);

@@ -435,9 +435,10 @@ fn spoilt_reply_causes_no_panic() {
             world.server.guards_owners = false;
             let mut spoil = |world: &mut World| {
                 for _ in 0..dice.within(0..6) {
-                    world.fates.push_back(match dice.chance(500) {
-                        true => Fate::Spoilt(dice.next()),
-                        false => Fate::Answered,
+                    world.fates.push_back(if dice.chance(500) {
+                        Fate::Spoilt(dice.next())
+                    } else {
+                        Fate::Answered
                     });
                 }
             };

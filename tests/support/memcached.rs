@@ -480,9 +480,10 @@ impl RealServer {
         let mut process = Process::spawn(&self.binary.path, &command, &self.surroundings)
             .map_err(|error| StartError::Failed(error.to_string()))?;
         // The process id that the server reports.
-        let pid = match self.surroundings.process_id_1 {
-            true => 1,
-            false => process.server.id(),
+        let pid = if self.surroundings.process_id_1 {
+            1
+        } else {
+            process.server.id()
         };
         let deadline = Instant::now() + START_LIMIT;
         let mut reached = 0;

@@ -86,14 +86,15 @@ pub(in super::super) fn change(
             (verdict, meaning) = (worse, means);
         }
     }
-    let check = match seen.is_empty() {
-        true => found(ID, verdict, format!("nothing {within}"), meaning),
-        false => found(
+    let check = if seen.is_empty() {
+        found(ID, verdict, format!("nothing {within}"), meaning)
+    } else {
+        found(
             ID,
             verdict,
             format!("{} {within}", seen.join(", ")),
             meaning,
-        ),
+        )
     };
     match verdict {
         Severity::Fine => check,
