@@ -6,7 +6,7 @@ use crate::engine::{Clear, ConnectError, NodeConnection, clock};
 use crate::net::shared::{ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
-use crate::proto::{Instant, LockKeys};
+use crate::proto::{Backoff, Instant, LockKeys};
 use core::hash::BuildHasher;
 use core::sync::atomic::AtomicBool;
 use core::task::{Context, Waker};
@@ -170,8 +170,7 @@ impl ReconnectBackoff {
     /// Begins a pause after a failed connect. It is random, so that the many clients of one server
     /// do not return at the same instant.
     fn failed(&mut self, now: Instant, why: &ConnectError, random: u64) {
-        let rest = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
-        let rest = rest.min(LONGEST_PAUSE);
+        let rest = Backoff::doubling(FIRST_PAUSE, LONGEST_PAUSE, self.failures);
         self.failures += 1;
         let half = rest / 2;
         let jitter = Duration::from_nanos(random % half.as_nanos() as u64);

@@ -7,7 +7,7 @@ use crate::engine::notify::{Notify, STRETCH};
 use crate::engine::transport::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::{Cause, Config, ConnectError, LockError, LockState, clock};
 use crate::net::dump::dump;
-use crate::net::shared::{FlightFuture, ReplyObserver, SharedConnection};
+use crate::net::shared::{Begun, ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;
 use crate::net::{NetCause, NetError};
 use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now, Operation};
@@ -53,7 +53,7 @@ impl Transport for ConnectionPool {
             ask.encode(now, flight);
             Ok::<(), Infallible>(())
         });
-        let Ok(flight) = begun.await?;
+        let Begun::InFlight(flight) = begun.await?;
         let step = flight.replies(Some(limit), |replies| {
             ask.handle_replies(replies, now.monotonic, clock::monotonic())
         });
@@ -87,11 +87,15 @@ impl Transport for ConnectionPool {
                 .map_err(ConnectError::Net)?;
             let begun = client.begin(&connection, handler, &mut now, left).await;
             let flight = match begun {
-                Ok(Ok(flight)) => flight,
-                Ok(Err(Some(skipped))) => return Ok(Exchanged::Skipped(skipped)),
+                Ok(Begun::InFlight(flight)) => flight,
+                Ok(Begun::Skipped(Some(skipped))) => return Ok(Exchanged::Skipped(skipped)),
                 // The connection was reused, and nothing was sent on it.
-                Ok(Err(None)) | Err(_) if was_there && client.has_ended(&connection) => continue,
-                Ok(Err(None)) => return Err(ConnectError::Net(NetError::unsent(NetCause::Closed))),
+                Ok(Begun::Skipped(None)) | Err(_) if was_there && client.has_ended(&connection) => {
+                    continue;
+                }
+                Ok(Begun::Skipped(None)) => {
+                    return Err(ConnectError::Net(NetError::unsent(NetCause::Closed)));
+                }
                 Err(error) => return Err(ConnectError::Net(error)),
             };
             client.watch_timeouts();
@@ -195,15 +199,15 @@ impl Transport for ConnectionPool {
 }
 
 impl ClientInner<ConnectionPool> {
-    /// Writes the flight. The inner error is the outcome without a flight, or `None` when another
-    /// server instance is there by now.
+    /// Writes the flight. It is skipped with an outcome, or with `None` when another server instance
+    /// is there by now.
     async fn begin<'a, H: FlightHandler>(
         &self,
         seat: &'a Arc<SharedNodeConnection>,
         handler: &mut H,
         now: &mut Now,
         limit: Duration,
-    ) -> Result<Result<FlightFuture<'a, Stream>, Option<H::Skipped>>, NetError> {
+    ) -> Result<Begun<'a, Stream, Option<H::Skipped>>, NetError> {
         let look = !seat.was_recently_used(now.monotonic);
         let begun = seat.connection.begin(look, limit, |flight, waited| {
             if waited {

@@ -13,7 +13,7 @@ use super::options::LockOptions;
 use super::pending_acquire::Acquired;
 use super::release::{EndedLock, RELEASE_LIMIT};
 use super::transport::{Timeout, run};
-use crate::proto::{Batch, Instant, LossReason, Now, Verify, WaitPolicy};
+use crate::proto::{Backoff, Batch, Instant, LossReason, Now, Verify, WaitPolicy};
 use core::time::Duration;
 use std::string::String;
 use std::sync::Arc;
@@ -98,10 +98,10 @@ impl RestartBackoff {
     /// Returns when to start over after a lock was lost while the others were acquired, if there is
     /// time.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
-        let (shortest, longest) = PAUSES;
-        let pause = shortest.saturating_mul(2u32.saturating_pow(self.failed));
+        let (first, longest) = PAUSES;
+        let pause = Backoff::doubling(first, longest, self.failed);
         self.failed += 1;
-        let at = now.after(pause.min(longest));
+        let at = now.after(pause);
         match self.patience {
             WaitPolicy::Try => None,
             WaitPolicy::Until(end) => Some(at).filter(|at| *at < end),
@@ -145,10 +145,15 @@ pub(crate) struct AcquiredLocks<T: Transport> {
 /// The name of a lock that another client holds, and its holder.
 type ContendedLock = (Arc<str>, Option<Holder>);
 
+/// The end of an acquisition of several locks without an error.
+enum MultiAcquired<T: Transport> {
+    Granted(AcquiredLocks<T>),
+    Contended(ContendedLock),
+}
+
 /// The end of one attempt to acquire all locks.
 enum AcquireRound<T: Transport> {
-    Acquired(AcquiredLocks<T>),
-    Contended(ContendedLock),
+    Ended(MultiAcquired<T>),
     /// A lock was lost before the last one was acquired.
     Lost(LockError),
 }
@@ -159,9 +164,8 @@ impl<T: Transport> ClientHandle<T> {
         self: &Arc<Self>,
         locks: &[LockOptions],
     ) -> Result<AcquiredLocks<T>, LockError> {
-        let began = clock::monotonic();
-        let acquired = self.acquire_together(locks, WaitPolicy::Forever);
-        acquired.await?.map_err(|lock| self.timeout(began, lock))
+        self.acquire_all_or_time_out(locks, WaitPolicy::Forever, clock::monotonic())
+            .await
     }
 
     /// Acquires all of these locks if no other holds one.
@@ -169,7 +173,10 @@ impl<T: Transport> ClientHandle<T> {
         self: &Arc<Self>,
         locks: &[LockOptions],
     ) -> Result<Option<AcquiredLocks<T>>, LockError> {
-        Ok(self.acquire_together(locks, WaitPolicy::Try).await?.ok())
+        Ok(match self.acquire_together(locks, WaitPolicy::Try).await? {
+            MultiAcquired::Granted(acquired) => Some(acquired),
+            MultiAcquired::Contended(_) => None,
+        })
     }
 
     /// Acquires all of these locks, waiting at most `limit` for others.
@@ -179,19 +186,29 @@ impl<T: Transport> ClientHandle<T> {
         limit: Duration,
     ) -> Result<AcquiredLocks<T>, LockError> {
         let began = clock::monotonic();
-        let acquired = self.acquire_together(locks, WaitPolicy::Until(began.after(limit)));
-        acquired.await?.map_err(|lock| self.timeout(began, lock))
+        self.acquire_all_or_time_out(locks, WaitPolicy::Until(began.after(limit)), began)
+            .await
     }
 
-    fn timeout(&self, began: Instant, (name, holder): ContendedLock) -> LockError {
-        self.inner.node.timeout(&name, began, holder)
+    async fn acquire_all_or_time_out(
+        self: &Arc<Self>,
+        locks: &[LockOptions],
+        wait: WaitPolicy,
+        began: Instant,
+    ) -> Result<AcquiredLocks<T>, LockError> {
+        match self.acquire_together(locks, wait).await? {
+            MultiAcquired::Granted(acquired) => Ok(acquired),
+            MultiAcquired::Contended((name, holder)) => {
+                Err(self.inner.node.timeout(&name, began, holder))
+            }
+        }
     }
 
     async fn acquire_together(
         self: &Arc<Self>,
         locks: &[LockOptions],
         wait: WaitPolicy,
-    ) -> Result<Result<AcquiredLocks<T>, ContendedLock>, LockError> {
+    ) -> Result<MultiAcquired<T>, LockError> {
         // Before anything is sent: no lock is acquired if not all can be.
         check(locks)?;
         for lock in locks {
@@ -200,8 +217,7 @@ impl<T: Transport> ClientHandle<T> {
         let mut backoff = RestartBackoff::new(wait);
         loop {
             match self.acquire_round(locks, wait).await? {
-                AcquireRound::Acquired(acquired) => return Ok(Ok(acquired)),
-                AcquireRound::Contended(lock) => return Ok(Err(lock)),
+                AcquireRound::Ended(acquired) => return Ok(acquired),
                 AcquireRound::Lost(error) => match backoff.next(clock::monotonic()) {
                     Some(at) => T::sleep(at).await,
                     None => return Err(error),
@@ -255,13 +271,14 @@ impl<T: Transport> ClientHandle<T> {
             }
             if let Some(holder) = contended {
                 self.release_acquired(acquired).await;
-                return Ok(AcquireRound::Contended((Arc::clone(&lock.name), holder)));
+                let contended = MultiAcquired::Contended((Arc::clone(&lock.name), holder));
+                return Ok(AcquireRound::Ended(contended));
             }
         }
         let guards = acquired.guards.iter();
         let scheduler = &self.inner.node.scheduler;
         scheduler.group(guards.map(|guard| (guard.index, Arc::clone(&guard.lock))));
-        Ok(AcquireRound::Acquired(acquired))
+        Ok(AcquireRound::Ended(MultiAcquired::Granted(acquired)))
     }
 
     /// Releases the locks, for at most an operation timeout. The renewer does the rest.

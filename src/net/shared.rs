@@ -8,34 +8,21 @@
 //! [`Pipeline`] matches replies to callers.
 
 mod quiet;
+mod state;
 
 pub(crate) use quiet::ReplyObserver;
 
 use super::error::{NetCause, NetError};
-use super::pipeline::{FlightId, FlightStatus, Pipeline, PipelineError, SubmitError};
+use super::pipeline::{FlightId, FlightStatus, SubmitError};
 use crate::wire::{DecodeError, Flight, Limits, Replies};
 use core::fmt;
 use core::future::poll_fn;
-use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use core::time::Duration;
-use quiet::QuietFlights;
-use std::boxed::Box;
-use std::collections::VecDeque;
-use std::io;
-use std::string::{String, ToString};
+use state::{CloseReason, State};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::vec;
-use std::vec::Vec;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-
-/// The number of flights that may be outstanding together. Further callers wait until one
-/// completes.
-const MAX_FLIGHTS: usize = 4096;
-
-/// The number of bytes per read: the replies to some hundred flights.
-const READ: usize = 16 * 1024;
 
 /// The number of checks of a connection in the time for which a server may keep a flight waiting.
 pub(crate) const LOOKS: u32 = 8;
@@ -53,35 +40,11 @@ impl<S> fmt::Debug for SharedConnection<S> {
     }
 }
 
-struct State<S> {
-    stream: S,
-    pipeline: Pipeline,
-    /// The flight that is being written, before it joins the others.
-    flight: Flight,
-    input: Box<[u8]>,
-    /// The caller that reads for all, if there is one.
-    driver: Option<(FlightId, Waker)>,
-    /// The other callers, by age. A caller that has not been polled yet is not among them.
-    waiting: VecDeque<(FlightId, Waker)>,
-    /// The caller that, in its next turn, sends everything written until then.
-    flusher: Option<FlightId>,
-    /// The callers for whose flights there was no room.
-    backlog: Vec<Waker>,
-    /// Flights without a waiting caller.
-    quiet: QuietFlights,
-    /// The stream takes no more bytes for now. The driver waits for it to take some.
-    blocked: bool,
-    /// The reason for which the connection ended, unless the pipeline knows it.
-    end: Option<CloseReason>,
-    /// The flights that were submitted last at each of the last [looks](SharedConnection::watch),
-    /// oldest first.
-    submitted: [Option<FlightId>; LOOKS as usize],
-}
-
-/// The reason for which a connection ended, as each outstanding caller receives it.
-enum CloseReason {
-    Io(io::ErrorKind, String),
-    Timeout(Duration),
+/// The outcome of [`SharedConnection::begin`].
+pub(crate) enum Begun<'a, S, E> {
+    InFlight(FlightFuture<'a, S>),
+    /// Nothing was sent, for the reason that `write` gave.
+    Skipped(E),
 }
 
 /// A flight under way. Dropping it gives up its replies.
@@ -97,20 +60,7 @@ pub(crate) struct FlightFuture<'a, S> {
 impl<S> SharedConnection<S> {
     pub(crate) fn new(stream: S, limits: Limits, patience: Duration) -> Self {
         Self {
-            state: Mutex::new(State {
-                stream,
-                pipeline: Pipeline::new(limits, MAX_FLIGHTS),
-                flight: Flight::new(),
-                input: vec![0; READ].into_boxed_slice(),
-                driver: None,
-                flusher: None,
-                waiting: VecDeque::new(),
-                backlog: Vec::new(),
-                quiet: QuietFlights::default(),
-                blocked: false,
-                end: None,
-                submitted: [None; LOOKS as usize],
-            }),
+            state: Mutex::new(State::new(stream, limits)),
             patience,
         }
     }
@@ -169,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
     /// Sends the flight that `write` fills, after those of other callers.
     ///
     /// `write` is called once, when there is room for the flight, with an argument that says
-    /// whether the caller had to wait for room. Its error is passed on, and nothing is sent then.
+    /// whether the caller had to wait for room. If it returns an error, nothing is sent.
     /// With `look`, the stream is checked first for an end that came while no caller read from it.
     ///
     /// # Errors
@@ -182,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         look: bool,
         limit: Duration,
         write: impl FnOnce(&mut Flight, bool) -> Result<(), E>,
-    ) -> Result<Result<FlightFuture<'_, S>, E>, NetError> {
+    ) -> Result<Begun<'_, S, E>, NetError> {
         let mut write = Some(write);
         {
             let mut state = self.state();
@@ -209,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         &self,
         cx: &mut Context<'_>,
         write: &mut Option<impl FnOnce(&mut Flight, bool) -> Result<(), E>>,
-    ) -> Poll<Result<Result<FlightFuture<'_, S>, E>, NetError>> {
+    ) -> Poll<Result<Begun<'_, S, E>, NetError>> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.pipeline.is_full() {
@@ -237,16 +187,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
         &self,
         state: &mut State<S>,
         write: impl FnOnce(&mut Flight) -> Result<(), E>,
-    ) -> Result<Result<FlightFuture<'_, S>, E>, NetError> {
+    ) -> Result<Begun<'_, S, E>, NetError> {
         if state.pipeline.ended().is_some() {
             return Err(NetError::unsent(state.cause()));
         }
         state.flight.clear();
         if let Err(error) = write(&mut state.flight) {
-            return Ok(Err(error));
+            return Ok(Begun::Skipped(error));
         }
         match state.pipeline.submit(&state.flight) {
-            Ok(ticket) => Ok(Ok(FlightFuture {
+            Ok(ticket) => Ok(Begun::InFlight(FlightFuture {
                 connection: self,
                 ticket,
                 yielded: false,
@@ -372,180 +322,6 @@ impl<S> Drop for FlightFuture<'_, S> {
         if !self.over {
             self.connection.state().leave(self.ticket);
         }
-    }
-}
-
-impl<S> State<S> {
-    fn is_over(&self, ticket: FlightId) -> bool {
-        !matches!(self.pipeline.status(ticket), FlightStatus::Pending)
-    }
-
-    /// Keeps the waker of one that waits.
-    fn wait(&mut self, ticket: FlightId, waker: &Waker) {
-        if self.waiting.back().is_none_or(|(last, _)| *last < ticket) {
-            return self.waiting.push_back((ticket, waker.clone()));
-        }
-        match self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
-            Ok(place) => self.waiting[place].1.clone_from(waker),
-            Err(place) => self.waiting.insert(place, (ticket, waker.clone())),
-        }
-    }
-
-    fn forget(&mut self, ticket: FlightId) {
-        if self
-            .waiting
-            .front()
-            .is_none_or(|(first, _)| *first > ticket)
-        {
-            return;
-        }
-        if let Ok(place) = self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
-            self.waiting.remove(place);
-        }
-    }
-
-    /// A caller goes, with its replies or without. Returns whether nothing of its flight was sent.
-    fn leave(&mut self, ticket: FlightId) -> bool {
-        let unsent = self.pipeline.abandon(ticket);
-        self.forget(ticket);
-        if self.driver.as_ref().is_some_and(|(who, _)| *who == ticket) {
-            self.driver = None;
-        }
-        let gathered = self.flusher == Some(ticket);
-        if gathered {
-            self.flusher = None;
-        }
-        if self.driver.is_none() || gathered {
-            // One of the remaining callers must read for all, or send what they have written.
-            if let Some((_, waker)) = self.waiting.front() {
-                waker.wake_by_ref();
-            }
-        }
-        if !self.pipeline.is_full() {
-            self.backlog.drain(..).for_each(Waker::wake);
-        }
-        unsent
-    }
-
-    fn call_driver(&self) {
-        if let Some((_, waker)) = &self.driver {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Wakes those whose replies are there: they are the oldest ones.
-    fn wake_answered(&mut self) {
-        while let Some((ticket, _)) = self.waiting.front() {
-            if !self.is_over(*ticket) {
-                return;
-            }
-            if let Some((_, waker)) = self.waiting.pop_front() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Ends the connection.
-    fn fail(&mut self, end: CloseReason) {
-        if self.pipeline.ended().is_none() {
-            self.end = Some(end);
-            self.pipeline.end();
-        }
-        self.wake_all();
-    }
-
-    fn wake_all(&mut self) {
-        self.settle_quiet();
-        self.call_driver();
-        self.waiting.drain(..).for_each(|(_, waker)| waker.wake());
-        self.backlog.drain(..).for_each(Waker::wake);
-    }
-
-    /// Returns the reason for which the connection ended.
-    fn cause(&self) -> NetCause {
-        match (&self.end, self.pipeline.ended()) {
-            (Some(CloseReason::Io(kind, text)), _) => {
-                NetCause::Io(io::Error::new(*kind, text.clone()))
-            }
-            (Some(CloseReason::Timeout(limit)), _) => NetCause::Timeout(*limit),
-            (None, Some(PipelineError::Decode(error))) => self.strange(error),
-            (None, Some(PipelineError::Unasked | PipelineError::TooMuch)) => {
-                NetCause::final_error(self.pipeline.undecoded()).unwrap_or(NetCause::TooMuch)
-            }
-            // The undecoded bytes may be half a line that shows what kind of server the peer is.
-            (None, _) if !self.pipeline.undecoded().is_empty() => {
-                self.strange(DecodeError::UnknownReply)
-            }
-            (None, _) => NetCause::Closed,
-        }
-    }
-
-    fn strange(&self, error: DecodeError) -> NetCause {
-        NetCause::strange(error, self.pipeline.undecoded())
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
-    /// Writes the outgoing bytes, as far as the stream accepts them.
-    fn flush(&mut self, cx: &mut Context<'_>) {
-        self.blocked = false;
-        while !self.pipeline.outgoing().is_empty() {
-            let written = Pin::new(&mut self.stream).poll_write(cx, self.pipeline.outgoing());
-            match written {
-                Poll::Pending => {
-                    self.blocked = true;
-                    return;
-                }
-                Poll::Ready(Ok(0)) => return self.fail_write(&io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(length)) => self.pipeline.sent(length),
-                Poll::Ready(Err(error)) => return self.fail_write(&error),
-            }
-        }
-        match Pin::new(&mut self.stream).poll_flush(cx) {
-            Poll::Ready(Ok(())) => {}
-            // A stream that encrypts may have taken everything and still hold some of it.
-            Poll::Pending => self.blocked = true,
-            Poll::Ready(Err(error)) => self.fail_write(&error),
-        }
-    }
-
-    /// Reads what arrived while no caller was reading, such as the end of the stream.
-    fn look(&mut self) {
-        if self.driver.is_none() {
-            self.read(&mut Context::from_waker(Waker::noop()), None);
-        }
-    }
-
-    /// Reads the available bytes, until the flight `until` is complete.
-    fn read(&mut self, cx: &mut Context<'_>, until: Option<FlightId>) {
-        while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
-            let mut buffer = ReadBuf::new(&mut self.input);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => return,
-                Poll::Ready(Err(error)) => return self.fail_io(&error),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    self.pipeline.end();
-                    return self.wake_all();
-                }
-                Poll::Ready(Ok(())) => match self.pipeline.received(buffer.filled()) {
-                    Ok(_) => {
-                        self.settle_quiet();
-                        self.wake_answered();
-                    }
-                    Err(_) => return self.wake_all(),
-                },
-            }
-        }
-    }
-
-    /// The last bytes of the server say more than the fact that it closed the connection.
-    fn fail_write(&mut self, error: &io::Error) {
-        self.read(&mut Context::from_waker(Waker::noop()), None);
-        self.fail_io(error);
-    }
-
-    fn fail_io(&mut self, error: &io::Error) {
-        self.fail(CloseReason::Io(error.kind(), error.to_string()));
     }
 }
 

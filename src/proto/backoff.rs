@@ -7,7 +7,8 @@ use core::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(1000);
 
-/// The longest between two attempts to reach a server.
+/// The shortest and the longest time between two attempts to reach a server.
+const FIRST_FAILURE: Duration = Duration::from_millis(10);
 const LONGEST_FAILURE: Duration = Duration::from_millis(500);
 
 /// The least number of looks in one lease.
@@ -69,8 +70,14 @@ impl Backoff {
 
     /// The time to sleep after the attempt number `attempt`, counted from 0, to reach a server.
     pub fn after_failure(&mut self, attempt: u32) -> Duration {
-        let interval = Duration::from_millis(10) * 2u32.saturating_pow(attempt.min(10));
-        self.jittered(interval.min(LONGEST_FAILURE))
+        self.jittered(Self::doubling(FIRST_FAILURE, LONGEST_FAILURE, attempt))
+    }
+
+    /// The pause after this many failures, which doubles with each.
+    pub(crate) fn doubling(first: Duration, longest: Duration, failures: u32) -> Duration {
+        first
+            .saturating_mul(2u32.saturating_pow(failures))
+            .min(longest)
     }
 
     fn jittered(&mut self, interval: Duration) -> Duration {

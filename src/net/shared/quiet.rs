@@ -119,10 +119,11 @@ impl<S> State<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LOOKS;
     use super::super::tests::LIMIT;
+    use super::super::{Begun, LOOKS};
     use super::*;
     use crate::wire::{Limits, Reply, Request};
+    use core::convert::Infallible;
     use core::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -155,9 +156,9 @@ mod tests {
         assert!(nothing.poll(cx).is_pending(), "not by itself");
         let asked = connection.begin(false, LIMIT, |flight, _| {
             flight.push(&Request::Version);
-            Ok::<(), ()>(())
+            Ok::<(), Infallible>(())
         });
-        let flight = asked.await.expect("room").expect("written");
+        let Begun::InFlight(flight) = asked.await.expect("room");
         let answer = flight.replies(Some(LIMIT), |replies| {
             let reply = replies.next_reply()?;
             Ok(matches!(reply, Reply::Version(b"7")))

@@ -3,17 +3,25 @@
 
 mod ends;
 
+use super::state::MAX_FLIGHTS;
 use super::*;
 use crate::wire::{Flag, Flags, Key, MetaStatus, Reply, ReplyFlag, Request, RequestDecoder};
 use bytes::{Buf, BytesMut};
+use core::convert::Infallible;
 use core::future::Future;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::Waker;
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::format;
+use std::io;
 use std::sync::Arc;
 use std::task::Wake;
+use std::vec;
+use std::vec::Vec;
+use tokio::io::ReadBuf;
 
 /// The other end of the stream.
 #[derive(Debug, Default)]
@@ -176,9 +184,9 @@ async fn ask(connection: &Connection, number: u64) -> Result<u64, NetError> {
         let key = Key::new(name.as_bytes()).expect("digits");
         let flags = Flags::list(&[Flag::ReturnKey]);
         flight.push(&Request::MetaGet { key, flags });
-        Ok::<(), ()>(())
+        Ok::<(), Infallible>(())
     });
-    let flight = flight.await?.expect("nothing refuses to be written");
+    let Begun::InFlight(flight) = flight.await?;
     flight
         .replies(Some(LIMIT), |replies| match replies.next_reply()? {
             Reply::Meta(meta) if meta.status == MetaStatus::Done => {
