@@ -9,20 +9,39 @@ use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
 use super::stats::{ClientStats, Counters};
 use crate::net::{Address, NetCause, NetError};
-use crate::proto::{
-    GrantKind, Instant, LossReason, ReleaseStatus, RenewOutcome, ServerInstance, WaitPolicy,
-};
+use crate::proto::{GrantKind, Instant, LossReason, ReleaseStatus, RenewOutcome, ServerInstance};
 use core::fmt;
 use core::time::Duration;
 use std::string::{String, ToString};
 use tracing::Span;
+
+/// Emits an event of this client, about the lock of this name if there is one.
+macro_rules! event {
+    ($telemetry:expr, $level:ident, $event:literal, $lock:expr; $($rest:tt)+) => {
+        tracing::$level!(
+            name: $event,
+            target: "memlatch",
+            name = %$lock,
+            server = %$telemetry.server,
+            $($rest)+
+        )
+    };
+    ($telemetry:expr, $level:ident, $event:literal; $($rest:tt)+) => {
+        tracing::$level!(
+            name: $event,
+            target: "memlatch",
+            server = %$telemetry.server,
+            $($rest)+
+        )
+    };
+}
 
 /// The events and counts of one client.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     /// The address of the server, as configured.
     server: String,
-    counts: Counters,
+    pub(super) counts: Counters,
 }
 
 /// The end of a lock.
@@ -114,6 +133,43 @@ impl Telemetry {
         tracing::debug_span!(target: "memlatch", "release", name = %name, server = %self.server)
     }
 
+    /// Records that a call waits for the holder of the lock or for earlier waiters; `free_by` is
+    /// the instant by which the lock is free, if it is known.
+    pub(super) fn waiting(&self, name: &str, free_by: Option<Instant>) {
+        let left = || free_by.map(|free_by| free_by.since(clock::monotonic()));
+        event!(self, debug, "waiting", name;
+            free_in = left().map(tracing::field::debug),
+            "waiting for the holder"
+        );
+    }
+
+    /// Records that a call which began at `began` acquired the lock by this method.
+    pub(super) fn acquired(&self, held: HoldInfo<'_>, method: &str, began: Instant) {
+        if debug_enabled() {
+            self.emit_acquired(held, method, began);
+        }
+    }
+
+    #[cold]
+    fn emit_acquired(&self, held: HoldInfo<'_>, method: &str, began: Instant) {
+        event!(self, debug, "acquired", held.name;
+            token = held.token,
+            waited = ?clock::monotonic().since(began),
+            method,
+            "acquired"
+        );
+    }
+
+    /// Records that a call which began at `began` ended without the lock.
+    #[cold]
+    pub(super) fn not_acquired(&self, name: &str, outcome: &str, began: Instant) {
+        event!(self, debug, "not_acquired", name;
+            outcome,
+            waited = ?clock::monotonic().since(began),
+            "not acquired"
+        );
+    }
+
     /// Records the end of a lock that was held for so many nanoseconds.
     pub(crate) fn ended(&self, held: HoldInfo<'_>, how: HoldEnd, nanos: u64) {
         let counts = &self.counts;
@@ -147,11 +203,7 @@ impl Telemetry {
 
     #[cold]
     fn emit_detached(&self, held: HoldInfo<'_>, nanos: u64) {
-        tracing::debug!(
-            name: "detached",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, debug, "detached", held.name;
             token = held.token,
             held = ?Duration::from_nanos(nanos),
             "taken apart"
@@ -161,11 +213,7 @@ impl Telemetry {
     /// Records that a guard was made of a lock's ticket.
     pub(crate) fn attached(&self, held: HoldInfo<'_>) {
         self.counts.attached.add();
-        tracing::debug!(
-            name: "attached",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, debug, "attached", held.name;
             token = held.token,
             remaining = ?held.remaining(),
             "taken up"
@@ -174,11 +222,7 @@ impl Telemetry {
 
     #[cold]
     fn emit_lost(&self, held: HoldInfo<'_>, reason: LossReason, nanos: u64) {
-        tracing::warn!(
-            name: "lock_lost",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, warn, "lock_lost", held.name;
             reason = reason.as_str(),
             token = held.token,
             held = ?Duration::from_nanos(nanos),
@@ -188,11 +232,7 @@ impl Telemetry {
 
     #[cold]
     fn emit_released(&self, held: HoldInfo<'_>, outcome: &str, nanos: u64) {
-        tracing::debug!(
-            name: "released",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, debug, "released", held.name;
             outcome,
             token = held.token,
             held = ?Duration::from_nanos(nanos),
@@ -202,11 +242,7 @@ impl Telemetry {
 
     /// Records a failed release. `will_retry`: the renewer tries again.
     pub(crate) fn release_failed(&self, held: HoldInfo<'_>, error: &LockError, will_retry: bool) {
-        tracing::warn!(
-            name: "release_failed",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, warn, "release_failed", held.name;
             error = %Redacted(error),
             will_retry,
             "a lock could not be given back"
@@ -216,11 +252,7 @@ impl Telemetry {
     /// Records a quiet release that was refused or not answered.
     pub(crate) fn quiet_release_failed(&self, held: HoldInfo<'_>) {
         self.counts.quiet_failures.add();
-        tracing::warn!(
-            name: "quiet_release_failed",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, warn, "quiet_release_failed", held.name;
             "a quiet release came to nothing; releasing once more"
         );
     }
@@ -228,11 +260,7 @@ impl Telemetry {
     /// Records the outcome of undoing an abandoned acquisition.
     pub(crate) fn acquire_undone(&self, name: &str, outcome: &Result<ReleaseStatus, LockError>) {
         let failed = |error: &dyn fmt::Display| {
-            tracing::warn!(
-                name: "acquire_undo_failed",
-                target: "memlatch",
-                name = %name,
-                server = %self.server,
+            event!(self, warn, "acquire_undo_failed", name;
                 error = %error,
                 "an acquisition could not be taken back"
             );
@@ -243,11 +271,7 @@ impl Telemetry {
             Ok(ReleaseStatus::Failed(failure)) => return failed(failure),
             Err(error) => return failed(&Redacted(error)),
         };
-        tracing::debug!(
-            name: "acquire_undone",
-            target: "memlatch",
-            name = %name,
-            server = %self.server,
+        event!(self, debug, "acquire_undone", name;
             outcome,
             "took back an acquisition"
         );
@@ -262,11 +286,7 @@ impl Telemetry {
     ) {
         let failed = |error: &dyn fmt::Display| {
             self.counts.renewals_failed.add();
-            tracing::debug!(
-                name: "renewal_failed",
-                target: "memlatch",
-                name = %held.name,
-                server = %self.server,
+            event!(self, debug, "renewal_failed", held.name;
                 error = %error,
                 remaining = ?held.remaining(),
                 "not renewed"
@@ -275,11 +295,7 @@ impl Telemetry {
         match (renewed, silence) {
             (Some(RenewOutcome::Renewed { .. }), _) => {
                 self.counts.renewals.add();
-                tracing::trace!(
-                    name: "renewed",
-                    target: "memlatch",
-                    name = %held.name,
-                    server = %self.server,
+                event!(self, trace, "renewed", held.name;
                     remaining = ?held.remaining(),
                     "renewed"
                 );
@@ -296,10 +312,7 @@ impl Telemetry {
     pub(crate) fn renewals_late(&self, late: LateRenewals, locks: usize) {
         self.counts.renewals_late.add_many(late.count);
         if late.first {
-            tracing::warn!(
-                name: "falling_behind",
-                target: "memlatch",
-                server = %self.server,
+            event!(self, warn, "falling_behind";
                 late = ?late.longest,
                 locks,
                 "renewals fall behind: too many locks for this client, or too short leases"
@@ -314,11 +327,7 @@ impl Telemetry {
         } else {
             "refused"
         };
-        tracing::warn!(
-            name: "lease_expiring",
-            target: "memlatch",
-            name = %held.name,
-            server = %self.server,
+        event!(self, warn, "lease_expiring", held.name;
             remaining = ?remaining,
             "renewals are {how}; the lock is lost if that goes on"
         );
@@ -326,10 +335,7 @@ impl Telemetry {
 
     /// Records that the server has not remembered everything for long enough.
     pub(crate) fn restart_guard_wait(&self, wait: Duration) {
-        tracing::warn!(
-            name: "restart_guard_wait",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, warn, "restart_guard_wait";
             retry_after = ?wait,
             "the server was started or flushed recently; waiting until no lock from before \
              can still be held"
@@ -338,10 +344,7 @@ impl Telemetry {
 
     /// Records that other clients use a longer lease under the prefix than this client.
     pub(crate) fn longer_lease(&self, own: Duration, longest: Duration) {
-        tracing::warn!(
-            name: "longer_lease",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, warn, "longer_lease";
             own = ?own,
             longest = ?longest,
             "another client uses a longer lease, which restarts of the server are waited for from \
@@ -351,10 +354,7 @@ impl Telemetry {
 
     pub(crate) fn server_restarted(&self, before: ServerInstance, now: ServerInstance) {
         self.counts.server_restarts.add();
-        tracing::warn!(
-            name: "server_restarted",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, warn, "server_restarted";
             old_instance = %before,
             new_instance = %now,
             "the server was restarted: what was held there is lost"
@@ -364,10 +364,7 @@ impl Telemetry {
     /// Records that a connection was opened and the handshake made.
     pub(crate) fn connected(&self) {
         self.counts.connections_opened.add();
-        tracing::debug!(
-            name: "connected",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, debug, "connected";
             "connected"
         );
     }
@@ -375,20 +372,14 @@ impl Telemetry {
     /// Records that a connection ended, but not by the client's wish.
     pub(crate) fn disconnected(&self) {
         self.counts.connections_lost.add();
-        tracing::debug!(
-            name: "disconnected",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, debug, "disconnected";
             "a connection has ended"
         );
     }
 
     /// Records that a flight was not sent, or got no reply.
     pub(crate) fn request_failed(&self, error: &NetError) {
-        tracing::debug!(
-            name: "request_failed",
-            target: "memlatch",
-            server = %self.server,
+        event!(self, debug, "request_failed";
             error = %Redacted(error),
             "no answer"
         );
@@ -411,168 +402,6 @@ pub(crate) fn plaintext_password(server: &Address) {
         server = %server,
         "the password goes over the network unencrypted"
     );
-}
-
-/// The recorder of one call that would acquire a lock. If it is dropped before the outcome is
-/// known, the call was cancelled.
-#[derive(Debug)]
-pub(crate) struct AcquireRecorder<'a> {
-    telemetry: &'a Telemetry,
-    name: &'a str,
-    patience: WaitPolicy,
-    began: Instant,
-    /// The first try of the call has failed.
-    waits: bool,
-    /// The event that the lock is held was emitted.
-    reported: bool,
-    ended: bool,
-}
-
-impl<'a> AcquireRecorder<'a> {
-    pub(crate) const fn new(
-        chronicle: &'a Telemetry,
-        name: &'a str,
-        patience: WaitPolicy,
-        began: Instant,
-    ) -> Self {
-        Self {
-            telemetry: chronicle,
-            name,
-            patience,
-            began,
-            waits: false,
-            reported: false,
-            ended: false,
-        }
-    }
-
-    /// Records that the call has to wait, for any reason.
-    pub(crate) fn waits(&mut self) {
-        if !self.waits {
-            self.waits = true;
-            self.telemetry.counts.waiting.add();
-        }
-    }
-
-    /// Records that the call has to wait for the holder of the lock or for earlier waiters;
-    /// `free_by` is the instant by which the lock is free, if it is known.
-    pub(crate) fn waits_for_holder(&mut self, free_by: Option<Instant>) {
-        self.waits();
-        if !core::mem::replace(&mut self.reported, true) {
-            let left = || free_by.map(|free_by| free_by.since(clock::monotonic()));
-            tracing::debug!(
-                name: "waiting",
-                target: "memlatch",
-                name = %self.name,
-                server = %self.telemetry.server,
-                free_in = left().map(tracing::field::debug),
-                "waiting for the holder"
-            );
-        }
-    }
-
-    /// Records the end of the call: with the lock, without it because others have it, or with an
-    /// error.
-    pub(crate) fn ended(&mut self, result: Result<Option<HoldInfo<'_>>, &LockError>) {
-        self.ended = true;
-        self.end_wait();
-        let counts = &self.telemetry.counts;
-        let outcome = match result {
-            Ok(Some(held)) => return self.acquired(held),
-            Ok(None) if self.patience == WaitPolicy::Try => {
-                counts.contended.add();
-                "contended"
-            }
-            Ok(None) => {
-                counts.timed_out.add();
-                "timed-out"
-            }
-            Err(error) if error.is_unknown() => {
-                counts.unknown.add();
-                "unknown"
-            }
-            Err(_) => {
-                counts.failed.add();
-                "failed"
-            }
-        };
-        self.not_acquired(outcome);
-    }
-
-    fn acquired(&self, held: HoldInfo<'_>) {
-        let counts = &self.telemetry.counts;
-        counts.acquired.add();
-        if self.waits {
-            counts.acquired_after_wait.add();
-        }
-        let how = match held.kind {
-            GrantKind::Handoff => {
-                counts.handoffs.add();
-                "handed-off"
-            }
-            GrantKind::Takeover => {
-                counts.takeovers.add();
-                "taken-over"
-            }
-            GrantKind::Free | GrantKind::Attached if self.waits => "waited",
-            GrantKind::Free | GrantKind::Attached => "first-try",
-        };
-        if debug_enabled() {
-            self.emit_acquired(held, how);
-        }
-    }
-
-    #[cold]
-    fn emit_acquired(&self, held: HoldInfo<'_>, how: &str) {
-        tracing::debug!(
-            name: "acquired",
-            target: "memlatch",
-            name = %self.name,
-            server = %self.telemetry.server,
-            token = held.token,
-            waited = ?self.waited(),
-            method = how,
-            "acquired"
-        );
-    }
-
-    #[cold]
-    fn not_acquired(&self, outcome: &str) {
-        tracing::debug!(
-            name: "not_acquired",
-            target: "memlatch",
-            name = %self.name,
-            server = %self.telemetry.server,
-            outcome,
-            waited = ?self.waited(),
-            "not acquired"
-        );
-    }
-
-    fn waited(&self) -> Duration {
-        clock::monotonic().since(self.began)
-    }
-
-    fn end_wait(&self) {
-        if self.waits {
-            let counts = &self.telemetry.counts;
-            counts.waiting.subtract();
-            let now = clock::monotonic();
-            counts
-                .wait_time
-                .add(now.as_nanos().saturating_sub(self.began.as_nanos()));
-        }
-    }
-}
-
-impl Drop for AcquireRecorder<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end_wait();
-            self.telemetry.counts.cancelled.add();
-            self.not_acquired("cancelled");
-        }
-    }
 }
 
 /// Runs a future in the span, whenever it is polled.

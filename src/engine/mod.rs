@@ -2,6 +2,7 @@
 //! renewal and release.
 
 mod acquire;
+mod acquire_recorder;
 mod addresses;
 mod admin;
 mod break_lock;

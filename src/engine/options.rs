@@ -1,9 +1,10 @@
 //! The options of an acquisition, the request made of them, and the outcome for the caller.
 
+use super::acquire_recorder::AcquireRecorder;
 use super::clock;
 use super::config_error::ConfigError;
 use super::error::{Cause, LockError};
-use super::events::{AcquireRecorder, Telemetry};
+use super::events::Telemetry;
 use super::holder::Holder;
 use super::lock_state::LockState;
 use super::node::Node;

@@ -1,6 +1,6 @@
 //! An acquisition under way, and its outcome.
 
-use super::events::AcquireRecorder;
+use super::acquire_recorder::AcquireRecorder;
 use super::holder::Holder;
 use super::lock_state::{HandoffState, LockState, ReleaseOutcome};
 use super::node::Node;
