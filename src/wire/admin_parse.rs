@@ -5,8 +5,8 @@
 use super::admin::{
     Automove, ClassIds, CrawlerCommand, Decimal, LruCommand, LruMode, SlabClasses, SlabsCommand,
 };
+use super::error_reply::ErrorSource;
 use super::number::{parse_i64, parse_u32};
-use super::reply::ErrorSource;
 use super::request::Request;
 use super::request_line::Rejected;
 use super::token::Tokens;

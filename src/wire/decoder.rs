@@ -6,7 +6,8 @@
 use super::error::DecodeError;
 use super::limits::Limits;
 use super::line_scan::{LineScanner, split_line};
-use super::reply::{Line, MetaStatus, Reply, value_length};
+use super::reply::{MetaStatus, Reply};
+use super::reply_line::{Line, value_length};
 use super::request::ReplyCount;
 
 /// Finds replies in a growing buffer and remembers how far it has looked.
@@ -246,13 +247,12 @@ impl<'a> Replies<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error_reply::{AdminError, AdminErrorReason, ErrorReply, ErrorSource};
     use super::super::flag::Flag;
     use super::super::flags::Flags;
     use super::super::flight::Flight;
     use super::super::key::Key;
-    use super::super::reply::{
-        AdminError, AdminErrorReason, ErrorReply, ErrorSource, MetaReply, MetaStatus, Value,
-    };
+    use super::super::reply::{MetaReply, MetaStatus, Value};
     use super::super::reply_flag::{ReplyFlag, ReplyFlags};
     use super::super::request::{Keys, Request};
     use super::*;

@@ -5,10 +5,12 @@
 
 use super::debug_item::{ItemMetadata, trim};
 use super::error::DecodeError;
+use super::error_reply::{AdminError, ErrorReply};
 use super::limits::Limits;
 use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
-use super::reply::{AdminError, ErrorReply, Line, Reply};
+use super::reply::Reply;
+use super::reply_line::Line;
 use super::token::{Tokens, at_end, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
@@ -225,7 +227,7 @@ impl<'a> DumpedKey<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reply::{AdminErrorReason, ErrorSource};
+    use super::super::error_reply::{AdminErrorReason, ErrorSource};
     use super::*;
 
     const LIMITS: Limits = Limits {

@@ -17,6 +17,7 @@ mod debug_item;
 mod decoder;
 mod dump;
 mod error;
+mod error_reply;
 mod flag;
 mod flags;
 mod flight;
@@ -30,7 +31,9 @@ mod number;
 mod prepared;
 mod reply;
 mod reply_flag;
+mod reply_line;
 mod request;
+mod request_encode;
 mod request_line;
 mod request_parse;
 mod token;
@@ -50,6 +53,7 @@ pub use decoder::{Replies, ReplyDecoder};
 #[doc(hidden)]
 pub use dump::{DumpLine, DumpedItem, DumpedKey, MetadumpDecoder, MgdumpDecoder};
 pub use error::DecodeError;
+pub use error_reply::{AdminError, AdminErrorReason, ErrorReply, ErrorSource};
 pub use flag::{Flag, FlagError, MAX_OPAQUE_LENGTH, Mode, Opaque};
 pub use flags::{Flags, MAX_FLAGS};
 pub use flight::Flight;
@@ -60,9 +64,7 @@ pub(crate) use number::format_u64;
 pub use number::{parse_i64, parse_u32, parse_u64, put_i64, put_u64};
 #[doc(hidden)]
 pub use prepared::{Prepared, PreparedStore};
-pub use reply::{
-    AdminError, AdminErrorReason, ErrorReply, ErrorSource, MetaReply, MetaStatus, Reply, Value,
-};
+pub use reply::{MetaReply, MetaStatus, Reply, Value};
 pub use reply_flag::{ReplyFlag, ReplyFlags, TimeLeft};
 pub use request::{Keys, MAX_VALUE_LENGTH, Request, Store, StoreVerb};
 #[doc(hidden)]

@@ -1,7 +1,8 @@
 //! Requests that are sent again and again, written once but for the numbers in them.
 
 use super::number::{put_i64, put_u64};
-use super::request::{Request, Store, StoreVerb, put_block, put_verb};
+use super::request::{Request, Store, StoreVerb};
+use super::request_encode::{put_block, put_verb};
 use bytes::{Bytes, BytesMut};
 
 /// Requests of the meta protocol, without values, whose text is kept with gaps for the numbers of

@@ -1,9 +1,9 @@
 //! The parts of a request line that the parsers of all commands share.
 
+use super::error_reply::{ErrorReply, ErrorSource};
 use super::flags::Flags;
 use super::key::{Key, MAX_KEY_LENGTH};
 use super::number;
-use super::reply::{ErrorReply, ErrorSource};
 use super::request::{Request, Store};
 
 /// The longest value a line can announce: two more have to fit an `int`.

@@ -5,11 +5,11 @@
 //! value or for the next command, was measured and is kept here.
 
 use super::admin_parse;
+use super::error_reply::ErrorReply;
 use super::key::Key;
 use super::limits::Limits;
 use super::meta_parse::{meta, meta_debug, meta_set};
 use super::number;
-use super::reply::ErrorReply;
 use super::request::{Keys, Request, Store, StoreVerb};
 use super::request_line::{Head, Line, Rejected, fits, key, value_length};
 use super::token::{Tokens, number_i64};

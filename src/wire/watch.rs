@@ -5,10 +5,12 @@
 
 use super::debug_item::trim;
 use super::error::DecodeError;
+use super::error_reply::{AdminError, ErrorReply};
 use super::limits::Limits;
 use super::line_scan::LineScanner;
 use super::number::{self, put_u64};
-use super::reply::{AdminError, ErrorReply, Line, Reply};
+use super::reply::Reply;
+use super::reply_line::Line;
 use super::token::{Tokens, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
@@ -236,7 +238,7 @@ impl WatchDecoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reply::AdminErrorReason;
+    use super::super::error_reply::AdminErrorReason;
     use super::*;
 
     const LIMITS: Limits = Limits {

@@ -4,10 +4,10 @@ use super::super::admin::{
     Automove, ClassIds, CrawlerCommand, Decimal, LruCommand, LruMode, SlabClasses, SlabsCommand,
 };
 use super::super::credentials::Credentials;
+use super::super::error_reply::ErrorSource;
 use super::super::flag::{Flag, Mode};
 use super::super::flags::Flags;
 use super::super::key::MAX_KEY_LENGTH;
-use super::super::reply::ErrorSource;
 use super::super::request::{MAX_VALUE_LENGTH, ReplySyntax};
 use super::super::watch::WatchStreams;
 use super::*;
