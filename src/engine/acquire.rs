@@ -5,7 +5,9 @@ use super::clock;
 use super::error::{Cause, LockError};
 use super::events::in_span;
 use super::guard::Guard;
+use super::holder::Holder;
 use super::lock_state::LockState;
+use super::node::Node;
 use super::notify::Notify;
 use super::options::{LockOptions, ValidatedOptions};
 use super::pending_acquire::{Acquired, PendingAcquire};
@@ -362,5 +364,14 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    }
+}
+
+impl<C> Node<C> {
+    /// Returns the error of a wait that began at `began` and in which `holder` was seen last.
+    pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
+        let waited = clock::monotonic().since(began);
+        self.error(Cause::Timeout { waited, holder })
+            .with_name(name)
     }
 }

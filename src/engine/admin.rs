@@ -6,9 +6,10 @@ use super::clock;
 use super::error::{Cause, LockError};
 use super::holder::Holder;
 use super::list::{LockList, MAX_LISTED};
+use super::node::Node;
 use super::transport::{Pause, Timeout};
 use crate::proto::{
-    AwaitFree, EnableTemporaryLru, InspectPage, ListLocks, TemporaryLru, WaitPolicy,
+    AwaitFree, EnableTemporaryLru, InspectOutcome, InspectPage, ListLocks, TemporaryLru, WaitPolicy,
 };
 use core::time::Duration;
 
@@ -69,5 +70,15 @@ impl<T: Transport> ClientInner<T> {
         let enabled = self.drive(&mut enable, None, clock::now(), Timeout::Unlimited);
         let enabled = enabled.await?;
         enabled.map_err(|error| self.node.error(Cause::Server(error)))
+    }
+}
+
+impl<C> Node<C> {
+    /// Converts the outcome of an inspection for the caller.
+    pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
+        match inspected {
+            InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),
+            seen => Ok(Holder::from_inspected(seen)),
+        }
     }
 }

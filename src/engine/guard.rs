@@ -1,22 +1,19 @@
 //! The engine of a guard: loss, expiry, renewal, release and handoff of a held lock.
 
+mod attach;
+mod renew;
+
 use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
-use super::config_error::ConfigError;
-use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
 use super::events::HoldEnd;
 use super::holder::Holder;
-use super::lock_state::{LockState, ReleaseOutcome, RenewError};
+use super::lock_state::{LockState, ReleaseOutcome};
 use super::node::Node;
 use super::release::{EndedLock, RELEASE_LIMIT, release_deadline};
 use super::scheduler::Scheduled;
 use super::transport::Timeout;
-use crate::net::NetError;
-use crate::proto::{
-    Grant, HolderRecord, InspectOutcome, Instant, LockKeys, LockTicket, LossReason, Namespace,
-    Renew, RenewOutcome, SessionId, Verify, VerifyOutcome,
-};
+use crate::proto::{HolderRecord, Instant, LossReason, SessionId, Verify, VerifyOutcome};
 use crate::wire::TimeLeft;
 use core::time::Duration;
 use std::boxed::Box;
@@ -124,37 +121,6 @@ impl<T: Transport> Guard<T> {
         }
     }
 
-    /// Renews the lock now.
-    pub(crate) async fn renew(&self) -> Result<Duration, LockError> {
-        let requested = self.request_renewal()?;
-        self.renewed(requested).await
-    }
-
-    /// Requests a renewal from the renewer, unless it would not make the lock last longer. Returns
-    /// the number of renewals before.
-    pub(crate) fn request_renewal(&self) -> Result<Option<u64>, LockError> {
-        self.check_held()?;
-        if self.lock.is_final() {
-            return Ok(None);
-        }
-        let node = &self.client().node;
-        Ok(Some(node.request_renewal(self.index, &self.lock)))
-    }
-
-    /// Waits for the renewal that was requested.
-    pub(crate) async fn renewed(&self, requested: Option<u64>) -> Result<Duration, LockError> {
-        let Some(before) = requested else {
-            return Ok(self.remaining());
-        };
-        let node = &self.client().node;
-        let renewed = self.wait(None, |now| {
-            let renewed = node.renewed_since(&self.lock, before, now);
-            renewed.ok_or_else(|| self.lock.valid_until())
-        });
-        // A wait without a time limit ends with a result.
-        renewed.await.unwrap_or_else(|| Ok(self.remaining()))
-    }
-
     /// Asks the server whether the lock is still held.
     pub(crate) async fn verify(&self) -> Result<(), LockError> {
         let now = clock::now();
@@ -176,46 +142,6 @@ impl<T: Transport> Guard<T> {
             self.lock.changed.notify();
         }
         result
-    }
-
-    /// Ends the guard and keeps the lock, so that another process can attach it.
-    pub(crate) fn detach(mut self) -> LockTicket {
-        self.phase = Phase::Ended;
-        let (lost, _) = self.end(clock::monotonic());
-        self.lock.emit_end(HoldEnd::Detached);
-        let client = self.client();
-        client.notify_free(&self.lock);
-        self.lock.ticket(&client.node.config.namespace, lost)
-    }
-
-    /// Makes a guard of a ticket, by a renewal.
-    pub(crate) async fn attach(
-        handle: &Arc<ClientHandle<T>>,
-        ticket: &LockTicket,
-    ) -> Result<Self, LockError> {
-        let client = &handle.inner;
-        let keys = client.node.check_ticket(ticket)?;
-        handle.ensure_renewer()?;
-        let now = clock::now();
-        let grant = ticket.grant(now.monotonic);
-        let namespace = &client.node.config.namespace;
-        let mut renew = Renew::new(namespace, &keys, &grant, grant.lease, grant.cas);
-        let renewed = client.drive(&mut renew, Some(&keys), now, Timeout::Unlimited);
-        let renewed = renewed
-            .await
-            .map_err(|error| error.with_name(ticket.name()))?;
-        let lock = client
-            .node
-            .attach(ticket, keys.clone(), grant.clone(), renewed)?;
-        match Self::new(handle, lock) {
-            Ok(guard) => {
-                client.node.telemetry.attached(guard.lock.info());
-                Ok(guard)
-            }
-            // The client was shut down while the reply was on its way. The lock belongs to the
-            // ticket.
-            Err(_) => Err(LockError::new(Cause::Closed).with_name(ticket.name())),
-        }
     }
 
     /// Ends the guard. Returns the reason if the lock had ended before, and whether it was still in
@@ -329,15 +255,6 @@ impl<T: Transport> Drop for Guard<T> {
 }
 
 impl LockState {
-    /// Returns the ticket of the lock.
-    pub(crate) fn ticket(&self, namespace: &Namespace, lost: Option<LossReason>) -> LockTicket {
-        let (cas, expiry) = {
-            let state = self.state();
-            (state.cas, state.expiry)
-        };
-        LockTicket::new(namespace, &self.name, &self.grant, cas, expiry).lost_before(lost)
-    }
-
     /// Returns the error of a lock that is not held any more.
     pub(crate) fn lost_error(&self, reason: LossReason) -> LockError {
         LockError::new(Cause::Lost(reason)).with_name(&self.name)
@@ -363,113 +280,6 @@ impl LockState {
 }
 
 impl<C> Node<C> {
-    /// Checks whether this client can hold the lock of a ticket. Returns its keys.
-    pub(crate) fn check_ticket(&self, parts: &LockTicket) -> Result<LockKeys, LockError> {
-        let about = |cause| LockError::new(cause).with_name(parts.name());
-        self.check_process()?;
-        if self.scheduler.is_closed() {
-            return Err(about(Cause::Closed));
-        }
-        let prefix = self.config.namespace.prefix();
-        if parts.prefix() != prefix {
-            let (parts, client) = (parts.prefix().into(), prefix.into());
-            return Err(about(Cause::Setting(ConfigError::Prefix { parts, client })));
-        }
-        if let Some(reason) = parts.lost() {
-            return Err(self.error(Cause::Lost(reason)).with_name(parts.name()));
-        }
-        self.keys(parts.name())
-    }
-
-    /// Returns the lock of a ticket after its first renewal, with `grant`, or the error that shows
-    /// that it is not held.
-    pub(crate) fn attach(
-        &self,
-        parts: &LockTicket,
-        keys: LockKeys,
-        grant: Grant,
-        renewed: RenewOutcome,
-    ) -> Result<LockState, LockError> {
-        let cause = match renewed {
-            RenewOutcome::Renewed {
-                cas,
-                expiry,
-                sent,
-                valid_until,
-            } => {
-                let grant = Grant {
-                    cas,
-                    expiry,
-                    sent_at: sent,
-                    valid_until,
-                    ..grant
-                };
-                let telemetry = Arc::clone(&self.telemetry);
-                let name = parts.name().into();
-                return Ok(LockState::new(name, keys, grant.lease, grant, telemetry));
-            }
-            RenewOutcome::Lost(reason) => Cause::Lost(reason),
-            RenewOutcome::Failed(failure) => Cause::Server(failure),
-        };
-        Err(self.error(cause).with_name(parts.name()))
-    }
-
-    /// Makes the renewal of a lock due at once, for the renewer, which must be woken. Returns the
-    /// argument of [`renewed_since`](Self::renewed_since).
-    ///
-    /// The renewer does it, so that the caller may be dropped at any time: a renewal that has begun
-    /// must end, because releases wait for that.
-    pub(crate) fn request_renewal(&self, index: usize, lock: &Arc<LockState>) -> u64 {
-        let before = lock.state().renewals;
-        self.scheduler.renew_now(index, lock);
-        self.wake.notify();
-        before
-    }
-
-    /// Returns the outcome of the renewal that was requested, or was under way then: the time that
-    /// remains now, or the reason for the failure. `None` while it is not known.
-    pub(crate) fn renewed_since(
-        &self,
-        held: &LockState,
-        before: u64,
-        now: Instant,
-    ) -> Option<Result<Duration, LockError>> {
-        if let Err(error) = held.check_held(now) {
-            return Some(Err(error));
-        }
-        let state = held.state();
-        if state.renewals == before {
-            // No task renews it any more.
-            let closed = self.scheduler.is_closed();
-            return closed.then(|| Err(LockError::new(Cause::Closed).with_name(&held.name)));
-        }
-        let Some(trouble) = state.renew_error.as_deref() else {
-            return Some(if state.renewal_unanswered {
-                Err(self.no_reply_error(true, None).with_name(&held.name))
-            } else {
-                Ok(held.remaining(now))
-            });
-        };
-        let cause = match trouble {
-            RenewError::Rejected(failure) => Cause::Server(failure.clone()),
-            RenewError::Unreachable(ConnectError::Rejected(failure)) => {
-                Cause::Server(failure.clone())
-            }
-            RenewError::Unreachable(ConnectError::Net(error)) => {
-                let again = NetError {
-                    sent: error.sent,
-                    cause: error.cause.duplicate(),
-                };
-                if error.sent {
-                    Cause::Unknown(again)
-                } else {
-                    Cause::Unavailable(again)
-                }
-            }
-        };
-        Some(Err(self.error(cause).with_name(&held.name)))
-    }
-
     /// Returns the holder of a held lock, as other clients see it. Sends nothing.
     pub(crate) fn holder_of(&self, held: &LockState, now: Instant) -> Holder {
         let grant = &held.grant;
@@ -513,21 +323,6 @@ impl<C> Node<C> {
             VerifyOutcome::Failed(failure) => {
                 Err(self.error(Cause::Server(failure)).with_name(&held.name))
             }
-        }
-    }
-
-    /// Returns the error of a wait that began at `began` and in which `holder` was seen last.
-    pub(crate) fn timeout(&self, name: &str, began: Instant, holder: Option<Holder>) -> LockError {
-        let waited = clock::monotonic().since(began);
-        self.error(Cause::Timeout { waited, holder })
-            .with_name(name)
-    }
-
-    /// Converts the outcome of an inspection for the caller.
-    pub(crate) fn inspected(&self, inspected: InspectOutcome) -> Result<Option<Holder>, LockError> {
-        match inspected {
-            InspectOutcome::Failed(failure) => Err(self.error(Cause::Server(failure))),
-            seen => Ok(Holder::from_inspected(seen)),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The state of a held lock that its guard and the renewer share.
 
+mod renewal;
+
 use super::clock;
 use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
 use super::events::{HoldEnd, HoldInfo, Telemetry};
 use super::notify::Notify;
 use super::process::Process;
-use crate::proto::{
-    Grant, Instant, Lease, LockKeys, LossReason, OwnerId, Release, RenewOutcome, ServerError,
-};
+use crate::proto::{Grant, Instant, Lease, LockKeys, LossReason, OwnerId, Release, ServerError};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::boxed::Box;
@@ -210,21 +210,6 @@ impl LockState {
         }
     }
 
-    /// Returns when to renew a lease that was requested at `sent`; or the end of the lock, if a
-    /// renewal would not make that any later.
-    pub(crate) fn due(&self, sent: Instant) -> Instant {
-        self.due_earlier(sent, Duration::ZERO)
-    }
-
-    /// Returns the same, earlier by `earlier` if the lock is to be renewed.
-    pub(crate) fn due_earlier(&self, sent: Instant, earlier: Duration) -> Instant {
-        if self.is_final() {
-            return self.hold_deadline;
-        }
-        let due = self.lease.renew_at(sent);
-        sent.after(due.since(sent).saturating_sub(earlier))
-    }
-
     /// Returns by when the record of the lock, which has ended, expires by itself, as far as is
     /// known.
     pub(crate) fn expires_by(&self, now: Instant) -> Instant {
@@ -354,70 +339,6 @@ impl LockState {
         self.valid_until.store(0, Ordering::Release);
     }
 
-    /// Begins a renewal. Returns the CAS unique for the request, or `None` if the lock has ended.
-    ///
-    /// If the guard ends the lock first, no renewal begins any more; if it ends it later, it waits
-    /// for [`Inner::renewing`] before it releases.
-    pub(crate) fn begin_renewal(&self, now: Instant) -> Option<u64> {
-        let (cas, found) = {
-            let mut state = self.state();
-            let found = self.check_time(&mut state, now);
-            let begins = state.loss.is_none() && !state.renewing;
-            state.renewing |= begins;
-            (begins.then_some(state.cas), found)
-        };
-        self.emit_lost(found);
-        cas
-    }
-
-    /// Applies the outcome of the renewal; `None` is no reply, for the reason `silence` if that is
-    /// known.
-    pub(crate) fn end_renewal(
-        &self,
-        renewed: Option<&RenewOutcome>,
-        silence: Option<&ConnectError>,
-    ) {
-        let mut state = self.state();
-        // If it had ended already, no renewal was begun.
-        let begun = core::mem::take(&mut state.renewing);
-        state.renewal_unanswered = renewed.is_none();
-        state.renew_error = match (renewed, silence) {
-            (Some(RenewOutcome::Failed(failure)), _) => Some(RenewError::Rejected(failure.clone())),
-            (None, Some(silence)) => Some(RenewError::Unreachable(silence.duplicate())),
-            _ => None,
-        }
-        .map(Box::new);
-        let lost = match renewed {
-            Some(RenewOutcome::Renewed {
-                cas,
-                expiry,
-                valid_until,
-                ..
-            }) => {
-                // Also when the guard has ended it meanwhile: its release needs the value.
-                state.cas = *cas;
-                state.expiry = *expiry;
-                state.expiry_warned = false;
-                if state.loss.is_none() {
-                    let valid_until = self.hold_deadline.min(*valid_until);
-                    self.valid_until
-                        .store(valid_until.as_nanos(), Ordering::Release);
-                }
-                None
-            }
-            Some(RenewOutcome::Lost(reason)) if state.loss.is_none() => {
-                self.end_locked(&mut state, *reason, clock::monotonic());
-                Some(*reason)
-            }
-            Some(RenewOutcome::Lost(_) | RenewOutcome::Failed(_)) | None => None,
-        };
-        drop(state);
-        if begun {
-            self.telemetry.renewal(self.info(), renewed, silence);
-        }
-        self.emit_lost(lost);
-    }
-
     fn emit_lost(&self, lost: Option<LossReason>) {
         if let Some(reason) = lost.filter(|reason| *reason != LossReason::Released) {
             self.emit_end(HoldEnd::Lost(reason));
@@ -486,17 +407,6 @@ impl LockState {
         }
     }
 
-    /// Returns whether to warn now that the end is near: the last renewal failed, and less than
-    /// half of the lease remains. Returns `true` only once, until a renewal is answered again.
-    pub(crate) fn take_expiry_warning(&self, now: Instant) -> bool {
-        let mut state = self.state();
-        let near = self.remaining(now) < self.lease.duration() / 2;
-        let failing = state.renewal_unanswered || state.renew_error.is_some();
-        let first = failing && near && state.loss.is_none() && !state.expiry_warned;
-        state.expiry_warned |= first;
-        first
-    }
-
     /// Shortens the deadline: the server keeps the record only until `kept`.
     pub(crate) fn shorten(&self, kept: Instant) {
         let state = self.state();
@@ -510,7 +420,9 @@ impl LockState {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::proto::{GrantKind, InstanceWord, Namespace, Nonce, Owner, OwnerId, ServerInstance};
+    use crate::proto::{
+        GrantKind, InstanceWord, Namespace, Nonce, Owner, OwnerId, RenewOutcome, ServerInstance,
+    };
 
     const LEASE: Duration = Duration::from_secs(9);
 
