@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod round_trip;
 mod server;
+mod simulated_server;
 
 pub use differential::differential;
 pub use lock_flow::lock_flow;

@@ -6,33 +6,28 @@
 //! something has happened; this one when the second changes. The crawler never runs by itself, so
 //! that an expired item stays in its queue until something finds it.
 
+mod counters;
+mod lru;
+
 use super::clock::FIRST_SECOND;
 use super::item::{Item, Queue, Second, size_of_item};
-use super::settings::{LruSettings, StoreLimits};
+use super::settings::StoreLimits;
 use super::slabs::{CLASSES, Slabs};
 use super::store_request::StoreError;
 use super::watch_log::WatchLog;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+pub(crate) use counters::ClassCounters;
 use std::collections::HashMap;
 
 /// Number of attempts to find room.
 const ATTEMPTS: usize = 10;
-
-/// Number of items at the end of a queue that are looked at.
-const TRIES: usize = 5;
-
-/// Number of moves that the maintainer makes in one class without a pause.
-const MOVES: usize = 500;
 
 /// The most reads of cold items that wait for the maintainer.
 const PENDING: usize = 8192;
 
 /// Without segments an item that was moved up is left where it is for so many seconds.
 const UPDATE_INTERVAL: Second = 60;
-
-/// Number of idle seconds that are made up for.
-const CATCH_UP: Second = 60;
 
 /// Bytes that a large item needs in front of each of its chunks.
 const CHUNK_OVERHEAD: usize = 48;
@@ -57,46 +52,6 @@ struct List {
     old: Option<Place>,
     length: usize,
     bytes: usize,
-}
-
-/// Counters of one class, under memcached's names.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct ClassCounters {
-    pub(crate) evicted: u64,
-    pub(crate) evicted_nonzero: u64,
-    pub(crate) evicted_time: Second,
-    pub(crate) evicted_unfetched: u64,
-    pub(crate) evicted_active: u64,
-    pub(crate) outofmemory: u64,
-    pub(crate) reclaimed: u64,
-    pub(crate) expired_unfetched: u64,
-    pub(crate) moves_to_cold: u64,
-    pub(crate) moves_to_warm: u64,
-    pub(crate) moves_within_lru: u64,
-    pub(crate) direct_reclaims: u64,
-}
-
-impl ClassCounters {
-    fn add(&mut self, other: &Self) {
-        self.evicted += other.evicted;
-        self.evicted_unfetched += other.evicted_unfetched;
-        self.evicted_active += other.evicted_active;
-        self.reclaimed += other.reclaimed;
-        self.expired_unfetched += other.expired_unfetched;
-        self.moves_to_cold += other.moves_to_cold;
-        self.moves_to_warm += other.moves_to_warm;
-        self.moves_within_lru += other.moves_within_lru;
-        self.direct_reclaims += other.direct_reclaims;
-    }
-}
-
-/// The values of one class in `stats items`.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct ClassSummary {
-    /// Hot, warm, cold, temporary.
-    pub(crate) lengths: [usize; 4],
-    pub(crate) ages: [Second; 4],
-    pub(crate) bytes: usize,
 }
 
 /// Memory for an item that is not in the cache yet. It goes back with [`Cache::free`].
@@ -162,35 +117,6 @@ impl Cache {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    pub(crate) fn class_counters(&self, class: u8) -> &ClassCounters {
-        &self.counters[usize::from(class)]
-    }
-
-    pub(crate) fn totals(&self) -> ClassCounters {
-        let mut totals = ClassCounters::default();
-        for counters in &self.counters {
-            totals.add(counters);
-        }
-        totals
-    }
-
-    pub(crate) fn reset_counters(&mut self) {
-        self.counters.fill(ClassCounters::default());
-    }
-
-    pub(crate) fn summary(&self, class: u8, now: Second) -> ClassSummary {
-        let mut summary = ClassSummary::default();
-        for queue in Queue::ALL {
-            let list = self.lists[list_of(class, queue)];
-            summary.lengths[queue as usize] = list.length;
-            summary.bytes += list.bytes;
-            if let Some(oldest) = list.old {
-                summary.ages[queue as usize] = now.saturating_sub(self.item(oldest).time);
-            }
-        }
-        summary
     }
 
     fn slot(&self, place: Place) -> &Slot {
@@ -455,174 +381,6 @@ impl Cache {
             let queue = item.queue;
             self.move_to(place, queue);
         }
-    }
-
-    /// Evicts this item. Says whether there was one.
-    pub(crate) fn evict(&mut self, key: &[u8], now: Second) -> bool {
-        let Some(place) = self.index.get(key).copied() else {
-            return false;
-        };
-        self.evict_place(place, now);
-        true
-    }
-
-    fn evict_place(&mut self, place: Place, now: Second) {
-        let slot = self.slots[place].as_ref().expect("it is in a queue");
-        self.journal.evicted(&slot.key, &slot.item, now);
-        let item = self.unlink(place);
-        let counters = self.count(item.class);
-        counters.evicted += 1;
-        counters.evicted_time = now.saturating_sub(item.time);
-        counters.evicted_nonzero += u64::from(item.exptime != 0);
-        counters.evicted_unfetched += u64::from(!item.fetched);
-        counters.evicted_active += u64::from(item.active);
-    }
-
-    /// Looks at the old end of a queue (`lru_pull_tail`). Returns how many items were moved,
-    /// found dead or evicted.
-    fn pull(
-        &mut self,
-        class: u8,
-        queue: Queue,
-        total_bytes: usize,
-        evict: bool,
-        max_age: Second,
-        now: Second,
-    ) -> usize {
-        let id = list_of(class, queue);
-        let LruSettings {
-            hot_percent,
-            warm_percent,
-            segmented,
-            ..
-        } = self.limits.lru;
-        let mut found = 0;
-        let mut next = self.lists[id].old;
-        for _ in 0..TRIES {
-            let Some(place) = next else {
-                break;
-            };
-            next = self.slot(place).prev;
-            let item = self.item(place);
-            if self.is_reclaimable(item, now) {
-                let unfetched = u64::from(!item.fetched);
-                self.unlink(place);
-                self.count(class).reclaimed += 1;
-                self.count(class).expired_unfetched += unfetched;
-                found += 1;
-                continue;
-            }
-            let (active, age) = (item.active, now.saturating_sub(item.time));
-            match queue {
-                Queue::Hot | Queue::Warm if active => {
-                    self.slot_mut(place).item.active = false;
-                    self.move_to(place, Queue::Warm);
-                    found += 1;
-                    if queue == Queue::Warm {
-                        self.count(class).moves_within_lru += 1;
-                        continue;
-                    }
-                    self.count(class).moves_to_warm += 1;
-                }
-                Queue::Hot | Queue::Warm => {
-                    let hot = total_bytes * hot_percent / 100;
-                    let limit = match queue {
-                        Queue::Hot if hot > 0 => hot,
-                        _ => total_bytes * warm_percent / 100,
-                    };
-                    if self.lists[id].bytes > limit || age > max_age {
-                        self.move_to(place, Queue::Cold);
-                        self.count(class).moves_to_cold += 1;
-                        found += 1;
-                    }
-                }
-                Queue::Cold if evict => {
-                    if self.limits.evictions {
-                        self.evict_place(place, now);
-                        found += 1;
-                    }
-                }
-                Queue::Cold if active && segmented => {
-                    self.slot_mut(place).item.active = false;
-                    self.move_to(place, Queue::Warm);
-                    self.count(class).moves_to_warm += 1;
-                    found += 1;
-                }
-                Queue::Cold | Queue::Temporary => {}
-            }
-            break;
-        }
-        found
-    }
-
-    /// Moves the items of a class between its queues (`lru_maintainer_juggle`).
-    fn juggle(&mut self, class: u8, now: Second) -> bool {
-        let mut moved = false;
-        if self.limits.temporary_ttl.is_some() {
-            for _ in 0..MOVES {
-                if self.pull(class, Queue::Temporary, 0, false, 0, now) == 0 {
-                    break;
-                }
-                moved = true;
-            }
-        }
-        let (mut total_bytes, mut hot_age, mut warm_age) = (0, 0, 0);
-        if self.limits.lru.segmented {
-            let cold = self.lists[list_of(class, Queue::Cold)].old;
-            let cold_age = cold.map_or(0, |place| now.saturating_sub(self.item(place).time));
-            hot_age = (f64::from(cold_age) * self.limits.lru.hot_factor) as Second;
-            warm_age = (f64::from(cold_age) * self.limits.lru.warm_factor) as Second;
-            for queue in [Queue::Hot, Queue::Warm, Queue::Cold] {
-                total_bytes += self.lists[list_of(class, queue)].bytes;
-            }
-        }
-        for _ in 0..MOVES {
-            let mut more = self.pull(class, Queue::Hot, total_bytes, false, hot_age, now) > 0
-                || self.pull(class, Queue::Warm, total_bytes, false, warm_age, now) > 0;
-            if self.limits.lru.segmented {
-                more |= self.pull(class, Queue::Cold, total_bytes, false, 0, now) > 0;
-            }
-            if !more {
-                break;
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    /// Does what the LRU maintainer thread has done by the time a second begins.
-    pub(crate) fn maintain(&mut self, now: Second) {
-        if now <= self.maintained {
-            return;
-        }
-        let begin = (self.maintained + 1).max(now.saturating_sub(CATCH_UP));
-        self.maintained = now;
-        for second in begin..=now {
-            if self.index.is_empty() {
-                return;
-            }
-            self.settle(second);
-        }
-    }
-
-    /// Moves items between queues until there is none left to move.
-    pub(crate) fn settle(&mut self, now: Second) {
-        while self.maintain_once(now) {}
-    }
-
-    fn maintain_once(&mut self, now: Second) -> bool {
-        let mut moved = false;
-        for class in 1..=self.slabs.largest_class() {
-            moved |= self.juggle(class, now);
-        }
-        for (place, serial) in core::mem::take(&mut self.pending) {
-            let is_same = |slot: &Slot| slot.serial == serial;
-            if self.slots[place].as_ref().is_some_and(is_same) {
-                self.update(place, now);
-                moved = true;
-            }
-        }
-        moved
     }
 
     /// Sets the second up to which items are dead, and walks the queues (`item_flush_expired`):
