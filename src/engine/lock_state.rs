@@ -90,8 +90,6 @@ pub(crate) struct Inner {
     reported: bool,
     /// A renewal is under way, so the CAS unique may be about to change.
     pub(crate) renewing: bool,
-    /// The last renewal got no reply.
-    pub(crate) renewal_unanswered: bool,
     /// The outcome of a handoff to another waiter in this process.
     handoff: HandoffState,
     /// The lock ended because it reached its limit: the record still exists, and must be released.
@@ -124,6 +122,18 @@ pub(crate) enum RenewError {
     Rejected(ServerError),
     /// The server was not reached, or did not reply.
     Unreachable(ConnectError),
+    /// There was no reply; the reason is not known.
+    NoReply,
+}
+
+impl Inner {
+    /// Returns whether the last renewal got no reply.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(
+            self.renew_error.as_deref(),
+            Some(RenewError::Unreachable(_) | RenewError::NoReply)
+        )
+    }
 }
 
 impl LockState {
@@ -152,7 +162,6 @@ impl LockState {
                 ended: NEVER,
                 reported: false,
                 renewing: false,
-                renewal_unanswered: false,
                 handoff: HandoffState::Pending,
                 release_pending: false,
                 expiry_warned: false,
@@ -280,7 +289,7 @@ impl LockState {
             // A renewal that is under way at the end got no reply in time either.
             let reason = if state.release_pending {
                 LossReason::MaxHold
-            } else if state.renewal_unanswered || state.renewing {
+            } else if state.renewing || state.is_unanswered() {
                 LossReason::Unreachable
             } else {
                 LossReason::Expired

@@ -178,7 +178,7 @@ impl<T: Transport> ClientInner<T> {
     /// otherwise, a release without a reply could fail unnoticed.
     pub(crate) fn can_release_quietly(&self, lock: &LockState) -> bool {
         let state = lock.state();
-        !(state.renewing || state.renewal_unanswered || lock.grant.may_be_replayed)
+        !(state.renewing || state.is_unanswered() || lock.grant.may_be_replayed)
     }
 
     /// Releases a lock that was ended because its guard was dropped.

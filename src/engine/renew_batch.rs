@@ -161,7 +161,7 @@ impl<C> Node<C> {
             }
             _ => {
                 if held.take_expiry_warning(now) {
-                    let unanswered = held.state().renewal_unanswered;
+                    let unanswered = held.state().is_unanswered();
                     let remaining = held.remaining(now);
                     self.telemetry
                         .lease_expiring(held.info(), remaining, unanswered);

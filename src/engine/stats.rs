@@ -288,90 +288,91 @@ impl DurationHistogram {
     }
 }
 
-/// The counts of [`ClientStats`] while they are collected.
+macro_rules! counters {
+    ($($name:ident),+ $(,)?) => {
+        /// The counts of [`ClientStats`] while they are collected.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)+
+            losses: LossCounters,
+            pub(super) wait_time: DurationHistogram,
+            pub(super) hold_time: DurationHistogram,
+        }
+
+        impl Counters {
+            /// Returns all counts. The caller knows the number of held locks.
+            pub(super) fn read(&self, held: u64) -> ClientStats {
+                ClientStats {
+                    $($name: self.$name.get(),)+
+                    lost: self.losses.read(),
+                    held,
+                    wait_time: self.wait_time.read(),
+                    hold_time: self.hold_time.read(),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    acquired,
+    acquired_after_wait,
+    handoffs,
+    takeovers,
+    attached,
+    contended,
+    timed_out,
+    unknown,
+    failed,
+    cancelled,
+    released,
+    released_quietly,
+    quiet_failures,
+    release_failures,
+    detached,
+    renewals,
+    renewals_failed,
+    renewals_late,
+    connections_opened,
+    connections_lost,
+    server_restarts,
+    waiting,
+}
+
+/// The counts of [`LossCounts`] while they are collected.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) acquired: Counter,
-    pub(super) acquired_after_wait: Counter,
-    pub(super) handoffs: Counter,
-    pub(super) takeovers: Counter,
-    pub(super) attached: Counter,
-    pub(super) contended: Counter,
-    pub(super) timed_out: Counter,
-    pub(super) unknown: Counter,
-    pub(super) failed: Counter,
-    pub(super) cancelled: Counter,
-    pub(super) released: Counter,
-    pub(super) released_quietly: Counter,
-    pub(super) quiet_failures: Counter,
+struct LossCounters {
     expired: Counter,
     max_hold: Counter,
-    lost_by_takeover: Counter,
+    takeover: Counter,
     missing: Counter,
     server_restarted: Counter,
     unreachable: Counter,
-    pub(super) release_failures: Counter,
-    pub(super) detached: Counter,
-    pub(super) renewals: Counter,
-    pub(super) renewals_failed: Counter,
-    pub(super) renewals_late: Counter,
-    pub(super) connections_opened: Counter,
-    pub(super) connections_lost: Counter,
-    pub(super) server_restarts: Counter,
-    pub(super) waiting: Counter,
-    pub(super) wait_time: DurationHistogram,
-    pub(super) hold_time: DurationHistogram,
+}
+
+impl LossCounters {
+    fn read(&self) -> LossCounts {
+        LossCounts {
+            expired: self.expired.get(),
+            max_hold: self.max_hold.get(),
+            takeover: self.takeover.get(),
+            missing: self.missing.get(),
+            server_restarted: self.server_restarted.get(),
+            unreachable: self.unreachable.get(),
+        }
+    }
 }
 
 impl Counters {
     pub(super) fn lost(&self, reason: LossReason) {
         match reason {
-            LossReason::Expired => self.expired.add(),
-            LossReason::MaxHold => self.max_hold.add(),
-            LossReason::TakenOver => self.lost_by_takeover.add(),
-            LossReason::Missing => self.missing.add(),
-            LossReason::ServerRestarted => self.server_restarted.add(),
-            LossReason::Unreachable => self.unreachable.add(),
+            LossReason::Expired => self.losses.expired.add(),
+            LossReason::MaxHold => self.losses.max_hold.add(),
+            LossReason::TakenOver => self.losses.takeover.add(),
+            LossReason::Missing => self.losses.missing.add(),
+            LossReason::ServerRestarted => self.losses.server_restarted.add(),
+            LossReason::Unreachable => self.losses.unreachable.add(),
             LossReason::Released | LossReason::Forked => {}
-        }
-    }
-
-    /// Returns all counts. The caller knows the number of held locks.
-    pub(super) fn read(&self, held: u64) -> ClientStats {
-        ClientStats {
-            acquired: self.acquired.get(),
-            acquired_after_wait: self.acquired_after_wait.get(),
-            handoffs: self.handoffs.get(),
-            takeovers: self.takeovers.get(),
-            attached: self.attached.get(),
-            contended: self.contended.get(),
-            timed_out: self.timed_out.get(),
-            unknown: self.unknown.get(),
-            failed: self.failed.get(),
-            cancelled: self.cancelled.get(),
-            released: self.released.get(),
-            released_quietly: self.released_quietly.get(),
-            quiet_failures: self.quiet_failures.get(),
-            lost: LossCounts {
-                expired: self.expired.get(),
-                max_hold: self.max_hold.get(),
-                takeover: self.lost_by_takeover.get(),
-                missing: self.missing.get(),
-                server_restarted: self.server_restarted.get(),
-                unreachable: self.unreachable.get(),
-            },
-            release_failures: self.release_failures.get(),
-            detached: self.detached.get(),
-            renewals: self.renewals.get(),
-            renewals_failed: self.renewals_failed.get(),
-            renewals_late: self.renewals_late.get(),
-            connections_opened: self.connections_opened.get(),
-            connections_lost: self.connections_lost.get(),
-            server_restarts: self.server_restarts.get(),
-            held,
-            waiting: self.waiting.get(),
-            wait_time: self.wait_time.read(),
-            hold_time: self.hold_time.read(),
         }
     }
 }

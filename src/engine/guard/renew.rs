@@ -75,13 +75,12 @@ impl<C> Node<C> {
             return closed.then(|| Err(LockError::new(Cause::Closed).with_name(&held.name)));
         }
         let Some(trouble) = state.renew_error.as_deref() else {
-            return Some(if state.renewal_unanswered {
-                Err(self.no_reply_error(true, None).with_name(&held.name))
-            } else {
-                Ok(held.remaining(now))
-            });
+            return Some(Ok(held.remaining(now)));
         };
         let cause = match trouble {
+            RenewError::NoReply => {
+                return Some(Err(self.no_reply_error(true, None).with_name(&held.name)));
+            }
             RenewError::Rejected(failure) => Cause::Server(failure.clone()),
             RenewError::Unreachable(ConnectError::Rejected(failure)) => {
                 Cause::Server(failure.clone())

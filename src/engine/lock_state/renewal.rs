@@ -50,11 +50,11 @@ impl LockState {
         let mut state = self.state();
         // If it had ended already, no renewal was begun.
         let begun = core::mem::take(&mut state.renewing);
-        state.renewal_unanswered = renewed.is_none();
         state.renew_error = match (renewed, silence) {
             (Some(RenewOutcome::Failed(failure)), _) => Some(RenewError::Rejected(failure.clone())),
             (None, Some(silence)) => Some(RenewError::Unreachable(silence.duplicate())),
-            _ => None,
+            (None, None) => Some(RenewError::NoReply),
+            (Some(RenewOutcome::Renewed { .. } | RenewOutcome::Lost(_)), _) => None,
         }
         .map(Box::new);
         let lost = match renewed {
@@ -93,8 +93,8 @@ impl LockState {
     pub(crate) fn take_expiry_warning(&self, now: Instant) -> bool {
         let mut state = self.state();
         let near = self.remaining(now) < self.lease.duration() / 2;
-        let failing = state.renewal_unanswered || state.renew_error.is_some();
-        let first = failing && near && state.loss.is_none() && !state.expiry_warned;
+        let first =
+            state.renew_error.is_some() && near && state.loss.is_none() && !state.expiry_warned;
         state.expiry_warned |= first;
         first
     }
