@@ -7,7 +7,7 @@ use super::debug_item::{ItemMetadata, trim};
 use super::error::DecodeError;
 use super::error_reply::{AdminError, ErrorReply};
 use super::limits::Limits;
-use super::line_scan::LineScanner;
+use super::line_scan::{LineScanner, line_decoder};
 use super::number::{self, put_u64};
 use super::reply::Reply;
 use super::reply_line::Line;
@@ -55,103 +55,33 @@ pub struct DumpedKey<'a> {
     pub base64: bool,
 }
 
-/// Finds the lines of a `metadump` in a growing buffer and remembers how far it has looked.
-///
-/// Passed the same buffer again with more after it, or, after a line, what follows it; exactly as
-/// [`ReplyDecoder`](super::ReplyDecoder) is.
-///
-/// ```
-/// use memlatch::wire::{DumpLine, Limits, MetadumpDecoder};
-///
-/// let mut bytes = &b"key=a%20b exp=-1 la=5 cas=2 fetch=no cls=1 size=63 flags=0 \nEND\r\n"[..];
-/// let mut decoder = MetadumpDecoder::new(Limits::LOCK);
-/// while let Some((line, length)) = decoder.decode(bytes)? {
-///     if let DumpLine::Item(item) = line {
-///         assert_eq!(item.key.bytes().collect::<Vec<u8>>(), b"a b");
-///     }
-///     bytes = &bytes[length..];
-/// }
-/// # Ok::<(), memlatch::wire::DecodeError>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct MetadumpDecoder {
-    limit: usize,
-    lines: LineScanner,
-}
-
-/// Finds the lines of an `mgdump` in a growing buffer and remembers how far it has looked.
-///
-/// Used as [`MetadumpDecoder`] is.
-#[derive(Debug, Clone)]
-pub struct MgdumpDecoder {
-    limit: usize,
-    lines: LineScanner,
-}
-
-impl MetadumpDecoder {
-    /// A decoder for the answer to one `metadump`. Keys may be three times as long as elsewhere.
-    #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self {
-            limit: limits.line,
-            lines: LineScanner::new(),
-        }
-    }
-
-    /// The line at the start of `buffer` and its length in bytes, or `None` while it is
-    /// incomplete.
+line_decoder! {
+    /// Finds the lines of a `metadump` in a growing buffer and remembers how far it has looked.
     ///
-    /// # Errors
-    /// See [`DecodeError`]; the stream cannot be used any further.
-    pub fn decode<'a>(
-        &mut self,
-        buffer: &'a [u8],
-    ) -> Result<Option<(DumpLine<'a, DumpedItem<'a>>, usize)>, DecodeError> {
-        let Some((line, length)) = self.lines.take(buffer, self.limit)? else {
-            return Ok(None);
-        };
-        let found = match line.strip_prefix(b"key=") {
-            Some(rest) => {
-                DumpLine::Item(DumpedItem::parse(rest).ok_or(DecodeError::MalformedReply)?)
-            }
-            None if line == b"END" => DumpLine::End,
-            None => preamble(line)?,
-        };
-        Ok(Some((found, length)))
-    }
+    /// Passed the same buffer again with more after it, or, after a line, what follows it; exactly as
+    /// [`ReplyDecoder`](super::ReplyDecoder) is. Keys may be three times as long as elsewhere.
+    ///
+    /// ```
+    /// use memlatch::wire::{DumpLine, Limits, MetadumpDecoder};
+    ///
+    /// let mut bytes = &b"key=a%20b exp=-1 la=5 cas=2 fetch=no cls=1 size=63 flags=0 \nEND\r\n"[..];
+    /// let mut decoder = MetadumpDecoder::new(Limits::LOCK);
+    /// while let Some((line, length)) = decoder.decode(bytes)? {
+    ///     if let DumpLine::Item(item) = line {
+    ///         assert_eq!(item.key.bytes().collect::<Vec<u8>>(), b"a b");
+    ///     }
+    ///     bytes = &bytes[length..];
+    /// }
+    /// # Ok::<(), memlatch::wire::DecodeError>(())
+    /// ```
+    MetadumpDecoder, "metadump", DumpLine<'a, DumpedItem<'a>>, DumpedItem::read
 }
 
-impl MgdumpDecoder {
-    /// A decoder for the answer to one `mgdump`.
-    #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self {
-            limit: limits.line,
-            lines: LineScanner::new(),
-        }
-    }
-
-    /// The line at the start of `buffer` and its length in bytes, or `None` while it is
-    /// incomplete.
+line_decoder! {
+    /// Finds the lines of an `mgdump` in a growing buffer and remembers how far it has looked.
     ///
-    /// # Errors
-    /// See [`DecodeError`]; the stream cannot be used any further.
-    pub fn decode<'a>(
-        &mut self,
-        buffer: &'a [u8],
-    ) -> Result<Option<(DumpLine<'a, DumpedKey<'a>>, usize)>, DecodeError> {
-        let Some((line, length)) = self.lines.take(buffer, self.limit)? else {
-            return Ok(None);
-        };
-        let found = match line.strip_prefix(b"mg ") {
-            Some(rest) => {
-                DumpLine::Item(DumpedKey::parse(rest).ok_or(DecodeError::MalformedReply)?)
-            }
-            None if line == b"EN" => DumpLine::End,
-            None => preamble(line)?,
-        };
-        Ok(Some((found, length)))
-    }
+    /// Used as [`MetadumpDecoder`] is.
+    MgdumpDecoder, "mgdump", DumpLine<'a, DumpedKey<'a>>, DumpedKey::read
 }
 
 /// The lines that both dumps may begin with.
@@ -165,6 +95,16 @@ fn preamble<T>(line: &[u8]) -> Result<DumpLine<'_, T>, DecodeError> {
 }
 
 impl<'a> DumpedItem<'a> {
+    fn read(line: &'a [u8]) -> Result<DumpLine<'a, Self>, DecodeError> {
+        match line.strip_prefix(b"key=") {
+            Some(rest) => Self::parse(rest)
+                .map(DumpLine::Item)
+                .ok_or(DecodeError::MalformedReply),
+            None if line == b"END" => Ok(DumpLine::End),
+            None => preamble(line),
+        }
+    }
+
     /// Reads what stands after `key=`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (line, key) = word(line).ok()?;
@@ -205,6 +145,16 @@ impl<'a> DumpedItem<'a> {
 }
 
 impl<'a> DumpedKey<'a> {
+    fn read(line: &'a [u8]) -> Result<DumpLine<'a, Self>, DecodeError> {
+        match line.strip_prefix(b"mg ") {
+            Some(rest) => Self::parse(rest)
+                .map(DumpLine::Item)
+                .ok_or(DecodeError::MalformedReply),
+            None if line == b"EN" => Ok(DumpLine::End),
+            None => preamble(line),
+        }
+    }
+
     /// Reads what stands after `mg `.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (rest, key) = word(line).ok()?;

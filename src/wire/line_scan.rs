@@ -95,6 +95,46 @@ fn find_line_end(text: &[u8]) -> Option<usize> {
     Some(text.len() - rest.len() + found)
 }
 
+/// Defines a decoder of the lines that answer `$request`: `$parse` reads one of them.
+macro_rules! line_decoder {
+    ($(#[$doc:meta])+ $name:ident, $request:literal, $line:ty, $parse:path) => {
+        $(#[$doc])+
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            limit: usize,
+            lines: LineScanner,
+        }
+
+        impl $name {
+            #[doc = concat!("A decoder for the answer to one `", $request, "`.")]
+            #[must_use]
+            pub const fn new(limits: Limits) -> Self {
+                Self {
+                    limit: limits.line,
+                    lines: LineScanner::new(),
+                }
+            }
+
+            /// The line at the start of `buffer` and its length in bytes, or `None` while it is
+            /// incomplete.
+            ///
+            /// # Errors
+            /// See [`DecodeError`]; the stream cannot be used any further.
+            pub fn decode<'a>(
+                &mut self,
+                buffer: &'a [u8],
+            ) -> Result<Option<($line, usize)>, DecodeError> {
+                match self.lines.take(buffer, self.limit)? {
+                    Some((line, length)) => Ok(Some(($parse(line)?, length))),
+                    None => Ok(None),
+                }
+            }
+        }
+    };
+}
+
+pub(super) use line_decoder;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use super::debug_item::trim;
 use super::error::DecodeError;
 use super::error_reply::{AdminError, ErrorReply};
 use super::limits::Limits;
-use super::line_scan::LineScanner;
+use super::line_scan::{LineScanner, line_decoder};
 use super::number::{self, put_u64};
 use super::reply::Reply;
 use super::reply_line::Line;
@@ -177,62 +177,41 @@ impl<'a> WatchEvent<'a> {
     }
 }
 
-/// Finds the lines of a log in a growing buffer and remembers how far it has looked.
-///
-/// Used as [`MetadumpDecoder`](super::MetadumpDecoder) is.
-///
-/// ```
-/// use memlatch::wire::{Limits, WatchDecoder, WatchLine};
-///
-/// let line = b"ts=1795333257.442310 gid=2 type=deleted key=s cmd=md clsid=1 size=0\n";
-/// let Some((WatchLine::Event(event), _)) = WatchDecoder::new(Limits::LOCK).decode(line)? else {
-///     panic!()
-/// };
-/// assert_eq!((event.kind, event.field("cmd")), (&b"deleted"[..], Some(&b"md"[..])));
-/// # Ok::<(), memlatch::wire::DecodeError>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct WatchDecoder {
-    limit: usize,
-    lines: LineScanner,
+line_decoder! {
+    /// Finds the lines of a log in a growing buffer and remembers how far it has looked.
+    ///
+    /// Used as [`MetadumpDecoder`](super::MetadumpDecoder) is.
+    ///
+    /// ```
+    /// use memlatch::wire::{Limits, WatchDecoder, WatchLine};
+    ///
+    /// let line = b"ts=1795333257.442310 gid=2 type=deleted key=s cmd=md clsid=1 size=0\n";
+    /// let Some((WatchLine::Event(event), _)) = WatchDecoder::new(Limits::LOCK).decode(line)? else {
+    ///     panic!()
+    /// };
+    /// assert_eq!((event.kind, event.field("cmd")), (&b"deleted"[..], Some(&b"md"[..])));
+    /// # Ok::<(), memlatch::wire::DecodeError>(())
+    /// ```
+    WatchDecoder, "watch", WatchLine<'a>, WatchLine::read
 }
 
-impl WatchDecoder {
-    /// A decoder for the answer to one `watch`.
-    #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self {
-            limit: limits.line,
-            lines: LineScanner::new(),
-        }
-    }
-
-    /// The line at the start of `buffer` and its length in bytes, or `None` while it is
-    /// incomplete.
-    ///
-    /// # Errors
-    /// See [`DecodeError`]; the stream cannot be used any further.
-    pub fn decode<'a>(
-        &mut self,
-        buffer: &'a [u8],
-    ) -> Result<Option<(WatchLine<'a>, usize)>, DecodeError> {
-        let Some((line, length)) = self.lines.take(buffer, self.limit)? else {
-            return Ok(None);
-        };
+impl<'a> WatchLine<'a> {
+    fn read(line: &'a [u8]) -> Result<Self, DecodeError> {
         let malformed = DecodeError::MalformedReply;
-        let found = if line.starts_with(b"ts=") {
-            WatchLine::Event(WatchEvent::parse(line).ok_or(malformed)?)
-        } else if let Some(digits) = line.strip_prefix(b"skipped=") {
-            WatchLine::Skipped(number::parse_u64(digits).ok_or(malformed)?)
-        } else {
-            match Line::parse(line)? {
-                Line::Whole(Reply::Ok) => WatchLine::Started,
-                Line::Whole(Reply::Declined(declined)) => WatchLine::Declined(declined),
-                Line::Whole(Reply::Error(error)) => WatchLine::Error(error),
-                _ => return Err(DecodeError::UnexpectedReply),
-            }
-        };
-        Ok(Some((found, length)))
+        if line.starts_with(b"ts=") {
+            return WatchEvent::parse(line).map(Self::Event).ok_or(malformed);
+        }
+        if let Some(digits) = line.strip_prefix(b"skipped=") {
+            return number::parse_u64(digits)
+                .map(Self::Skipped)
+                .ok_or(malformed);
+        }
+        match Line::parse(line)? {
+            Line::Whole(Reply::Ok) => Ok(Self::Started),
+            Line::Whole(Reply::Declined(declined)) => Ok(Self::Declined(declined)),
+            Line::Whole(Reply::Error(error)) => Ok(Self::Error(error)),
+            _ => Err(DecodeError::UnexpectedReply),
+        }
     }
 }
 
