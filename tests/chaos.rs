@@ -18,28 +18,21 @@
 
 #[path = "chaos/clock_log.rs"]
 mod clock_log;
-#[path = "support/cut.rs"]
-mod cut;
 #[path = "chaos/eviction_load.rs"]
 mod eviction_load;
 #[path = "chaos/fault_plan.rs"]
 mod fault_plan;
 #[path = "history/mod.rs"]
 mod history;
-#[path = "support/memcached.rs"]
-mod memcached;
 #[path = "chaos/mode.rs"]
 mod mode;
 #[path = "chaos/plan.rs"]
 mod plan;
 #[path = "chaos/proxy.rs"]
 mod proxy;
-#[path = "support/rng.rs"]
-mod rng;
 #[path = "chaos/run.rs"]
 mod run;
-#[path = "support/traffic.rs"]
-mod traffic;
+mod support;
 #[path = "chaos/worker.rs"]
 mod worker;
 #[path = "chaos/workers.rs"]
@@ -53,6 +46,7 @@ use run::Outcome;
 use std::env;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use support::{cut, memcached, rng, traffic};
 
 /// How many violations are told. The first one is what counts.
 const TOLD: usize = 10;

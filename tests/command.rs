@@ -2,13 +2,6 @@
 
 #![cfg(all(unix, feature = "cli", feature = "server"))]
 
-#[path = "support/memcached.rs"]
-mod memcached;
-
-#[cfg(feature = "tls")]
-#[path = "support/certificates.rs"]
-mod certificates;
-
 #[path = "command/bench.rs"]
 mod bench;
 #[path = "command/breaking.rs"]
@@ -53,6 +46,7 @@ mod status;
 #[cfg(target_os = "linux")]
 #[path = "command/supervisor.rs"]
 mod supervisor;
+mod support;
 #[cfg(target_os = "linux")]
 #[path = "command/terminal.rs"]
 mod terminal;
@@ -64,3 +58,7 @@ mod wait;
 mod watch;
 #[path = "command/width.rs"]
 mod width;
+
+#[cfg(feature = "tls")]
+use support::certificates;
+use support::memcached;

@@ -2,8 +2,7 @@
 //! secret and nothing of another client's record.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
-#[path = "support/either.rs"]
-mod either;
+mod support;
 
 use core::cell::RefCell;
 use core::fmt::{Debug, Write as _};
@@ -20,6 +19,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use support::either;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};

@@ -1,10 +1,7 @@
 //! What a forked process may do with the client of another, by both fronts: nothing.
 #![cfg(all(unix, feature = "tokio", feature = "blocking"))]
 
-#[path = "support/either.rs"]
-mod either;
-#[path = "support/memcached.rs"]
-mod memcached;
+mod support;
 
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
@@ -12,6 +9,7 @@ use either::{Client, FRONTS, LONG, Settings, until};
 use fork::{Fork, fork, waitpid_nohang};
 use memlatch::{ErrorKind, LockError, LossReason, ReleaseOutcome, blocking};
 use std::panic::catch_unwind;
+use support::{either, memcached};
 
 /// As long as clients have it, unless told otherwise. The keeper renews it.
 const LEASE: Duration = Duration::from_secs(10);

@@ -4,8 +4,7 @@
 
 #[path = "history/mod.rs"]
 mod history;
-#[path = "support/rng.rs"]
-mod rng;
+mod support;
 
 use history::check::{Rules, check};
 use history::event::{Event, Fate, Fault, Instant, NotGranted, Released, What};
@@ -18,6 +17,7 @@ use memlatch::LossReason;
 use rng::Rng;
 use std::fs;
 use std::path::PathBuf;
+use support::rng;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;

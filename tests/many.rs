@@ -6,14 +6,14 @@
 //! each lock that grows with their number, no such lease is enough.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
-#[path = "support/memcached.rs"]
-mod memcached;
+mod support;
 
 use core::time::Duration;
 use memcached::{Binary, RealServer};
 use memlatch::{Client, ClientStats, LockError, LockGuard, blocking};
 use std::thread;
 use std::time::Instant;
+use support::memcached;
 
 /// The lease, where the machine is not busy with other things.
 const LEASE: Duration = Duration::from_secs(9);

@@ -1,5 +1,6 @@
 //! A lock that is acquired and released again and again allocates nothing, in either front, once
 //! buffers and tables have their size; nor does being refused, nor waiting.
+#![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
 use allocation_counter::measure;
 use core::pin::Pin;

@@ -11,18 +11,13 @@
 //! | `MEMLATCH_SOAK_SERVER` | the version of memcached (the newest there is) |
 #![cfg(all(target_os = "linux", feature = "tokio"))]
 
-#[path = "support/cut.rs"]
-mod cut;
 #[path = "soak/faults.rs"]
 mod faults;
 #[path = "soak/ledger.rs"]
 mod ledger;
-#[path = "support/memcached.rs"]
-mod memcached;
 #[path = "soak/memory_sampler.rs"]
 mod memory_sampler;
-#[path = "support/rng.rs"]
-mod rng;
+mod support;
 #[path = "soak/worker.rs"]
 mod worker;
 
@@ -40,6 +35,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
+use support::{cut, memcached, rng};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

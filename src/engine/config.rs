@@ -85,7 +85,7 @@ pub struct ClientBuilder<F> {
 
 impl<F> ClientBuilder<F> {
     /// The addresses that every host name resolves to.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "server"))]
     pub(crate) fn names(mut self, names: &crate::net::connect::Names) -> Self {
         self.names = Some(std::sync::Arc::clone(names));
         self

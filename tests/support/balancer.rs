@@ -1,11 +1,5 @@
 //! Something in front of several servers that gives each connection to the next of them.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::net::SocketAddr;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};

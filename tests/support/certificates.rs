@@ -1,11 +1,5 @@
 //! Certificates for tests, made when they are needed.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::sync::atomic::{AtomicU32, Ordering};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,

@@ -1,12 +1,6 @@
 //! The ways in which a caller goes before its call is over.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
-use crate::rng::Rng;
+use super::rng::Rng;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;

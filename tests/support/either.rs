@@ -1,11 +1,5 @@
 //! Either front, in the words of a thread: what is asked of one is asked of the other.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::time::Duration;
 use memlatch::{
     ClientBuilder, ClientStats, LockError, LossReason, Protocol, ReleaseOutcome, blocking,

@@ -1,11 +1,5 @@
 //! The same from both fronts: connect, take a lock, give it back.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::fmt::{Debug, Write as _};
 use core::time::Duration;
 use memlatch::{ClientBuilder, ErrorKind, LockError, ReleaseOutcome};

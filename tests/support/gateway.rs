@@ -1,12 +1,6 @@
 //! A way into servers that speak no TLS, by TLS.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
-use crate::certificates::{Authority, Pair};
+use super::certificates::{Authority, Pair};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;

@@ -23,12 +23,6 @@
 //! | `MEMLATCH_MEMCACHED` | more binaries, a list of paths like `PATH` |
 //! | `MEMLATCH_REQUIRE_MEMCACHED`, `CI` | with either, [`required`] fails when versions are missing |
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::cmp::Ordering;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};

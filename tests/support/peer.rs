@@ -4,12 +4,6 @@
 //! One thread serves a connection, reading and replying in turns: it does not read while its
 //! replies are not read. If it is set to keep them back, it reads on.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;

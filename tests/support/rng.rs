@@ -1,11 +1,5 @@
 //! Numbers that follow from a seed.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use core::ops::Range;
 use core::time::Duration;
 

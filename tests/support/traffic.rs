@@ -6,12 +6,6 @@
 //! bumps. The amount is bounded: the keys are the same few thousand all the time, which a server of
 //! 16 MB holds without evicting anything, and the threads rest between batches.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file takes this module in as its own and uses a part of it"
-)]
-
 use super::rng::Rng;
 use core::fmt;
 use core::net::SocketAddr;

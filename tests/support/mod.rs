@@ -1,0 +1,24 @@
+//! What the tests have in common.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
+
+pub mod balancer;
+#[cfg(feature = "tls")]
+pub mod certificates;
+#[cfg(feature = "tokio")]
+pub mod cut;
+#[cfg(all(feature = "tokio", feature = "blocking"))]
+pub mod either;
+#[cfg(all(feature = "tokio", feature = "blocking"))]
+pub mod fronts;
+#[cfg(feature = "tls")]
+pub mod gateway;
+pub mod memcached;
+#[cfg(all(unix, feature = "server"))]
+pub mod peer;
+pub mod rng;
+pub mod traffic;
