@@ -1,4 +1,4 @@
-//! Floor 3: sockets.
+//! Layer 3: sockets.
 //!
 //! Streams, time limits, reuse. Knows requests and replies, and nothing of locks.
 

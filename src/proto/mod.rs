@@ -1,4 +1,4 @@
-//! Floor 2: the rules of holding.
+//! Layer 2: the rules of holding.
 //!
 //! State machines that say what to send, what a reply means and until when a lock is held. No
 //! sockets, no clock, no randomness: instants and nonces are arguments. Builds without `std`.

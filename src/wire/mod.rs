@@ -1,4 +1,4 @@
-//! Floor 1: the bytes of memcached's two text protocols.
+//! Layer 1: the bytes of memcached's two text protocols.
 //!
 //! Requests and replies as types, written and read without allocating. Knows nothing of locks,
 //! sockets or time, and builds without `std`.
