@@ -1,7 +1,7 @@
 //! ASCII authentication (`-Y`), by both fronts.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
-use crate::support::{fronts, memcached};
+use crate::support::{fronts, log, memcached};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
@@ -12,9 +12,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+
 use std::thread;
 use std::time::Instant;
+use tracing::Level;
 
 const USER: &str = "alibaba";
 const PASSWORD: &str = "open:sesame";
@@ -283,38 +284,9 @@ fn unsendable_password_is_refused_unseen() {
     }
 }
 
-/// Everything that is logged in this process.
-static LOG: Mutex<String> = Mutex::new(String::new());
-
-struct Listener;
-
-impl tracing::field::Visit for Listener {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn core::fmt::Debug) {
-        use core::fmt::Write;
-        let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(log, "{field}={value:?}");
-    }
-}
-
-impl tracing::Subscriber for Listener {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut Self);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn secrets_are_not_logged_or_shown() {
-    tracing::subscriber::set_global_default(Listener).expect("the only one");
+    log::record();
     let server = Server::builder().auth([(USER, PASSWORD)]).start();
     let server = server.expect("a free port");
     let url = server.address();
@@ -342,7 +314,7 @@ fn secrets_are_not_logged_or_shown() {
     shown += &everything(&error);
     drop((guard, client));
     // Those of the other tests, which run in this process as well, count too.
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = log::events(Level::TRACE).join("\n");
     assert!(log.contains("no answer"), "nothing was logged: {log}");
     for secret in [USER, PASSWORD, WRONG, "sesame"] {
         assert!(!shown.contains(secret), "{shown}");

@@ -17,6 +17,8 @@ pub mod either;
 pub mod fronts;
 #[cfg(feature = "tls")]
 pub mod gateway;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+pub mod log;
 pub mod memcached;
 #[cfg(all(unix, feature = "server"))]
 pub mod peer;

@@ -1,13 +1,10 @@
 //! Warnings ahead of the end of a lock, and what a guard knows of itself.
 
 use super::{LEASE, Site, lost, millis, seconds};
-use core::fmt;
+use crate::support::log;
 use core::time::Duration;
 use memlatch::{Client, ErrorKind, LossReason, blocking};
-use std::sync::{Mutex, Once, PoisonError};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 async fn client(site: &Site) -> Client {
     let builder = site.settings(Client::builder());
@@ -21,60 +18,16 @@ fn blocking_client(site: &Site) -> blocking::Client {
     client.expect("the server is there")
 }
 
-/// Everything that was worth a warning.
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Listener;
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        let mut warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
-        warnings.push(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-fn listen() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("the only one"));
-}
-
 /// How often it was said of this lock that its renewals are not answered.
 fn warned(name: &str) -> usize {
-    let warnings = WARNINGS.lock().unwrap_or_else(PoisonError::into_inner);
     let name = format!("name={name} ");
-    let about = |line: &&String| line.contains(&name) && line.contains("not answered");
-    warnings.iter().filter(about).count()
+    let about = |line: &String| line.contains(&name) && line.contains("not answered");
+    log::events(Level::WARN).into_iter().filter(about).count()
 }
 
 #[tokio::test]
 async fn warning_precedes_expiry() {
-    listen();
+    log::record();
     let lease = seconds(4);
     let mut cases = tokio::task::JoinSet::new();
     for (number, site) in Site::all().into_iter().enumerate() {
@@ -115,7 +68,7 @@ async fn warning_precedes_expiry() {
 
 #[test]
 fn warning_precedes_expiry_blocking() {
-    listen();
+    log::record();
     let lease = seconds(4);
     let case = |number: usize, site: Site| {
         let one = blocking_client(&site);
