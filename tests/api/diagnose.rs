@@ -207,22 +207,16 @@ fn connections_that_run_out_are_seen() {
             let check = check.check("connections").expect("a check");
             check.severity == Severity::Warning && check.observed.ends_with(" left")
         });
+        // Those of the doctor itself may be there for a little longer.
         until("it has no connection to spare", || {
-            let mut stream = TcpStream::connect(server.address()).expect("a listener");
-            stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
-            let _ = stream.write_all(b"version\r\n");
-            let mut line = String::new();
-            let read = BufReader::new(&stream).read_line(&mut line);
-            open.push(stream);
-            read.is_err() || !line.starts_with("VERSION")
+            open.push(TcpStream::connect(server.address()).expect("a listener"));
+            let seen = blocking::Client::builder().server(server.url()).diagnose();
+            let refused = seen.err().map(|error| error.kind());
+            assert!(matches!(refused, None | Some(ErrorKind::Unavailable)));
+            refused.is_some()
         });
-        let refused = blocking::Client::builder().server(server.url()).diagnose();
-        assert_eq!(
-            refused.expect_err("no connection").kind(),
-            ErrorKind::Unavailable
-        );
-        // Room for the doctor, and nearly nothing else.
-        open.truncate(open.len() - 3);
+        // Room for the doctor, and nearly nothing else. The first ones are surely served.
+        drop(open.drain(..3));
         let mut seen = None;
         until("there is room for one more", || {
             seen = blocking::Client::builder()
