@@ -118,7 +118,7 @@ impl Arena {
         let mut builder = Client::builder().server(url).prefix(PREFIX);
         builder = builder.default_lease(LEASE);
         if let Some(dialect) = dialect {
-            builder = builder.dialect(dialect);
+            builder = builder.protocol(dialect);
         }
         let client = runtime.block_on(builder.build()).expect("the server is up");
         self.clients.push(client.clone());

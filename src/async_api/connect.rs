@@ -3,8 +3,8 @@
 use super::pool::ConnectionPool;
 use super::{Client, Lock};
 use crate::engine::client::{ClientHandle, ClientInner};
+use crate::engine::exchange::Timeout;
 use crate::engine::facade::client_methods;
-use crate::engine::transport::Timeout;
 use crate::engine::{Cause, ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError};
 use core::time::Duration;
 use std::string::{String, ToString};

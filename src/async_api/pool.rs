@@ -1,7 +1,7 @@
 //! The shared connections of a client: the choice of one for each flight, connecting, and closing.
 
 use crate::engine::client::ClientInner;
-use crate::engine::transport::Timeout;
+use crate::engine::exchange::Timeout;
 use crate::engine::{Clear, ConnectError, NodeConnection, clock};
 use crate::net::shared::{ReplyObserver, SharedConnection};
 use crate::net::stream::Stream;

@@ -2,7 +2,7 @@
 
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientInner;
-use crate::engine::transport::Pause;
+use crate::engine::exchange::Pause;
 use crate::engine::{ClockSync, LockState, SchedulerAction, clock};
 use crate::net::shared::{LOOKS, ReplyObserver};
 use crate::proto::Instant;

@@ -3,8 +3,8 @@
 use super::pool::{ConnectionPool, SharedNodeConnection};
 use super::renewer;
 use crate::engine::client::{ClientInner, Transport};
+use crate::engine::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::notify::{Notify, STRETCH};
-use crate::engine::transport::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::{Cause, Config, ConnectError, LockError, LockState, clock};
 use crate::net::dump::dump;
 use crate::net::shared::{Begun, ReplyObserver, SharedConnection};

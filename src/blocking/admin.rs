@@ -1,7 +1,7 @@
 //! The client's operations on locks of other clients: list them, break one, wait until one is free.
 
 use super::Client;
-use crate::engine::transport::run;
+use crate::engine::exchange::run;
 use crate::engine::{BreakOutcome, Holder, LockError, LockList};
 use core::time::Duration;
 

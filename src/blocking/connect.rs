@@ -3,8 +3,8 @@
 use super::pool::Connections;
 use super::{Client, Lock};
 use crate::engine::client::{ClientHandle, ClientInner};
+use crate::engine::exchange::{Timeout, run};
 use crate::engine::facade::client_methods;
-use crate::engine::transport::{Timeout, run};
 use crate::engine::{ClientBuilder, ClientStats, ConnectionLimits, Holder, LockError};
 use core::time::Duration;
 use std::string::{String, ToString};

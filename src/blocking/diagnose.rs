@@ -4,7 +4,7 @@ use super::Client;
 use super::connect::COUNT;
 use super::pool::Connections;
 use crate::engine::connect::diagnose;
-use crate::engine::transport::run;
+use crate::engine::exchange::run;
 use crate::engine::{ClientBuilder, Diagnosis, LockError};
 use crate::proto::TemporaryLru;
 

@@ -1,9 +1,9 @@
 //! The guard of a held lock.
 
 use super::{Client, Connections};
+use crate::engine::exchange::run;
 use crate::engine::facade::{guard_methods, impl_lock_guard};
 use crate::engine::guard::Guard;
-use crate::engine::transport::run;
 use crate::engine::{Holder, LockError, ReleaseOutcome, clock};
 use crate::proto::{LockTicket, LossReason};
 use core::fmt;

@@ -3,8 +3,8 @@
 use super::Connections;
 use super::guard::LockGuard;
 use crate::engine::client::ClientHandle;
+use crate::engine::exchange::run;
 use crate::engine::facade::{impl_lock, lock_options};
-use crate::engine::transport::run;
 use crate::engine::{LockError, LockOptions};
 use core::fmt;
 use core::time::Duration;

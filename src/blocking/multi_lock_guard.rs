@@ -2,13 +2,13 @@
 
 use super::Connections;
 use super::guard::LockGuard;
+use crate::engine::exchange::run;
 use crate::engine::facade::{impl_multi_lock_guard, multi_lock_guard_methods};
 use crate::engine::guard::Guard;
 use crate::engine::multi_lock::{
     AcquiredLocks, outcome, release_dropped, release_together, renew_all, verify_all, wait_any,
 };
 use crate::engine::notify::Notify;
-use crate::engine::transport::run;
 use crate::engine::{LockError, MultiReleaseOutcome, clock};
 use crate::proto::{Instant, LossReason};
 use core::fmt;

@@ -1,7 +1,7 @@
 //! The connections of a client: opened when they are needed, and kept for their next use.
 
 use crate::engine::client::ClientInner;
-use crate::engine::transport::{Timeout, run};
+use crate::engine::exchange::{Timeout, run};
 use crate::engine::{Clear, ConnectError, LockState, NodeConnection, clock};
 use crate::net::blocking::{Connection, ReplyObserver};
 use crate::net::pool::Pool;

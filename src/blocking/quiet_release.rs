@@ -5,7 +5,7 @@
 
 use super::pool::{Connections, PooledConnection, QuietRelease};
 use crate::engine::client::ClientInner;
-use crate::engine::transport::Timeout;
+use crate::engine::exchange::Timeout;
 use crate::engine::{LockState, clock};
 use crate::proto::{Instant, Now, Operation};
 use std::sync::Arc;

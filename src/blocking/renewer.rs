@@ -2,7 +2,7 @@
 
 use super::pool::Connections;
 use crate::engine::client::ClientInner;
-use crate::engine::transport::{Pause, run as wait_for};
+use crate::engine::exchange::{Pause, run as wait_for};
 use crate::engine::{CleanupJob, ClockSync, SchedulerAction, clock};
 use crate::proto::Instant;
 use std::collections::VecDeque;

@@ -4,8 +4,8 @@
 use super::pool::{Connections, Link};
 use super::{quiet_release, renewer};
 use crate::engine::client::{ClientInner, Transport};
+use crate::engine::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::notify::Notify;
-use crate::engine::transport::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
 use crate::engine::{Cause, Config, ConfigError, ConnectError, LockError, LockState, clock};
 use crate::net::{NetCause, NetError};
 use crate::proto::{Instant, ListLocks, ListStep, LockKeys, Now};

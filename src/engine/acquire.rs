@@ -4,6 +4,7 @@ use super::client::{ClientHandle, ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
 use super::events::in_span;
+use super::exchange::Timeout;
 use super::guard::Guard;
 use super::holder::Holder;
 use super::lock_state::LockState;
@@ -11,7 +12,6 @@ use super::node::Node;
 use super::notify::Notify;
 use super::options::{LockOptions, ValidatedOptions};
 use super::pending_acquire::{Acquired, PendingAcquire};
-use super::transport::Timeout;
 use super::wait_queue::{Departure, Turn, WaiterHandle};
 use crate::proto::{
     AcquireOutcome, Action, Contended, Instant, LockKeys, Now, SleepReason, WaitPolicy,
@@ -212,7 +212,7 @@ impl<'a, T: Transport> QueueGuard<'a, T> {
 
 impl<T: Transport> Drop for QueueGuard<'_, T> {
     fn drop(&mut self) {
-        self.leave(Departure::Cancelled);
+        self.leave(Departure::GaveUp);
     }
 }
 

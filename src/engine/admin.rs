@@ -4,10 +4,10 @@ use super::break_lock::BreakOutcome;
 use super::client::{ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
+use super::exchange::{Pause, Timeout};
 use super::holder::Holder;
 use super::list::{LockList, MAX_LISTED};
 use super::node::Node;
-use super::transport::{Pause, Timeout};
 use crate::proto::{
     AwaitFree, EnableTemporaryLru, InspectOutcome, InspectPage, ListLocks, TemporaryLru, WaitPolicy,
 };

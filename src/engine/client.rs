@@ -5,11 +5,11 @@ use super::clock;
 use super::config::Config;
 use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
+use super::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Pause, Timeout};
 use super::holder::Holder;
 use super::lock_state::LockState;
 use super::node::{Clear, Node};
 use super::notify::Notify;
-use super::transport::{Ask, Exchanged, FlightHandler, FlightResult, Pause, Timeout};
 use super::wait_queue::WaitQueues;
 use crate::net::NetError;
 use crate::proto::{
@@ -27,7 +27,7 @@ use std::vec::Vec;
 /// things that differ between the APIs.
 ///
 /// The methods of the blocking API block and are ready at their first poll, so
-/// [`run`](super::transport::run) gets the output of a flow by polling it.
+/// [`run`](super::exchange::run) gets the output of a flow by polling it.
 pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
     /// Waits block the thread. If `true`, a lock whose guard is dropped is released in place,
     /// otherwise by the renewer.

@@ -174,7 +174,7 @@ impl LockState {
 
     /// Returns the number of handoffs in a row before. Read and written under the mutex of the
     /// queues.
-    pub(crate) fn turns(&self) -> u32 {
+    pub(crate) fn handoffs(&self) -> u32 {
         self.handoffs.load(Ordering::Relaxed)
     }
 

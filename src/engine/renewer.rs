@@ -2,24 +2,24 @@
 
 use super::client::{ClientInner, Transport};
 use super::clock;
+use super::exchange::{Exchanged, FlightHandler, Pause, Timeout};
 use super::lock_state::HandoffState;
 use super::release::release_deadline;
-use super::renew_batch::RenewBatch;
-use super::scheduler::{CleanupJob, RenewalBatch};
-use super::transport::{Exchanged, FlightHandler, Pause, Timeout};
+use super::renewal_flight::RenewalFlight;
+use super::scheduler::{CleanupJob, DueLocks};
 use crate::proto::{Instant, Now, Release, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 
 impl<T: Transport> ClientInner<T> {
     /// Renews locks that are due together with one flight, or two if a CAS unique was not the
     /// expected one.
-    pub(crate) async fn renew(&self, batch: &RenewalBatch) {
+    pub(crate) async fn renew(&self, batch: &DueLocks) {
         let node = &self.node;
         node.note_late(batch);
         let began = clock::monotonic();
-        let mut renewals = RenewBatch::begin(batch, &node.config.namespace, began);
-        let limit = RenewBatch::limit(batch, node.config.operation_timeout);
-        while !renewals.is_expired() {
+        let mut renewals = RenewalFlight::begin(batch, &node.config.namespace, began);
+        let limit = RenewalFlight::limit(batch, node.config.operation_timeout);
+        while !renewals.is_done() {
             let now = clock::now();
             let timeout = Timeout::Wait(now.monotonic.after(limit));
             match T::exchange(self, &mut renewals, None, now, timeout, limit).await {
@@ -78,7 +78,7 @@ impl<T: Transport> ClientInner<T> {
     }
 }
 
-impl FlightHandler for RenewBatch<'_> {
+impl FlightHandler for RenewalFlight<'_> {
     type Skipped = ();
     type Output = ();
 

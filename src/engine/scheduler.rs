@@ -106,7 +106,7 @@ pub(crate) enum CleanupJob {
 
 /// Locks to be renewed by one flight.
 #[derive(Debug)]
-pub(crate) struct RenewalBatch {
+pub(crate) struct DueLocks {
     pub(crate) locks: Vec<(usize, Arc<LockState>)>,
     /// Renewals that begin late though none was tried before, if there are any.
     pub(crate) late: Option<LateRenewals>,
@@ -114,7 +114,7 @@ pub(crate) struct RenewalBatch {
     earlier: u32,
 }
 
-impl RenewalBatch {
+impl DueLocks {
     /// Returns how much earlier than usual the next renewal of a lock with this lease is due.
     pub(crate) fn earlier(&self, lease: Duration) -> Duration {
         lease / 3 / SPREAD * self.earlier / 256
@@ -125,7 +125,7 @@ impl RenewalBatch {
 #[derive(Debug)]
 pub(crate) enum SchedulerAction {
     Job(CleanupJob),
-    Renew(RenewalBatch),
+    Renew(DueLocks),
     Sleep { until: Instant },
     Exit,
 }
@@ -394,7 +394,7 @@ impl Inner {
 
     /// Takes the due locks out of the schedule, as many as one flight renews, and with them the
     /// locks that are due soon: locks that are due one after another then share a flight.
-    fn take_due(&mut self, now: Instant) -> Option<RenewalBatch> {
+    fn take_due(&mut self, now: Instant) -> Option<DueLocks> {
         let mut locks = Vec::new();
         let (mut early, mut late) = (Duration::MAX, None);
         while let Some((due, index)) = self.schedule.first().copied() {
@@ -442,7 +442,7 @@ impl Inner {
             self.crowded = self.crowded.wrapping_add(0x9e37_79b9);
             earlier = (self.crowded >> 24) + 1;
         }
-        Some(RenewalBatch {
+        Some(DueLocks {
             locks,
             late,
             earlier,

@@ -25,7 +25,7 @@ const YIELD_DURATION: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) struct WaitQueues {
     map: Mutex<QueueMap>,
-    /// The number of queues, for callers that would find none. Written under `lines`.
+    /// The number of queues, for callers that would find none. Written under `map`.
     count: AtomicUsize,
 }
 
@@ -120,7 +120,7 @@ pub(crate) enum Departure {
     /// The server does not reply, or cannot serve.
     Failed,
     /// Its caller ended the wait.
-    Cancelled,
+    GaveUp,
 }
 
 impl WaitQueue {
@@ -158,81 +158,81 @@ impl WaitQueues {
         !self.are_empty() && self.map().by_key.contains_key(keys.lock().as_bytes())
     }
 
-    /// Joins the queue for a lock at its end. `inherits` says whether the lock can be handed off to
+    /// Joins the queue for a lock at its end. `accepts_handoff` says whether the lock can be handed off to
     /// the new waiter, `holder` is its holder in this process.
     pub(crate) fn join(
         &self,
         keys: &LockKeys,
-        inherits: bool,
+        accepts_handoff: bool,
         shared: Option<&Arc<Notify>>,
         holder: impl FnOnce() -> Option<Arc<LockState>>,
     ) -> WaiterHandle {
-        let mut lines = self.map();
-        let lines = &mut *lines;
-        lines.joined += 1;
-        let number = lines.joined;
-        let news = match shared {
+        let mut map = self.map();
+        let map = &mut *map;
+        map.joined += 1;
+        let number = map.joined;
+        let notifier = match shared {
             Some(shared) => Arc::clone(shared),
-            None => lines.spare_notifiers.pop().unwrap_or_default(),
+            None => map.spare_notifiers.pop().unwrap_or_default(),
         };
         let waiter = Waiter {
             number,
-            notifier: Arc::clone(&news),
-            accepts_handoff: inherits,
+            notifier: Arc::clone(&notifier),
+            accepts_handoff,
         };
-        match lines.by_key.get_mut(keys.lock().as_bytes()) {
-            Some(line) => line.waiting.push_back(waiter),
+        match map.by_key.get_mut(keys.lock().as_bytes()) {
+            Some(queue) => queue.waiting.push_back(waiter),
             None => {
-                let mut waiting = lines.spare_queues.pop().unwrap_or_default();
+                let mut waiting = map.spare_queues.pop().unwrap_or_default();
                 waiting.push_back(waiter);
                 let holder = holder();
-                let line = WaitQueue {
+                let queue = WaitQueue {
                     // A queue that was empty between two holders continues the same row.
-                    handoffs: holder.as_ref().map_or(0, |lock| lock.turns()),
+                    handoffs: holder.as_ref().map_or(0, |lock| lock.handoffs()),
                     holder,
                     handoff: None,
                     waiting,
                     yield_until: Instant::from_nanos(0),
                     bypassed: false,
                 };
-                lines.by_key.insert(Key(keys.clone()), line);
-                self.count.store(lines.by_key.len(), Ordering::Release);
+                map.by_key.insert(Key(keys.clone()), queue);
+                self.count.store(map.by_key.len(), Ordering::Release);
             }
         }
         WaiterHandle {
             number,
-            notifier: news,
+            notifier,
             is_shared: shared.is_some(),
         }
     }
 
     /// Returns the next step of this waiter.
-    pub(crate) fn turn(&self, keys: &LockKeys, place: &WaiterHandle, now: Instant) -> Turn {
-        let mut lines = self.map();
-        let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
+    pub(crate) fn turn(&self, keys: &LockKeys, handle: &WaiterHandle, now: Instant) -> Turn {
+        let mut map = self.map();
+        let Some(queue) = map.by_key.get_mut(keys.lock().as_bytes()) else {
             return Turn::Contend(now);
         };
-        let first = line.waiting.front();
-        if first.is_none_or(|first| first.number != place.number) {
-            return if line.bypassed {
+        let first = queue.waiting.front();
+        if first.is_none_or(|first| first.number != handle.number) {
+            return if queue.bypassed {
                 Turn::Contend(now)
             } else {
                 Turn::Wait(None)
             };
         }
-        if let Some(estate) = line.handoff.take() {
-            return Turn::Handoff(estate);
+        if let Some(lock) = queue.handoff.take() {
+            return Turn::Handoff(lock);
         }
-        if let Some(holder) = &line.holder {
+        if let Some(holder) = &queue.holder {
             let held = &**holder;
             // The end of a held lock does not always notify the waiters of the queue, so the
             // deadline is read here.
             if !held.remaining(now).is_zero() {
                 return Turn::Wait(Some(held.valid_until()));
             }
-            line.holder = None;
+            queue.holder = None;
         }
-        Turn::Contend(line.yield_until)
+        Turn::Contend(queue.yield_until)
     }
 
     /// Removes a waiter from its queue. Returns the lock that was handed off to a waiter which does
@@ -240,53 +240,54 @@ impl WaitQueues {
     pub(crate) fn leave(
         &self,
         keys: &LockKeys,
-        place: WaiterHandle,
+        handle: WaiterHandle,
         how: Departure,
     ) -> Option<Arc<LockState>> {
         let key = keys.lock().as_bytes();
-        let mut lines = self.map();
-        if !place.is_shared && lines.spare_notifiers.len() < SPARE {
+        let mut map = self.map();
+        if !handle.is_shared && map.spare_notifiers.len() < SPARE {
             // It may get one more notification that was meant for the former waiter, and looks
             // again then.
-            lines.spare_notifiers.push(place.notifier);
+            map.spare_notifiers.push(handle.notifier);
         }
-        let line = lines.by_key.get_mut(key)?;
-        let index = line.waiting.iter();
-        let index = index.take_while(|waiter| waiter.number < place.number);
+        let queue = map.by_key.get_mut(key)?;
+        let index = queue.waiting.iter();
+        let index = index.take_while(|waiter| waiter.number < handle.number);
         let index = index.count();
-        line.waiting.remove(index);
+        queue.waiting.remove(index);
         match how {
             Departure::Acquired(lock, now) => {
                 // The server replies again.
-                line.bypassed = false;
+                queue.bypassed = false;
                 let held = &*lock;
-                held.set_handoffs(line.handoffs);
+                held.set_handoffs(queue.handoffs);
                 if held.remaining(now).is_zero() {
                     // It was lost before it got here, and its end notified the waiter that leaves.
                     // The next waiter would learn of it only from the guard.
-                    line.notify_first();
+                    queue.notify_first();
                 } else {
-                    line.holder = Some(lock);
+                    queue.holder = Some(lock);
                 }
             }
             Departure::Failed => {
-                line.bypassed = true;
-                line.waiting
+                queue.bypassed = true;
+                queue
+                    .waiting
                     .iter()
                     .for_each(|waiter| waiter.notifier.notify());
             }
-            Departure::Cancelled if index == 0 => line.notify_first(),
-            Departure::Cancelled => {}
+            Departure::GaveUp if index == 0 => queue.notify_first(),
+            Departure::GaveUp => {}
         }
-        if let Some(first) = line.waiting.front() {
-            return line.handoff.take_if(|_| !first.accepts_handoff);
+        if let Some(first) = queue.waiting.front() {
+            return queue.handoff.take_if(|_| !first.accepts_handoff);
         }
-        let line = lines.by_key.remove(key)?;
-        self.count.store(lines.by_key.len(), Ordering::Release);
-        if lines.spare_queues.len() < SPARE {
-            lines.spare_queues.push(line.waiting);
+        let queue = map.by_key.remove(key)?;
+        self.count.store(map.by_key.len(), Ordering::Release);
+        if map.spare_queues.len() < SPARE {
+            map.spare_queues.push(queue.waiting);
         }
-        line.handoff
+        queue.handoff
     }
 
     /// Hands a lock, which was ended, off to the first waiter, if that can take it and it is not
@@ -296,27 +297,27 @@ impl WaitQueues {
         if self.are_empty() {
             return false;
         }
-        let mut lines = self.map();
-        let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) else {
+        let mut map = self.map();
+        let Some(queue) = map.by_key.get_mut(keys.lock().as_bytes()) else {
             return false;
         };
-        if line.handoffs >= MAX_HANDOFFS {
-            line.handoffs = 0;
-            line.yield_until = now.after(YIELD_DURATION);
+        if queue.handoffs >= MAX_HANDOFFS {
+            queue.handoffs = 0;
+            queue.yield_until = now.after(YIELD_DURATION);
             return false;
         }
-        if line.handoff.is_some()
-            || !line
+        if queue.handoff.is_some()
+            || !queue
                 .waiting
                 .front()
                 .is_some_and(|first| first.accepts_handoff)
         {
             return false;
         }
-        line.handoffs += 1;
-        line.holder = None;
-        line.handoff = Some(Arc::clone(lock));
-        line.notify_first();
+        queue.handoffs += 1;
+        queue.holder = None;
+        queue.handoff = Some(Arc::clone(lock));
+        queue.notify_first();
         true
     }
 
@@ -325,18 +326,19 @@ impl WaitQueues {
         if self.are_empty() {
             return;
         }
-        let mut lines = self.map();
-        if let Some(line) = lines.by_key.get_mut(keys.lock().as_bytes()) {
-            line.holder = None;
-            line.handoffs = 0;
-            line.notify_first();
+        let mut map = self.map();
+        if let Some(queue) = map.by_key.get_mut(keys.lock().as_bytes()) {
+            queue.holder = None;
+            queue.handoffs = 0;
+            queue.notify_first();
         }
     }
 
     /// Notifies all waiters.
     pub(crate) fn notify_all(&self) {
-        for line in self.map().by_key.values() {
-            line.waiting
+        for queue in self.map().by_key.values() {
+            queue
+                .waiting
                 .iter()
                 .for_each(|waiter| waiter.notifier.notify());
         }
@@ -439,17 +441,17 @@ mod tests {
     /// A lock with a record cannot be handed off as one without a record.
     #[test]
     fn unusable_handoff_is_released() {
-        for inherits in [true, false] {
-            let (queues, keys, [first, second]) = line_of_two(inherits);
+        for accepts_handoff in [true, false] {
+            let (queues, keys, [first, second]) = line_of_two(accepts_handoff);
             let lock = lock();
             assert!(queues.hand_off(&keys, &lock, at(2)));
             assert!(first.take());
-            let unwanted = queues.leave(&keys, first.handle, Departure::Cancelled);
-            assert_eq!(unwanted.is_some(), !inherits);
+            let unwanted = queues.leave(&keys, first.handle, Departure::GaveUp);
+            assert_eq!(unwanted.is_some(), !accepts_handoff);
             assert!(second.take());
             let standing = queues.turn(&keys, &second.handle, at(2));
-            assert_eq!(matches!(standing, Turn::Handoff(_)), inherits);
-            assert_eq!(matches!(standing, Turn::Contend(_)), !inherits);
+            assert_eq!(matches!(standing, Turn::Handoff(_)), accepts_handoff);
+            assert_eq!(matches!(standing, Turn::Contend(_)), !accepts_handoff);
         }
     }
 
@@ -461,26 +463,26 @@ mod tests {
         let mut holder = lock();
         for _ in 0..MAX_HANDOFFS {
             let now = Arc::clone(&holder);
-            let place = queues.join(&keys, true, None, || Some(now));
+            let handle = queues.join(&keys, true, None, || Some(now));
             assert!(queues.hand_off(&keys, &holder, at(2)));
             holder = lock();
             queues.leave(
                 &keys,
-                place,
+                handle,
                 Departure::Acquired(Arc::clone(&holder), at(2)),
             );
             assert!(queues.are_empty());
         }
         let now = Arc::clone(&holder);
-        let place = queues.join(&keys, true, None, || Some(now));
+        let handle = queues.join(&keys, true, None, || Some(now));
         assert!(!queues.hand_off(&keys, &holder, at(2)));
         queues.notify_free(&keys);
-        let standing = queues.turn(&keys, &place, at(2));
+        let standing = queues.turn(&keys, &handle, at(2));
         assert!(matches!(standing, Turn::Contend(from) if from == at(2).after(YIELD_DURATION)));
         // Then the next row of handoffs begins.
         let next = lock();
-        queues.leave(&keys, place, Departure::Acquired(Arc::clone(&next), at(5)));
-        assert_eq!(next.turns(), 0);
+        queues.leave(&keys, handle, Departure::Acquired(Arc::clone(&next), at(5)));
+        assert_eq!(next.handoffs(), 0);
     }
 
     #[test]

@@ -21,8 +21,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// A request whose connection was closed may be carried out a little later than one on another
 /// connection, and an abandoned acquisition may have been sent on several. So it is looked for
 /// again, this much later each time.
-const MAX_FLIGHTS_AFTER_DEADLINE: [Duration; 2] =
-    [Duration::from_millis(30), Duration::from_millis(300)];
+const LATE_REQUEST_DELAYS: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(300)];
 
 /// The outcome of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +116,7 @@ impl<'a> Release<'a> {
             deadline: give_up,
             unanswered: false,
             corrections: 0,
-            replay_checks: MAX_FLIGHTS_AFTER_DEADLINE.len(),
+            replay_checks: LATE_REQUEST_DELAYS.len(),
             removed: false,
             failures: 0,
         }
@@ -135,11 +134,10 @@ impl<'a> Release<'a> {
     }
 
     /// The record is not there, or not ours.
-    fn not_found(&mut self, reason: LossReason, now: Instant) -> Action<ReleaseStatus> {
+    fn conclude(&mut self, reason: LossReason, now: Instant) -> Action<ReleaseStatus> {
         if self.replay_checks > 0 {
-            let until = now.after(
-                MAX_FLIGHTS_AFTER_DEADLINE[MAX_FLIGHTS_AFTER_DEADLINE.len() - self.replay_checks],
-            );
+            let until =
+                now.after(LATE_REQUEST_DELAYS[LATE_REQUEST_DELAYS.len() - self.replay_checks]);
             self.replay_checks -= 1;
             self.cas = None;
             if until <= self.deadline {
@@ -208,9 +206,9 @@ impl Operation for Release<'_> {
             return Ok(match read_cas_outcome(replies)? {
                 CasOutcome::Done => {
                     self.removed = true;
-                    self.not_found(LossReason::Released, received)
+                    self.conclude(LossReason::Released, received)
                 }
-                CasOutcome::NotFound => self.not_found(LossReason::Missing, received),
+                CasOutcome::NotFound => self.conclude(LossReason::Missing, received),
                 CasOutcome::Failed(failure) => Action::Done(ReleaseStatus::Failed(failure)),
                 CasOutcome::Mismatch if self.corrections < 3 => {
                     self.corrections += 1;
@@ -224,13 +222,13 @@ impl Operation for Release<'_> {
         }
         Ok(match read_lock(replies, server.capabilities.protocol)? {
             Err(failure) => Action::Done(ReleaseStatus::Failed(failure)),
-            Ok(LockItem::Free) => self.not_found(LossReason::Missing, received),
+            Ok(LockItem::Free) => self.conclude(LossReason::Missing, received),
             Ok(LockItem::Held { value, cas, .. }) if self.owner_id.matches(value, cas) => {
                 self.cas = Some(cas);
                 server.knows_as(self.instance.word);
                 Action::Transmit
             }
-            Ok(LockItem::Held { .. }) => self.not_found(LossReason::TakenOver, received),
+            Ok(LockItem::Held { .. }) => self.conclude(LossReason::TakenOver, received),
         })
     }
 

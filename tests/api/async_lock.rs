@@ -26,7 +26,7 @@ fn builder(site: &(RealServer, Option<Protocol>)) -> ClientBuilder<Client> {
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
     match site.1 {
-        Some(dialect) => builder.dialect(dialect),
+        Some(dialect) => builder.protocol(dialect),
         None => builder,
     }
 }

@@ -102,7 +102,7 @@ fn two_clients_share_a_lock() {
             let [a, b] = ["a", "b"].map(|label| {
                 let mut builder = builder(&server).label(label);
                 if let Some(dialect) = dialect {
-                    builder = builder.dialect(dialect);
+                    builder = builder.protocol(dialect);
                 }
                 builder.build().expect("the server is there")
             });
@@ -226,7 +226,7 @@ fn renewed_lock_outlives_its_lease() {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
             if let Some(dialect) = dialect {
-                builder = builder.dialect(dialect);
+                builder = builder.protocol(dialect);
             }
             let a = builder.build().expect("the server is there");
             let b = client(&server);
@@ -297,7 +297,7 @@ fn flush_is_found_by_next_renewal() {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
             if let Some(dialect) = dialect {
-                builder = builder.dialect(dialect);
+                builder = builder.protocol(dialect);
             }
             let a = builder.build().expect("the server is there");
             let lease = 6 * SECOND;
@@ -440,7 +440,7 @@ fn unanswered_acquisition_is_undone() {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
             if let Some(dialect) = dialect {
-                builder = builder.dialect(dialect);
+                builder = builder.protocol(dialect);
             }
             let (a, b) = (
                 builder.build().expect("the server is there"),

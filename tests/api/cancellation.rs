@@ -69,7 +69,7 @@ fn builder(peer: &Peer, dialect: Protocol) -> ClientBuilder<Client> {
         .server(peer.url())
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
-    builder.dialect(dialect).operation_timeout(LIMIT)
+    builder.protocol(dialect).operation_timeout(LIMIT)
 }
 
 async fn client(peer: &Peer, dialect: Protocol) -> Client {

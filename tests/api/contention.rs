@@ -51,7 +51,7 @@ fn worker() {
     runtime.block_on(async {
         let mut builder = Client::builder().server(url).restart_guard(false);
         if let Some(dialect) = dialect {
-            builder = builder.dialect(dialect);
+            builder = builder.protocol(dialect);
         }
         let client = builder.build().await.expect("the server is there");
         let lock = client.lock("fought over").lease(Duration::from_secs(5));

@@ -52,7 +52,7 @@ impl Site {
             .restart_guard(false)
             .max_lease(core::time::Duration::from_secs(600));
         match self.dialect {
-            Some(dialect) => builder.dialect(dialect),
+            Some(dialect) => builder.protocol(dialect),
             None => builder,
         }
     }

@@ -79,7 +79,7 @@ fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> Cli
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
     builder
-        .dialect(dialect)
+        .protocol(dialect)
         .operation_timeout(Duration::from_millis(1000))
 }
 

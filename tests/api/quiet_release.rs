@@ -127,7 +127,7 @@ mod in_the_blocking_front {
             .restart_guard(false)
             .max_lease(core::time::Duration::from_secs(600));
         if let Some(dialect) = dialect {
-            builder = builder.dialect(dialect);
+            builder = builder.protocol(dialect);
         }
         builder.build().expect("the server is there")
     }

@@ -35,7 +35,7 @@ async fn client(site: &(RealServer, Option<Protocol>)) -> Client {
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
     let builder = match site.1 {
-        Some(dialect) => builder.dialect(dialect),
+        Some(dialect) => builder.protocol(dialect),
         None => builder,
     };
     builder.build().await.expect("the server is there")
@@ -47,7 +47,7 @@ fn blocking_client(site: &(RealServer, Option<Protocol>)) -> blocking::Client {
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
     let builder = match site.1 {
-        Some(dialect) => builder.dialect(dialect),
+        Some(dialect) => builder.protocol(dialect),
         None => builder,
     };
     builder.build().expect("the server is there")

@@ -98,7 +98,7 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
             .default_lease(plan::LONGEST)
             .restart_guard(post.guard);
         if post.slot == plan::CLASSIC {
-            builder = builder.dialect(Protocol::Classic);
+            builder = builder.protocol(Protocol::Classic);
         }
         tokio::select! {
             built = builder.build() => match built {

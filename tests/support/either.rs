@@ -59,7 +59,7 @@ impl Settings {
             builder = builder.prefix(prefix);
         }
         if let Some(dialect) = self.dialect {
-            builder = builder.dialect(dialect);
+            builder = builder.protocol(dialect);
         }
         match self.auth {
             Some((user, password)) => builder.auth(user, password),

@@ -32,7 +32,7 @@ impl Options {
             builder = builder.auth(user, password);
         }
         if let Some(dialect) = self.dialect {
-            builder = builder.dialect(dialect);
+            builder = builder.protocol(dialect);
         }
         if let Some(limit) = self.operation_timeout {
             builder = builder.operation_timeout(limit);

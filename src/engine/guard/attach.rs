@@ -6,9 +6,9 @@ use crate::engine::clock;
 use crate::engine::config_error::ConfigError;
 use crate::engine::error::{Cause, LockError};
 use crate::engine::events::HoldEnd;
+use crate::engine::exchange::Timeout;
 use crate::engine::lock_state::LockState;
 use crate::engine::node::Node;
-use crate::engine::transport::Timeout;
 use crate::proto::{Grant, LockKeys, LockTicket, LossReason, Namespace, Renew, RenewOutcome};
 use std::sync::Arc;
 

@@ -74,7 +74,7 @@ fn left_after_flood(
         .server(server.url())
         .restart_guard(false);
     if let Some(dialect) = dialect {
-        builder = builder.dialect(dialect);
+        builder = builder.protocol(dialect);
     }
     let client = builder.build().expect("a server");
     prepare(&client);

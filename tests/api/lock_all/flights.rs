@@ -22,7 +22,7 @@ fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> Cli
         .server(peer.url())
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
-    builder.dialect(dialect).operation_timeout(LIMIT)
+    builder.protocol(dialect).operation_timeout(LIMIT)
 }
 
 async fn client(peer: &Peer, dialect: Protocol) -> Client {

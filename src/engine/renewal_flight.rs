@@ -3,7 +3,7 @@
 use super::connect_error::ConnectError;
 use super::lock_state::LockState;
 use super::node::Node;
-use super::scheduler::{CleanupJob, RenewalBatch};
+use super::scheduler::{CleanupJob, DueLocks};
 use crate::proto::{Action, Instant, Namespace, Now, Operation, Renew, RenewOutcome, ServerState};
 use crate::wire::{DecodeError, Flight, Replies};
 use core::time::Duration;
@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_micros(5);
 
 /// Renewals under way. The transport decides how they are sent.
 #[derive(Debug)]
-pub(crate) struct RenewBatch<'a> {
+pub(crate) struct RenewalFlight<'a> {
     pending: Vec<PendingRenewal<'a>>,
     /// The outcome of each finished renewal, by its index in the batch.
     outcomes: Vec<Option<RenewOutcome>>,
@@ -31,9 +31,9 @@ struct PendingRenewal<'a> {
     renew: Renew<'a>,
 }
 
-impl<'a> RenewBatch<'a> {
+impl<'a> RenewalFlight<'a> {
     /// Begins the renewals of those locks of `batch` that are still held.
-    pub(crate) fn begin(batch: &'a RenewalBatch, namespace: &'a Namespace, now: Instant) -> Self {
+    pub(crate) fn begin(batch: &'a DueLocks, namespace: &'a Namespace, now: Instant) -> Self {
         let locks = &batch.locks;
         let begun = locks.iter().enumerate().filter_map(|(place, (_, lock))| {
             let held = lock.as_ref();
@@ -49,7 +49,7 @@ impl<'a> RenewBatch<'a> {
     }
 
     /// Returns the time limit of the exchange: the rest must suffice for another try.
-    pub(crate) fn limit(batch: &RenewalBatch, operation_timeout: Duration) -> Duration {
+    pub(crate) fn limit(batch: &DueLocks, operation_timeout: Duration) -> Duration {
         let leases = batch.locks.iter().map(|(_, lock)| {
             let held = &**lock;
             held.lease.duration() / 3
@@ -60,7 +60,7 @@ impl<'a> RenewBatch<'a> {
             .min(operation_timeout)
     }
 
-    pub(crate) fn is_expired(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.pending.is_empty()
     }
 
@@ -130,7 +130,7 @@ impl<C> Node<C> {
     }
 
     /// Counts and reports the renewals that begin late.
-    pub(crate) fn note_late(&self, batch: &RenewalBatch) {
+    pub(crate) fn note_late(&self, batch: &DueLocks) {
         if let Some(late) = batch.late {
             self.telemetry.renewals_late(late, self.scheduler.len());
         }
@@ -140,9 +140,9 @@ impl<C> Node<C> {
     /// Returns whether the lock has ended.
     pub(crate) fn renewed(
         &self,
-        batch: &RenewalBatch,
+        batch: &DueLocks,
         place: usize,
-        renewals: &RenewBatch<'_>,
+        renewals: &RenewalFlight<'_>,
         now: Instant,
     ) -> bool {
         let (index, lock) = &batch.locks[place];
