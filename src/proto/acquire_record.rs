@@ -177,7 +177,7 @@ impl Operation for RecordAcquire<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), AcquireOutcome> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         let keys = self.request.keys;
         self.prepared = true;
         if matches!(self.phase, Phase::Inspect) && !self.probe_only {
@@ -192,7 +192,7 @@ impl Operation for RecordAcquire<'_> {
         }
         match &mut self.phase {
             Phase::SyncClock => {
-                push_memory_probe(flight, dialect, self.request.namespace, false);
+                push_memory_probe(flight, protocol, self.request.namespace, false);
             }
             Phase::Attempt => {
                 self.begin_attempt(server, now)
@@ -201,29 +201,29 @@ impl Operation for RecordAcquire<'_> {
                     attempt.push(&self.request, server, now.monotonic, flight);
                 }
             }
-            Phase::Inspect => push_get_lock(flight, dialect, keys),
+            Phase::Inspect => push_get_lock(flight, protocol, keys),
             Phase::Rollback { cas, .. } => {
                 let granted = self.attempt.as_ref().map(|attempt| attempt.instance);
                 if granted.is_some_and(|granted| server.is_instance(granted)) {
-                    push_release(flight, dialect, keys, *cas);
+                    push_release(flight, protocol, keys, *cas);
                 } else {
                     // The record died with the server that had it. A look stands in for the
                     // release, and what follows the undo is decided on the new server.
                     self.close_attempt();
                     self.phase = Phase::Inspect;
-                    push_get_lock(flight, dialect, keys);
+                    push_get_lock(flight, protocol, keys);
                 }
             }
             Phase::InitSentinel(founding) => {
                 founding.prepare(self.request.namespace, server, now.monotonic, flight);
             }
             Phase::RepairFence { grant, raising } if server.is_instance(grant.instance) => {
-                raising.prepare(dialect, keys, flight);
+                raising.prepare(protocol, keys, flight);
             }
             Phase::RepairFence { .. } => {
                 self.close_attempt();
                 self.phase = Phase::Inspect;
-                push_get_lock(flight, dialect, keys);
+                push_get_lock(flight, protocol, keys);
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl Operation for RecordAcquire<'_> {
         sent: Instant,
         received: Instant,
     ) -> Result<Action<AcquireOutcome>, DecodeError> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         let step = match &mut self.phase {
             Phase::SyncClock => match read_memory(replies, server, false, sent, received)? {
                 Ok(MemoryReading::CompleteSince { .. } | MemoryReading::Ambiguous) => {
@@ -253,7 +253,7 @@ impl Operation for RecordAcquire<'_> {
                 Err(failure) => self.fail(failure),
             },
             Phase::Attempt => self.handle_attempt(server, replies, sent, received)?,
-            Phase::Inspect => match read_lock(replies, dialect)? {
+            Phase::Inspect => match read_lock(replies, protocol)? {
                 Err(failure) => self.fail(failure),
                 Ok(LockItem::Free) if self.probe_only => {
                     Action::Done(AcquireOutcome::Contended(Contended::UNKNOWN))
@@ -276,7 +276,7 @@ impl Operation for RecordAcquire<'_> {
                     }
                 }
             }
-            Phase::RepairFence { grant, raising } => match raising.interpret(replies, dialect)? {
+            Phase::RepairFence { grant, raising } => match raising.interpret(replies, protocol)? {
                 RepairStep::Retry => Action::Transmit,
                 // Others have drawn a token between each look and its replacement.
                 RepairStep::Failed(ServerError::DropsItems)

@@ -209,12 +209,12 @@ impl Operation for RecordlessAcquire<'_> {
         now: Now,
         flight: &mut Flight,
     ) -> Result<(), AcquireOutcome> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         self.prepared = true;
         match self.rollback {
             // The item to remove ended with another server instance.
             Some(cas) if self.attempt.is_some_and(|a| server.is_instance(a.instance)) => {
-                push_release(flight, dialect, self.request.keys, cas);
+                push_release(flight, protocol, self.request.keys, cas);
             }
             _ => {
                 self.rollback = None;

@@ -31,12 +31,12 @@ impl<'a> AwaitFree<'a> {
     pub const fn new(
         keys: &'a LockKeys,
         patience: WaitPolicy,
-        tolerance: Duration,
+        retry_timeout: Duration,
         nonce: Nonce,
     ) -> Self {
         Self {
             inspect: Inspect::new(keys),
-            retry_policy: RetryPolicy::of(patience, tolerance, nonce.seed()),
+            retry_policy: RetryPolicy::of(patience, retry_timeout, nonce.seed()),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::wire::{
 };
 
 /// Writes what draws a fencing token, from a counter that starts at `seed` when there is none.
-pub(super) fn push_fence(flight: &mut Flight, dialect: Protocol, keys: &LockKeys, seed: u64) {
-    match dialect {
+pub(super) fn push_fence(flight: &mut Flight, protocol: Protocol, keys: &LockKeys, seed: u64) {
+    match protocol {
         Protocol::Meta => flight.push_here(&Request::MetaArithmetic {
             key: keys.fence(),
             flags: Flags::list(&fence_flags(seed)),
@@ -49,9 +49,9 @@ pub(super) struct DrawnToken {
 /// Reads the answer to [`push_fence`].
 pub(super) fn read_fence(
     replies: &mut Replies<'_>,
-    dialect: Protocol,
+    protocol: Protocol,
 ) -> Result<Result<DrawnToken, ServerError>, DecodeError> {
-    if dialect == Protocol::Classic {
+    if protocol == Protocol::Classic {
         if let StoreOutcome::Failed(failure) = read_stored(replies)? {
             replies.next_reply()?;
             return Ok(Err(failure));

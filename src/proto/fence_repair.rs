@@ -97,7 +97,7 @@ impl FenceRepair {
         }
     }
 
-    pub(super) fn prepare(&self, dialect: Protocol, keys: &LockKeys, flight: &mut Flight) {
+    pub(super) fn prepare(&self, protocol: Protocol, keys: &LockKeys, flight: &mut Flight) {
         let first = self.bound.raised_above.saturating_add(1);
         match self.next {
             RepairPhase::Read => push_gets(flight, keys.fence()),
@@ -106,14 +106,14 @@ impl FenceRepair {
                 let value = digits.format(first).as_bytes();
                 push_store(flight, StoreVerb::Cas(cas), keys.fence(), value, FENCE_TTL);
             }
-            RepairPhase::Draw => push_fence(flight, dialect, keys, first),
+            RepairPhase::Draw => push_fence(flight, protocol, keys, first),
         }
     }
 
     pub(super) fn interpret(
         &mut self,
         replies: &mut Replies<'_>,
-        dialect: Protocol,
+        protocol: Protocol,
     ) -> Result<RepairStep, DecodeError> {
         self.tries += 1;
         self.next = match self.next {
@@ -133,7 +133,7 @@ impl FenceRepair {
                 StoreOutcome::Failed(failure) => return Ok(RepairStep::Failed(failure)),
                 StoreOutcome::NotStored => RepairPhase::Read,
             },
-            RepairPhase::Draw => match read_fence(replies, dialect)? {
+            RepairPhase::Draw => match read_fence(replies, protocol)? {
                 Err(failure) => return Ok(RepairStep::Failed(failure)),
                 Ok(DrawnToken { token, .. }) if token > self.bound.above => {
                     return Ok(RepairStep::Token(token));

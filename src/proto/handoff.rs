@@ -13,7 +13,7 @@ pub(super) enum Handoff {
     None,
     /// The record of the one before, as far as is known.
     Pending {
-        incarnation: ServerInstance,
+        instance: ServerInstance,
         proof: OwnerId,
     },
     /// It is clear whether it was still that holder's.
@@ -23,7 +23,7 @@ pub(super) enum Handoff {
 impl Handoff {
     pub(super) const fn pending(grant: &Grant) -> Self {
         Self::Pending {
-            incarnation: grant.instance,
+            instance: grant.instance,
             proof: grant.owner_id,
         }
     }
@@ -36,8 +36,8 @@ impl Handoff {
 
     /// The record was replaced, or something else was found in its place.
     pub(super) fn resolve(&mut self, on: ServerInstance, how: Result<(), LossReason>) {
-        if let Self::Pending { incarnation, .. } = self {
-            *self = Self::Resolved(if incarnation.is_same_process(&on) {
+        if let Self::Pending { instance, .. } = self {
+            *self = Self::Resolved(if instance.is_same_process(&on) {
                 how
             } else {
                 Err(LossReason::ServerRestarted)

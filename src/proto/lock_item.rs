@@ -25,8 +25,8 @@ pub(super) enum LockItem<'a> {
     },
 }
 
-pub(super) fn push_get_lock(flight: &mut Flight, dialect: Protocol, keys: &LockKeys) {
-    match dialect {
+pub(super) fn push_get_lock(flight: &mut Flight, protocol: Protocol, keys: &LockKeys) {
+    match protocol {
         Protocol::Meta => flight.push_prepared(&keys.requests().inspect, []),
         Protocol::Classic => push_gets(flight, keys.lock()),
     }
@@ -34,9 +34,9 @@ pub(super) fn push_get_lock(flight: &mut Flight, dialect: Protocol, keys: &LockK
 
 pub(super) fn read_lock<'a>(
     replies: &mut Replies<'a>,
-    dialect: Protocol,
+    protocol: Protocol,
 ) -> Result<Result<LockItem<'a>, ServerError>, DecodeError> {
-    let item = match dialect {
+    let item = match protocol {
         Protocol::Meta => match replies.next_reply()? {
             Reply::Meta(MetaReply {
                 status: MetaStatus::Value,
@@ -75,7 +75,7 @@ pub(super) fn read_lock<'a>(
 /// looks at the sentinel.
 pub(super) fn push_attempt(
     flight: &mut Flight,
-    dialect: Protocol,
+    protocol: Protocol,
     (namespace, keys): (&Namespace, &LockKeys),
     (record, over): (&[u8], Option<u64>),
     expiry: u64,
@@ -86,17 +86,17 @@ pub(super) fn push_attempt(
         None => flight.push_prepared_store(&requests.add, exptime(expiry), record),
         Some(cas) => push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry),
     }
-    match (dialect, seed) {
+    match (protocol, seed) {
         (Protocol::Meta, Some(seed)) => {
             flight.push_prepared(&requests.inspect_draw_read, [seed]);
-            push_evidence(flight, dialect, evidence);
+            push_evidence(flight, protocol, evidence);
         }
         _ => {
-            push_get_lock(flight, dialect, keys);
+            push_get_lock(flight, protocol, keys);
             if let Some(seed) = seed {
-                push_fence(flight, dialect, keys, seed);
+                push_fence(flight, protocol, keys, seed);
             }
-            push_memory_probe(flight, dialect, namespace, evidence);
+            push_memory_probe(flight, protocol, namespace, evidence);
         }
     }
 }
@@ -105,20 +105,20 @@ pub(super) fn push_attempt(
 /// the lock and at the sentinel.
 pub(super) fn push_renewal(
     flight: &mut Flight,
-    dialect: Protocol,
+    protocol: Protocol,
     (namespace, keys): (&Namespace, &LockKeys),
     record: &[u8],
     cas: u64,
     expiry: u64,
 ) {
-    match dialect {
+    match protocol {
         Protocol::Meta => flight.push_prepared(&keys.requests().renew, [cas, expiry]),
         Protocol::Classic => {
             push_store(flight, StoreVerb::Cas(cas), keys.lock(), record, expiry);
         }
     }
-    push_get_lock(flight, dialect, keys);
-    push_memory_probe(flight, dialect, namespace, false);
+    push_get_lock(flight, protocol, keys);
+    push_memory_probe(flight, protocol, namespace, false);
 }
 
 /// Writes an attempt to acquire without a record: makes an empty item with this CAS unique where
@@ -154,7 +154,7 @@ pub(super) fn read_recordless_attempt(
 /// second one and this expiry, and looks at the lock.
 pub(super) fn push_recordless_renewal(
     flight: &mut Flight,
-    dialect: Protocol,
+    protocol: Protocol,
     keys: &LockKeys,
     (cas, next): (u64, u64),
     expiry: u64,
@@ -168,12 +168,12 @@ pub(super) fn push_recordless_renewal(
             Flag::Ttl(exptime(expiry)),
         ]),
     });
-    push_get_lock(flight, dialect, keys);
+    push_get_lock(flight, protocol, keys);
 }
 
 /// Writes what removes the record that has this CAS unique.
-pub(super) fn push_release(flight: &mut Flight, dialect: Protocol, keys: &LockKeys, cas: u64) {
-    match dialect {
+pub(super) fn push_release(flight: &mut Flight, protocol: Protocol, keys: &LockKeys, cas: u64) {
+    match protocol {
         Protocol::Meta => flight.push_prepared(&keys.requests().release, [cas]),
         Protocol::Classic => flight.push_here(&Request::Store(Store {
             verb: StoreVerb::Cas(cas),

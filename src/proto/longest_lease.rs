@@ -16,8 +16,8 @@ use core::time::Duration;
 const MAX_TRIES: u8 = 4;
 
 /// Writes a look at the longest lease.
-pub(super) fn push_longest_lease(flight: &mut Flight, dialect: Protocol, key: Key<'_>) {
-    match dialect {
+pub(super) fn push_longest_lease(flight: &mut Flight, protocol: Protocol, key: Key<'_>) {
+    match protocol {
         Protocol::Meta => flight.push_here(&Request::MetaGet {
             key,
             flags: Flags::list(&[Flag::ReturnCas, Flag::ReturnValue]),
@@ -32,9 +32,9 @@ type LongestLease = Option<(Lease, u64)>;
 /// Reads the answer to [`push_longest_lease`].
 pub(super) fn read_longest_lease(
     replies: &mut Replies<'_>,
-    dialect: Protocol,
+    protocol: Protocol,
 ) -> Result<Result<LongestLease, ServerError>, DecodeError> {
-    let item = match dialect {
+    let item = match protocol {
         Protocol::Classic => match read_gets(replies)? {
             Ok(item) => item,
             Err(failure) => return Ok(Err(failure)),
@@ -86,13 +86,13 @@ impl RaiseLongestLease {
         })
     }
 
-    pub(super) fn prepare(&self, namespace: &Namespace, dialect: Protocol, flight: &mut Flight) {
+    pub(super) fn prepare(&self, namespace: &Namespace, protocol: Protocol, flight: &mut Flight) {
         let key = namespace.longest();
         let verb = self.lower.map_or(StoreVerb::Add, StoreVerb::Cas);
         let mut digits = itoa::Buffer::new();
         let value = digits.format(self.own.whole_millis()).as_bytes();
         push_store(flight, verb, key, value, 0);
-        push_longest_lease(flight, dialect, key);
+        push_longest_lease(flight, protocol, key);
     }
 
     /// Takes in the replies. `None` asks for one more flight; otherwise the longest lease, which is
@@ -100,10 +100,10 @@ impl RaiseLongestLease {
     pub(super) fn interpret(
         &mut self,
         replies: &mut Replies<'_>,
-        dialect: Protocol,
+        protocol: Protocol,
     ) -> Result<Option<Result<Lease, ServerError>>, DecodeError> {
         let stored = read_stored(replies)?;
-        let found = read_longest_lease(replies, dialect)?;
+        let found = read_longest_lease(replies, protocol)?;
         self.tries += 1;
         if let StoreOutcome::Failed(failure) = stored {
             return Ok(Some(Err(failure)));

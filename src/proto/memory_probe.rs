@@ -15,21 +15,21 @@ use crate::wire::{DecodeError, Flag, Flags, Flight, Key, Replies, Reply, Request
 /// may have dropped.
 pub(super) fn push_memory_probe(
     flight: &mut Flight,
-    dialect: Protocol,
+    protocol: Protocol,
     namespace: &Namespace,
     evidence: bool,
 ) {
-    match dialect {
+    match protocol {
         Protocol::Meta => flight.push_prepared(namespace.read_sentinel(), []),
         Protocol::Classic => push_gets(flight, namespace.sentinel()),
     }
-    push_evidence(flight, dialect, evidence);
+    push_evidence(flight, protocol, evidence);
 }
 
 /// Writes what follows the look at the sentinel.
-pub(super) fn push_evidence(flight: &mut Flight, dialect: Protocol, evidence: bool) {
+pub(super) fn push_evidence(flight: &mut Flight, protocol: Protocol, evidence: bool) {
     // The classic protocol has no other way to ask for the time.
-    if evidence || dialect == Protocol::Classic {
+    if evidence || protocol == Protocol::Classic {
         push_stats(flight);
     }
     if evidence {
@@ -38,8 +38,8 @@ pub(super) fn push_evidence(flight: &mut Flight, dialect: Protocol, evidence: bo
 }
 
 /// Writes a look at the sentinel that also returns its CAS unique.
-pub(super) fn push_sentinel_with_cas(flight: &mut Flight, dialect: Protocol, key: Key<'_>) {
-    match dialect {
+pub(super) fn push_sentinel_with_cas(flight: &mut Flight, protocol: Protocol, key: Key<'_>) {
+    match protocol {
         Protocol::Meta => flight.push_here(&Request::MetaGet {
             key,
             flags: Flags::list(&[
@@ -57,9 +57,9 @@ pub(super) fn push_sentinel_with_cas(flight: &mut Flight, dialect: Protocol, key
 /// Reads the answer to [`push_sentinel_with_cas`]: what was found, and its CAS unique.
 pub(super) fn read_sentinel_with_cas(
     replies: &mut Replies<'_>,
-    dialect: Protocol,
+    protocol: Protocol,
 ) -> Result<Result<(Sentinel, u64), ServerError>, DecodeError> {
-    let found = match dialect {
+    let found = match protocol {
         Protocol::Meta => match replies.next_reply()? {
             Reply::Meta(meta) => (Sentinel::from_meta(&meta), meta.flags.cas()),
             Reply::Error(error) => return Ok(Err(ServerError::from_reply(&error))),
@@ -104,8 +104,8 @@ pub(super) fn read_memory(
     sent: Instant,
     received: Instant,
 ) -> Result<Result<MemoryReading, ServerError>, DecodeError> {
-    let dialect = server.capabilities.protocol;
-    let mut sentinel = match dialect {
+    let protocol = server.capabilities.protocol;
+    let mut sentinel = match protocol {
         Protocol::Meta => match replies.next_reply()? {
             Reply::Meta(meta) => Ok(Sentinel::from_meta_as(&meta, &mut server.sentinel)),
             Reply::Error(error) => Err(ServerError::from_reply(&error)),
@@ -114,7 +114,7 @@ pub(super) fn read_memory(
         Protocol::Classic => read_gets(replies)?
             .map(|item| item.map_or(Sentinel::Absent, |(value, _)| Sentinel::from_value(value))),
     };
-    let stats = if evidence || dialect == Protocol::Classic {
+    let stats = if evidence || protocol == Protocol::Classic {
         StatsSummary::read(replies)?.ok()
     } else {
         None
@@ -124,7 +124,7 @@ pub(super) fn read_memory(
     } else {
         None
     };
-    if let (Ok(Sentinel::Present { second, .. }), Protocol::Classic) = (&mut sentinel, dialect) {
+    if let (Ok(Sentinel::Present { second, .. }), Protocol::Classic) = (&mut sentinel, protocol) {
         *second = stats.map(|stats| stats.time);
     }
     let second = match sentinel {

@@ -263,9 +263,9 @@ impl<'a> ServerProbe<'a> {
                 });
             }
             Phase::Sentinel => {
-                let dialect = self.report.protocol();
-                push_sentinel_with_cas(flight, dialect, self.namespace.sentinel());
-                push_longest_lease(flight, dialect, self.namespace.longest());
+                let protocol = self.report.protocol();
+                push_sentinel_with_cas(flight, protocol, self.namespace.sentinel());
+                push_longest_lease(flight, protocol, self.namespace.longest());
             }
             Phase::General => push_stats(flight),
             Phase::Settings => push_group(flight, b"settings"),
@@ -359,8 +359,8 @@ fn greeting(
 
 /// Reads the replies about the sentinel and the longest lease.
 fn sentinel(survey: &mut ServerReport, replies: &mut Replies<'_>) -> Result<(), DecodeError> {
-    let dialect = survey.protocol();
-    match read_sentinel_with_cas(replies, dialect)? {
+    let protocol = survey.protocol();
+    match read_sentinel_with_cas(replies, protocol)? {
         Ok((sentinel, cas)) => {
             survey.sentinel = Some(sentinel);
             survey.has_cas = Some(true).filter(|_| cas != 0);
@@ -369,7 +369,7 @@ fn sentinel(survey: &mut ServerReport, replies: &mut Replies<'_>) -> Result<(), 
         // Other replies show better which of them it is.
         Err(_) => {}
     }
-    let longest = read_longest_lease(replies, dialect)?.ok().flatten();
+    let longest = read_longest_lease(replies, protocol)?.ok().flatten();
     survey.longest = longest.map(|(lease, _)| lease);
     Ok(())
 }

@@ -175,7 +175,7 @@ impl Operation for Release<'_> {
             // proof decides, and the CAS unique found beside it is one of this instance.
             self.cas = None;
         }
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         match (self.cas, self.remaining_retention(now.monotonic)) {
             (Some(cas), Some((grant, rest))) => {
                 let expiry = server.clock.expiry(rest, now);
@@ -185,11 +185,11 @@ impl Operation for Release<'_> {
                     Some(record) => {
                         push_retained_record(flight, self.keys, record.as_bytes(), cas, expiry);
                     }
-                    None => push_release(flight, dialect, self.keys, cas),
+                    None => push_release(flight, protocol, self.keys, cas),
                 }
             }
-            (Some(cas), None) => push_release(flight, dialect, self.keys, cas),
-            (None, _) => push_get_lock(flight, dialect, self.keys),
+            (Some(cas), None) => push_release(flight, protocol, self.keys, cas),
+            (None, _) => push_get_lock(flight, protocol, self.keys),
         }
         Ok(())
     }

@@ -106,21 +106,21 @@ impl Operation for Renew<'_> {
             .clock
             .expiry(self.lease, now)
             .map_err(|error| RenewOutcome::Failed(ServerError::Lease(error)))?;
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         match self.grant.owner_id {
             OwnerId::Nonce(_) => {
                 // The meta dialect leaves the record as it is.
-                let record = match dialect {
+                let record = match protocol {
                     Protocol::Classic => self.grant.record(),
                     Protocol::Meta => None,
                 };
                 let record = record.as_ref().map_or(&b""[..], Record::as_bytes);
                 let about = (self.namespace, self.keys);
-                push_renewal(flight, dialect, about, record, self.cas, expiry);
+                push_renewal(flight, protocol, about, record, self.cas, expiry);
             }
             OwnerId::Cas(token) => {
                 let cas = (self.cas, token.after(self.cas));
-                push_recordless_renewal(flight, dialect, self.keys, cas, expiry);
+                push_recordless_renewal(flight, protocol, self.keys, cas, expiry);
             }
         }
         self.sent_at = Some((now.monotonic, expiry));
@@ -134,9 +134,9 @@ impl Operation for Renew<'_> {
         sent: Instant,
         received: Instant,
     ) -> Result<Action<RenewOutcome>, DecodeError> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         if self.sent_at.is_none() {
-            return Ok(match read_lock(replies, dialect)? {
+            return Ok(match read_lock(replies, protocol)? {
                 Err(failure) => Action::Done(RenewOutcome::Failed(failure)),
                 Ok(LockItem::Held { value, cas, .. })
                     if self.grant.owner_id.matches(value, cas) =>
@@ -149,7 +149,7 @@ impl Operation for Renew<'_> {
             });
         }
         let compared = read_cas_outcome(replies)?;
-        let item = read_lock(replies, dialect)?;
+        let item = read_lock(replies, protocol)?;
         // Only for the server's second. An absent sentinel is the next acquirer's business: our
         // record is proof that this lock was not forgotten.
         if matches!(self.grant.owner_id, OwnerId::Nonce(_)) {

@@ -44,13 +44,13 @@ impl Operation for SampleClock<'_> {
         _now: Now,
         flight: &mut Flight,
     ) -> Result<(), Self::Outcome> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         if let Some(raise) = &self.raise {
-            raise.prepare(self.namespace, dialect, flight);
+            raise.prepare(self.namespace, protocol, flight);
             return Ok(());
         }
-        push_longest_lease(flight, dialect, self.namespace.longest());
-        push_memory_probe(flight, dialect, self.namespace, true);
+        push_longest_lease(flight, protocol, self.namespace.longest());
+        push_memory_probe(flight, protocol, self.namespace, true);
         Ok(())
     }
 
@@ -61,9 +61,9 @@ impl Operation for SampleClock<'_> {
         sent: Instant,
         received: Instant,
     ) -> Result<Action<Self::Outcome>, DecodeError> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         if let Some(raise) = &mut self.raise {
-            return Ok(match raise.interpret(replies, dialect)? {
+            return Ok(match raise.interpret(replies, protocol)? {
                 None => Action::Transmit,
                 Some(raised) => {
                     let raised = raised.map(|lease| server.memory.longest_lease_seen(Some(lease)));
@@ -71,7 +71,7 @@ impl Operation for SampleClock<'_> {
                 }
             });
         }
-        let longest = read_longest_lease(replies, dialect)?;
+        let longest = read_longest_lease(replies, protocol)?;
         let read = read_memory(replies, server, true, sent, received)?;
         Ok(match longest.and_then(|longest| read.map(|_| longest)) {
             Err(failure) => Action::Done(Err(failure)),

@@ -116,8 +116,8 @@ impl SentinelInit {
         };
         let value = record.to_string();
         push_store(flight, verb, sentinel, value.as_bytes(), SENTINEL_EXPIRY);
-        let dialect = server.capabilities.protocol;
-        push_sentinel_with_cas(flight, dialect, sentinel);
+        let protocol = server.capabilities.protocol;
+        push_sentinel_with_cas(flight, protocol, sentinel);
         // For the time, which the classic protocol returns in no other way.
         push_stats(flight);
     }

@@ -16,16 +16,13 @@ pub struct SessionId(SessionKind);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum SessionKind {
     Known(OwnerId),
-    Foreign {
-        cas: u64,
-        incarnation: ServerInstance,
-    },
+    Foreign { cas: u64, instance: ServerInstance },
 }
 
 impl SessionId {
     /// The identity of an item with this value and this CAS unique, on this server instance.
     #[must_use]
-    pub(super) fn of(value: &[u8], cas: u64, incarnation: ServerInstance) -> Self {
+    pub(super) fn of(value: &[u8], cas: u64, instance: ServerInstance) -> Self {
         let proof = match (nonce_of(value), CasOwner::from_cas(cas)) {
             (Some(nonce), _) => Some(OwnerId::Nonce(nonce)),
             (None, Some(token)) if value.is_empty() => Some(OwnerId::Cas(token)),
@@ -33,7 +30,7 @@ impl SessionId {
         };
         Self(match proof {
             Some(proof) => SessionKind::Known(proof),
-            None => SessionKind::Foreign { cas, incarnation },
+            None => SessionKind::Foreign { cas, instance },
         })
     }
 
@@ -51,15 +48,15 @@ impl SessionId {
 
     /// Returns `true` if an item belongs to this holding.
     #[must_use]
-    pub(super) fn matches(&self, value: &[u8], cas: u64, incarnation: ServerInstance) -> bool {
+    pub(super) fn matches(&self, value: &[u8], cas: u64, instance: ServerInstance) -> bool {
         match self.0 {
             SessionKind::Known(proof) => {
                 proof.matches(value, cas) && (!proof.is_cas() || value.is_empty())
             }
             SessionKind::Foreign {
                 cas: seen,
-                incarnation: then,
-            } => cas == seen && incarnation == then && nonce_of(value).is_none(),
+                instance: then,
+            } => cas == seen && instance == then && nonce_of(value).is_none(),
         }
     }
 }

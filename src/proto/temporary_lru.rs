@@ -150,7 +150,7 @@ mod tests {
     use core::time::Duration;
 
     fn view() -> ServerState {
-        let incarnation = ServerInstance {
+        let instance = ServerInstance {
             pid: 1,
             started: 1,
             word: InstanceWord::from_bits(1),
@@ -159,7 +159,7 @@ mod tests {
             protocol: Protocol::Meta,
             explicit_cas: true,
         };
-        ServerState::new(incarnation, capabilities, ServerClock::new())
+        ServerState::new(instance, capabilities, ServerClock::new())
     }
 
     const NOW: Now = Now {

@@ -62,11 +62,11 @@ impl RecordAcquire<'_> {
         sent: Instant,
         received: Instant,
     ) -> Result<Action<AcquireOutcome>, DecodeError> {
-        let dialect = server.capabilities.protocol;
+        let protocol = server.capabilities.protocol;
         let stored = read_stored(replies)?;
-        let item = read_lock(replies, dialect)?;
+        let item = read_lock(replies, protocol)?;
         let token = if self.request.fencing {
-            read_fence(replies, dialect)?.map(Some)
+            read_fence(replies, protocol)?.map(Some)
         } else {
             Ok(None)
         };
