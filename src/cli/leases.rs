@@ -75,8 +75,8 @@ impl Leases {
         if self.is_raised {
             let lease = format_holder::seconds(self.lease);
             voice.note(&format!(
-                "lock `{name}`: the lease of {lease} raises the longest lease under the prefix \
-                 from {}; set MEMLATCH_MAX_LEASE={} for all its users, so that each waits that \
+                "lock `{name}`: the lease of {lease} is longer than the longest lease that others \
+                 expect ({}); set MEMLATCH_MAX_LEASE={} for all its users, so that each waits that \
                  long behind a restart of the server",
                 format_holder::seconds(DEFAULT_LEASE),
                 super::duration::text(self.lease)

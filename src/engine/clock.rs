@@ -139,7 +139,7 @@ mod tests {
 
     /// Two nonces of one client differ even if they were drawn at the same instant.
     #[test]
-    fn lean_tokens_of_a_client_differ() {
+    fn recordless_tokens_of_a_client_differ() {
         let nonces = Nonces::new().expect("random");
         let now = monotonic();
         let tokens: HashSet<_> = (0..1000).map(|_| CasOwner::new(nonces.draw(now))).collect();

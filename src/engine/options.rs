@@ -99,7 +99,7 @@ impl LockOptions {
         }
         let length = self.min_hold?;
         if self.without_record {
-            let text = "min_hold needs a record to say it with, and a lean lock has none; leave out \
+            let text = "min_hold needs a record to say it with, and a lock without a record has none; leave out \
                         one of the two";
             return Some(text.into());
         }

@@ -739,7 +739,7 @@ mod tests {
                 SchedulerAction::Renew(_) => renewals += 1,
                 SchedulerAction::Job(_) => releases += 1,
                 SchedulerAction::Sleep { until } => {
-                    assert_eq!(until, NEVER, "the end of one wakes the keeper");
+                    assert_eq!(until, NEVER, "the end of one wakes the renewer");
                     break;
                 }
                 SchedulerAction::Exit => panic!("there is work"),

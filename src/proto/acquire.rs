@@ -17,7 +17,7 @@ use crate::wire::{DecodeError, Flight, Replies};
 pub struct Acquire<'a> {
     kind: AcquireKind<'a>,
     /// The request and its nonce, for as long as the other kind may still be chosen.
-    lean: Option<(AcquireRequest<'a>, Nonce)>,
+    without_record: Option<(AcquireRequest<'a>, Nonce)>,
 }
 
 #[derive(Debug)]
@@ -36,12 +36,12 @@ impl<'a> Acquire<'a> {
     pub fn new(request: AcquireRequest<'a>, nonce: Nonce) -> Self {
         if request.without_record {
             Self {
-                lean: Some((request.clone(), nonce)),
+                without_record: Some((request.clone(), nonce)),
                 kind: AcquireKind::Recordless(RecordlessAcquire::new(request, nonce)),
             }
         } else {
             Self {
-                lean: None,
+                without_record: None,
                 kind: AcquireKind::Record(RecordAcquire::new(request, nonce)),
             }
         }
@@ -109,7 +109,7 @@ impl Operation for Acquire<'_> {
         if !capabilities.explicit_cas || capabilities.protocol != Protocol::Meta {
             // The item that an attempt without a record may have left was on another server
             // instance, which has ended.
-            if let Some((request, nonce)) = self.lean.take() {
+            if let Some((request, nonce)) = self.without_record.take() {
                 self.kind = AcquireKind::Record(RecordAcquire::new(request, nonce));
             }
         }

@@ -27,7 +27,7 @@ enum BatchItem<O: Operation> {
 
 impl<O: Operation> fmt::Debug for Batch<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Together")
+        f.debug_struct("Batch")
             .field("items", &self.items.len())
             .field("failed", &self.failed)
             .finish_non_exhaustive()

@@ -169,7 +169,7 @@ impl fmt::Display for LeaseError {
             ),
             Self::TooShortWithoutRecord { lease } => write!(
                 f,
-                "a lease of {lease:?} is too short for a lean lock; it must be at least \
+                "a lease of {lease:?} is too short for a lock without a record; it must be at least \
                  {MIN_RECORDLESS_LEASE:?}"
             ),
             Self::TooLong { lease } => write!(

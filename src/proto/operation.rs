@@ -75,13 +75,13 @@ pub enum Action<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SleepReason {
-    /// The holder.
+    /// Another client holds the lock.
     Contended,
-    /// The server to have remembered everything for as long as the longest lease.
+    /// The server has not remembered everything for as long as the longest lease yet.
     RestartGuard,
-    /// The server to be reachable again.
+    /// The server cannot be reached.
     Unreachable,
-    /// A request that was sent on a connection now closed, and may be carried out late.
+    /// A request was sent on a connection that is closed now, and may be carried out late.
     LateRequest,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn holder_fingerprint(value: &[u8], cas: u64) -> u64 {
 ///
 /// When the count comes round, a renewal that is carried out so late names the right CAS unique
 /// again, and sets the expiry back. A million renewals take eight days with the shortest lease of a
-/// lean lock, and most of a minute where a program does nothing but renew. The 43 random bits that
+/// lock without a record, and most of a minute where a program does nothing but renew. The 43 random bits that
 /// are left make one in 9 · 10¹² attempts at a lock that is held take it for its own.
 const COUNT: u64 = (1 << 20) - 1;
 

@@ -51,7 +51,7 @@ impl LockRequests {
             key: lock,
             flags: Flags::list(LOOK),
         };
-        let lean = Request::MetaGet {
+        let recordless = Request::MetaGet {
             key: lock,
             flags: Flags::list(LEAN),
         };
@@ -75,7 +75,7 @@ impl LockRequests {
             add: PreparedStore::new(&add, room).expect("an `add` with an answer"),
             inspect: prepared(&[look], [], room),
             inspect_draw_read: prepared(&[look, draw, read], [b'J'], room),
-            recordless: prepared(&[lean], [b'N', b'E'], room),
+            recordless: prepared(&[recordless], [b'N', b'E'], room),
             release: prepared(&[delete(RELEASE)], [b'C'], room),
             renew: prepared(&[delete(RENEW)], [b'C', b'T'], room),
         }

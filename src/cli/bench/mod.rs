@@ -64,7 +64,7 @@ pub(super) struct Bench {
 
     /// Locks without a record and a token
     #[arg(long)]
-    lean: bool,
+    without_record: bool,
 
     /// One JSON object in place of text; times are in microseconds
     #[arg(long, help_heading = OUTPUT)]
@@ -136,7 +136,7 @@ async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<
     let began = Instant::now();
     for number in 0..options.tasks {
         let lock = client.lock(name(number % options.names()));
-        let lock = if options.lean {
+        let lock = if options.without_record {
             lock.without_record()
         } else {
             lock
@@ -158,7 +158,7 @@ async fn measure(client: &Client, options: &Bench, tasks: &mut Tasks) -> Result<
         tasks: options.tasks,
         connections: options.connections,
         names: options.names(),
-        lean: options.lean,
+        without_record: options.without_record,
         pair,
         round_trip,
     })

@@ -29,7 +29,7 @@ pub(super) struct Report {
     pub(super) tasks: u32,
     pub(super) connections: u8,
     pub(super) names: u32,
-    pub(super) lean: bool,
+    pub(super) without_record: bool,
     pub(super) pair: Histogram,
     pub(super) round_trip: Histogram,
 }
@@ -46,7 +46,7 @@ impl Report {
             "tasks": self.tasks,
             "connections": self.connections,
             "names": self.names,
-            "lean": self.lean,
+            "without_record": self.without_record,
             "pairs": self.pair.total(),
             "pairs_per_second": self.per_second(),
             "pair_micros": micros(&self.pair),
@@ -60,11 +60,11 @@ impl Report {
         let (paint, glyphs) = (Styler::for_stdout(), Glyphs::of_the_locale());
         let mut text = String::new();
         let rate = format!("{:.0} pairs per second", self.per_second());
-        let locks = match (self.names, self.lean) {
+        let locks = match (self.names, self.without_record) {
             (1, false) => "one lock",
-            (1, true) => "one lean lock",
+            (1, true) => "one lock without a record",
             (_, false) => "locks",
-            (_, true) => "lean locks",
+            (_, true) => "locks without a record",
         };
         let count = match self.names {
             1 => String::new(),

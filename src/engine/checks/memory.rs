@@ -86,7 +86,7 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
                 ID,
                 Severity::Fine,
                 seen,
-                "locks stay when memory is short; lean locks are not exempt",
+                "locks stay when memory is short; locks without a record are not exempt",
             ),
         };
     }

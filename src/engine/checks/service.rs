@@ -25,7 +25,7 @@ const RELEASES: [((u64, u64, u64), &str); 3] = [
         (1, 6, 10),
         "no meta commands before 1.6.10, so locks speak the classic protocol",
     ),
-    ((1, 6, 27), "no lean locks before 1.6.27"),
+    ((1, 6, 27), "no locks without a record before 1.6.27"),
     (
         (1, 6, 44),
         "with passwords (-Y), an empty line ends a server before 1.6.44",
@@ -61,7 +61,7 @@ pub(super) fn version(survey: &ServerReport) -> Check {
                 Severity::Note,
                 seen,
                 if meta {
-                    "it does not let requests name CAS uniques, so there are no lean locks"
+                    "it does not let requests name CAS uniques, so no lock is without a record"
                 } else {
                     "it does not know the meta commands, so locks speak the classic protocol"
                 },
@@ -383,13 +383,19 @@ mod tests {
                 of("1.5.22", Some((1, 5, 22)), false, false),
                 "classic protocol",
             ),
-            (of("1.6.18", Some((1, 6, 18)), true, false), "lean"),
+            (
+                of("1.6.18", Some((1, 6, 18)), true, false),
+                "without a record",
+            ),
             (of("1.6.20", Some((1, 6, 20)), true, false), "two flags"),
             (
                 of("1.6.45", Some((1, 6, 45)), false, false),
                 "classic protocol",
             ),
-            (of("1.6.45", Some((1, 6, 45)), true, false), "lean"),
+            (
+                of("1.6.45", Some((1, 6, 45)), true, false),
+                "without a record",
+            ),
             (of("of theirs", None, true, true), "nothing is known"),
         ] {
             let check = version(&survey);

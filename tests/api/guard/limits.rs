@@ -265,9 +265,9 @@ async fn impossible_min_holds_are_refused() {
     let two = blocking_client(&site);
     let input = ErrorKind::InvalidInput;
     let lock = one.lock("a").without_record().min_hold(STAYS);
-    fails(lock.acquire().await, input, "lean");
+    fails(lock.acquire().await, input, "without a record");
     let lock = two.lock("a").without_record().min_hold(STAYS);
-    fails(lock.acquire(), input, "lean");
+    fails(lock.acquire(), input, "without a record");
     let long = seconds(31 * 86_400);
     let lock = one.lock("a").min_hold(long);
     fails(lock.try_acquire().await, input, "30 days");
