@@ -1,4 +1,4 @@
-//! The `memlatch` command: run a command under a lock, see who holds one, try it all out.
+//! The `memlatch` command: run a command under a lock, see its holder, try it all out.
 //!
 //! An ordinary user of the library's public API.
 

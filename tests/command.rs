@@ -4,8 +4,8 @@
 
 #[path = "command/bench.rs"]
 mod bench;
-#[path = "command/breaking.rs"]
-mod breaking;
+#[path = "command/break_lock.rs"]
+mod break_lock;
 #[path = "command/child.rs"]
 mod child;
 #[path = "command/completions.rs"]

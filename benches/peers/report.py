@@ -227,8 +227,8 @@ def waiting(results):
             low, middle, high = quartiles(row["p50"])
             yield (
                 f"- In a process with 64 tasks that want one lock, {text}: median "
-                f"{middle / 1000:.1f} µs ({low / 1000:.1f}–{high / 1000:.1f}), where a pair on a lock that "
-                f"nobody else wants takes {statistics.median(row['pair']) / 1000:.1f} µs."
+                f"{middle / 1000:.1f} µs ({low / 1000:.1f}–{high / 1000:.1f}), where a pair on a lock "
+                f"without contention takes {statistics.median(row['pair']) / 1000:.1f} µs."
             )
     if row := results.get("between", "memlatch"):
         yield (
@@ -364,7 +364,7 @@ def main():
         "",
         *goals(results, names),
         "",
-        "### One lock that nobody else wants",
+        "### One lock without contention",
         "",
         *pairs(results, names),
         "",

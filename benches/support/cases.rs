@@ -1,4 +1,4 @@
-//! What is measured, once for all who measure: `benches/codec.rs` (nanoseconds),
+//! The measured cases, shared by `benches/codec.rs` (nanoseconds),
 //! `scripts/instructions` and `tests/allocations.rs` (allocations).
 //!
 //! Keys and records are as long as those of real locks: 21 and 82 bytes; CAS uniques have ten
@@ -355,7 +355,7 @@ const NONCE: [u8; 16] = [
 
 const SENTINEL_VALUE: &str = "s1 ready 1795240000 00000000000000aa 7 1795237329 -";
 
-/// The record of somebody else.
+/// The record of another client.
 const THEIRS: &[u8] =
     b"m1 fedcba98765432100011223344556677 10000 1795337320 815 worker-8 nightly%20import";
 

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal};
 
 /// Break a lock: end its holder's hold on it
 ///
-/// Shows who holds it, asks, and removes the record, if it is still that of the same holder by
+/// Shows the holder, asks, and removes the record, if it is still that of the same holder by
 /// then. The holder learns of it with its next renewal, at most a third of its lease later, and
 /// works on until then. Where the resource checks fencing tokens, it is kept out.
 #[derive(Debug, clap::Args)]

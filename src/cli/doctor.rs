@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// Check whether a server is a good place for locks
 ///
-/// Asks for the server's settings and counters, stores nothing, and tells what may lose locks there
+/// Asks for the server's settings and counters, stores nothing, and reports what may lose locks there
 /// and what to do about it. `--verbose` explains what is fine as well.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -32,7 +32,7 @@ pub(super) struct Doctor {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     lease: Option<Duration>,
 
-    /// Look twice, so long apart, and tell what has happened meanwhile
+    /// Look twice, so long apart, and report what has happened meanwhile
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     watch: Option<Duration>,
 

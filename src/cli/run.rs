@@ -26,7 +26,7 @@ const WAY_OUT: Duration = Duration::from_secs(1);
 /// The command runs as it would without memlatch: same streams, terminal, process group and signal
 /// settings. Its environment has MEMLATCH_NAME, the fencing token as MEMLATCH_TOKEN, and
 /// MEMLATCH_SERVER. The lock is renewed for as long as the command and what it has started run, and
-/// given back then.
+/// released then.
 ///
 /// SIGTERM, SIGHUP, SIGINT and SIGQUIT are passed on to the command and all that it has started
 /// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
@@ -52,7 +52,7 @@ Examples:
 
 Exit codes:
   the command's own, or 128+N when signal N ended it
-  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code.
+  1    another holder has the lock (-n) or had it for too long (-w); -E changes the code.
        As with flock(1), nothing is said then without -v
   64   the command line cannot be used
   69   the server is unreachable (-n) or was for too long (-w), is unfit, or was started or
@@ -65,7 +65,7 @@ Exit codes:
 DURATION is in seconds (5, 0.5) or has a unit: 500ms, 10s, 2m, 1h, 1d."
 )]
 pub(super) struct Run {
-    /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
+    /// Do not wait when another holder has the lock [env: MEMLATCH_NO_WAIT=on|off]
     ///
     /// Nor for a server that may have forgotten locks, because it was started or flushed within the
     /// longest lease (69).

@@ -5,7 +5,7 @@ use super::headings::OUTPUT;
 use super::options::GlobalOptions;
 use super::{format_holder, output, server, text};
 
-/// Tell who holds a lock
+/// Show the holder of a lock
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

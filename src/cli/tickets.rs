@@ -28,8 +28,9 @@ const LONGEST_PARTS: u64 = 8192;
 /// Acquire a lock, and leave it held when this command ends
 ///
 /// Prints assignments for the shell: MEMLATCH_NAME, the fencing token as MEMLATCH_TOKEN, and
-/// MEMLATCH_PARTS, by which `memlatch renew` and `memlatch release` know the lock. Nobody renews it
-/// meanwhile: it is free when its lease has run out. Whoever has the parts can release the lock.
+/// MEMLATCH_PARTS, by which `memlatch renew` and `memlatch release` know the lock. It is not renewed
+/// meanwhile, and free when its lease has run out. Any program that has the parts can release the
+/// lock.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -46,7 +47,7 @@ write `held=$(...) && eval \"$held\" || exit`.
 
 Exit codes:
   0    it is held
-  1    somebody else holds the lock (-n) or held it for too long (-w); -E changes the code
+  1    another holder has the lock (-n) or had it for too long (-w); -E changes the code
   64   the command line cannot be used
   69   the server is unreachable, unfit, or was started or flushed too recently
 
@@ -55,7 +56,7 @@ pub(super) struct Acquire {
     /// The lock's name
     name: String,
 
-    /// Do not wait when somebody else holds the lock [env: MEMLATCH_NO_WAIT=on|off]
+    /// Do not wait when another holder has the lock [env: MEMLATCH_NO_WAIT=on|off]
     #[arg(short, long, conflicts_with = "wait", help_heading = WAITING)]
     pub(super) no_wait: bool,
 

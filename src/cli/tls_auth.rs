@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// Options about TLS and passwords. Paths are plain strings: those may be empty, as variables are
-/// that somebody has unset in the only way that some tools know.
+/// that some tools can unset in no other way.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct ConnectionSecrets {
     /// File with the user and the password for the server: a line each, or user:password

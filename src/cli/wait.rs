@@ -41,7 +41,7 @@ pub(super) struct Wait {
     #[arg(short = 'E', long, value_name = "N", default_value_t = code::FAILED, help_heading = WAITING)]
     pub(super) conflict_exit_code: u8,
 
-    /// One JSON object in the end, which tells who holds it, and how long was waited
+    /// Print one JSON object at the end, with the holder and the time waited
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }

@@ -9,7 +9,7 @@ use std::string::{String, ToString};
 /// The error of a flight without replies.
 #[derive(Debug)]
 pub struct NetError {
-    /// Whether bytes of the flight may have reached the server.
+    /// True if bytes of the flight may have reached the server.
     pub sent: bool,
     /// The cause of the error.
     pub cause: NetCause,

@@ -88,7 +88,7 @@ impl ServerReport {
         Some(self.general.as_ref()?.time?.saturating_sub(from?))
     }
 
-    /// What a client that sees this server for the first time knows of its memory, and from when on
+    /// The memory of this server as a client knows it that sees it for the first time, and from when on
     /// that shows that nothing was dropped, if it does.
     fn memory(&self) -> Option<(Memory, Option<u64>)> {
         let general = self.general.as_ref()?;

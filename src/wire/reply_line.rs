@@ -1,4 +1,4 @@
-//! How one line of a reply is read.
+//! Parses one line of a reply.
 
 use super::error::DecodeError;
 use super::error_reply::{AdminError, AdminErrorReason, ErrorReply, ErrorSource};

@@ -1,4 +1,4 @@
-//! How requests are written.
+//! Encodes requests.
 
 use super::admin::SlabsCommand;
 use super::flag::Flag;

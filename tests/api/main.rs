@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod async_lock;
 mod auth;
 mod blocking;
@@ -15,7 +16,6 @@ mod lazy;
 mod lean;
 mod lock_all;
 mod loss;
-mod others;
 mod quiet_release;
 mod sockets;
 mod stats;

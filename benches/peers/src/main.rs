@@ -1,7 +1,7 @@
 //! Measures whole locks:
 //!
 //! ```text
-//! memlatch-peers pairs --core same|cross --cpu N   one lock that nobody else wants
+//! memlatch-peers pairs --core same|cross --cpu N   one lock without contention
 //! memlatch-peers crowd                             many tasks at once
 //! memlatch-peers wire                              round trips and bytes of a pair
 //! memlatch-peers syscalls --strace PATH            system calls of a pair

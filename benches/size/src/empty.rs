@@ -1,3 +1,3 @@
-//! What the standard library takes by itself.
+//! An empty program: the size of the standard library alone.
 
 fn main() {}

@@ -6,7 +6,7 @@ use crate::proto::ServerReport;
 
 pub(super) fn encryption(terms: &CheckContext) -> Check {
     const ID: &str = "encryption";
-    const ADVICE: &str = "use TLS (memcacheds://), or a network that nobody else listens on";
+    const ADVICE: &str = "use TLS (memcacheds://), or a network that no other program listens on";
     match (terms.way, terms.password) {
         (TransportSecurity::Local, _) => found(
             ID,

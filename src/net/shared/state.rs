@@ -23,7 +23,7 @@ pub(super) const MAX_FLIGHTS: usize = 4096;
 /// The number of bytes per read: the replies to some hundred flights.
 const READ: usize = 16 * 1024;
 
-/// What the callers of a connection share.
+/// State that the callers of a connection share.
 pub(super) struct State<S> {
     pub(super) stream: S,
     pub(super) pipeline: Pipeline,

@@ -1,4 +1,4 @@
-//! What follows when an acquisition does not get the lock at once: a retry, a wait, a cleanup or
+//! The next step of an acquisition that does not get the lock at once: a retry, a wait, a cleanup or
 //! its end.
 
 use super::{AfterRollback, IMMEDIATE_RETRIES, Phase, RecordAcquire};
