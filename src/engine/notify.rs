@@ -14,7 +14,7 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "tokio")]
-use std::vec::Vec;
+use std::{boxed::Box, vec::Vec};
 
 /// The longest uninterrupted sleep. Timers stand still while the machine is suspended, leases do
 /// not: after the wake-up, a waiter looks at the clock within this time.
@@ -55,19 +55,24 @@ struct Waiters {
 }
 
 /// The waiting tasks, each with the number of its [`Changed`]. The first one needs no allocation: it
-/// is the only one, as a rule.
+/// is the only one, as a rule. The others are behind a pointer: each held lock has a place for them.
 #[cfg(feature = "tokio")]
 #[derive(Default)]
 struct Tasks {
     first: Option<(u64, Waker)>,
-    others: Vec<(u64, Waker)>,
+    #[expect(
+        clippy::box_collection,
+        reason = "a third of the size where there are none"
+    )]
+    others: Option<Box<Vec<(u64, Waker)>>>,
     last_number: u64,
 }
 
 #[cfg(feature = "tokio")]
 impl Tasks {
     fn find(&mut self, number: u64) -> Option<&mut Waker> {
-        let mut tasks = self.first.iter_mut().chain(&mut self.others);
+        let others = self.others.iter_mut().flat_map(|others| others.iter_mut());
+        let mut tasks = self.first.iter_mut().chain(others);
         tasks.find_map(|(other, waker)| (*other == number).then_some(waker))
     }
 
@@ -76,7 +81,7 @@ impl Tasks {
         let task = (self.last_number, waker);
         match &mut self.first {
             None => self.first = Some(task),
-            Some(_) => self.others.push(task),
+            Some(_) => self.others.get_or_insert_default().push(task),
         }
         self.last_number
     }
@@ -85,8 +90,9 @@ impl Tasks {
     fn remove(&mut self, number: u64) -> Option<Waker> {
         let task = self.first.take_if(|(other, _)| *other == number);
         let task = task.or_else(|| {
-            let place = self.others.iter().position(|(other, _)| *other == number);
-            place.map(|place| self.others.swap_remove(place))
+            let others = self.others.as_mut()?;
+            let place = others.iter().position(|(other, _)| *other == number)?;
+            Some(others.swap_remove(place))
         });
         task.map(|(_, waker)| waker)
     }
@@ -130,7 +136,7 @@ impl Notify {
         #[cfg(feature = "tokio")]
         let (first, others) = {
             let tasks = &mut waiters.tasks;
-            (tasks.first.take(), core::mem::take(&mut tasks.others))
+            (tasks.first.take(), tasks.others.take())
         };
         drop(waiters);
         if threads > 0 {
@@ -138,7 +144,10 @@ impl Notify {
         }
         // Not under the mutex: a waker may poll its task at once.
         #[cfg(feature = "tokio")]
-        for (_, waker) in first.into_iter().chain(others) {
+        for (_, waker) in first
+            .into_iter()
+            .chain(others.into_iter().flat_map(|others| *others))
+        {
             waker.wake();
         }
     }

@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared<const GAPS: usize> {
     text: Bytes,
-    /// The places of the numbers. Ascending, each <= text.
-    gaps: [usize; GAPS],
+    /// The places of the numbers. Ascending, each <= text. Small, because each held lock has some.
+    gaps: [u16; GAPS],
     /// The number of requests. Each has one reply.
-    requests: usize,
+    requests: u16,
 }
 
 impl<const GAPS: usize> Prepared<GAPS> {
@@ -25,8 +25,8 @@ impl<const GAPS: usize> Prepared<GAPS> {
     ///
     /// The text is taken from `room`, so that several made in one room share its memory.
     ///
-    /// `None` where there is no such flag or it has no number, and for what is not `mg`, `md` or
-    /// `ma`, or has `q`.
+    /// `None` where there is no such flag or it has no number, for what is not `mg`, `md` or `ma`, or
+    /// has `q`, and for more than 65,535 bytes.
     #[must_use]
     pub fn new(requests: &[Request<'_>], letters: [u8; GAPS], room: &mut BytesMut) -> Option<Self> {
         room.clear();
@@ -34,7 +34,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
         Some(Self {
             text: room.split().freeze(),
             gaps,
-            requests: requests.len(),
+            requests: requests.len().try_into().ok()?,
         })
     }
 
@@ -43,7 +43,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
         requests: &[Request<'_>],
         letters: [u8; GAPS],
         text: &mut BytesMut,
-    ) -> Option<[usize; GAPS]> {
+    ) -> Option<[u16; GAPS]> {
         let mut open = letters.iter().peekable();
         let mut gaps = [0; GAPS];
         let mut next_gap = gaps.iter_mut();
@@ -68,7 +68,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
                         return None;
                     }
                     text.truncate(number);
-                    *next_gap.next()? = number;
+                    *next_gap.next()? = number.try_into().ok()?;
                 }
             }
             text.extend_from_slice(b"\r\n");
@@ -81,6 +81,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
     pub fn encode(&self, numbers: [u64; GAPS], out: &mut BytesMut) {
         let mut written = 0;
         for (gap, number) in self.gaps.into_iter().zip(numbers) {
+            let gap = usize::from(gap);
             out.extend_from_slice(&self.text[written..gap]);
             put_u64(out, number);
             written = gap;
@@ -91,7 +92,7 @@ impl<const GAPS: usize> Prepared<GAPS> {
     /// The number of requests. Each has one reply.
     #[must_use]
     pub const fn requests(&self) -> usize {
-        self.requests
+        self.requests as usize
     }
 }
 
