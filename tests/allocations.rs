@@ -1,7 +1,7 @@
 //! Nothing of the codec and of the rules allocates, once buffers have grown to what they need:
 //! requests and replies in both directions, half a reply, acquiring, renewing, releasing, and the
-//! grant itself, which is laid out in place. Whoever is refused is told who holds the lock, and
-//! that has two strings.
+//! grant itself, which is laid out in place. A refused acquisition names the holder of the lock, in
+//! two strings.
 
 #[path = "../benches/support/cases.rs"]
 mod cases;
@@ -9,11 +9,11 @@ mod cases;
 use allocation_counter::measure;
 use cases::Runner;
 
-/// How often each case runs while allocations are counted.
+/// Number of runs of each case while allocations are counted.
 const TIMES: u64 = 50;
 
-/// What allocates, and how often each time: what reads the holder's record, for its host and its
-/// label, and what makes a lock of a name, for keys and requests that stay the same.
+/// The cases that allocate, and how often each time: parsing the holder's record, for its host and
+/// its label, and making a lock of a name, for keys and requests that stay the same.
 const ALLOCATES: &[(&str, u64)] = &[
     ("lock/keys", 6),
     ("record/parse", 2),

@@ -1,4 +1,4 @@
-//! What the library tells by `tracing` is what `docs/events.md` says, in both fronts, and bears no
+//! The events of the library are those that `docs/events.md` describes, in both fronts, and bear no
 //! secret and nothing of another client's record.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
@@ -40,7 +40,7 @@ struct Told {
     target: String,
     level: String,
     fields: BTreeMap<&'static str, String>,
-    /// The spans in which it is told.
+    /// The spans in which it is emitted.
     within: Vec<&'static str>,
 }
 
@@ -165,7 +165,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What must never be told.
+/// Texts that no event may contain.
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A server with accounts.
@@ -234,7 +234,7 @@ impl Story {
         Client::new(self.front, &settings).expect("the server is there")
     }
 
-    /// Everything that was told with these servers.
+    /// All events that were emitted with these servers.
     fn told(&self) -> Vec<Told> {
         let all = told();
         let ours = all
@@ -297,7 +297,7 @@ impl Story {
             until("it is told", || self.events("waiting").len() >= 2);
             drop(guard);
             let guard = waiter.join().expect("no panic");
-            // Another waits for the one who has it now.
+            // Another waits for the new holder.
             let waiter = scope.spawn(|| client.lock("taken").acquire().expect("in the end"));
             until("it waits", || client.stats().waiting == 1);
             assert_eq!(guard.release().expect("told"), ReleaseOutcome::Released);
@@ -431,7 +431,7 @@ impl Story {
     }
 
     fn password_in_the_clear(&mut self) {
-        // Addresses for documentation (RFC 5737): nobody is there.
+        // Addresses for documentation (RFC 5737): no server is there.
         let url = match self.front {
             Front::Async => "memcached://192.0.2.1:11211",
             Front::Blocking => "memcached://192.0.2.2:11211",
@@ -444,7 +444,7 @@ impl Story {
         assert!(Client::new(self.front, &settings).is_err());
     }
 
-    /// Everything documented was told, and everything told is documented.
+    /// Every documented event was emitted, and every emitted event is documented.
     fn check(&self) {
         let (events, spans) = (table("\n## Events\n"), table("\n## Spans\n"));
         let fields = table("\n## Fields\n");
@@ -525,7 +525,7 @@ fn events_are_documented_without_secrets() {
     }
 }
 
-/// What is told is told in one place, so that both fronts say the same.
+/// Events are emitted in one place, so that both fronts say the same.
 #[test]
 fn events_are_in_one_place() {
     let mut folders = vec![root().join("src")];

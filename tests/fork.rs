@@ -1,4 +1,4 @@
-//! What a forked process may do with the client of another, by both fronts: nothing.
+//! A forked process cannot use the client of its parent, by either front.
 #![cfg(all(unix, feature = "tokio", feature = "blocking"))]
 
 mod support;

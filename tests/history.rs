@@ -25,7 +25,7 @@ const SECOND: u64 = 1000 * MILLI;
 /// The lease of all locks here.
 const LEASE: u64 = 2 * SECOND;
 
-/// Where the clock stands at the beginning.
+/// The time of the clock at the beginning.
 const BEGIN: Instant = 1000 * SECOND;
 
 fn event(at: Instant, process: u32, key: u32, holding: u64, what: What) -> Event {
@@ -216,7 +216,7 @@ fn file_order_does_not_matter() {
     assert_eq!(judged(&turned).violations, []);
 }
 
-/// A holder that believes until its release, and one that comes before that.
+/// A holder that keeps the lock until its release, and one that comes before that.
 fn overlap(second_token: Option<u64>) -> Vec<Event> {
     let (first, second) = (script(50, 1), script(51, 1));
     let mut events = first.granted(BEGIN, 1);
@@ -237,7 +237,7 @@ fn double_holding_is_found() {
 
 #[test]
 fn distant_double_holding_is_found() {
-    // The first holder believes for long, and the one right before the third has gone.
+    // The first holding is long, and the one right before the third has ended.
     let mut events = overlap(Some(2));
     let third = script(52, 1);
     events.extend(third.granted(BEGIN + SECOND + 12 * MILLI, 3));
@@ -261,7 +261,7 @@ fn double_holding_is_caught_by_tokens() {
     assert_eq!((report.overlaps, report.caught), (1, 1));
     // The one that came first writes once more behind the other's first write.
     assert_eq!(report.refused_writes, 1);
-    // Whoever was granted first may be told later: then it writes nothing.
+    // The call that was granted first may return later: then it writes nothing.
     let mut turned = overlap(Some(2));
     turned[1].what = What::Granted {
         token: Some(3),
@@ -421,7 +421,7 @@ fn loss_of_released_lock_is_found() {
     events.extend(lost.released(BEGIN + MILLI, Released::Freed));
     events.push(lost.lost(BEGIN + 5 * MILLI, LossReason::Expired));
     assert_eq!(broken_by(events), ["lost-after-release"]);
-    // Nobody had released it.
+    // No call had released it.
     let mut events = lost.granted(BEGIN, 1);
     events.push(lost.lost(BEGIN + 5 * MILLI, LossReason::Released));
     assert_eq!(broken_by(events), ["lost-after-release"]);
@@ -434,7 +434,7 @@ fn release_of_lost_lock_is_found() {
     events.push(lost.lost(BEGIN + LEASE, LossReason::Expired));
     events.extend(lost.released(BEGIN + LEASE + MILLI, Released::Freed));
     assert_eq!(broken_by(events), ["freed-after-loss"]);
-    // Nobody was told, and it was over all the same.
+    // The loss was never reported, and the lock was lost all the same.
     let mut events = lost.granted(BEGIN, 1);
     events.extend(lost.released(BEGIN + LEASE + MILLI, Released::Freed));
     events[2].what = What::Release {

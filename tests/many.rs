@@ -1,7 +1,7 @@
-//! One client holds many locks on a real server and loses none of them, gives them back while others
-//! stay held, and gives back all of them.
+//! One client holds many locks on a real server and loses none of them, releases some while others
+//! stay held, and releases all of them.
 //!
-//! How fast that goes is the machine's affair: the lease is as long as the issue says, 9 s, and
+//! The speed depends on the machine: the lease is 9 s, and
 //! longer where the machine is so busy that it took long to acquire some of the locks. With work for
 //! each lock that grows with their number, no such lease is enough.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
@@ -21,10 +21,10 @@ const LEASE: Duration = Duration::from_secs(9);
 /// More than anything here takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// How many calls acquire at the same time.
+/// Number of calls that acquire at the same time.
 const CALLERS: usize = 64;
 
-/// How often each lock is renewed.
+/// Number of renewals of each lock.
 const ROUNDS: u64 = 2;
 
 /// Four times as long as acquiring all of them takes, by what it took to acquire some. A renewal is

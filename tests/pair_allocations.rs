@@ -9,7 +9,7 @@ use memlatch::server::Server;
 use memlatch::{LockError, ReleaseOutcome};
 use std::thread;
 
-/// How often each thing is done while allocations are counted.
+/// Number of runs of each case while allocations are counted.
 const TIMES: u64 = 100;
 
 /// Long enough for several looks at a lock that is held.

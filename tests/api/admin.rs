@@ -1,4 +1,4 @@
-//! What a client does about locks of others, in both fronts: finding them, breaking one, waiting
+//! Administration of locks of other clients, in both fronts: finding them, breaking one, waiting
 //! for the end of one. Against every real server and the embedded one.
 
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
@@ -240,7 +240,7 @@ fn servers_without_listing_are_distinguished() {
     assert_eq!(both.list_fails().kind(), ErrorKind::DumpUnavailable);
 }
 
-/// Somebody else has asked for a dump and takes some time for it. The server has one at a time.
+/// Another client has asked for a dump and takes some time for it. The server has one at a time.
 #[test]
 fn busy_server_is_listed_again() {
     for binary in memcached::required() {
@@ -377,7 +377,7 @@ fn holder_display_escapes_the_host() {
     });
 }
 
-/// Whenever they are dropped, the client goes on working, and nobody else's lock is gone.
+/// Whenever they are dropped, the client goes on working, and no other client's lock is gone.
 #[test]
 fn dropped_list_or_break_harms_nothing() {
     everywhere(|both| {

@@ -366,7 +366,7 @@ async fn flush_delays_locks_by_longest_lease() {
             .expect("free");
         site.0.flush_all();
         let believed_until = Instant::now() + guard.remaining();
-        // Nothing but the local deadline tells this holder.
+        // Only the local deadline ends this hold.
         let error = two.lock("a").try_acquire().await.expect_err("too young");
         assert_eq!(error.kind(), ErrorKind::RestartGuard, "{error}");
         let wait = error.retry_after().expect("known");

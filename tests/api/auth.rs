@@ -97,7 +97,7 @@ fn wrong_password_is_refused_clearly() {
 
 #[test]
 fn missing_password_is_reported_at_once() {
-    // As long as one exchange may take: nobody waits for replies that do not come.
+    // The time limit of an exchange: a client does not wait for replies that do not come.
     let options = Options {
         operation_timeout: Some(Duration::from_secs(60)),
         ..Options::default()
@@ -139,7 +139,7 @@ fn server_without_accounts_keeps_no_password() {
         let server = binary.start(&[]);
         let options = Options::auth(USER, PASSWORD);
         both_work(&server.url(), &options);
-        // Somebody else has an item where memcached's own documentation puts credentials.
+        // Another program has an item where memcached's own documentation puts credentials.
         assert_eq!(server.command(b"set auth 0 0 1\r\n1\r\n"), b"STORED\r\n");
         both_work(&server.url(), &options);
         assert_eq!(
@@ -197,8 +197,8 @@ fn unset_server_clock_keeps_no_password() {
     }
 }
 
-/// The password of a server changes while clients are connected. They are told on their next
-/// connection, and do not knock all the time.
+/// The password of a server changes while clients are connected. Their next connection fails with
+/// the error, and they do not knock all the time.
 #[test]
 fn changed_password_limits_login_attempts() {
     for (mut server, accounts) in servers() {
@@ -234,7 +234,7 @@ fn changed_password_limits_login_attempts() {
     }
 }
 
-/// Something that is no memcached server at all may repeat what it is told.
+/// Something that is no memcached server at all may repeat the request.
 #[test]
 fn echoed_password_is_not_shown() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -16,11 +16,11 @@ use std::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Far longer than anything takes, so that what is told apart by it is no question of the
+/// Far longer than anything takes, so that what it sets apart is no question of the
 /// machine's mood.
 const LONG_LEASE: Duration = Duration::from_secs(60);
 
-/// What may be demanded of a machine that is busy with other things.
+/// A limit for a machine that is busy with other things.
 const PROMPT: Duration = SECOND;
 
 const DIALECTS: [Option<Protocol>; 2] = [None, Some(Protocol::Classic)];
@@ -64,7 +64,7 @@ fn try_now(lock: &Lock) -> Option<LockGuard> {
     lock.try_acquire().expect("the server answers")
 }
 
-/// Whether the server has the record of this lock, asked past the library.
+/// True if the server has the record of this lock, read past the library.
 fn is_stored(server: &RealServer, key: &[u8]) -> bool {
     let request = [b"get ", key, b"\r\n"].concat();
     server.command(&request) != b"END\r\n"
@@ -397,7 +397,7 @@ fn silent_server_loses_lock_at_deadline() {
         let released = guard.release().expect("known without asking");
         assert_eq!(released, ReleaseOutcome::AlreadyLost { reason });
         server.continue_signal();
-        // Not given back by anybody, so it runs out by itself: 2 to 5 s after the lease.
+        // Not released by any client, so it runs out by itself: 2 to 5 s after the lease.
         let next = b.lock("silent").acquire_timeout(10 * SECOND);
         drop(next.expect("comes free"));
     });
@@ -456,7 +456,7 @@ fn unanswered_acquisition_is_undone() {
             // If it was granted, it would stay for a minute.
             let guard = b.lock("ghost").acquire_timeout(10 * SECOND);
             let guard = guard.expect("taken back");
-            // And what is taken back is not this.
+            // The cleanup does not remove this new lock.
             assert!(a.shutdown(10 * SECOND));
             assert!(is_stored(&server, guard.key()));
         }
@@ -509,7 +509,7 @@ fn busy_renewer_keeps_locks() {
             .expect("the server is there");
         let kept = a.lock("kept").lease(4 * SECOND).acquire();
         let kept = kept.expect("nobody has it");
-        // Leaves the keeper with an acquisition to take back, which it looks for more than once.
+        // Leaves the keeper with an acquisition to undo, which it looks for more than once.
         server.stop_signal();
         let error = a.lock("ghost").lease(LONG_LEASE).try_acquire();
         error.expect_err("no answer");

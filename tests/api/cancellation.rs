@@ -51,7 +51,7 @@ impl Slow {
         peer.answer(true);
     }
 
-    /// How often a caller is polled. One who is not answered stays where he is.
+    /// Numbers of polls before a call is dropped. A call without an answer stays at the same point.
     fn polls(self) -> core::ops::Range<usize> {
         match self {
             Self::Never | Self::Dribbles => 0..MOST_POLLS,
@@ -105,8 +105,8 @@ async fn dropped_at<F: Future>(polls: usize, slow: Slow, future: F) -> Option<F:
     None
 }
 
-/// What may be done to a lock by its key: stored where there is none, looked at, and renewed or
-/// removed by its CAS unique.
+/// The only requests that may be made for a lock by its key: stored where there is none, looked at,
+/// and renewed or removed by its CAS unique.
 fn check_requests(peer: &Peer, what: &str) {
     for (requests, rest) in peer.seen() {
         assert!(
@@ -129,7 +129,7 @@ fn check_requests(peer: &Peer, what: &str) {
     }
 }
 
-/// Whoever was left something to do has done it, and the lock is nobody's.
+/// All cleanup that was left has been done, and the lock is free.
 async fn check_free(peer: &Peer, client: &Client, what: &str) {
     assert!(client.shutdown(LIMIT).await, "{what}: not given back");
     let left = peer.server.item("memlatch:lock:a");
@@ -177,7 +177,7 @@ async fn acquisition(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let sent = peer.count("add memlatch:lock:a ");
     let undone = peer.count("md memlatch:lock:a C") + peer.count("cas memlatch:lock:a");
     assert_eq!(sent, undone, "{what}: {:?}", peer.requests());
-    // Nobody has begun who was not polled.
+    // A call that was never polled has sent nothing.
     assert!(polls > 0 || sent == 0, "{what}");
     over
 }
@@ -215,7 +215,7 @@ async fn dropped_release_is_finished() {
     at_every_poll(release).await;
 }
 
-/// How often the lock was renewed.
+/// Number of renewals of the lock.
 fn renewals(peer: &Peer) -> usize {
     let requests = peer.requests();
     let is_one = |request: &&String| {
@@ -280,7 +280,7 @@ async fn verification_survives_dropped_call() {
     at_every_poll(verification).await;
 }
 
-/// Whoever begins to take a lock over and goes leaves it to whoever has the parts.
+/// A call that takes a lock over and is dropped leaves it to any client that has the parts.
 async fn handover(dialect: Protocol, slow: Slow, polls: usize) -> bool {
     let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();

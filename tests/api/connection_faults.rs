@@ -1,4 +1,4 @@
-//! What becomes of those who share a connection when something happens to it, or to one of them:
+//! The callers that share a connection when something happens to it, or to one of them:
 //! buffers that are full, callers that go without a word, runtimes that end, streams that end, a
 //! server that is not there.
 #![cfg(all(unix, feature = "tokio", feature = "server"))]
@@ -66,7 +66,7 @@ fn label(answer: Result<Option<Holder>, LockError>) -> String {
     answer.expect("answered").expect("held").label
 }
 
-/// What is answered when there is a connection again. Behind a failure nobody connects for a
+/// The answer once there is a connection again. After a failure the client does not connect for a
 /// moment.
 async fn found_again(client: &Client) -> Option<Holder> {
     let began = Instant::now();
@@ -126,7 +126,7 @@ async fn abandoned_requests_arrive_whole() {
 }
 
 /// A peer that answers before it reads on, in answers of thousands of bytes, while the client has
-/// more to write than there is room for: whoever only wrote, or only read, would wait for ever.
+/// more to write than there is room for: a client that only wrote, or only read, would wait for ever.
 #[tokio::test]
 async fn reads_and_writes_overlap() {
     let peer = Peer::start_unix();
@@ -142,7 +142,7 @@ async fn reads_and_writes_overlap() {
         callers.spawn(asking);
     }
     while let Some(answer) = callers.join_next().await {
-        // Somebody unknown holds it.
+        // The holder is unknown.
         let holder = answer.expect("no panic").expect("answered").expect("held");
         assert_eq!(holder.host, "");
     }
@@ -150,8 +150,8 @@ async fn reads_and_writes_overlap() {
     assert_eq!(peer.accepted(), 1);
 }
 
-/// Who waits for room when nobody reads is not kept for longer than told, and so is everybody
-/// else.
+/// A call that waits for room while the peer does not read ends by its time limit, and so does every
+/// other call.
 #[tokio::test]
 async fn unreading_peer_is_given_up() {
     let peer = Peer::start_unix();
@@ -176,7 +176,7 @@ async fn unreading_peer_is_given_up() {
 
 /// Of those who wait, one reads for all. If its future is neither polled nor dropped any more,
 /// the others wait as long as they would for a server that is silent; then there is another
-/// connection. The forgotten one's answer reaches nobody.
+/// connection. The answer for the forgotten future is dropped.
 #[tokio::test]
 async fn forgotten_driver_delays_others_until_timeout() {
     let peer = Peer::start();
@@ -243,8 +243,8 @@ async fn panicking_task_harms_no_other() {
     assert_eq!(peer.accepted(), 1);
 }
 
-/// Those whose requests were on their way learn that nobody knows what became of them; those
-/// whose were not, that they were not sent.
+/// Calls whose requests were on their way fail as unknown; calls whose requests were not yet sent
+/// fail as unavailable.
 #[tokio::test]
 async fn requests_at_stream_end_are_unknown() {
     tokio::join!(end_the_stream(false), end_the_stream(true));
@@ -287,8 +287,8 @@ async fn end_the_stream(reset: bool) {
     assert!(error.is_unavailable(), "{error}");
 }
 
-/// Where the server is back in time, the same attempts are sent again, and whatever became of the
-/// first ones, each lock is held once, by the one who asked for it.
+/// Once the server is back in time, the same attempts are sent again. Whatever became of the
+/// first ones, each lock is held once, by the caller that asked for it.
 #[tokio::test]
 async fn interrupted_attempts_repeat_unchanged() {
     for reset in [false, true] {
@@ -404,14 +404,14 @@ fn ended_runtime_spares_other_callers() {
             Err(error) => assert!(error.is_unavailable(), "{error}"),
         }
         assert_eq!(found_again(&client).await, None);
-        // Nobody would renew it, or give it back.
+        // It would be neither renewed nor released.
         let wanted = tokio::time::timeout(LIMIT, client.lock("later").try_acquire()).await;
         let error = wanted.expect("it ends").expect_err("nobody keeps it");
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     });
 }
 
-/// How long the calls with a limit of 50 ms may take on a machine that is busy with other things:
+/// Time that the calls with a limit of 50 ms may take on a machine that is busy with other things:
 /// that, an operation timeout, and something.
 const SOON: Duration = Duration::from_millis(50 + 800 + 1000);
 

@@ -1,4 +1,4 @@
-//! Processes that fight for one lock, and the log that shows whether two ever believed in it at
+//! Processes that fight for one lock, and the log that shows whether two ever held it at
 //! once.
 //!
 //! Each worker is this test binary again, told by its environment what to do. It writes begin and
@@ -17,7 +17,7 @@ use std::{env, fs, process};
 const WORKERS: usize = 6;
 const FIGHT: Duration = Duration::from_secs(10);
 
-/// One believed holding.
+/// One holding, for as long as its guard was valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Holding {
     begin: u64,
@@ -159,7 +159,7 @@ impl Drop for Workers {
     }
 }
 
-/// What is wrong with a history, if anything.
+/// Returns an error if two holdings of a history overlap or its tokens do not rise.
 fn check(mut holdings: Vec<Holding>) -> Result<(), String> {
     holdings.sort_unstable();
     for pair in holdings.windows(2) {

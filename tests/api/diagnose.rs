@@ -1,4 +1,4 @@
-//! What a diagnosis says of real servers, of the embedded one, and of things that are neither, by
+//! The diagnosis of real servers, of the embedded one, and of things that are neither, by
 //! both fronts.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Longer than anything takes on a machine that is busy with other things as well.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the doctor advises for leases of ten seconds.
+/// The doctor's advice for leases of ten seconds.
 const ADVISED: &[&str] = &["-o", "temporary_ttl=21"];
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -28,7 +28,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// What both fronts say, which must be the same but for how long it took and what the other one's
+/// The answer of both fronts, which must be the same but for its duration and what the other one's
 /// connections have changed.
 fn try_both(
     url: &str,

@@ -1,4 +1,4 @@
-//! What can be asked of a lock while it is held, in both fronts, on real memcached servers.
+//! Guards of held locks, in both fronts, on real memcached servers.
 //!
 //! | module | what it tests |
 //! |---|---|
@@ -57,7 +57,7 @@ impl Site {
         }
     }
 
-    /// Stores a record of somebody else in place of what there is.
+    /// Stores the record of another client in place of what there is.
     fn overtake(&self, key: &[u8]) {
         let key = String::from_utf8(key.into()).expect("text");
         let value = "m1 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 60000 1795337300 77 elsewhere -";

@@ -1,8 +1,8 @@
-//! The end of a lock, whatever comes first and whatever comes behind it: one reason, told to all who
-//! ask, and no renewal after that. Before a peer that writes down what it is sent, in both fronts and
-//! both dialects.
+//! The end of a lock, whatever comes first and whatever comes after it: one reason, reported to all
+//! listeners, and no renewal after that. Before a peer that writes down what it is sent, in both
+//! fronts and both dialects.
 //!
-//! That a loss is told at the deadline though nobody answers is shown on real servers, in
+//! Tests on real servers show that a loss is reported at the deadline without an answer: see
 //! `async_lock.rs` and `blocking.rs`.
 #![cfg(all(unix, feature = "tokio", feature = "blocking", feature = "server"))]
 
@@ -25,14 +25,14 @@ const LEASE: Duration = Duration::from_millis(1500);
 
 const SIDE_BY_SIDE: usize = 24;
 
-/// What ends a lock though its guard is there.
+/// An event that ends a lock though its guard is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     /// Its record goes, and the next renewal finds that out.
     Vanishes,
     /// Another's record is in its place, and the next renewal finds that out.
     IsTakenOver,
-    /// Nobody answers until its lease is over.
+    /// The server does not answer until its lease is over.
     IsSilent,
     /// The client is shut down.
     ShutsDown,
@@ -45,7 +45,7 @@ const EVENTS: [Event; 4] = [
     Event::ShutsDown,
 ];
 
-/// How its guard goes in the end.
+/// The end of its guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Released,
@@ -83,7 +83,7 @@ fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> Cli
         .operation_timeout(Duration::from_millis(1000))
 }
 
-/// How often the lock was renewed.
+/// Number of renewals of the lock.
 fn renewals(peer: &Peer) -> usize {
     let requests = peer.requests();
     let is_one = |request: &&String| {
@@ -97,7 +97,7 @@ fn renewals(peer: &Peer) -> usize {
 }
 
 impl Event {
-    /// What is done to the server or the connection.
+    /// Changes the server or the connection.
     fn begin(self, peer: &Peer) {
         match self {
             Self::Vanishes => peer.delete(KEY),
@@ -110,7 +110,7 @@ impl Event {
         }
     }
 
-    /// Whether this is why the lock was lost, if this came first.
+    /// True if this explains the loss, if this event came first.
     fn is_reason(self, reason: LossReason) -> bool {
         match self {
             Self::Vanishes => reason == LossReason::Missing,
@@ -121,7 +121,7 @@ impl Event {
     }
 }
 
-/// The first event is told, to everybody.
+/// The first event is the reported reason, for all listeners.
 fn check_told(what: &str, events: &[Event], told: &[LossReason]) {
     let Some(first) = events.first() else {
         return;
@@ -217,7 +217,7 @@ fn in_this_order_blocking((dialect, events, end): (Protocol, Vec<Event>, End)) {
     let mut told = Vec::new();
     let mut before = None;
     thread::scope(|scope| {
-        // Nobody can call off one who waits for what does not come.
+        // A thread that waits for a loss that does not come cannot be stopped.
         let count = if events.is_empty() { 0 } else { 3 };
         let listeners: Vec<_> = (0..count).map(|_| scope.spawn(|| guard.lost())).collect();
         for event in &events {
@@ -268,7 +268,7 @@ fn first_loss_reason_is_kept_blocking() {
 }
 
 /// Long enough for the keeper to have done with the server's clock, during which it would find out
-/// first that nobody answers.
+/// first that the server does not answer.
 const SETTLED: Duration = Duration::from_millis(2000);
 
 /// A renewal is carried out, and its answer is lost: the record has another CAS unique than is known,

@@ -1,4 +1,4 @@
-//! Releases that nobody waits for, against real memcached servers.
+//! Releases without a wait for the answer, against real memcached servers.
 #![cfg(feature = "tokio")]
 
 use crate::support::memcached;
@@ -158,7 +158,7 @@ mod in_the_blocking_front {
         });
     }
 
-    /// How many connections the server has seen, that of the question included.
+    /// Number of connections that the server has seen, that of the question included.
     fn connections(server: &RealServer) -> u64 {
         let stats = String::from_utf8(server.command(b"stats\r\n")).expect("text");
         let mut lines = stats.lines();
@@ -206,7 +206,7 @@ mod in_the_blocking_front {
         }
     }
 
-    /// Until a quiet release has come to nothing. Where the keeper has the only connection, the
+    /// Repeats until a quiet release has failed. Where the keeper has the only connection, the
     /// release is left to it and cannot.
     #[track_caller]
     fn is_counted(client: &Client, mut round: impl FnMut(LockGuard)) {
@@ -236,7 +236,7 @@ mod in_the_blocking_front {
                 assert!(client.holder("a").is_err(), "the server stands still");
                 server.continue_signal();
             });
-            // Somebody else has changed the record: it is ours all the same, and has to go.
+            // Another client has changed the record: it is ours all the same, and has to go.
             is_counted(&client, |guard| {
                 let append = [b"append ", guard.key(), b" 0 0 0\r\n\r\n"].concat();
                 assert_eq!(server.command(&append), b"STORED\r\n");

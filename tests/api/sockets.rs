@@ -107,7 +107,7 @@ fn idle_kicks(server: &RealServer) -> u32 {
     kicks.and_then(|n| n.parse().ok()).expect("a number")
 }
 
-/// A lock outlives the connection it was taken on, and nobody notices that the server closed it.
+/// A lock outlives the connection it was taken on, and no call fails because the server closed it.
 #[test]
 fn idle_disconnect_keeps_the_lock() {
     const LEASE: Duration = Duration::from_secs(600);

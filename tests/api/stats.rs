@@ -1,4 +1,4 @@
-//! What a client counts: each number moves exactly when it should. In both fronts, against real
+//! The counters of a client: each number moves exactly when it should. In both fronts, against real
 //! memcached servers and the embedded one.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-/// A record that somebody else has left, with the given lease in milliseconds.
+/// A record that another client has left, with the given lease in milliseconds.
 fn record(lease: u64) -> String {
     format!("m1 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f {lease} 1795337300 77 elsewhere -")
 }
@@ -144,7 +144,7 @@ fn numbers(stats: &ClientStats) -> [(&'static str, i64); 26] {
     numbers.map(|(name, number)| (name, i64::try_from(number).expect("a small number")))
 }
 
-/// What is counted from now on.
+/// The changes of the counters from now on.
 struct Change {
     client: Client,
     before: ClientStats,

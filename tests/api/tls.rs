@@ -25,7 +25,7 @@ use std::time::Instant;
 
 const LOCAL: &[&str] = &["localhost", "127.0.0.1"];
 
-/// Those of the servers that are built with TLS.
+/// The servers that are built with TLS.
 fn binaries() -> Vec<Binary> {
     let mut binaries = memcached::required();
     binaries.retain(|binary| {
@@ -287,7 +287,7 @@ fn server_without_tls_is_reported() {
     }
 }
 
-/// A peer that says `answer` to whoever comes, a byte now and then, and keeps what it is told.
+/// A peer that sends `answer` to each connection, a byte now and then, and keeps what it receives.
 fn peer(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! Waiting in one process: who asks the server, who is next, and how a lock is handed on.
+//! Waiting in one process: the call that asks the server, the order of the queue, and handoffs.
 //! Against real memcached servers, in both fronts and both dialects.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
@@ -68,8 +68,8 @@ fn stat(server: &RealServer, name: &str) -> u64 {
     line.expect("counted").parse().expect("a number")
 }
 
-/// What was stored so far: one for each attempt to acquire and each handover, in the meta dialect
-/// nothing else.
+/// Number of items stored so far: one for each attempt to acquire and each handoff, in the meta
+/// protocol nothing else.
 fn stored(server: &RealServer) -> u64 {
     stat(server, "cmd_set")
 }
@@ -212,7 +212,7 @@ async fn timed_out_waiter_names_holder() {
             assert_eq!(error.holder().expect("known").label, "busy");
         }
         assert!(began.elapsed() >= millis(500));
-        // Nobody waits any more, so nobody is handed anything.
+        // Without waiters there is no handoff.
         assert!(
             client
                 .lock("a")
@@ -242,7 +242,7 @@ async fn cancelled_waiters_lose_no_lock() {
             let stayer = waiter(async move { lock.acquire().await.map(drop) }).await;
             tokio::task::yield_now().await;
             drop(guard);
-            // The lock is the leaver's now; he goes somewhere on the way to it.
+            // The lock goes to the leaver now, which is dropped somewhere on the way to it.
             for _ in 0..polls {
                 let over = poll_fn(|cx| Poll::Ready(leaver.as_mut().poll(cx).is_ready())).await;
                 if over {
@@ -261,7 +261,7 @@ async fn cancelled_waiters_lose_no_lock() {
 #[tokio::test]
 async fn other_processes_get_a_turn() {
     for site in &sites() {
-        // Of two with a rest between, nobody waits any more whenever the one has got the lock from
+        // With two tasks and a rest between, the queue is empty whenever one has got the lock from
         // the other.
         for (tasks, hold, rest) in [
             (2, millis(4), millis(1)),

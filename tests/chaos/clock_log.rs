@@ -4,10 +4,10 @@
 use core::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-/// What may be done to the wall clock.
+/// Sets the wall clock, where that is allowed.
 #[derive(Debug)]
 pub(crate) struct ClockLog {
-    /// Why not, where nothing may.
+    /// The reason why the clock may not be set.
     refused: Option<String>,
     /// By how many seconds it is set forward now.
     ahead: i64,
@@ -19,7 +19,7 @@ impl ClockLog {
         Self { refused, ahead: 0 }
     }
 
-    /// Why it is not set, if it is not.
+    /// The reason why the clock is not set, if it is not.
     pub(crate) fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
@@ -45,7 +45,7 @@ impl ClockLog {
         set.is_ok()
     }
 
-    /// How long it is wrong at a time.
+    /// The longest time for which it is wrong.
     pub(crate) const LONGEST: Duration = Duration::from_secs(5);
 }
 

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, sleep};
 
-/// How many entries are written at a time, and how long it rests in between.
+/// Number of entries that are written at a time, and the rest in between.
 const BATCH: u64 = 500;
 const REST: Duration = Duration::from_millis(12);
 

@@ -1,4 +1,4 @@
-//! What is done to the server, to the clients and to the way between them, and what ends it.
+//! Faults of the server, of the clients and of the way between them, and their ends.
 
 use super::clock_log::ClockLog;
 use super::history::event::{Fault, What};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::thread::sleep;
 use std::time::Instant;
 
-/// How long the server is left alone behind a restart or a flush, so that something is held again:
+/// Time for which the server is left alone after a restart or a flush, so that something is held again:
 /// the guard waits first.
 const REST: Duration = Duration::from_secs(15);
 const REST_WITHOUT_GUARD: Duration = Duration::from_secs(4);
@@ -23,10 +23,10 @@ const REST_WITHOUT_GUARD: Duration = Duration::from_secs(4);
 /// When the server forgets for the first time: some locks have been held by then.
 const FIRST_LOSS: Duration = Duration::from_secs(2);
 
-/// How long a flush takes effect at the most behind its time, on a server that runs.
+/// The latest time after its second at which a flush takes effect, on a server that runs.
 const FLUSH_EFFECT: Duration = Duration::from_millis(2500);
 
-/// What ends a fault.
+/// The end of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Remedy {
     ContinueServer,
@@ -61,7 +61,7 @@ pub(crate) struct FaultPlan<'a> {
     pub(crate) mode: Mode,
 }
 
-/// What goes on while a storm lasts.
+/// The state of a storm.
 #[derive(Debug)]
 struct Storm {
     state: State,
@@ -184,7 +184,7 @@ impl FaultPlan<'_> {
                 let proxy = &self.proxies[at];
                 let (mood, what) = match self.dice.below(10) {
                     0..3 => (Mood::Slow(60), "delayed"),
-                    // Longer than anybody waits for an answer.
+                    // Longer than a client waits for an answer.
                     3..5 => (Mood::Slow(5000), "delayed for long"),
                     5..8 => (Mood::Split, "split"),
                     8..9 => (Mood::Cut, "cut in mid-exchange"),
@@ -212,7 +212,7 @@ impl FaultPlan<'_> {
     }
 
     /// The server is restarted or flushed. Often, some of those who hold locks then do not run for
-    /// long enough to be told, and believe to the end of their leases.
+    /// long enough to learn of it, and keep valid guards to the end of their leases.
     fn forget(&mut self, storm: &mut Storm) {
         if self.dice.chance(60) {
             for at in 0..self.crew.len() / 2 {

@@ -1,4 +1,4 @@
-//! What may happen in a run, and what must be true of it then.
+//! The faults that may happen in a run, and the rules that must hold then.
 
 use super::history::check::Rules;
 use core::fmt;

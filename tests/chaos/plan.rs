@@ -1,18 +1,18 @@
-//! Who wants what: the same for the driver and for those it starts.
+//! The locks that each task wants: the same for the driver and for the processes it starts.
 
 use core::time::Duration;
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What the keys of the locks start with.
+/// The start of the keys of the locks.
 pub(crate) const PREFIX: &str = "chaos:";
 
-/// How many processes there are at a time. Each has a slot; one that is killed is followed by
+/// Number of processes at a time. Each has a slot; one that is killed is followed by
 /// another in the same slot.
 pub(crate) const SLOTS: u32 = 6;
 
-/// How many tasks want locks in each process.
+/// Number of tasks that want locks in each process.
 pub(crate) const TASKS: u32 = 24;
 
 /// The slots whose connections go through a proxy.
@@ -63,7 +63,7 @@ pub(crate) fn hot(number: u64) -> u32 {
     COLD + (number % u64::from(HOT)) as u32
 }
 
-/// What a worker is told.
+/// The orders of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Post {
     pub(crate) url: String,

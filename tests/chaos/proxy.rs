@@ -1,7 +1,7 @@
 //! A way to the server on which bytes are delayed, split and cut off, and neither doubled nor
 //! reordered.
 //!
-//! What a client sent before it went is delivered all the same, be it late.
+//! Bytes that a client sent before it went are delivered all the same, be it late.
 
 use super::rng::Rng;
 use core::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 
-/// What is done to the bytes that come by.
+/// The fault of the bytes that come by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Calm,

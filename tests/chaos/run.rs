@@ -28,32 +28,32 @@ use std::time::Instant;
 /// The longest that a history grows before it is judged and thrown away.
 const ROUND: Duration = Duration::from_secs(90);
 
-/// How long it may take until the first lock is granted.
+/// Longest time until the first lock is granted.
 const BEGIN: Duration = Duration::from_secs(30);
 
-/// How long processes may take to leave.
+/// Longest time for processes to leave.
 const LEAVE: Duration = Duration::from_secs(30);
 
-/// What is behind the longest lease before a lock that was left behind must be free.
+/// Time after the longest lease within which a lock that was left must be free.
 const FREE: Duration = Duration::from_secs(5);
 
 /// The number under which the driver writes.
 const DRIVER: u32 = 0;
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) report: Report,
     pub(crate) faults: BTreeMap<&'static str, u64>,
-    /// How long faults were done.
+    /// The time for which faults were done.
     pub(crate) stormed: Duration,
     /// The slowest that all was free behind the end of a round.
     pub(crate) freed: Duration,
     /// Items that the server evicted.
     pub(crate) evicted: u64,
-    /// Why the wall clock was not set, if it was not.
+    /// The reason why the wall clock was not set, if it was not.
     pub(crate) clock: Option<String>,
-    /// Where the history of a round with violations is.
+    /// The folder with the history of a round with violations.
     pub(crate) kept: Option<PathBuf>,
 }
 
@@ -193,7 +193,7 @@ impl Driver {
         }
     }
 
-    /// Everybody has gone: waits until all is free. What is not in time is given back.
+    /// All workers have gone: waits until all is free. Returns the locks that are not free in time.
     fn left(&mut self, round: u32) -> Option<String> {
         let limit = Duration::from_secs(5);
         let began = Instant::now();

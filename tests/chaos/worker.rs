@@ -1,5 +1,5 @@
-//! A process that wants locks, holds them for a while and gives them back in one of the ways there
-//! are, and writes down what it believes.
+//! A process that wants locks, holds them for a while and releases them in one of the ways there
+//! are, and writes down its holdings.
 
 use super::cut::Cut;
 use super::history::event::{NotGranted, Released, What};
@@ -21,12 +21,12 @@ use tokio::time::{sleep, timeout};
 /// Between two looks of the process at whether it runs, …
 const BEAT: Duration = Duration::from_millis(50);
 
-/// … and how far apart two may be before they are told.
+/// … and how far apart two may be before they are reported.
 const LATE: Duration = Duration::from_millis(200);
 
 /// Runs until standard input ends.
 pub(crate) fn work(post: &Post) {
-    // Nobody else would end or continue this process if the driver were killed.
+    // No other process would end or continue this one if the driver were killed.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .expect("the system knows this signal");
     let recorder = Arc::new(Recorder::create(&post.folder, post.process));
@@ -85,7 +85,7 @@ async fn contend(post: &Post, recorder: &Arc<Recorder>, mut left: watch::Receive
     for task in tasks {
         task.await.expect("nothing panics");
     }
-    // What is not given back in time runs out with its lease, which the driver waits for.
+    // A lock that is not released in time runs out with its lease, which the driver waits for.
     client.shutdown(Duration::from_secs(3)).await;
 }
 
@@ -114,11 +114,11 @@ async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client
     }
 }
 
-/// How long a call may take that tries once, but for one operation timeout: whoever finds no answer
-/// is kept for another one, and may have to connect twice.
+/// Longest time of a call that tries once, but for one operation timeout: a call without an answer
+/// waits for another one, and may have to connect twice.
 const TRY: Duration = Duration::from_secs(3);
 
-/// How long it may take to make a guard of its parts.
+/// Longest time to make a guard of its parts.
 const HAND_ON: Duration = Duration::from_secs(1);
 
 struct Contender {
@@ -155,7 +155,7 @@ impl Drop for Asking {
     }
 }
 
-/// A guard, and what was written down about it last. Dropped, it is given back.
+/// A guard, and what was written down about it last. Dropped, it releases the lock.
 struct Holding {
     recorder: Arc<Recorder>,
     key: u32,
@@ -194,7 +194,7 @@ impl Holding {
     /// Writes down a deadline that has moved.
     fn look(&mut self) {
         let (at, until) = deadline(|| self.guard().remaining());
-        // A guard that is not valid any more is about to tell why.
+        // A guard that is not valid any more is about to report why.
         if until > at && until.abs_diff(self.until) > 100_000 {
             self.write(at, What::Until(until));
             self.until = until;
@@ -202,7 +202,7 @@ impl Holding {
     }
 
     /// Holds the lock for so long, or until it is lost, and asks the server about it now and then.
-    /// Whether it is held still.
+    /// Returns whether it is held still.
     async fn hold(&mut self, length: Duration, lease: Duration, dice: &mut Rng) -> bool {
         let end = tokio::time::Instant::now() + length;
         let look = (lease / 8).max(Duration::from_millis(15));
@@ -211,7 +211,7 @@ impl Holding {
             let asks = dice.below(10);
             let wait = async {
                 tokio::time::sleep_until(next).await;
-                // What they find out is told by `lost`.
+                // Their findings are reported by `lost`.
                 match asks {
                     0 => drop(self.guard().verify().await),
                     1 => drop(self.guard().renew().await),
@@ -233,7 +233,7 @@ impl Holding {
         }
     }
 
-    /// Takes the guard apart and makes one of the parts again. `None` where that comes to nothing:
+    /// Takes the guard apart and makes one of the parts again. `None` where that fails:
     /// the lock runs out by itself then.
     async fn hand_on(mut self, client: &Client) -> Option<Self> {
         self.apart = Some(deadline(|| self.guard().remaining()));
@@ -245,7 +245,7 @@ impl Holding {
         Some(self)
     }
 
-    /// Writes down that it is given back, and lets go of the guard.
+    /// Writes down the release, and lets go of the guard.
     fn end(&mut self, dropped: bool) -> Option<LockGuard> {
         let guard = self.guard.take()?;
         let (at, until) = deadline(|| guard.remaining());
@@ -286,7 +286,7 @@ impl Drop for Holding {
     }
 }
 
-/// What is asked for: one lock, or several together.
+/// The locks that are asked for: one, or several together.
 enum Wanted {
     One(Lock),
     All(MultiLock),
@@ -373,7 +373,7 @@ impl Contender {
         }
     }
 
-    /// What is asked for, with a limit now and then on how long it is held.
+    /// The locks of this request, with a limit now and then on how long they are held.
     fn wanted(&mut self, keys: &[u32], lease: Duration) -> Wanted {
         let mut names = keys.iter().map(|key| plan::name(self.round, *key));
         if keys.len() > 1 {
@@ -425,7 +425,7 @@ impl Contender {
                 (asking, cut.apply(waited).await.map(Some))
             }
             _ => {
-                // Nobody waits for ever: some names are not free for seconds.
+                // No call waits for ever: some names are not free for seconds.
                 let cut = match cut {
                     Cut::Never | Cut::AtPoll(_) | Cut::AtWake(_) => {
                         Cut::Timeout(self.dice.millis(50..2000))

@@ -44,7 +44,7 @@ impl Worker {
     }
 
     fn signal(&self, signal: Signal) {
-        // Not reaped yet, so it is nobody else.
+        // Not reaped yet, so no other process has this pid.
         kill_process(Pid::from_child(&self.child), signal).expect("our child");
     }
 
@@ -70,7 +70,7 @@ impl Worker {
         self.child.wait().expect("our child");
     }
 
-    /// How it has ended, if it has.
+    /// The exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our child")
     }

@@ -8,23 +8,23 @@ use core::time::Duration;
 use memlatch::LossReason;
 use std::collections::BTreeMap;
 
-/// What is expected of a history.
+/// The rules that a history must keep.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Whether two may believe in a lock at once. Then each time is counted, and must be caught by
+    /// True if two may hold a lock at once. Then each time is counted, and must be caught by
     /// the fencing token.
     pub overlaps: bool,
-    /// Whether a lock may be lost early though the server has not forgotten everything.
+    /// True if a lock may be lost early though the server has not forgotten everything.
     pub evictions: bool,
-    /// Whether the counters of fencing tokens may be evicted. One that is lost twice within two
+    /// True if the counters of fencing tokens may be evicted. One that is lost twice within two
     /// seconds may begin lower; that is counted then.
     pub counters: bool,
-    /// Whether nobody waits behind a restart. Counters that begin twice within a few seconds may
+    /// True if clients do not wait after a restart. Counters that begin twice within a few seconds may
     /// begin with the same numbers then; what comes of it is counted.
     pub unguarded: bool,
-    /// How long one exchange with the server may take.
+    /// The longest time of one exchange with the server.
     pub operation_timeout: Duration,
-    /// What a machine that is busy may take on top of any time limit.
+    /// Time that a busy machine may take on top of any time limit.
     pub slack: Duration,
 }
 
@@ -87,13 +87,13 @@ struct Checker<'h> {
     report: Report,
 }
 
-/// One that was believed in.
+/// One holding, from its grant until its guard was not valid any more.
 struct Holding<'h> {
     attempt: &'h Attempt,
     who: Who,
     from: Instant,
     to: Instant,
-    /// How many of its writes the resource refused.
+    /// Number of its writes that the resource refused.
     refused: u64,
 }
 
@@ -110,7 +110,7 @@ impl Checker<'_> {
         attempt.who(self.history.end_of(attempt.process))
     }
 
-    /// How long the process of an attempt ran between two instants.
+    /// The time that the process of an attempt ran between two instants.
     fn ran(&self, attempt: &Attempt, from: Instant, to: Instant) -> u64 {
         self.history.ran(attempt.process, from, to)
     }
@@ -169,7 +169,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Every loss was told, in time, once, and to nobody who had given the lock back.
+    /// Every loss was reported, in time, once, and not after the holder had released the lock.
     fn told(&mut self, attempt: &Attempt) {
         let who = self.who(attempt);
         let slack = nanos(self.rules.slack);
@@ -179,7 +179,7 @@ impl Checker<'_> {
             self.violation(Violation::ToldTwice { who, times });
         }
         let Some(loss) = attempt.lost.first() else {
-            // Whoever gives back what is over is told then at the latest.
+            // The release of a lost lock reports the loss at the latest.
             let end = attempt.release.map(|release| release.at);
             let ran = self.ran(attempt, until, end.unwrap_or(self.end(attempt)));
             self.report.latest_loss = self.report.latest_loss.max(ran);
@@ -220,7 +220,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What is lost before its deadline was forgotten by the server.
+    /// A lock that is lost before its deadline was forgotten by the server.
     fn explained(&mut self, attempt: &Attempt) {
         let until = attempt.granted.map_or(0, |grant| grant.until);
         let told = match (attempt.lost.first(), &attempt.released) {
@@ -246,7 +246,7 @@ impl Checker<'_> {
     }
 
     /// A resource that takes no write with a token below the highest it has seen. Everybody writes
-    /// when a belief begins, and once more at its end.
+    /// when a holding begins, and once more at its end.
     fn write_to_resource(&mut self, holdings: &mut [Holding<'_>]) {
         let mut writes = Vec::with_capacity(2 * holdings.len());
         for (at, holding) in holdings.iter().enumerate() {
@@ -258,7 +258,7 @@ impl Checker<'_> {
         let mut highest = 0;
         for (_, _, at) in writes {
             let holding = &mut holdings[at];
-            // Who has no token is let through by a resource that knows of none.
+            // A write without a token is not checked: the resource of such a lock knows of none.
             let Some(token) = holding.who.token else {
                 continue;
             };
@@ -270,8 +270,8 @@ impl Checker<'_> {
         }
     }
 
-    /// No two believe in a lock at once. For each holding, the one before it that was believed in
-    /// for longest is looked at.
+    /// No two hold a lock at once. For each holding, the one before it with the latest end
+    /// is looked at.
     fn one_at_a_time(&mut self, holdings: &[Holding<'_>]) {
         let mut last: Option<&Holding<'_>> = None;
         for holding in holdings {
@@ -293,7 +293,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Who holds a lock behind another has a higher token, and nobody has that of another.
+    /// A holder that follows another has a higher token, and no two have the same.
     fn tokens_rise(&mut self, holdings: &[Holding<'_>]) {
         let mut seen: BTreeMap<u64, Who> = BTreeMap::new();
         for holding in holdings {
@@ -343,8 +343,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A release that says that the lock was held to the end means that nobody had it in between.
-    /// Where locks may be lost unnoticed that is counted: a release whose answer was lost and that
+    /// A release that says that the lock was held to the end means that it had no other holder in between.
+    /// Where locks may be lost unnoticed it is counted: a release whose answer was lost and that
     /// finds nothing when it is repeated takes it for its own work.
     fn freed_their_own(&mut self, holdings: &[Holding<'_>]) {
         for pair in holdings.windows(2) {

@@ -8,7 +8,7 @@
 //! | `until` | deadline | the guard's deadline has moved |
 //! | `release`, `drop` | deadline | the holder gives it back |
 //! | `freed`, `already-lost`, `release-cancelled`, `release-failed` | reason or kind | what the release said |
-//! | `lost` | reason, deadline | the holder was told |
+//! | `lost` | reason, deadline | the loss was reported to the holder |
 //! | `paused` | instant | the process did not run since then |
 //! | `stopped`, `continued`, `killed`, `ended` | | the process was or has |
 //! | `server-…` | | it happens to the server |
@@ -48,7 +48,7 @@ pub enum What {
     Server(Fault),
 }
 
-/// Why an acquisition did not come to a holding.
+/// The reason why an acquisition did not come to a holding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotGranted {
     Refused,
@@ -58,7 +58,7 @@ pub enum NotGranted {
     Failed(String),
 }
 
-/// What a release said.
+/// The outcome of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released {
     Freed,
@@ -68,7 +68,7 @@ pub enum Released {
     Failed(String),
 }
 
-/// What happens to a process.
+/// An event in the life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// From here on it may not run.
@@ -81,7 +81,7 @@ pub enum Fate {
     Ended,
 }
 
-/// What happens to the server.
+/// An event in the life of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Stopped,
@@ -174,7 +174,7 @@ impl fmt::Display for What {
     }
 }
 
-/// What is wrong with a line.
+/// The error in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine(pub String);
 

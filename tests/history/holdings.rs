@@ -44,7 +44,7 @@ pub struct Release {
     pub dropped: bool,
 }
 
-/// What is known of a process.
+/// The pauses and the end of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
     /// When it did not run.
@@ -87,8 +87,8 @@ impl Attempt {
         self.granted.map(|grant| grant.at).or(refused)
     }
 
-    /// From when to when the holder, whose process ended then, believed in the lock. `None` where
-    /// it never did.
+    /// The time during which the holder, whose process ended then, had a valid guard. `None` where
+    /// there is none.
     pub fn believed(&self, end: Option<Instant>) -> Option<(Instant, Instant)> {
         let grant = self.granted?;
         let loss = self.lost.first();
@@ -263,7 +263,7 @@ impl History {
         self.lives.get(&process).and_then(|life| life.end)
     }
 
-    /// How long a process ran between two instants.
+    /// The time that a process ran between two instants.
     pub fn ran(&self, process: u32, from: Instant, to: Instant) -> u64 {
         match self.lives.get(&process) {
             Some(life) => life.pauses.left(from, to),
@@ -271,7 +271,7 @@ impl History {
         }
     }
 
-    /// Whether the server may have forgotten something between two instants.
+    /// True if the server may have forgotten something between two instants.
     pub fn forgot(&self, from: Instant, to: Instant) -> bool {
         let begun = self.forgotten.partition_point(|(begin, _)| *begin <= to);
         let last = begun.checked_sub(1).map(|at| self.forgotten[at]);

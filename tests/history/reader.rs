@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::{fs, io};
 
-/// Why a history cannot be read.
+/// The error of a history that cannot be read.
 #[derive(Debug)]
 pub enum ReadError {
     Io(io::Error),
@@ -15,7 +15,7 @@ pub enum ReadError {
     Torn(String),
 }
 
-/// Splits what one process wrote. The last line may not be whole; it is given back then.
+/// Splits what one process wrote. The last line may not be whole; it is returned separately then.
 pub fn parse(text: &str) -> Result<(Vec<Event>, Option<&str>), BadLine> {
     let (whole, torn) = match text.rfind('\n') {
         Some(end) => text.split_at(end + 1),

@@ -1,4 +1,4 @@
-//! How a process writes down what it believes.
+//! The writer of a process's own history.
 
 use super::event::{Event, Instant, What};
 use core::time::Duration;
@@ -56,12 +56,12 @@ impl Recorder {
         }
     }
 
-    /// What this process did or was told.
+    /// Writes down an event of this process.
     pub fn write(&self, at: Instant, key: u32, holding: u64, what: What) {
         self.write_about(self.process, at, key, holding, what);
     }
 
-    /// What happened to a process, written down by another.
+    /// Writes down an event of another process.
     pub fn write_about(&self, process: u32, at: Instant, key: u32, holding: u64, what: What) {
         let event = Event {
             at,
@@ -70,7 +70,7 @@ impl Recorder {
             holding,
             what,
         };
-        // One call for a whole line: whoever is killed has written it or not, and nearly never a
+        // One call for a whole line: a process that is killed has written it or not, and nearly never a
         // part of it.
         let line = format!("{event}\n");
         let written = (&self.file).write(line.as_bytes()).expect("a history");

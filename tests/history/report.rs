@@ -1,4 +1,4 @@
-//! What was found in a history.
+//! The findings of a check of a history.
 
 use super::violation::Violation;
 use std::collections::BTreeMap;
@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 pub struct Report {
     /// Acquisitions that came to a holding.
     pub holdings: u64,
-    /// Those that were over before anybody could believe in them.
+    /// Grants whose guard was not valid any more when the acquisition returned.
     pub late: u64,
-    /// What came of the others.
+    /// Acquisitions that came to none, by their outcome.
     pub refusals: BTreeMap<String, u64>,
     pub losses: BTreeMap<&'static str, u64>,
     pub releases: BTreeMap<String, u64>,
-    /// Holdings that began while another was believed in.
+    /// Holdings that began while another was valid.
     pub overlaps: u64,
-    /// Those in which a resource that checks the token refuses one of the two.
+    /// Overlaps in which a resource that checks the token refuses one of the two.
     pub caught: u64,
     /// Writes that such a resource refused.
     pub refused_writes: u64,
@@ -23,7 +23,7 @@ pub struct Report {
     pub fallen: u64,
     /// Releases that said that the lock had been held to the end, and another had it in between.
     pub claimed: u64,
-    /// The longest time by which a loss was told behind its deadline, and by which an acquisition
+    /// The longest time by which a loss was reported after its deadline, and by which an acquisition
     /// returned behind its limit, while the process ran.
     pub latest_loss: u64,
     pub latest_return: u64,

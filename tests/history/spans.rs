@@ -33,7 +33,7 @@ impl Spans {
         }
     }
 
-    /// How much of the time up to this instant they cover.
+    /// The part of the time up to this instant that they cover.
     fn covered(&self, until: Instant) -> u64 {
         let begun = self.spans.partition_point(|(from, _)| *from < until);
         match begun.checked_sub(1) {
@@ -45,7 +45,7 @@ impl Spans {
         }
     }
 
-    /// How much of the time between two instants they leave.
+    /// The part of the time between two instants that they leave.
     pub fn left(&self, from: Instant, to: Instant) -> u64 {
         let covered = self.covered(to).saturating_sub(self.covered(from));
         to.saturating_sub(from).saturating_sub(covered)

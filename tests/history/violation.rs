@@ -1,4 +1,4 @@
-//! What cannot be true.
+//! Violations of the rules of a history.
 
 use super::event::Instant;
 use core::fmt;
@@ -11,7 +11,7 @@ pub struct Who {
     pub key: u32,
     pub holding: u64,
     pub token: Option<u64>,
-    /// From when to when it was believed in; nothing where it never was.
+    /// From when to when its guard was valid; nothing where it never was.
     pub believed: Option<(Instant, Instant)>,
 }
 
@@ -20,26 +20,26 @@ pub struct Who {
 pub enum Violation {
     /// The events do not fit together: the harness itself is wrong.
     Malformed(String),
-    /// Two believed in one lock at once.
+    /// Two held one lock at once.
     Overlap { first: Who, second: Who },
-    /// Two believed in one lock at once, and a resource that checks the token takes the writes of
+    /// Two held one lock at once, and a resource that checks the token takes the writes of
     /// both.
     NotCaught { first: Who, second: Who },
     /// A holding has no higher token than one that was over before it began.
     TokenFell { earlier: Who, later: Who },
     /// Two holdings have the same token.
     TokenTwice { first: Who, second: Who },
-    /// A lock was lost and its holder, who ran for so long afterwards, was never told.
+    /// A lock was lost, and its holder, which ran for so long afterwards, never learned of it.
     NotTold { who: Who, ran: u64 },
-    /// The holder was told when it had run for so long behind the deadline.
+    /// The loss was reported when the holder had run for so long after the deadline.
     ToldLate { who: Who, ran: u64 },
-    /// The holder was told so many times.
+    /// The loss was reported so many times.
     ToldTwice { who: Who, times: usize },
-    /// The loss was told, and the guard was valid still.
+    /// The loss was reported, and the guard was valid still.
     LostButValid { who: Who },
-    /// The holder was told of a loss behind its own release.
+    /// A loss was reported after the holder's own release.
     LostAfterRelease { who: Who },
-    /// The holder was told of a loss, or its guard was not valid any more, and the release said
+    /// A loss was reported, or the guard was not valid any more, and the release said
     /// that the lock had been held to the end.
     FreedAfterLoss { who: Who },
     /// A lock was lost before its deadline, and the server had forgotten nothing.
@@ -48,7 +48,7 @@ pub enum Violation {
     TooLong { who: Who, limit: u64, ran: u64 },
     /// A release said that the lock had been held to the end, and another had it in between.
     FreedUnderAnother { who: Who, other: Who },
-    /// What is left in the end.
+    /// A lock that is still held in the end.
     StillHeld(String),
 }
 

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-/// memcached's own proxy, which is in the binary from 1.6.33 on, tells a pid, an uptime and a time of
+/// memcached's own proxy, which is in the binary from 1.6.33 on, reports a pid, an uptime and a time of
 /// its own: the restarts of a server behind it do not show.
 #[test]
 fn proxy_differs_from_server_behind_it() {
@@ -82,7 +82,7 @@ fn identical_servers_behind_address_are_distinguished() {
         let servers = [start(), start()];
         let addresses: Vec<_> = servers.iter().map(memcached::RealServer::address).collect();
         let diagnosis = both(&format!("memcached://{}", balancer::spread(addresses)));
-        // Nobody has used them yet.
+        // No client has used them yet.
         expect(
             &diagnosis,
             "instances",
@@ -101,7 +101,7 @@ fn identical_servers_behind_address_are_distinguished() {
     }
 }
 
-/// Something that answers each line as it is told, and hangs up at a line it is told nothing for.
+/// A peer that answers each line by this table, and hangs up at a line that is not in it.
 fn peer(answers: &'static [(&'static str, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -18,7 +18,7 @@ fn blocking_client(site: &Site) -> blocking::Client {
     client.expect("the server is there")
 }
 
-/// How often it was said of this lock that its renewals are not answered.
+/// Number of warnings that renewals of this lock are not answered.
 fn warned(name: &str) -> usize {
     let name = format!("name={name} ");
     let about = |line: &String| line.contains(&name) && line.contains("not answered");

@@ -66,7 +66,7 @@ fn max_hold_reached_frees_lock_blocking() {
     }
 }
 
-/// Whoever comes first at the end, guard or keeper, the lock is released, and by one of them.
+/// Whichever comes first at the end, guard or keeper, the lock is released, and by one of them.
 #[tokio::test]
 async fn drop_at_limit_frees_lock() {
     for site in &Site::all() {
@@ -153,7 +153,7 @@ async fn zero_max_hold_is_refused() {
     fails(lock.acquire(), ErrorKind::InvalidInput, part);
 }
 
-/// How a guard goes.
+/// The end of a guard.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Released,

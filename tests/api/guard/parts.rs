@@ -171,7 +171,7 @@ async fn stale_ticket_is_refused_with_reason() {
     }
 }
 
-/// The holder was told that the lock is lost and has stopped its work. The record still stands.
+/// The loss of the lock was reported, and the holder has stopped its work. The record still stands.
 #[tokio::test]
 async fn ticket_of_lost_guard_is_refused() {
     for site in &Site::all() {

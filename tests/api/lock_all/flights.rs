@@ -1,4 +1,4 @@
-//! What travels together, and what is left where a caller goes; in both fronts.
+//! Requests that travel together, and the cleanup after a dropped call; in both fronts.
 
 use super::peer::{LIMIT, Peer, until};
 use super::{LONG, Site, millis, seconds};
@@ -139,13 +139,13 @@ async fn threads_verify_all_in_one_flight() {
     }
 }
 
-/// Whether these are certain until the same instant, which tells that one flight renewed them.
+/// True if these are certain until the same instant, which shows that one flight renewed them.
 fn are_even(remaining: impl Fn(&str) -> Duration) -> bool {
     let (first, second, third) = (remaining("a"), remaining("b"), remaining("a"));
     first >= second && second >= third
 }
 
-/// How much later the second lock of a set is acquired than the first.
+/// The second lock of a set is acquired so much later than the first.
 const APART: Duration = millis(300);
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn dropped_release_is_finished() {
     }
 }
 
-/// While one is waited for that another holds: what was taken before is given back.
+/// A wait for a lock of another holder is dropped: the locks acquired before are released.
 #[tokio::test]
 async fn dropped_wait_leaves_no_lock() {
     for site in &Site::all() {

@@ -113,7 +113,7 @@ fn one_held_lock_refuses_all() {
 }
 
 /// Sets that overlap in every way, in opposite orders, from several clients: all of them get their
-/// turns, and nobody ever shares a name.
+/// turns, and no name is ever held twice.
 #[test]
 fn overlapping_sets_never_deadlock() {
     for site in &Site::all() {
@@ -272,7 +272,7 @@ fn loss_without_time_left_is_named() {
             fails(late, ErrorKind::Lost, &["lock `a`", "maximum hold"]);
             break;
         }
-        // The keeper gives back what was held for as long as it may be.
+        // The keeper releases a lock at its hold limit.
         drop(one.lock("a").acquire_timeout(seconds(20)).expect("freed"));
     }
 }
