@@ -1,8 +1,8 @@
-//! Processes that want locks of a real memcached beside a cache in use, while the server is stopped,
-//! killed, started and flushed, the processes are stopped and killed, and the bytes between them are
-//! held up and cut off. Each writes down its holdings, and the histories are judged in the end: no two
-//! hold a lock at once, tokens rise, every loss is reported, no call waits for too long or removes
-//! what is another's, and nothing is left.
+//! Processes that want locks of a real memcached beside a cache in use, while the server is
+//! stopped, killed, started and flushed, the processes are stopped and killed, and the bytes
+//! between them are held up and cut off. Each writes down its holdings, and the histories are
+//! judged in the end: no two hold a lock at once, tokens rise, every loss is reported, no call
+//! waits for too long or removes what is another's, and nothing is left.
 //!
 //! `scripts/chaos 600` runs it for ten minutes on each version; as an ordinary test it takes about
 //! twenty seconds on each.

@@ -1,9 +1,9 @@
 //! One client holds many locks on a real server and loses none of them, releases some while others
 //! stay held, and releases all of them.
 //!
-//! The speed depends on the machine: the lease is 9 s, and
-//! longer where the machine is so busy that it took long to acquire some of the locks. With work for
-//! each lock that grows with their number, no such lease is enough.
+//! The speed depends on the machine: the lease is 9 s, and longer where the machine is so busy that
+//! it took long to acquire some of the locks. With work for each lock that grows with their number,
+//! no such lease is enough.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 mod support;

@@ -1,6 +1,6 @@
 //! Hundreds of tasks fight for locks while the server is stopped, continued, killed and started
-//! again at random, and callers go at any moment in any way. Nobody may get another's answer, no
-//! two may believe in one lock, no lock may outlive its lease, nothing may grow.
+//! again at random, and callers go at any moment in any way. No caller may get another's answer, no
+//! two guards of a lock may be valid at once, no lock may outlive its lease, nothing may grow.
 //!
 //! `scripts/soak 600` runs it for ten minutes; as an ordinary test it takes a few seconds.
 //!
@@ -41,13 +41,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use worker::{FREE_WITHIN, Order, Player};
 
-/// Those who share one client on a runtime of two threads.
+/// Number of tasks that share one client on a runtime of two threads.
 const FIGHTERS: usize = 256;
 
-/// Those who share another one, which speaks the classic protocol, on a runtime of one thread.
+/// Number of tasks that share another one, which speaks the classic protocol, on a runtime of one
+/// thread.
 const OTHERS: usize = 32;
 
-/// Those who do nothing but ask, besides.
+/// Number of tasks that only ask for the holder, besides.
 const INQUIRERS: usize = 8;
 
 /// The names that are fought for, and behind them those that always have the same holders.
@@ -58,7 +59,7 @@ const KEPT: usize = 8;
 const MANY: usize = 0;
 const SINGLE: usize = 1;
 
-/// How long it may take until everybody has dropped everything.
+/// Longest time until all tasks have dropped everything.
 const PARK: Duration = Duration::from_secs(10);
 
 /// Between two looks whether anything was left behind.
@@ -112,7 +113,7 @@ struct Arena {
 }
 
 impl Arena {
-    /// Makes a client on one of the runtimes, which nobody else drives yet.
+    /// Makes a client on one of the runtimes, which no other task drives yet.
     fn join(&mut self, place: (usize, &Runtime), url: &str, dialect: Option<Protocol>) -> Client {
         let (place, runtime) = place;
         let mut builder = Client::builder().server(url).prefix(PREFIX);
@@ -195,7 +196,7 @@ impl Arena {
     }
 }
 
-/// The keys of the locks that a server holds, and of any other items that nobody should have made.
+/// The keys of the locks that a server holds, and of any other items that should not be there.
 fn locks_on(server: &RealServer, book: &Ledger) -> Vec<String> {
     let looks: String = book
         .names()
@@ -249,7 +250,7 @@ fn dump(server: &RealServer) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Whether something comes true in time.
+/// Returns whether something comes true in time.
 fn within(limit: Duration, mut true_now: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     loop {
@@ -321,7 +322,7 @@ fn soak() {
             worker::fight(player, NAMES as u64)
         });
     }
-    // The second runtime has nobody else to run it.
+    // The second runtime has no other thread to run it.
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let runner = thread::spawn(move || single.block_on(async { drop(finished.await) }));
 

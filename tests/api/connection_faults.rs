@@ -126,7 +126,8 @@ async fn abandoned_requests_arrive_whole() {
 }
 
 /// A peer that answers before it reads on, in answers of thousands of bytes, while the client has
-/// more to write than there is room for: a client that only wrote, or only read, would wait for ever.
+/// more to write than there is room for: a client that only wrote, or only read, would wait for
+/// ever.
 #[tokio::test]
 async fn reads_and_writes_overlap() {
     let peer = Peer::start_unix();
@@ -150,8 +151,8 @@ async fn reads_and_writes_overlap() {
     assert_eq!(peer.accepted(), 1);
 }
 
-/// A call that waits for room while the peer does not read ends by its time limit, and so does every
-/// other call.
+/// A call that waits for room while the peer does not read ends by its time limit, and so does
+/// every other call.
 #[tokio::test]
 async fn unreading_peer_is_given_up() {
     let peer = Peer::start_unix();

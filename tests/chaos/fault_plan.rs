@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::thread::sleep;
 use std::time::Instant;
 
-/// Time for which the server is left alone after a restart or a flush, so that something is held again:
-/// the guard waits first.
+/// Time for which the server is left alone after a restart or a flush, so that something is held
+/// again: the guard waits first.
 const REST: Duration = Duration::from_secs(15);
 const REST_WITHOUT_GUARD: Duration = Duration::from_secs(4);
 

@@ -233,8 +233,8 @@ impl Holding {
         }
     }
 
-    /// Takes the guard apart and makes one of the parts again. `None` where that fails:
-    /// the lock runs out by itself then.
+    /// Takes the guard apart and makes one of the parts again. `None` where that fails: the lock
+    /// runs out by itself then.
     async fn hand_on(mut self, client: &Client) -> Option<Self> {
         self.apart = Some(deadline(|| self.guard().remaining()));
         let parts = self.guard.take()?.detach();

@@ -123,7 +123,7 @@ fn break_asks_on_a_terminal() {
     drop(holder);
 }
 
-/// While the question stands there, the lock goes to somebody else.
+/// While the question stands there, the lock goes to another holder.
 #[test]
 fn lock_changed_during_question_stays() {
     for binary in memcached::required() {

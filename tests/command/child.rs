@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// What a test's command does until it is let go.
+/// The script of a test's command, which runs until it is let go.
 const UNTIL_LET_GO: &str = "until [ -e let-go ]; do sleep 0.05; done";
 
 #[test]
@@ -155,7 +155,7 @@ fn signals_reach_the_commands_children() {
     bench.assert_free("x");
 }
 
-/// The command does not go on without anybody who renews the lock.
+/// The command does not go on without a process that renews the lock.
 #[test]
 #[cfg(target_os = "linux")]
 fn killed_memlatch_ends_the_command() {
@@ -167,7 +167,7 @@ fn killed_memlatch_ends_the_command() {
     running.signal(Signal::SIGKILL);
     assert!(running.finish().status.code().is_none());
     until("the command has ended", || !runs(pid));
-    // Nobody gave the lock back; it ends with its lease.
+    // The lock was not released; it ends with its lease.
     let next = bench.run(&["run", "-w", "20", "x", "true"]);
     assert_eq!(next.code(), 0, "{next:?}");
 }
@@ -199,7 +199,7 @@ fn ignored_signal_stays_ignored() {
 }
 
 /// Ctrl-Z reaches the program alone when the command has a group of its own. It must not go on
-/// while nobody renews.
+/// while the lock is not renewed.
 #[test]
 #[cfg(target_os = "linux")]
 fn command_stops_and_continues_with_memlatch() {

@@ -3,7 +3,7 @@
 use crate::tool::Bench;
 use std::process::Command;
 
-/// All that users are told of.
+/// The documented subcommands.
 const VERBS: [&str; 15] = [
     "run",
     "acquire",

@@ -48,7 +48,7 @@ fn demo_shows_what_locks_do() {
     line("each higher than the one before");
     line("worker 4");
     line("0 with it");
-    // Nobody looks at it on a terminal.
+    // Standard output is no terminal.
     assert!(!done.out.contains('\x1b'));
 }
 

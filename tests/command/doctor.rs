@@ -66,7 +66,7 @@ fn good_server_is_reported_good() {
     });
 }
 
-/// What `doctor` says of lists is what `list` meets.
+/// The findings of `doctor` about lists agree with those of `list`.
 #[test]
 fn unlistable_keys_are_reported() {
     for (option, verdict) in [

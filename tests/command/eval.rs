@@ -1,10 +1,10 @@
-//! What `acquire` prints, evaluated by shells in the ways that people write it.
+//! The output of `acquire`, evaluated by shells in the ways that people write it.
 
 use crate::tool::{Bench, Done, newest};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// Those of the shells that are here; there is always one.
+/// The shells that are here; there is always one.
 fn shells() -> Vec<&'static str> {
     let mut shells = vec!["sh", "dash", "bash"];
     shells.retain(|shell| Command::new(shell).args(["-c", ":"]).output().is_ok());
@@ -115,7 +115,7 @@ fn interactive_shell_stays_without_lock() {
     assert_eq!(holder.finish().code(), 0);
 }
 
-/// An outer lock is neither given back in place of the inner one nor forgotten by its shell.
+/// An outer lock is neither released in place of the inner one nor forgotten by its shell.
 #[test]
 fn outer_lock_survives_failed_inner_one() {
     let Some(server) = newest() else { return };

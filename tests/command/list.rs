@@ -74,7 +74,7 @@ fn list_shows_locks_as_json() {
         assert_eq!(first["pid"], hashed.pid(), "{server}");
         let shown = bench.run(&["list"]).out;
         assert!(shown.contains(&format!("{name} (hashed)")), "{shown}");
-        // What `status` tells of it.
+        // The output of `status` for it.
         let status = bench.run(&["status", "--json", "x"]).out;
         let status: Value = serde_json::from_str(&status).expect("JSON");
         assert_eq!(second["hashed"], Value::Bool(false), "{server}");

@@ -48,7 +48,7 @@ fn dead_server_ends_command_before_lease() {
         done.assert_refused(120, "could not be renewed and ends in");
         assert!(bench.has("told"), "{server}: {done:?}");
         assert!(!runs(pid), "{server}");
-        // The way out may take its second: nobody answers there.
+        // The way out may take its second: the server does not answer there.
         assert!(
             began.elapsed() < Duration::from_secs(8),
             "{server}: {done:?}"
@@ -218,8 +218,8 @@ fn stalled_server_ends_command_before_lease() {
     assert_eq!(next.code(), 0, "{next:?}");
 }
 
-/// Where the command shares the group of the shell that it was started from, and the group
-/// cannot be told.
+/// The command shares the group of the shell that it was started from, so the group cannot be
+/// signalled.
 #[test]
 #[cfg(target_os = "linux")]
 fn terminal_loss_ends_commands_children() {

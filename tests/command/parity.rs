@@ -1,4 +1,4 @@
-//! What a command experiences under util-linux's `flock FILE COMMAND` and under
+//! The behavior that a command sees under util-linux's `flock FILE COMMAND` and under
 //! `memlatch run NAME COMMAND`: the same uses, run under both and compared.
 
 use crate::terminal::Terminal;
@@ -30,7 +30,7 @@ struct Use {
     expected: Expected,
 }
 
-/// What is typed, when the file `ready` is there.
+/// The keys to type when the file `ready` is there.
 type Keys = &'static str;
 
 enum Expected {
@@ -81,7 +81,8 @@ const fn with(
     }
 }
 
-/// What is compared. grep(1) tells which signals a command finds ignored or blocked: it changes none.
+/// The uses that are compared. grep(1) shows which signals a command finds ignored or blocked: it
+/// changes none.
 const USES: &[Use] = &[
     used(
         "standard input is a file",
@@ -427,7 +428,7 @@ impl Display for Locker {
 }
 
 impl Use {
-    /// What is seen under one of the two.
+    /// Returns what is seen under one of the two.
     fn observe(&self, locker: Locker, server: &str) -> String {
         let bench = Bench::new(server);
         // The name of the lock of flock(1) is a file, also from within other folders.
@@ -482,7 +483,7 @@ impl Use {
         }
     }
 
-    /// What is wrong, if something is.
+    /// Returns the difference from what is expected, if there is one.
     fn check(&self, server: &str) -> Option<String> {
         let flock = self.observe(Locker::Flock, server);
         let memlatch = self.observe(Locker::Memlatch, server);

@@ -108,8 +108,8 @@ fn signal_ends_wait_for_server() {
     assert!(!bench.has("intruder"));
 }
 
-/// A run that does not wait is told what to do; one that waits gets the lock, though the sentinel is
-/// lost once more.
+/// A run that does not wait reports what to do; one that waits gets the lock, though the sentinel
+/// is lost once more.
 #[test]
 fn flushed_server_makes_job_wait() {
     let Some(server) = newest() else { return };

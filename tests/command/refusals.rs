@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::thread;
 
-/// An address at which nobody listens.
+/// An address without a listener.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("memcached://{}", listener.local_addr().expect("an address"))
@@ -253,7 +253,7 @@ fn unfit_server_has_own_exit_code() {
     }
 }
 
-/// A fresh server has forgotten who holds what.
+/// A fresh server has forgotten the holders.
 #[test]
 fn young_server_is_awaited_or_refused() {
     let Some(server) = newest() else { return };
@@ -270,7 +270,7 @@ fn young_server_is_awaited_or_refused() {
 
     let patient = guarded(&["run", "x", "touch", "intruder"]);
     until("the wait is told", || patient.err().ends_with('\n'));
-    // Not SIGINT, which whoever runs the tests in the background has switched off.
+    // Not SIGINT, which is ignored where the tests run in the background.
     patient.signal(Signal::SIGTERM);
     let done = patient.finish();
     assert_eq!(done.code(), 143, "{done:?}");

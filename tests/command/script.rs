@@ -20,7 +20,7 @@ fn with_parts(bench: &Bench, words: &[&str], parts: &str) -> Done {
     bench.spawn(&mut command).finish()
 }
 
-/// What was acquired stays held between the commands, and is given back by another.
+/// An acquired lock stays held between the commands, and is released by another one.
 #[test]
 fn lock_stays_held_between_commands() {
     for binary in memcached::required() {
@@ -170,7 +170,7 @@ fn unusable_ticket_is_named() {
     bench
         .run(&["--server", "127.0.0.1:1", "acquire", "-n", "x"])
         .assert_refused(69, "127.0.0.1:1");
-    // Whatever was wrong, nobody reads the parts in what is said.
+    // Whatever was wrong, the messages do not contain the parts.
     let nonce = parts.split(' ').nth(3).expect("a nonce");
     let said = bench.run(&["--verbose", "--verbose", "release", &parts]);
     assert_eq!(said.code(), 0, "{said:?}");

@@ -68,7 +68,7 @@ fn unusable_password_file_is_named_only() {
         let done = bench.run(&["run", "--auth-file", file, "x", "true"]);
         done.assert_refused(64, says);
     }
-    // An empty variable is one that is not set; nobody listens there.
+    // An empty variable is one that is not set; no server listens there.
     let mut command = bench.command(&["status", "x"]);
     command
         .env("MEMLATCH_AUTH_FILE", "")
@@ -79,7 +79,7 @@ fn unusable_password_file_is_named_only() {
         .assert_refused(69, "cannot connect");
 }
 
-/// What the environment says of another server is not for the one of the demo itself.
+/// Variables about another server do not apply to the one of the demo itself.
 #[test]
 fn demos_own_server_needs_no_secrets() {
     let bench = Bench::new("");

@@ -24,7 +24,7 @@ fn connect(server: &Running) -> TcpStream {
     let address = address(server);
     let address = address.strip_prefix("memcached://").expect("an address");
     let stream = TcpStream::connect(address).expect("it listens");
-    // An answer that is shorter than expected is told, not waited for.
+    // An answer that is shorter than expected is reported, not waited for.
     let limit = Some(Duration::from_secs(10));
     stream.set_read_timeout(limit).expect("a limit");
     stream

@@ -89,7 +89,7 @@ fn json_shows_the_holder() {
     }
 }
 
-/// A record that somebody else has written must not steer the terminal.
+/// A record that another program has written must not steer the terminal.
 #[test]
 fn status_escapes_foreign_records() {
     for binary in memcached::required() {

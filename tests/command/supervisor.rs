@@ -20,7 +20,7 @@ const STUBBORN: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ >daemon; while :;
 /// The same, and says that it runs.
 const STUBBORN_WORKER: &str = "trap '' TERM; echo $$ >pid; while :; do sleep 0.02; done";
 
-/// Says that it runs, and does so until it is told to end.
+/// Reports that it runs, and does so until it is ended.
 const WORKER: &str = "echo $$ >pid; while :; do sleep 0.02; done";
 
 fn signal(pid: i32, signal: Signal) {
@@ -34,13 +34,13 @@ fn child_of(pid: i32) -> i32 {
     children.trim().parse().expect("one child")
 }
 
-/// Checks that the lock is held by somebody else.
+/// Checks that the lock has another holder.
 fn assert_held(bench: &Bench, name: &str) {
     let done = bench.run(&["run", "-n", name, "true"]);
     assert_eq!(done.code(), 1, "{name} is free: {}", done.err);
 }
 
-/// Whether the lock is free.
+/// Returns whether the lock is free.
 fn is_free(bench: &Bench, name: &str) -> bool {
     bench.run(&["run", "-n", name, "true"]).code() == 0
 }
@@ -51,7 +51,7 @@ fn wait_for_end(running: Running, code: i32, bench: &Bench) {
     bench.assert_free("x");
 }
 
-/// `kill -9` of memlatch: nobody renews, so nothing may go on, wherever it has gone.
+/// `kill -9` of memlatch: the lock is not renewed, so nothing may go on, wherever it has gone.
 #[test]
 fn killed_memlatch_ends_all_processes() {
     let Some(server) = newest() else { return };
@@ -115,7 +115,7 @@ fn stopped_memlatch_ends_command_with_lease() {
     }
 }
 
-/// Whoever says that the loss does not matter is not ended by it.
+/// A command that is to ignore the loss is not ended by it.
 #[test]
 fn stopped_memlatch_spares_loss_ignoring_command() {
     let Some(server) = newest() else { return };
@@ -160,7 +160,7 @@ fn killed_supervisor_ends_everything() {
     bench.assert_free("x");
 }
 
-/// Somebody stops the supervisor; it would not act on an order, nor tell of the command's end.
+/// The supervisor is stopped; it would neither act on an order nor report the command's end.
 #[test]
 fn stopped_supervisor_is_continued() {
     let Some(server) = newest() else { return };
@@ -206,7 +206,7 @@ fn earlier_processes_outlive_the_command() {
     bench.assert_free("x");
 }
 
-/// Ways to a system that does not tell which processes run: words before a shell, and what that
+/// Ways to a system that does not show which processes run: words before a shell, and what that
 /// does first.
 const UNTOLD: [(&[&str], &str); 2] = [
     (&["--mount"], "umount -l /proc"),
@@ -235,7 +235,7 @@ fn untold(bench: &Bench, (words, first): (&[&str], &str), script: &str) -> Optio
     Some(bench.spawn(&mut command))
 }
 
-/// The command itself is known, whatever the system tells.
+/// The command itself is known, whatever the system shows.
 #[test]
 fn command_ends_without_proc() {
     let Some(server) = newest() else { return };
@@ -294,7 +294,7 @@ fn signals_reach_command_without_proc() {
     bench.assert_free("x");
 }
 
-/// All are told, and the lock is held until the last of them is gone.
+/// All processes get the signal, and the lock is held until the last of them is gone.
 #[test]
 fn lock_outlasts_signalled_processes() {
     let Some(server) = newest() else { return };
@@ -324,7 +324,7 @@ fn lock_outlasts_signalled_processes() {
     }
 }
 
-/// What is asked to end and does not is killed when its time is over.
+/// A process that is asked to end and does not is killed when its time is over.
 #[test]
 fn stubborn_leftovers_are_killed() {
     let Some(server) = newest() else { return };
@@ -495,7 +495,7 @@ fn terminal_job_stops_and_continues() {
     bench.assert_free("x");
 }
 
-/// Nobody may wonder why nothing happens.
+/// A stopped command must be reported.
 #[test]
 fn stopped_command_is_reported_once() {
     let Some(server) = newest() else { return };
@@ -576,7 +576,7 @@ fn process_1_reaps_orphans() {
 fn refused_process_differs_from_bad_command() {
     let Some(server) = newest() else { return };
     let bench = Bench::new(&server.url());
-    // Root may start as many as it likes, so the program is run by somebody else there, who must
+    // Root may start as many as it likes, so another user runs the program there, who must
     // be able to reach it.
     let folder = std::env::temp_dir().join(format!("memlatch-refused-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
@@ -634,7 +634,7 @@ fn few_descriptors_fail_every_subcommand() {
     }
 }
 
-/// Nobody could release a lock whose parts were lost.
+/// A lock whose parts were lost could not be released.
 #[test]
 fn without_standard_output_nothing_is_acquired() {
     let Some(server) = newest() else { return };

@@ -58,7 +58,7 @@ impl Terminal {
         assert_eq!(written.ok(), Some(keys.len()));
     }
 
-    /// What is shown, up to now.
+    /// The text that is shown, up to now.
     pub(crate) fn shown(&mut self) -> String {
         self.read(Duration::ZERO);
         String::from_utf8_lossy(&self.shown).into_owned()
@@ -75,7 +75,7 @@ impl Terminal {
             let mut bytes = [0; 4096];
             match rustix::io::read(&self.master, &mut bytes) {
                 Ok(count) if count > 0 => self.shown.extend_from_slice(&bytes[..count]),
-                // Nobody has the other end open any more.
+                // The other end is not open any more.
                 _ => return,
             }
             limit = Duration::ZERO;
@@ -97,7 +97,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Closing the master hangs up, which ends whoever is left on the terminal.
+        // Closing the master hangs up, which ends the processes that are left on the terminal.
         if let Ok(None) = self.session.try_wait() {
             let _ = self.session.kill();
             let _ = self.session.wait();

@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Longer than anything takes on a machine that is busy with other things as well.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// What "at once" may take there.
+/// The longest time that still counts as "at once".
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// The newest server there is, for tests that take their time.
@@ -53,7 +53,7 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process runs. One that nobody has asked for its exit code does not.
+/// Returns whether a process runs. A zombie does not.
 pub(crate) fn runs(pid: i32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
@@ -64,8 +64,8 @@ pub(crate) fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether processes started from here ignore this signal from their beginning, as they do when
-/// the tests run in the background of a script.
+/// Returns whether processes started from here ignore this signal from their beginning, as they do
+/// when the tests run in the background of a script.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -191,8 +191,8 @@ impl Bench {
         terminal.ok()
     }
 
-    /// What runs the program on a terminal of its own, on which nothing is typed. Nothing where
-    /// script(1) is missing.
+    /// The command that runs the program on a terminal of its own, on which nothing is typed.
+    /// `None` where script(1) is missing.
     pub(crate) fn terminal_command(&self, words: &str) -> Option<Command> {
         let version = Command::new("script").arg("--version").output();
         if version.is_err() {
@@ -233,7 +233,7 @@ impl Bench {
         self.make("let-go");
     }
 
-    /// Checks that nobody holds the lock.
+    /// Checks that the lock is free.
     pub(crate) fn assert_free(&self, name: &str) {
         let done = self.run(&["run", "-n", name, "true"]);
         assert_eq!(done.code(), 0, "{name} is not free: {}", done.err);
@@ -320,9 +320,9 @@ pub(crate) struct Done {
     pub(crate) status: ExitStatus,
     pub(crate) out: String,
     pub(crate) err: String,
-    /// How long was waited for its end.
+    /// The time waited for its end.
     pub(crate) took: Duration,
-    /// How long it ran.
+    /// The time that it ran.
     pub(crate) lived: Duration,
 }
 

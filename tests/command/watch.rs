@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
 
-/// The record of somebody, as a request.
+/// The request that stores a record of another client.
 fn record(name: &str, nonce: u8) -> String {
     let record = format!(
         "m1 {} 10000 5 7 elsewhere job",

@@ -1,4 +1,4 @@
-//! What is shown on terminals of several widths.
+//! The output on terminals of several widths.
 
 use crate::tool::{Bench, newest};
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 /// The widths that are tried.
 const WIDTHS: [usize; 5] = [120, 80, 60, 40, 25];
 
-/// What the program shows on a terminal of this width, without colors. Nothing where script(1) is
+/// The output of the program on a terminal of this width, without colors. `None` where script(1) is
 /// missing.
 fn shown(bench: &Bench, columns: usize, words: &str) -> Option<String> {
     let mut command = bench.terminal_command("")?;

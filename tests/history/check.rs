@@ -19,8 +19,8 @@ pub struct Rules {
     /// True if the counters of fencing tokens may be evicted. One that is lost twice within two
     /// seconds may begin lower; that is counted then.
     pub counters: bool,
-    /// True if clients do not wait after a restart. Counters that begin twice within a few seconds may
-    /// begin with the same numbers then; what comes of it is counted.
+    /// True if clients do not wait after a restart. Counters that begin twice within a few seconds
+    /// may begin with the same numbers then; what comes of it is counted.
     pub unguarded: bool,
     /// The longest time of one exchange with the server.
     pub operation_timeout: Duration,
@@ -343,9 +343,9 @@ impl Checker<'_> {
         }
     }
 
-    /// A release that says that the lock was held to the end means that it had no other holder in between.
-    /// Where locks may be lost unnoticed it is counted: a release whose answer was lost and that
-    /// finds nothing when it is repeated takes it for its own work.
+    /// A release that says that the lock was held to the end means that it had no other holder in
+    /// between. Where locks may be lost unnoticed it is counted: a release whose answer was lost
+    /// and that finds nothing when it is repeated takes it for its own work.
     fn freed_their_own(&mut self, holdings: &[Holding<'_>]) {
         for pair in holdings.windows(2) {
             let (holding, next) = (&pair[0], &pair[1]);

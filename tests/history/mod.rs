@@ -9,9 +9,9 @@
 //!
 //! **A believed holding** (field `believed`) begins when the acquisition has returned, and ends at
 //! the first of these: its release begins; its loss is reported; its guard stops being valid. The
-//! last one is known from the deadlines that the holder wrote down while it held the lock, so a process that is killed
-//! holds until its death or its last known deadline, and one that is stopped until that
-//! deadline: its guard is not valid afterwards.
+//! last one is known from the deadlines that the holder wrote down while it held the lock, so a
+//! process that is killed holds until its death or its last known deadline, and one that is stopped
+//! until that deadline: its guard is not valid afterwards.
 
 #![allow(
     dead_code,

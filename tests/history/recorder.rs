@@ -70,8 +70,8 @@ impl Recorder {
             holding,
             what,
         };
-        // One call for a whole line: a process that is killed has written it or not, and nearly never a
-        // part of it.
+        // One call for a whole line: a process that is killed has written it or not, and nearly
+        // never a part of it.
         let line = format!("{event}\n");
         let written = (&self.file).write(line.as_bytes()).expect("a history");
         assert_eq!(written, line.len(), "the disk is full");

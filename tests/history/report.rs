@@ -23,8 +23,8 @@ pub struct Report {
     pub fallen: u64,
     /// Releases that said that the lock had been held to the end, and another had it in between.
     pub claimed: u64,
-    /// The longest time by which a loss was reported after its deadline, and by which an acquisition
-    /// returned behind its limit, while the process ran.
+    /// The longest time by which a loss was reported after its deadline, and by which an
+    /// acquisition returned behind its limit, while the process ran.
     pub latest_loss: u64,
     pub latest_return: u64,
     pub violations: Vec<Violation>,

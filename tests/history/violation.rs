@@ -39,8 +39,8 @@ pub enum Violation {
     LostButValid { who: Who },
     /// A loss was reported after the holder's own release.
     LostAfterRelease { who: Who },
-    /// A loss was reported, or the guard was not valid any more, and the release said
-    /// that the lock had been held to the end.
+    /// A loss was reported, or the guard was not valid any more, and the release said that the lock
+    /// had been held to the end.
     FreedAfterLoss { who: Who },
     /// A lock was lost before its deadline, and the server had forgotten nothing.
     Unexplained { who: Who, reason: LossReason },

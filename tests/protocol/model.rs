@@ -10,7 +10,7 @@
 //! | `progress` | from any state on, the lock is granted |
 //!
 //! The model is written from `docs/wire-format.md` and not from the code. In each state two guards
-//! must not be valid at once, and nobody may release, renew or take over what is another's. The
+//! must not be valid at once, and no client may release, renew or take over what is another's. The
 //! searches here visit all states within their bounds; `scripts/model` has larger ones.
 
 mod client;
@@ -448,7 +448,7 @@ mod planted {
     }
 }
 
-/// What is not promised, and that the model knows why.
+/// Cases outside of the promise, which the model must find.
 mod outside {
     use super::{Bounds, CONNECTED, finds};
 
@@ -642,7 +642,7 @@ mod larger {
         });
     }
 
-    /// One word for two runs with the same pid and start tells nothing.
+    /// One word for two runs with the same pid and start shows nothing.
     #[test]
     #[ignore = "half a minute"]
     fn planted_instance_reused() {

@@ -1,4 +1,4 @@
-//! What the documents name is there.
+//! The tests, files and events that the documents name exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether this can only be the name of a test: many words and nothing else.
+/// True if this can only be the name of a test: many words and nothing else.
 fn is_test_name(word: &str) -> bool {
     word.matches('_').count() >= 3
         && word

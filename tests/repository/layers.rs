@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each module of the crate may name, from the lowest layer to the highest.
+/// The modules that each module of the crate may name, from the lowest layer to the highest.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("wire", &[]),
     ("proto", &["wire"]),
@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("cli", &[]),
 ];
 
-/// What only the layers above `proto` may use.
+/// Modules that only the layers above `proto` may use.
 const OUTSIDE: [&str; 5] = ["std::net", "std::time", "std::thread", "std::env", "tokio"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,4 +1,4 @@
-//! What the repository says of itself: documents, the README's program, the order of the layers.
+//! The repository's claims about itself: documents, the README's program, the order of the layers.
 
 mod documents;
 mod layers;

@@ -1,4 +1,4 @@
-//! What the README shows, done as a reader does it: pasted into a new crate.
+//! The programs of the README, as a reader uses them: pasted into a new crate.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
 use std::fs;

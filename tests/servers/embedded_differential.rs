@@ -7,7 +7,7 @@
 //! and the order of the cold items.
 //!
 //! Both count whole seconds, so they must agree on which second it is. The embedded server's clock
-//! is moved by hand to the second that the real one tells in the same flight as its answers. A
+//! is moved by hand to the second that the real one states in the same flight as its answers. A
 //! flight during which the real server's second changes, or its maintainer thread wakes up, proves
 //! nothing: its lane is given up, counted, and replaced by another. Nothing rests on a sleep.
 //!
@@ -42,10 +42,11 @@ const FLIGHTS: u32 = 16;
 /// At least so many flights have to be compared.
 const ENOUGH: u64 = 60;
 
-/// How long it may take until there are enough.
+/// Longest time until there are enough.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How long the queues of both may differ. The maintainer thread sleeps for up to a second.
+/// Longest time for which the queues of both may differ. The maintainer thread sleeps for up to a
+/// second.
 const SETTLING: Duration = Duration::from_secs(6);
 
 /// One worker and no background work but the maintainer's; a flight is carried out in one go.
@@ -134,7 +135,7 @@ fn number(stats: &str, name: &str) -> u64 {
         .unwrap_or_else(|| panic!("{name} in {stats}"))
 }
 
-/// What the queues of a server are known by.
+/// The counters of the queues of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Queues {
     counts: BTreeMap<String, String>,
@@ -185,7 +186,7 @@ impl Queues {
 }
 
 impl Queues {
-    /// Whether the maintainer has put items into a warm queue from a cold one and from elsewhere
+    /// True if the maintainer has put items into a warm queue from a cold one and from elsewhere
     /// since `before`. The real one wakes up for either in an order that its pauses decide, and the
     /// order in the queue depends on it.
     fn is_unordered_since(&self, before: &Self) -> bool {
@@ -202,7 +203,7 @@ impl Queues {
     }
 }
 
-/// Why a lane is given up.
+/// The reason why a lane is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GivenUp {
     /// The real server's second changed in a flight, or it is not known in which one the
@@ -223,7 +224,7 @@ struct Lane {
     own: Wire,
     /// The uptime that both servers agree on.
     second: u64,
-    /// What was asked so far.
+    /// The requests so far.
     history: String,
     shows: bool,
 }
@@ -315,7 +316,7 @@ impl Lane {
         }
     }
 
-    /// Whether all items have the same times. Those that are dead are found by it.
+    /// Compares the times of all items. Dead items are found by it.
     fn compare_times(&mut self) -> Result<(), GivenUp> {
         let mut bytes = String::new();
         for size in 0..4 {
@@ -382,7 +383,7 @@ impl Lane {
         Ok(())
     }
 
-    /// How many flights were compared until there were enough, and why it ended.
+    /// Returns the number of flights that were compared until there were enough, and why it ended.
     fn run(&mut self, is_enough: impl Fn() -> bool) -> (u64, Option<GivenUp>) {
         for flight in 0..FLIGHTS {
             if is_enough() {
@@ -474,7 +475,7 @@ fn exptime(dice: &mut Rng) -> String {
     }
 }
 
-/// What both servers are asked in one flight.
+/// The requests of one flight to both servers.
 fn requests(dice: &mut Rng, flight: u32) -> Vec<Request> {
     // First something to have, and from then on mostly reads: what has been flushed or is about to
     // expire never becomes warm.

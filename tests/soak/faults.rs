@@ -1,4 +1,4 @@
-//! What is done to the server, and how long it takes until locks are granted again.
+//! Faults of the server, and the time until locks are granted again.
 
 use super::ledger::Ledger;
 use super::memcached::RealServer;
@@ -9,17 +9,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Instant;
 
-/// How long a server is left alone behind a restart, so that something happens on it.
+/// Time for which a server is left alone after a restart, so that something happens on it.
 const REST: Duration = Duration::from_secs(20);
 
-/// How long it may take until a lock is granted, behind a stop: its holders may have to be waited
+/// Longest time until a lock is granted, after a stop: its holders may have to be waited
 /// for until the server expires what they had.
 const AFTER_STOP: Duration = Duration::from_secs(8);
 
 /// And behind a restart: the longest lease is waited out, in whole seconds.
 const AFTER_RESTART: Duration = Duration::from_secs(15);
 
-/// What the server went through.
+/// The state of the server.
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Nothing, or a lock was granted since.

@@ -1,4 +1,4 @@
-//! What everybody believes, written down, so that two beliefs that cannot both be true are found.
+//! The holdings of all tasks, written down, so that two that overlap are found.
 
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What the keys of the locks start with.
+/// The start of the keys of the locks.
 pub(crate) const PREFIX: &str = "soak:";
 
 /// The longest lease. Those of the names are different, and none is longer.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
-/// How many violations are told. The first one is what counts.
+/// Number of violations that are shown. The first one is what counts.
 const TOLD: usize = 20;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Ledger {
     counts: Mutex<BTreeMap<String, u64>>,
     violations: Mutex<Vec<String>>,
     violated: AtomicBool,
-    /// The longest that a call has taken which nobody cut short, beyond what it was told to wait.
+    /// The longest time of a call that was not cut short, beyond its own time limit.
     slowest: AtomicU64,
 }
 
@@ -35,20 +35,20 @@ pub(crate) struct Ledger {
 struct Page {
     name: String,
     lease: Duration,
-    /// How many labels were handed out.
+    /// Number of labels that were handed out.
     labels: AtomicU64,
     held: Mutex<Holdings>,
 }
 
 #[derive(Debug, Default)]
 struct Holdings {
-    /// The highest fencing token of anybody who believed in the lock.
+    /// The highest fencing token of any holder of the lock.
     token: u64,
     entered: u64,
     guards: Vec<(u64, Arc<LockGuard>)>,
 }
 
-/// A lock that somebody believes in, until it is ended or dropped.
+/// A lock that a task holds, until it is ended or dropped.
 #[derive(Debug)]
 pub(crate) struct Holding {
     book: Arc<Ledger>,
@@ -65,7 +65,7 @@ impl Ledger {
     pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
         let page = |(number, name)| Page {
             name,
-            // A lease tells whose record an answer is about, too.
+            // A lease shows whose record an answer is about, too.
             lease: LEASE - Duration::from_millis(5) * number,
             labels: AtomicU64::new(0),
             held: Mutex::default(),
@@ -93,7 +93,7 @@ impl Ledger {
         self.pages[page].lease
     }
 
-    /// A label that nobody else uses, for somebody who wants this lock.
+    /// A label of its own for a task that wants this lock.
     pub(crate) fn label(&self, page: usize) -> String {
         let page = &self.pages[page];
         let number = page.labels.fetch_add(1, Ordering::Relaxed) + 1;
@@ -143,7 +143,7 @@ impl Ledger {
         Duration::from_millis(self.slowest.load(Ordering::Relaxed))
     }
 
-    /// A call has taken so long beyond what it was told to wait. All its waits for the server
+    /// Records that a call has taken so long beyond its time limit. All its waits for the server
     /// have limits, of a second each.
     pub(crate) fn took(&self, what: &str, length: Duration) {
         let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
@@ -183,7 +183,7 @@ impl Ledger {
         }
     }
 
-    /// Somebody was granted a lock. Nothing comes of it if it is over by now.
+    /// Records the grant of a lock. Returns `None` if it is over by now.
     pub(crate) fn enter(self: &Arc<Self>, page: usize, guard: LockGuard) -> Option<Holding> {
         let Page { name, held, .. } = &self.pages[page];
         if guard.name() != name || guard.key() != format!("{PREFIX}lock:{name}").as_bytes() {
@@ -221,7 +221,7 @@ impl Ledger {
         })
     }
 
-    /// Looks for names that two believe in, long after they came.
+    /// Looks for names with two valid guards, long after they came.
     pub(crate) fn audit(&self) {
         for page in &self.pages {
             let held = lock(&page.held);
@@ -244,7 +244,7 @@ impl Holding {
         self.guard.as_ref().expect("not taken yet")
     }
 
-    /// Nobody believes in it any more from here on.
+    /// Ends the holding: from here on the guard does not count as valid.
     fn end(&mut self) -> Option<Arc<LockGuard>> {
         let mut held = lock(&self.book.pages[self.page].held);
         held.guards.retain(|(entry, _)| *entry != self.entry);
@@ -281,11 +281,11 @@ impl Drop for Holding {
     }
 }
 
-/// Nobody flushes, nobody evicts, nobody takes over: only a restart may end a lock early.
+/// The tasks neither flush, evict nor take over: only a restart may end a lock early.
 fn check_loss(book: &Ledger, name: &str, what: &str, reason: LossReason, early: bool) {
     let natural = match reason {
         LossReason::ServerRestarted => true,
-        // A better reading of the server's clock may shorten what is believed.
+        // A better reading of the server's clock may shorten the lease.
         LossReason::Expired | LossReason::Unreachable => true,
         LossReason::TakenOver | LossReason::Missing => !early,
         _ => false,
@@ -296,7 +296,7 @@ fn check_loss(book: &Ledger, name: &str, what: &str, reason: LossReason, early: 
     }
 }
 
-/// What a release says must be true of a guard that had `left` when it began.
+/// Checks the outcome of a release against a guard that had `left` when it began.
 pub(crate) fn check_release(
     book: &Ledger,
     page: usize,

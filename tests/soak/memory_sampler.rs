@@ -1,9 +1,9 @@
-//! What the process uses, and whether that grows.
+//! The process's use of memory, and whether that grows.
 
 use std::fs;
 
-/// What may come on top without being a leak, in kilobytes: buffers that find their size late,
-/// and what the allocator keeps.
+/// Growth that is no leak, in kilobytes: buffers that find their size late, and what the allocator
+/// keeps.
 const SLACK: u64 = 4096;
 
 /// Connections that come and go may be open at the instant of a look.
@@ -17,7 +17,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// `None` where the system does not tell.
+    /// `None` where the system does not report it.
     pub(crate) fn take(second: u64) -> Option<Self> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

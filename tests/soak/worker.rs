@@ -1,4 +1,4 @@
-//! Those who want locks, hold them, ask about them, and go at any time.
+//! The tasks that want locks, hold them, ask about them, and go at any time.
 
 use super::cut::Cut;
 use super::ledger::{Holding, LEASE, Ledger, check_release};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// What everybody is told to do.
+/// The order to all tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Go,
@@ -21,14 +21,14 @@ pub(crate) enum Order {
     Leave,
 }
 
-/// What a player knows.
+/// The state of a player.
 #[derive(Debug)]
 pub(crate) struct Player {
     pub(crate) book: Arc<Ledger>,
     pub(crate) client: Client,
     pub(crate) dice: Rng,
     pub(crate) orders: watch::Receiver<Order>,
-    /// How many wait for the order to go on.
+    /// Number of tasks that wait for the order to go on.
     pub(crate) parked: Arc<AtomicUsize>,
 }
 
@@ -97,7 +97,7 @@ impl Player {
         output
     }
 
-    /// Asks who holds a lock.
+    /// Asks for the holder of a lock.
     async fn ask(&self, page: usize, cut: Cut) {
         let (client, name) = (self.client.clone(), self.book.name(page).to_owned());
         let asked = async move { client.holder(name).await };
@@ -132,7 +132,7 @@ impl Player {
                 self.call("wait", cut, limit, tried).await
             }
             _ => {
-                // Nobody waits for ever: some names are not free for seconds.
+                // No call waits for ever: some names are not free for seconds.
                 let cut = match cut {
                     Cut::Never | Cut::AtPoll(_) | Cut::AtWake(_) if self.dice.chance(90) => {
                         Cut::Timeout(self.dice.millis(100..2000))

@@ -1,4 +1,4 @@
-//! What the library logs in this process.
+//! The log of the library in this process.
 
 use core::fmt::{Debug, Write};
 use std::sync::{Mutex, Once, PoisonError};

@@ -38,8 +38,8 @@ fn changes_between_looks_are_reported() {
     }
 }
 
-/// Items that no client wants, in all sizes that the items of a lock may have, and so many that each
-/// size class of a server with two megabytes overflows.
+/// Items that no client wants, in all sizes that the items of a lock may have, and so many that
+/// each size class of a server with two megabytes overflows.
 static JUNK: LazyLock<Vec<String>> = LazyLock::new(|| {
     let batch = |size| {
         let mut batch = String::new();

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-/// memcached's own proxy, which is in the binary from 1.6.33 on, reports a pid, an uptime and a time of
-/// its own: the restarts of a server behind it do not show.
+/// memcached's own proxy, which is in the binary from 1.6.33 on, reports a pid, an uptime and a
+/// time of its own: the restarts of a server behind it do not show.
 #[test]
 fn proxy_differs_from_server_behind_it() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));

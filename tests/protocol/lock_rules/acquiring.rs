@@ -12,7 +12,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What the record of `nonce(number)` says.
+/// The value of the record of `nonce(number)`.
 fn record(number: u64, lease: u64, since: u64) -> String {
     let nonce = u128::from(number) << 64 | 0xfeed;
     format!("m1 {nonce:032x} {lease} {since} 4711 db-7 nightly")
@@ -135,7 +135,7 @@ fn expiry_follows_rule_at_every_moment() {
                 // have run apart.
                 let open = 2 * nanos(world.trip) + (until - read_at) / 45;
                 assert!(believed + open >= until, "{kind:?} {delay} {length}");
-                // And so the record outlives the belief in it.
+                // And so the record outlives its guard.
                 let record = world.server.item(believed - 1, names.lock().as_bytes());
                 assert!(record.is_some(), "{kind:?} {delay} {length}");
             }
@@ -169,7 +169,7 @@ fn held_lock_is_refused_with_holder() {
             (holder.label.as_str(), holder.lease),
             ("job 7", secs_of(20))
         );
-        // Only the meta dialect tells how long it has left.
+        // Only the meta protocol reports how long it has left.
         assert_eq!(left.is_some(), kind != Kind::Classic);
         assert!(acquire.orphan().is_none(), "nothing of ours stands there");
         assert_eq!(world.record(&names).as_deref(), Some(OTHER));
@@ -292,7 +292,7 @@ fn single_attempt_sends_few_flights() {
         assert!(run.flights.len() <= 5, "{}", run.flights.len());
         assert_eq!(run.failed(), ServerError::DropsItems);
 
-        // It is refused by somebody who is gone when we look.
+        // It is refused by a holder that is gone when we look.
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         let (end, eof): (&[u8], &[u8]) = match kind {
@@ -627,7 +627,7 @@ fn callers_deadline_precedes_retry_limit() {
 #[test]
 fn unsent_request_leaves_nothing() {
     for kind in Kind::ALL {
-        // Nobody there.
+        // No server is there.
         let names = Names::new("L");
         let mut world = World::new(kind);
         world.unreachable_until = Time::MAX;
@@ -676,7 +676,7 @@ fn sent_request_stays_in_doubt() {
     }
 }
 
-/// Gives up on an attempt whose fate this was, and takes back what is left.
+/// Gives up on an attempt whose fate this was, and undoes it.
 fn take_back(
     kind: Kind,
     fate: Fate,
@@ -881,7 +881,7 @@ fn server_found_without_cas_is_refused() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.server.cas_enabled = false;
-        // The attempt stands there and cannot be taken back safely: it runs out by itself.
+        // The attempt stands there and cannot be undone safely: it runs out by itself.
         let mut acquire = RecordAcquire::new(names.request(lease(10_000)), nonce(1));
         let run = world.run(&mut acquire);
         assert_eq!(run.failed(), ServerError::NoCas, "{kind:?}");

@@ -82,7 +82,7 @@ fn spoilt_reply_causes_no_panic() {
     );
 }
 
-/// What a handshake makes of these statistics, with an absent and with a present sentinel.
+/// Runs a handshake with these statistics, with an absent and with a present sentinel.
 fn greeted_by(time: &str, uptime: &str) {
     let names = Names::new("L");
     let value = format!("s1 ready 1795337329 00000000000000aa 1 {uptime} -");
@@ -178,7 +178,7 @@ fn grown_record_causes_no_panic() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         world.fates.push_back(Fate::Mute);
-        // Somebody has appended to it.
+        // Another program has appended to it.
         let key = names.lock();
         world.before_flight(1, move |server, at| {
             let item = server.item(at, key.as_bytes()).expect("stands").clone();

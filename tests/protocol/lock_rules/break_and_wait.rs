@@ -1,4 +1,4 @@
-//! What is done about locks of others: breaking one, waiting for its end.
+//! Breaking a lock of another client, and waiting for its end.
 
 use super::driver::{End, Fate, Names, OTHER, Run, World, lease, nonce};
 use super::rng::Rng;
@@ -40,7 +40,7 @@ fn put(names: &Names, value: &str) -> impl FnOnce(&mut FakeServer, Time) + use<>
     move |server, at| server.set(at, key.as_bytes(), value.as_bytes(), 0)
 }
 
-/// The record of the one who holds the lock.
+/// The record of the holder.
 fn record(grant: &Grant) -> String {
     let record = grant.record().expect("a record");
     String::from_utf8_lossy(record.as_bytes()).into_owned()
@@ -133,7 +133,7 @@ fn break_spares_a_new_holder() {
             assert_changed(run.outcome());
             assert_eq!(world.record(&names).as_deref(), Some(OTHER), "{kind:?}");
         }
-        // It was given back in between.
+        // It was released in between.
         let (mut world, names, _, identity) = seen(kind);
         let key = names.lock();
         world.before_flight(1, move |server, _| server.delete(key.as_bytes()));
@@ -150,7 +150,7 @@ fn break_across_restart_hits_nobody() {
         let (key, cas) = (names.lock(), grant.cas);
         world.before_flight(1, move |server, at| {
             server.restart(at);
-            // Somebody has the very number that was seen.
+            // Another item has the very number that was seen.
             for _ in 0..200 {
                 server.set(at, key.as_bytes(), OTHER.as_bytes(), 0);
                 if server
@@ -291,7 +291,7 @@ fn wait_ends_soon_and_takes_nothing() {
         for after in [0.01, 1.0, 8.0] {
             let (mut world, names, grant, _) = seen(kind);
             let began = world.now;
-            // The holder renews all the time, which must not tire anybody.
+            // The holder renews all the time, which must not end the wait.
             for tenth in 1..(after * 10.0) as u32 {
                 let at = began + secs(f64::from(tenth) / 10.0);
                 world.at(at, put(&names, &record(&grant)));
@@ -327,7 +327,7 @@ fn wait_ends_with_dead_holders_record() {
         let took = world.now - began;
         assert!(took >= secs(10.0) && took < secs(16.3), "{kind:?}: {took}");
         assert_eq!(world.record(&names), None, "{kind:?}");
-        // Who holds it can take its time where nobody knows for how long.
+        // The item has no known lease, so its holder can take its time.
         let now = world.now;
         put(&names, "hello")(&mut world.server, now);
         let until = WaitPolicy::Until(world.clients[1].moment(now + secs(60.0)));

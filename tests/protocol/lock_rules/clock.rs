@@ -1,4 +1,4 @@
-//! What a client knows of a server's clock is true, whatever the readings were like.
+//! The limits that a client derives for a server's clock are true, whatever the readings were like.
 
 use super::driver::{Client, lease};
 use super::rng::Rng;
@@ -56,7 +56,8 @@ impl Readings {
         }
     }
 
-    /// What the best reading says of the present, with what clocks may have run apart since.
+    /// The lower bound of the present by the best reading, with what clocks may have run apart
+    /// since.
     fn best(&self) -> Option<i128> {
         let (bound, found) = self.best?;
         let elapsed = i128::from(self.client.moment(self.now).since(found).as_nanos() as u64);
@@ -87,8 +88,8 @@ impl Readings {
     }
 }
 
-/// The promise of `expiry` and `retained_until` together: what a holder may believe in, as it sees it
-/// now or later, ends before the server can forget the record.
+/// The promise of `expiry` and `retained_until` together: the validity of a guard, as its holder
+/// sees it now or later, ends before the server can forget the record.
 fn check_lease(readings: &mut Readings) {
     let length = lease(readings.dice.within(100..120_000));
     let asked = readings.present();

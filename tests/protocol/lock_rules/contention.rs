@@ -1,8 +1,8 @@
 //! Random histories of several clients that fight for one lock while the network and the server
-//! do what networks and servers do. Whatever happens, no two of them believe in it at once.
+//! do what networks and servers do. Whatever happens, no two of them have a valid guard at once.
 //!
-//! A client believes from the moment it learns of its grant to its deadline, on its own clock, or
-//! to the moment it sends its release. The histories follow from their seeds.
+//! A guard is valid from the moment the client learns of its grant to its deadline, on its own
+//! clock, or to the moment it sends its release. The histories follow from their seeds.
 
 use super::driver::{Client, Names, longest, nonce, whole};
 use super::rng::Rng;
@@ -16,7 +16,8 @@ use memlatch::proto::{
 };
 use memlatch::wire::{DecodeError, Flight, Replies};
 
-/// What can happen in a history. Times are in seconds, chances in thousandths of all flights.
+/// The faults that can happen in a history. Times are in seconds, chances in thousandths of all
+/// flights.
 #[derive(Debug, Clone)]
 struct FaultPlan {
     histories: u64,
@@ -24,10 +25,10 @@ struct FaultPlan {
     leases: (f64, f64),
     /// Between two acquisitions of one client.
     longest_rest: f64,
-    /// How far clocks run apart from true time, in millionths.
+    /// The drift of clocks against true time, in millionths.
     drift: u64,
     longest_trip: f64,
-    /// How long an answer is waited for.
+    /// The time limit for an answer.
     patience: f64,
     lost: u64,
     mute: u64,
@@ -55,7 +56,7 @@ enum Fault {
     LoseSentinel,
     /// A restart behind which process id and start are the same.
     Twin,
-    /// Somebody reads all items.
+    /// Another program reads all items.
     Reads,
     Stall,
 }
@@ -109,7 +110,7 @@ impl FaultPlan {
     }
 }
 
-/// What a client is doing.
+/// The activity of a client.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are three of them")]
 enum Activity<'a> {
@@ -120,7 +121,7 @@ enum Activity<'a> {
     Releasing(Release<'a>),
 }
 
-/// What comes of a step of any activity.
+/// The outcome of a step of any activity.
 #[derive(Debug)]
 enum Outcome {
     Watched(Result<(), ServerError>),
@@ -226,9 +227,10 @@ struct Actor<'a> {
     awaited: Option<Awaited>,
     held: Option<Held<'a>>,
     lease: Lease,
-    /// The true time at which it stops believing.
+    /// The true time at which its guard stops being valid.
     believes_until: Time,
-    /// The attempt it believes in, and the true time at which that was first sent or last renewed.
+    /// The attempt that it holds the lock by, and the true time at which that was first sent or
+    /// last renewed.
     proof: OwnerId,
     asked_at: Time,
 }
@@ -277,13 +279,13 @@ struct History<'a> {
     flights: u64,
     attempts: u64,
     grants: u64,
-    /// Those without a record.
+    /// Grants without a record.
     lean_grants: u64,
     renewals: u64,
     last_token: u64,
     /// When the server last forgot something that it should not.
     forgot: Time,
-    /// Until when a delayed flush makes it forget.
+    /// The time until which a delayed flush makes it forget.
     forgets_until: Time,
     trace: Vec<String>,
 }
@@ -491,7 +493,7 @@ impl<'a> History<'a> {
             }
             self.actors[id].held = None;
             if self.dice.chance(250) {
-                // It stops renewing without a word, and believes to the end.
+                // It stops renewing without a word, and its guard is valid to the end.
                 self.note(&format!("{id} stands still"));
                 self.rest(id);
                 return None;
@@ -518,7 +520,7 @@ impl<'a> History<'a> {
             _ => WaitPolicy::Forever,
         };
         let longest = Duration::from_secs_f64(self.weather.leases.1);
-        // Without a record nobody asks whether a server has forgotten one.
+        // Without a record the client does not ask whether the server has forgotten one.
         let lean = !self.weather.forgets() && self.dice.within(0..3) == 0;
         let request = AcquireRequest {
             min_memory: (!lean).then(|| Lease::new(longest).expect("in range")),
@@ -541,7 +543,7 @@ impl<'a> History<'a> {
             Action::Transmit => self.send(id),
             Action::Sleep { until, .. } => {
                 let until = self.actors[id].client.true_time(until);
-                // Nobody wakes at the very nanosecond.
+                // No sleep ends at the very nanosecond.
                 let slip = self.dice.within(0..100_000);
                 self.plan(until.saturating_sub(self.now) + slip, Event::Go(id));
             }
@@ -650,7 +652,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The heart of it: a client begins to believe, or goes on to.
+    /// The heart of it: a guard becomes valid, or stays so.
     fn believe(&mut self, id: usize, how: &str) {
         let held = self.actors[id].held.expect("just got it");
         let until = self.actors[id].client.true_time(held.valid_until);
@@ -677,7 +679,7 @@ impl<'a> History<'a> {
         self.plan(next - self.now, Event::Go(id));
     }
 
-    /// The server keeps a record for as long as its holder believes in it.
+    /// The server keeps a record for as long as its guard is valid.
     fn check(&mut self, id: usize, until: Time) {
         let actor = &self.actors[id];
         let proof = actor.proof;
@@ -824,7 +826,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// How many times as many histories as usual: `MEMLATCH_HISTORIES=100` searches for an hour.
+/// The factor for the number of histories: `MEMLATCH_HISTORIES=100` searches for an hour.
 fn thoroughness() -> u64 {
     let asked = std::env::var("MEMLATCH_HISTORIES").ok();
     asked.map_or(1, |times| times.parse().expect("a number"))

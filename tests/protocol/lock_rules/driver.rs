@@ -11,7 +11,7 @@ use memlatch::proto::{
 };
 use memlatch::wire::{Flight, FlightDecoder, Limits, Replies};
 
-/// What becomes of a flight.
+/// The fate of a flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It takes the usual time.
@@ -32,7 +32,7 @@ pub(crate) enum Fate {
     Spoilt(u64),
 }
 
-/// How an operation ended.
+/// The end of an operation.
 #[derive(Debug)]
 pub(crate) enum End<T> {
     Done(T),
@@ -46,7 +46,7 @@ pub(crate) struct Flown {
     pub(crate) sent: Time,
 }
 
-/// What an operation did.
+/// The record of what an operation did.
 #[derive(Debug)]
 pub(crate) struct Run<T> {
     pub(crate) end: End<T>,
@@ -86,9 +86,9 @@ impl Run<AcquireOutcome> {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: usize,
-    /// How much faster than true time its clock runs, in millionths.
+    /// The drift of its clock against true time, in millionths.
     pub(crate) ppm: i64,
-    /// How far its wall clock is off; `None` when it is nowhere near the truth.
+    /// The error of its wall clock; `None` when it is nowhere near the truth.
     pub(crate) wall_error: Option<i64>,
     pub(crate) view: Option<ServerState>,
     /// The run of the server that it is connected to.
@@ -167,19 +167,19 @@ pub(crate) struct World {
     pub(crate) server: FakeServer,
     pub(crate) clients: Vec<Client>,
     pub(crate) namespace: Namespace,
-    /// What becomes of the next flights.
+    /// The fates of the next flights.
     pub(crate) fates: VecDeque<Fate>,
-    /// What becomes of those behind them.
+    /// The fate of the flights after them.
     pub(crate) usual: Fate,
-    /// Nobody can connect before this.
+    /// No client can connect before this.
     pub(crate) unreachable_until: Time,
     /// One way.
     pub(crate) trip: Duration,
-    /// What becomes of the flights of handshakes.
+    /// The fate of the flights of handshakes.
     pub(crate) greeting: Fate,
-    /// How long a client waits for an answer.
+    /// The time that a client waits for an answer.
     pub(crate) patience: Duration,
-    /// How many handshakes there were.
+    /// Number of handshakes.
     handshakes: u64,
     late: Vec<LateRequest>,
     timed: Vec<(Time, Hook)>,
@@ -473,7 +473,7 @@ impl World {
         Some(String::from_utf8(item.value.clone()).expect("records are text"))
     }
 
-    /// Stands for somebody else who holds the lock: a record of ours typed in by hand.
+    /// Stores the record of another holder: a record of ours typed in by hand.
     pub(crate) fn other_holds(&mut self, names: &Names, seconds: u64) {
         let expiry = self.server.second(self.now) + seconds;
         let request = format!(
@@ -486,7 +486,7 @@ impl World {
     }
 }
 
-/// A record of somebody who is no client of the test.
+/// The record of a holder that is no client of the test.
 pub(crate) const OTHER: &str =
     "m1 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f 20000 1795337300 77 elsewhere job%207";
 
@@ -551,7 +551,7 @@ fn spoil(mut reply: Vec<u8>, dice: &mut Rng) -> Vec<u8> {
     reply
 }
 
-/// What the locks of a test are called and who asks for them.
+/// The keys of the locks of a test, and their owner.
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) namespace: Namespace,
@@ -612,7 +612,7 @@ pub(crate) fn lease(millis: u64) -> Lease {
     Lease::new(Duration::from_millis(millis)).expect("in range")
 }
 
-/// A nonce that is told apart by its middle, so that `next` of one is not another.
+/// A nonce with its number in the middle, so that `next` of one is not another.
 pub(crate) fn nonce(number: u64) -> Nonce {
     Nonce::from_random((u128::from(number) << 64 | 0xfeed).to_be_bytes())
 }

@@ -141,7 +141,7 @@ fn foreign_counter_yields_no_lock() {
             assert_eq!(world.record(&names), None, "{kind:?} {value}: taken back");
             assert!(acquire.orphan().is_none());
 
-            // Who does not ask for a token does not care.
+            // An acquisition without a token ignores the counter.
             let request = AcquireRequest {
                 fencing: false,
                 ..names.request(lease(10_000))
@@ -175,7 +175,7 @@ fn impossible_counter_yields_no_lock() {
     }
 }
 
-/// A counter that was made again by somebody who knew the server's clock less well, or late.
+/// A counter that was made again by a client that knew the server's clock less well, or late.
 fn low_counter(kind: Kind) -> (World, Names, u64) {
     let names = Names::new("L");
     let mut world = World::new(kind);
@@ -301,7 +301,7 @@ fn refused_client_only_wastes_tokens() {
     }
 }
 
-/// The dialect that tells when a counter was made.
+/// The kinds that report when a counter was made.
 const META: [Kind; 2] = [Kind::Meta, Kind::MetaWithoutE];
 
 /// A counter is lost once, and a request makes it again that was sent before higher tokens were drawn.
@@ -342,7 +342,7 @@ fn counter_from_late_request_is_raised() {
     }
 }
 
-/// What a client knows of the server's second when it makes a counter is enough.
+/// The seed of a new counter is high enough to need no repair.
 #[test]
 fn ordinary_counter_is_not_raised() {
     for kind in Kind::ALL {

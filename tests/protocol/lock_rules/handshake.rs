@@ -147,7 +147,7 @@ fn flush_during_handshake_makes_memory_young() {
                     .expect("well formed");
                 number += 1;
                 if let Some((value, _)) = sentinel(&mut world).filter(|_| number > flight) {
-                    // At first nobody says when it was born.
+                    // At first there is no birth in it.
                     let born = birth(value.as_bytes()).unwrap_or(u64::MAX);
                     assert!(born > second, "{kind:?}: older than the flush");
                 }

@@ -28,7 +28,8 @@ fn release<'a>(world: &World, names: &'a Names, grant: &Grant, cas: u64) -> Rele
     Release::new(&names.keys, grant, cas, give_up)
 }
 
-/// Whoever reads the record or the parts may take the lock over behind the lease stated there.
+/// Any client that reads the record or the parts may take the lock over after the lease stated
+/// there.
 #[test]
 fn stated_lease_covers_the_holders() {
     for kind in Kind::ALL {
@@ -123,7 +124,7 @@ fn unanswered_renewal_keeps_the_lock() {
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert!(matches!(run.end, End::GaveUp { unknown: true }), "{kind:?}");
 
-        // The record has another CAS unique now, which only a look can tell.
+        // The record has another CAS unique now, which only a look can show.
         world.wait(Duration::from_millis(300));
         let run = world.run(&mut renew(&names, &grant, grant.cas));
         assert_eq!(run.flights.len(), 2, "{kind:?}: {:?}", run.flights);
@@ -302,7 +303,7 @@ fn release_takes_one_flight() {
         assert_eq!(run.flights[0].bytes, expected, "{kind:?}");
         assert_eq!(run.outcome(), ReleaseStatus::Released);
         assert_eq!(world.record(&names), None, "{kind:?}");
-        // And at once somebody else can have it.
+        // And at once another client can have it.
         world.hold(1, &names, lease(1000));
     }
 }
@@ -319,7 +320,7 @@ fn unanswered_release_is_verified() {
             assert_eq!(run.outcome(), ReleaseStatus::Released, "{kind:?} {fate:?}");
             assert_eq!(world.record(&names), None, "{kind:?} {fate:?}");
         }
-        // While it was in doubt, another came: that is no loss, and his record is his.
+        // While it was in doubt, another holder came: that is no loss, and its record stays.
         let (mut world, names, grant) = held(kind);
         world.fates.push_back(Fate::Mute);
         let lock = names.lock();

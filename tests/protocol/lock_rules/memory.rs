@@ -1,5 +1,5 @@
-//! Servers that have forgotten: nothing is granted on them until everybody who may still believe
-//! in what was forgotten has stopped.
+//! Servers that have forgotten: nothing is granted on them until no guard of a forgotten lock can
+//! be valid.
 
 use super::driver::{Names, World, lease, nonce, whole};
 use super::server::{EPOCH, FakeServer, Kind, NOBODY, SECOND, Time, birth, secs};
@@ -30,7 +30,7 @@ fn connect_without_counters(world: &mut World) {
     world.connect(0).expect("a server");
 }
 
-/// The birth that the sentinel tells.
+/// The birth that the sentinel states.
 fn born(world: &mut World, names: &Names) -> Option<u64> {
     let item = world.server.item(world.now, names.sentinel().as_bytes())?;
     birth(&item.value)
@@ -141,7 +141,7 @@ fn flush_within_flight_grants_nothing() {
             let mut view = world.view(0).clone();
             let replies = &mut whole(&flight, &reply);
             let step = acquire.handle_replies(&mut view, replies, now.monotonic, now.monotonic);
-            // Somebody may have held it before.
+            // Another client may have held it before.
             assert!(
                 !matches!(step, Ok(Action::Done(AcquireOutcome::Granted(_)))),
                 "{kind:?}: forgot in front of {}",
@@ -433,7 +433,8 @@ fn undo_is_not_repeated_after_restart() {
     }
 }
 
-/// Three foundings in a row tell a server that forgets at once; three over a long wait do not.
+/// Three sentinel initializations in a row show a server that forgets at once; three over a long
+/// wait do not.
 #[test]
 fn waiter_outlives_repeated_flushes() {
     for kind in Kind::ALL {
@@ -442,7 +443,7 @@ fn waiter_outlives_repeated_flushes() {
         world.connect(0).expect("a server");
         world.other_holds(&names, 60);
         // Each flush comes when the memory is old enough again. While the waiter waits for it to
-        // become so, somebody else takes the lock, who waits for nothing.
+        // become so, another client takes the lock, which does not wait.
         for round in 1..=6 {
             let flushed = world.now + round * 20 * SECOND;
             let key = names.lock();

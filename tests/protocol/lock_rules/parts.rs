@@ -57,7 +57,7 @@ fn take(world: &mut World, names: &Names, grant: &Grant) -> RenewOutcome {
     world.run_as(1, &mut renew).outcome()
 }
 
-/// What another client makes of the parts.
+/// Takes the lock over by its parts, as another client.
 fn taken(world: &mut World, names: &Names, parts: &LockTicket) -> RenewOutcome {
     let now = world.clients[1].moment(world.now);
     let grant = parts.grant(now);

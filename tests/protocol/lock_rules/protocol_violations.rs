@@ -29,7 +29,7 @@ fn watch_clock(world: &mut World, client: usize) {
     assert!(world.view(client).clock.is_steady());
 }
 
-/// Lets `client` have the lock and believe in it to the end; gives the true time of that end.
+/// Lets `client` have the lock to the end of its lease; returns the true time of that end.
 fn believe(world: &mut World, client: usize, names: &Names, length: Lease) -> Time {
     let number = 10 + client as u64;
     let mut acquire = RecordAcquire::new(patient(names, length), nonce(number));
@@ -59,7 +59,7 @@ fn restarted_server_adds_no_memory_age() {
                 set_sentinel(&mut world.server, now, &names, EPOCH);
                 let believed = believe(&mut world, 0, &names, lease(length));
                 world.server.restart(world.now);
-                // Somebody else comes just before the end of that lease.
+                // Another client comes just before the end of that lease.
                 world.advance((believed - arrival).max(world.now));
                 believe(&mut world, 1, &names, lease(length));
                 assert!(
@@ -72,7 +72,7 @@ fn restarted_server_adds_no_memory_age() {
     }
 }
 
-/// Phases of the server's second, of the restart in it, and of somebody's arrival before an end.
+/// Phases of the server's second, of the restart in it, and of a client's arrival before an end.
 fn moments() -> impl Iterator<Item = (Time, Time, Time)> {
     let parts = |count| (0..count).map(move |part| part * SECOND / count);
     parts(4).flat_map(move |phase| {
@@ -119,7 +119,7 @@ fn stall_after_silence_shortens_no_lease() {
     }
 }
 
-/// A sentinel is born at a second that its founder believes has not come yet. A founder that has
+/// A sentinel is born at a second that its founder expects not to have come yet. A founder that has
 /// not looked at the server's clock for long is wrong about that by 1 % of the time.
 #[test]
 fn old_clock_sample_adds_no_age() {
@@ -145,7 +145,7 @@ fn old_clock_sample_adds_no_age() {
 }
 
 /// A request that its sender has given up on may still be carried out. If it is one that founds a
-/// sentinel, it must not tell of a birth that was planned long ago.
+/// sentinel, it must not state a birth that was planned long ago.
 #[test]
 fn late_creation_adds_no_memory_age() {
     for kind in Kind::ALL {
@@ -257,7 +257,7 @@ fn lagging_first_sample_shortens_no_lease() {
 }
 
 /// A stall at the first reading makes expiries too early, which is found out with the first tick
-/// that is seen. What the holder may believe in then must hold on a clock that runs slow as well.
+/// that is seen. The deadline that the holder has then must hold on a clock that runs slow as well.
 #[test]
 fn shortened_deadline_holds_on_slow_clocks() {
     for kind in Kind::ALL {
@@ -370,9 +370,9 @@ fn late_renewal_does_not_shorten_lease() {
     }
 }
 
-/// Tokens rise over a flush because whoever is granted a lock after it has waited. But the counter
-/// is made anew by the first attempt, which waits for nothing: its seed may be that of a client
-/// that knows the server's clock less well, or of a request that runs late.
+/// Tokens rise over a flush because a client that is granted a lock after it has waited. But the
+/// counter is made anew by the first attempt, which waits for nothing: its seed may be that of a
+/// client that knows the server's clock less well, or of a request that runs late.
 #[test]
 fn tokens_rise_over_flush_and_reseeding() {
     for kind in Kind::ALL {
@@ -491,8 +491,8 @@ fn late_own_record_is_recognized() {
     }
 }
 
-/// A server that evicts the sentinel as soon as it is stored never becomes old enough. Whoever
-/// limits his patience must be told, and nobody may be kept busy at the speed of the network.
+/// A server that evicts the sentinel as soon as it is stored never becomes old enough. A call with
+/// a time limit must end by it, and no call may be kept busy at the speed of the network.
 #[test]
 fn unkept_sentinel_ends_the_attempts() {
     for kind in Kind::ALL {
@@ -577,7 +577,7 @@ fn undo_ends_by_its_deadline() {
 }
 
 /// The first request is carried out when its repetition was granted, and the lock released: it must
-/// not stay taken by nobody for a whole lease.
+/// not stay taken without a holder for a whole lease.
 #[test]
 fn late_request_after_release_is_undone() {
     for (kind, lean) in [

@@ -1,4 +1,4 @@
-//! What shows that a server remembers everything, and what only seems to.
+//! Evidence that a server remembers everything, and what only seems to be evidence.
 
 use super::driver::{End, Fate, Names, World, lease, longest, nonce};
 use super::server::{EPOCH, FakeServer, Kind, SECOND, Time, birth, secs};
@@ -15,7 +15,7 @@ fn patient(names: &Names, millis: u64) -> AcquireRequest<'_> {
     }
 }
 
-/// Who asks once is granted the lock without a pause.
+/// Checks that a call without a wait is granted the lock without a pause.
 #[track_caller]
 fn granted_at_once(world: &mut World, names: &Names) {
     let run = world.run(&mut RecordAcquire::new(
@@ -29,7 +29,7 @@ fn granted_at_once(world: &mut World, names: &Names) {
     assert_eq!(world.run(&mut release).outcome(), ReleaseStatus::Released);
 }
 
-/// Who asks once is told to wait for the longest lease.
+/// Checks that a call without a wait meets the restart guard, for nearly the longest lease.
 #[track_caller]
 fn is_left_alone(world: &mut World, names: &Names) {
     let run = world.run(&mut RecordAcquire::new(
@@ -100,7 +100,7 @@ fn old_unflushed_server_costs_no_wait() {
     }
 }
 
-/// Whatever else it drops meanwhile: the sentinel, which nobody uses, is the first to go.
+/// Whatever else it drops meanwhile: the sentinel, which no client uses, is the first to go.
 #[test]
 fn long_past_flush_costs_no_wait() {
     for kind in Kind::ALL {
@@ -255,7 +255,7 @@ fn earlier_runs_sentinel_is_replaced() {
     }
 }
 
-/// The CAS uniques of a run that only looks like the one before may be anybody's.
+/// The CAS uniques of a run that only looks like the one before may be those of any item.
 #[test]
 fn identical_server_inherits_nothing() {
     for kind in Kind::ALL {
@@ -265,7 +265,7 @@ fn identical_server_inherits_nothing() {
             world.connect(0).expect("a server");
             let grant = world.hold(0, &names, lease(10_000));
             world.server.restart_as_twin(world.now);
-            // Somebody else's record, with the very CAS unique.
+            // Another client's record, with the very CAS unique.
             let lock = names.lock();
             let expiry = i64::from(i32::MAX);
             loop {
@@ -306,7 +306,7 @@ fn identical_server_inherits_nothing() {
     }
 }
 
-/// A sentinel that was founded anew by somebody who does not know its old name leads to another
+/// A sentinel that was founded anew by a client that does not know its old name leads to another
 /// instance word. What is held is still there.
 #[test]
 fn lock_outlives_new_instance_word() {
@@ -423,8 +423,8 @@ fn new_memory_knows_no_longest_lease() {
     assert_eq!(Memory::default().longest_lease(), None);
 }
 
-/// Who asks once, on the connection from before a flush, is told to wait and not that the server is
-/// silent.
+/// A call without a wait, on the connection from before a flush, reports the restart guard and not
+/// a silent server.
 #[test]
 fn idle_classic_client_learns_of_flush() {
     let names = Names::new("L");

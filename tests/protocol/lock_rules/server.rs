@@ -1,22 +1,22 @@
 //! A small memcached that exists to judge the lock rules by.
 //!
 //! It shares no code with the crate: requests are split by hand and items live in a `HashMap`.
-//! What it does follows measurements of 1.6.18, 1.6.38 and 1.6.45. It panics on every request
+//! Its behavior follows measurements of 1.6.18, 1.6.38 and 1.6.45. It panics on every request
 //! that the rules must never send, so each test that uses it also tests that.
 
 use core::time::Duration;
 use std::collections::HashMap;
 
-/// True time, in nanoseconds since the beginning of the test. Nobody in the test can see it but
-/// the test itself: clients have clocks that run apart, the server has a second that lags.
+/// True time, in nanoseconds since the beginning of the test. Only the test itself can see it:
+/// clients have clocks that run apart, the server has a second that lags.
 pub(crate) type Time = u64;
 
 pub(crate) const SECOND: Time = 1_000_000_000;
 
-/// What every wall clock says at true time 0.
+/// The second of every wall clock at true time 0.
 pub(crate) const EPOCH: u64 = 1_795_337_329;
 
-/// Who sends what is typed in by hand, and may touch everybody's items.
+/// The client number of requests typed in by hand, which may touch any item.
 pub(crate) const NOBODY: usize = usize::MAX;
 
 pub(crate) fn nanos(duration: Duration) -> Time {
@@ -52,19 +52,19 @@ impl Kind {
 /// The server's idea of the time: a whole second, copied by a timer from a clock that is right.
 #[derive(Debug, Clone)]
 struct Clock {
-    /// What the wall clock said when the process started; its times count from there.
+    /// The second of the wall clock when the process started; its times count from there.
     started_second: u64,
     /// The monotonic clock's second at that moment.
     started_monotonic: u64,
     /// The monotonic clock at true time 0: where in its second the process finds itself.
     phase: Time,
-    /// What the server believes the time is.
+    /// The server's idea of the present second.
     second: u64,
     next_tick: Time,
     /// The timer's interval. A real one is 1.0008 s, so that now and then a tick falls across
     /// the edge of a second and the server's second is two behind just before.
     interval: Time,
-    /// Until when the timer does not run, although requests are served.
+    /// The time until which the timer does not run, although requests are served.
     stalled_until: Time,
     /// The latest time this clock has seen.
     seen: Time,
@@ -116,9 +116,9 @@ pub(crate) struct Item {
     time: u64,
     /// When it got that CAS unique.
     since: Time,
-    /// Who stored it.
+    /// The client that stored it.
     by: usize,
-    /// `md … I` was here, and nobody has been told to refill it yet, or somebody has.
+    /// `md … I` was here, and no client was chosen to refill it yet, or one was.
     stale: Option<Refill>,
 }
 
@@ -128,7 +128,7 @@ enum Refill {
     Given,
 }
 
-/// What the server makes of `stats`.
+/// The server's answer to `stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stats {
     Told,
@@ -149,17 +149,17 @@ pub(crate) struct FakeServer {
     pub(crate) cas_enabled: bool,
     /// `-M` and full.
     pub(crate) memory_full: bool,
-    /// Whether it is an error of the test that a client changes what another has stored. Not
+    /// True if it is an error of the test that a client changes what another has stored. Not
     /// where replies are spoilt.
     pub(crate) guards_owners: bool,
-    /// Values that anybody may remove: somebody breaks the lock.
+    /// Values that any client may remove: the lock is broken.
     pub(crate) condemned: Vec<Vec<u8>>,
     /// Keys that are evicted as soon as they are stored.
     pub(crate) forgets: Vec<Vec<u8>>,
     pub(crate) flushes: u64,
     /// `-e`.
     pub(crate) memory_file: bool,
-    /// Whether `stats settings` is answered.
+    /// True if `stats settings` is answered.
     pub(crate) tells_settings: bool,
     pub(crate) evictions: u64,
     pub(crate) slabs_moved: u64,
@@ -234,7 +234,7 @@ impl FakeServer {
         self.clock.second = started;
     }
 
-    /// `flush_all` by somebody else.
+    /// `flush_all` by another program.
     pub(crate) fn flush(&mut self, at: Time) {
         self.clock.advance(at);
         if self.kind != Kind::Meta {
@@ -251,14 +251,14 @@ impl FakeServer {
         self.horizon = None;
     }
 
-    /// `flush_all N` by somebody else.
+    /// `flush_all N` by another program.
     pub(crate) fn flush_later(&mut self, at: Time, seconds: u64) {
         self.clock.advance(at);
         self.horizon = Some(self.clock.second + seconds - 1);
         self.flushes += 1;
     }
 
-    /// Somebody reads an item.
+    /// Reads an item, as another program.
     pub(crate) fn read(&mut self, at: Time, key: &[u8]) {
         self.clock.advance(at);
         self.bump(key);
@@ -277,12 +277,12 @@ impl FakeServer {
         self.evictions += u64::from(self.items.remove(key).is_some());
     }
 
-    /// Somebody types `delete`. Unlike an eviction it shows in no counter that we read.
+    /// Removes an item, as another program. Unlike an eviction it shows in no counter that we read.
     pub(crate) fn delete(&mut self, key: &[u8]) {
         self.items.remove(key);
     }
 
-    /// Somebody types `set`.
+    /// Stores an item, as another program.
     pub(crate) fn set(&mut self, at: Time, key: &[u8], value: &[u8], exptime: i64) {
         self.clock.advance(at);
         self.now = at;
@@ -290,7 +290,7 @@ impl FakeServer {
         self.store(key, value, exptime, NOBODY);
     }
 
-    /// Somebody has founded a sentinel long ago, in the second `birth`.
+    /// Stores a sentinel that was founded long ago, in the second `birth`.
     pub(crate) fn found(&mut self, at: Time, key: &str, birth: u64) {
         let value = format!(
             "s1 ready {birth} 00000000000000aa {} {} -",
@@ -311,7 +311,7 @@ impl FakeServer {
         self.clock.stalled_until = until;
     }
 
-    /// The second the server believes in.
+    /// The server's idea of the present second.
     pub(crate) fn second(&mut self, at: Time) -> u64 {
         self.clock.advance(at);
         self.clock.second
@@ -455,8 +455,8 @@ impl FakeServer {
         }
     }
 
-    /// Whether a record may be replaced by another: nobody can believe in it any more, however slow
-    /// the clock is that he measures the lease with.
+    /// True if a record may be replaced by another: its guard cannot be valid any more, however
+    /// slow the clock is that its holder measures the lease with.
     fn is_abandoned(&self, item: &Item, with: &[u8]) -> bool {
         let stated = |value: &[u8]| {
             let value = core::str::from_utf8(value).ok()?;
@@ -861,7 +861,7 @@ fn fake_server_panics_on_forbidden_requests() {
         "cas L 0 0 1 0\r\nx\r\n",
         "add L 0 0 1 noreply\r\nx\r\n",
         "ma L N10 J1 T10 v\r\n",
-        // Somebody else's item.
+        // Another client's item.
         "md theirs C2\r\n",
         "cas theirs 0 0 1 2\r\nx\r\n",
     ] {

@@ -15,7 +15,7 @@ fn patient<'a>(names: &'a Names, millis: u64) -> AcquireRequest<'a> {
     }
 }
 
-/// A lock that somebody holds who is never heard of again, and when he was last heard of.
+/// A lock whose holder is never heard of again, and its grant.
 fn abandoned(kind: Kind, names: &Names, millis: u64) -> (World, Grant) {
     let mut world = World::new(kind);
     let dead = world.hold_fenced(1, names, lease(millis));
@@ -191,7 +191,7 @@ fn unanswered_takeover_is_recognized() {
     }
 }
 
-/// How many flights there are before the takeover of [`abandoned`].
+/// Number of flights before the takeover of [`abandoned`].
 fn world_until_takeover(kind: Kind, names: &Names) -> usize {
     let (mut world, _) = abandoned(kind, names, 1000);
     let run = world.run(&mut RecordAcquire::new(patient(names, 1000), nonce(1)));

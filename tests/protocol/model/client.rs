@@ -12,7 +12,7 @@ impl Client {
         self.request = request;
     }
 
-    /// Whether requests may name the CAS unique that was read with `own`: only on the run of the
+    /// True if requests may name the CAS unique that was read with `own`: only on the run of the
     /// server on which it was read.
     pub(crate) fn same_run(&self, own: &Own, identity: u8, bounds: &Bounds) -> bool {
         let same_instance = own.instance != NONE && own.instance == self.instance;
@@ -299,7 +299,7 @@ impl Client {
     }
 }
 
-/// How an acquisition ended.
+/// The end of an acquisition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granted {
     No,

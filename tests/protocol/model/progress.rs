@@ -4,7 +4,7 @@ use super::rules::Bounds;
 use super::search::Action;
 use super::world::{CLIENTS, Client, Flight, Phase, Request, World};
 
-/// What the other client does meanwhile.
+/// The behavior of the other client meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Other {
     /// It releases what it has, and rests.
@@ -13,7 +13,7 @@ pub(crate) enum Other {
     Stops,
 }
 
-/// How often a client asks in one tick.
+/// Number of requests of a client in one tick.
 const TRIES: u8 = 4;
 /// More ticks than anything should take.
 const PATIENCE: u8 = 40;

@@ -1,4 +1,4 @@
-//! What one search covers: its bounds, the kind of server, and the planted faults.
+//! The scope of one search: its bounds, the kind of server, and the planted faults.
 
 /// A deviation from the protocol that the search must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     NotesWithoutFlushAge,
     /// Evidence without notes counts on a server that keeps its items over a restart.
     WarmServerCountsAsFresh,
-    /// Evidence without notes ignores `oldest`: `cmd_flush` alone tells of flushes.
+    /// Evidence without notes ignores `oldest`: `cmd_flush` alone shows flushes.
     FlushHorizonIgnored,
     /// Evidence without notes does not ask how long ago the last flush was.
     FlushAgeIgnored,
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     FoundingInOneStep,
     /// The client draws one instance word and uses it for each founding.
     InstanceReused,
-    /// Pid and start alone tell one run of the server from another.
+    /// Pid and start alone distinguish the runs of the server.
     InstanceNotCompared,
     /// A sentinel that bears another pid or start counts as one of this run.
     WarmRestartNotDetected,
@@ -57,7 +57,7 @@ pub(crate) enum Fault {
     LagNotAllowedFor,
 }
 
-/// How `flush_all` treats an item that was stored or bumped in the second of the flush.
+/// The treatment by `flush_all` of an item that was stored or bumped in the second of the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlushKind {
     /// memcached 1.6.18: everything stored before goes.
@@ -66,7 +66,7 @@ pub(crate) enum FlushKind {
     MaySpareThisSecond,
 }
 
-/// Where histories begin. The server has run for long in each.
+/// The beginning of histories. The server has run for long in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beginning {
     /// The sentinel is old, and the clients know nothing yet.
@@ -82,7 +82,7 @@ pub(crate) enum Beginning {
     AfterTwin,
 }
 
-/// How often each disturbance may happen in one history, and what is searched.
+/// Number of times each disturbance may happen in one history, and the scope of the search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// The longest lease, in ticks. Each lease is this long.
@@ -102,7 +102,7 @@ pub(crate) struct Bounds {
     /// An item that a flush has ended comes back when a later flush moves the horizon.
     pub(crate) flush_undone_by_later: bool,
     /// By how many ticks more than needed the last flush must lie back to show something by itself.
-    /// Where it is 0, the notes of a client show nothing that the flush does not.
+    /// With 0, the notes of a client show nothing that the flush does not.
     pub(crate) horizon_margin: u8,
     /// A flush may name a time of the past: it ends nothing, and sets the horizon back.
     pub(crate) horizon_set_back: bool,

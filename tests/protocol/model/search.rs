@@ -12,7 +12,7 @@ use super::world::{
     SentinelState, Server, World,
 };
 
-/// What can happen next.
+/// An action that can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Tick {
@@ -189,8 +189,8 @@ impl World {
         }
     }
 
-    /// Whether the regular reading of the clock could tell the client anything. One that cannot is
-    /// left out: what happens to the server while it runs could as well happen before it.
+    /// True if the regular reading of the clock could change what the client knows. A reading that
+    /// cannot is left out: what happens to the server while it runs could as well happen before it.
     fn reading_tells_more(&self, client: &Client) -> bool {
         let server = &self.server;
         let notes = &client.notes;
@@ -475,7 +475,7 @@ impl Hasher for AsItIs {
 
 type Fingerprints = HashSet<u128, core::hash::BuildHasherDefault<AsItIs>>;
 
-/// What a search found.
+/// The findings of a search.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) states: usize,
@@ -488,7 +488,7 @@ pub(crate) struct Report {
     pub(crate) takeovers: usize,
     /// The broken promise, and how it comes to it.
     pub(crate) violation: Option<(Violation, Vec<Action>)>,
-    /// Whether all states were visited.
+    /// True if all states were visited.
     pub(crate) complete: bool,
     pub(crate) seconds: f64,
 }

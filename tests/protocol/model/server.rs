@@ -12,9 +12,9 @@ pub(crate) type Violation = &'static str;
 /// A command of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// What changes something, and the look at the record (or the sentinel) right behind it. What
-    /// comes between the two can as well come before or behind both: nobody but the requester and
-    /// the forgetting server removes its record.
+    /// The command that changes something, and the look at the record (or the sentinel) right after
+    /// it. Anything that comes between the two can as well come before or after both: only the
+    /// requester and the forgetting server remove its record.
     Request,
     Look,
     Sentinel,
@@ -44,7 +44,8 @@ impl Flight {
 }
 
 impl Server {
-    /// What is stored in the very second in which a delayed flush takes effect is flushed as well.
+    /// True in the very second in which a delayed flush takes effect: an item stored then is
+    /// flushed too.
     fn storing_is_vain(&self) -> bool {
         self.horizon != NONE && self.delayed && self.horizon_age == 0
     }
@@ -251,7 +252,8 @@ impl World {
         client.replies = Default::default();
     }
 
-    /// Carries out a request, whoever still waits for its answer. Whether it did what it asks.
+    /// Carries out a request, with or without a client that waits for its answer. Returns whether
+    /// it did what it asks.
     pub(crate) fn carry_out(
         &mut self,
         who: usize,

@@ -118,7 +118,7 @@ pub(crate) enum Phase {
     Ready,
 }
 
-/// What is on the way to the server.
+/// A flight on the way to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Flight {
     #[default]
@@ -197,7 +197,7 @@ pub(crate) struct Watch {
     pub(crate) wait: u8,
 }
 
-/// What `stats` and `stats settings` said when the sentinel was old.
+/// The answers to `stats` and `stats settings` when the sentinel was old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Notes {
     pub(crate) taken: bool,
@@ -215,11 +215,11 @@ pub(crate) struct Client {
     /// The instance word that was read on this connection.
     pub(crate) instance: u8,
     pub(crate) flight: Flight,
-    /// How many commands of the flight the server has carried out.
+    /// Number of commands of the flight that the server has carried out.
     pub(crate) step: u8,
     pub(crate) request: Request,
     pub(crate) replies: Replies,
-    /// What is left of the lease that was asked for.
+    /// The rest of the lease that was asked for.
     pub(crate) asked: u8,
     /// Ticks for which the guard is valid.
     pub(crate) valid: u8,
@@ -238,7 +238,7 @@ pub(crate) struct Client {
     pub(crate) drawn: u8,
 }
 
-/// How many of each disturbance are left.
+/// The disturbances that are left, of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
     pub(crate) breaks: u8,

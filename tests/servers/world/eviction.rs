@@ -35,7 +35,7 @@ fn everywhere(work: impl Fn(&RealServer, &mut [Pair]) + Sync) {
     });
 }
 
-/// The sentinel goes, and nobody who knows the server waits for that.
+/// The sentinel goes, and no client that knows the server waits for that.
 #[test]
 fn evicting_real_sentinel_costs_no_wait() {
     everywhere(|server, pairs| {
@@ -100,7 +100,7 @@ fn evicted_record_is_reported_token_rises() {
             let held = pair.hold();
             delete(server, &pair.lock_key());
             let contender = pair.contender.clone();
-            // Outside of the promise, two may be valid now; the token tells them apart.
+            // Outside of the promise, two guards may be valid now; the token distinguishes them.
             let granted = pair.contend(&contender, &held, |_| false);
             let (guard, _) = granted.expect("it is free");
             let reason = held.lost();
@@ -133,8 +133,8 @@ fn tokens_rise_over_counter_eviction() {
     });
 }
 
-/// The counter goes, and a request makes it again that was sent long before. The classic dialect does
-/// not tell when a counter was made.
+/// The counter goes, and a request makes it again that was sent long before. The classic dialect
+/// does not report when a counter was made.
 #[test]
 fn tokens_rise_over_late_counter_request() {
     everywhere(|server, pairs| {
@@ -202,7 +202,7 @@ fn longest_lease_item_is_restored() {
     });
 }
 
-/// What says how long others may hold a lock goes, and then everything.
+/// The item of the longest lease goes, and then everything.
 #[test]
 fn longest_lease_outlives_its_item() {
     const LONGEST: Duration = Duration::from_secs(9);

@@ -62,7 +62,7 @@ impl Flush {
     }
 }
 
-/// What was seen of the pairs of one dialect.
+/// The findings about the pairs of one dialect.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     /// Flushes, counted once for each pair.
@@ -87,7 +87,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// What is read of the items of the locks by others.
+/// Reads of the items of the locks by other programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Foreign {
     Reads,
@@ -229,7 +229,7 @@ fn flush_all(foreign: Foreign) -> Vec<(String, [Tally; 2])> {
     tallies
 }
 
-/// What is judged, once all of it was shown.
+/// Checks the tallies, once all of them were shown.
 fn judge(foreign: Foreign) {
     for (version, tallies) in flush_all(foreign) {
         for (dialect, tally) in ["meta", "classic"].iter().zip(tallies) {

@@ -16,7 +16,7 @@ pub(crate) const PRECIOUS: &str = "precious";
 /// A lock that a client takes for the exchange with the server.
 const ANOTHER: &str = "another";
 
-/// How long a contender rests between two attempts.
+/// The rest of a contender between two attempts.
 const REST: Duration = Duration::from_millis(25);
 
 /// A holder and a contender.
@@ -27,19 +27,19 @@ pub(crate) struct Pair {
     pub(crate) holder: Client,
     pub(crate) contender: Client,
     settings: Settings,
-    /// What is asked for.
+    /// The lease to ask for.
     pub(crate) lease: Duration,
     highest: u64,
     /// The server's clock was set back, and tokens may begin again, once.
     pub(crate) clock_went_back: bool,
 }
 
-/// What a plain look at the items shows.
+/// The items as a plain look shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Look {
     /// The value of the sentinel.
     pub(crate) sentinel: Option<String>,
-    /// Whether there is a record.
+    /// True if there is a record.
     pub(crate) lock: bool,
     /// Seconds since the sentinel was stored or bumped.
     pub(crate) idle: Option<u64>,

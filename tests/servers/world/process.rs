@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-/// Where the server is, for a process that is started here.
+/// The variable with the server's address, for a process that is started here.
 const URL: &str = "MEMLATCH_WORLD_URL";
 
-/// How many descriptors the process has that has few.
+/// Number of descriptors of the process that has few.
 const DESCRIPTORS: usize = 32;
 
 /// Runs a function of this test in a process of its own, once for each version. `wrapper` is what

@@ -12,7 +12,7 @@ pub async fn run(client: &mut Client, checks: &mut Checks) -> Result<(), Error> 
     several(client, checks).await
 }
 
-/// What a hit with these data is.
+/// The value of a hit with these data.
 fn hit(data: &[u8]) -> MetaValue {
     MetaValue {
         data: Some(data.into()),
@@ -373,7 +373,7 @@ async fn counting(client: &mut Client, checks: &mut Checks) -> Result<(), Error>
     Ok(())
 }
 
-/// Who misses first is to fill it, and the others are told that somebody is at it.
+/// The first client that misses is to fill the item, and the others learn that one is at it.
 async fn recaching(client: &mut Client, checks: &mut Checks) -> Result<(), Error> {
     for (what, winner) in [("won", true), ("lost", false)] {
         let got = client

@@ -1,4 +1,4 @@
-//! What concerns the server as a whole.
+//! Requests that concern the server as a whole.
 
 use crate::checks::{Checks, status};
 use async_memcached::{AsciiProtocol, Client, Error, ErrorKind, Status};
