@@ -2,7 +2,7 @@
 
 use super::pool::ConnectionPool;
 use crate::engine::client::ClientInner;
-use crate::engine::exchange::Pause;
+use crate::engine::exchange::PauseMode;
 use crate::engine::{ClockSync, LockState, SchedulerAction, clock};
 use crate::net::shared::{LOOKS, ReplyObserver};
 use crate::proto::Instant;
@@ -63,7 +63,7 @@ async fn keep(keeping: RenewerGuard) {
             SchedulerAction::Exit => return,
             SchedulerAction::Job(job) => {
                 let core = Arc::clone(core);
-                tasks.spawn(async move { core.clean_up(&job, &mut Pause::Sleep).await });
+                tasks.spawn(async move { core.clean_up(&job, &mut PauseMode::Sleep).await });
                 continue;
             }
             SchedulerAction::Renew(batch) => {

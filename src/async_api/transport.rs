@@ -3,7 +3,7 @@
 use super::pool::{ConnectionPool, SharedNodeConnection};
 use super::renewer;
 use crate::engine::client::{ClientInner, Transport};
-use crate::engine::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
+use crate::engine::exchange::{Ask, ExchangeOutcome, FlightHandler, FlightResult, Timeout};
 use crate::engine::notify::{Notify, STRETCH};
 use crate::engine::{Cause, Config, ConnectError, LockError, LockState, clock};
 use crate::net::dump::dump;
@@ -48,7 +48,7 @@ impl Transport for ConnectionPool {
         limit: Duration,
         ask: &mut A,
         now: Now,
-    ) -> Result<A::Step, NetError> {
+    ) -> Result<A::Output, NetError> {
         let begun = connection.begin(false, limit, |flight, _| {
             ask.encode(now, flight);
             Ok::<(), Infallible>(())
@@ -88,7 +88,7 @@ impl Transport for ConnectionPool {
             let begun = client.begin(&connection, handler, &mut now, left).await;
             let flight = match begun {
                 Ok(Begun::InFlight(flight)) => flight,
-                Ok(Begun::Skipped(Some(skipped))) => return Ok(Exchanged::Skipped(skipped)),
+                Ok(Begun::Skipped(Some(skipped))) => return Ok(ExchangeOutcome::Skipped(skipped)),
                 // The connection was reused, and nothing was sent on it.
                 Ok(Begun::Skipped(None)) | Err(_) if was_there && client.has_ended(&connection) => {
                     continue;
@@ -116,7 +116,7 @@ impl Transport for ConnectionPool {
                 handled.transpose()
             });
             return match handled.await.map_err(ConnectError::Net)? {
-                Some(output) => Ok(Exchanged::Replied(output)),
+                Some(output) => Ok(ExchangeOutcome::Replied(output)),
                 // The server was restarted while the reply was on its way.
                 None => Err(ConnectError::Net(NetError::sent(NetCause::Closed))),
             };

@@ -2,7 +2,7 @@
 
 use super::pool::Connections;
 use crate::engine::client::ClientInner;
-use crate::engine::exchange::{Pause, run as wait_for};
+use crate::engine::exchange::{PauseMode, run as wait_for};
 use crate::engine::{CleanupJob, ClockSync, SchedulerAction, clock};
 use crate::proto::Instant;
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ pub(super) fn run(client: &Client) {
         };
         if let Some(job) = jobs.pop_front() {
             let mut pause = |until| renew_until(client, &mut jobs, until);
-            wait_for(client.clean_up(&job, &mut Pause::Work(&mut pause)));
+            wait_for(client.clean_up(&job, &mut PauseMode::Work(&mut pause)));
             continue;
         }
         if let Some(due) = clock_sync.due(&client.node, !client.queues.are_empty(), now) {

@@ -4,7 +4,7 @@
 use super::pool::{Connections, Link};
 use super::{quiet_release, renewer};
 use crate::engine::client::{ClientInner, Transport};
-use crate::engine::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Timeout};
+use crate::engine::exchange::{Ask, ExchangeOutcome, FlightHandler, FlightResult, Timeout};
 use crate::engine::notify::Notify;
 use crate::engine::{Cause, Config, ConfigError, ConnectError, LockError, LockState, clock};
 use crate::net::{NetCause, NetError};
@@ -39,7 +39,7 @@ impl Transport for Connections {
         limit: Duration,
         ask: &mut A,
         now: Now,
-    ) -> Result<A::Step, NetError> {
+    ) -> Result<A::Output, NetError> {
         ask.encode(now, connection.next_flight());
         let elapsed = || clock::monotonic().since(now.monotonic);
         let mut replies = connection.exchange(limit, elapsed)?;
@@ -63,7 +63,7 @@ impl Transport for Connections {
         let encoded = node.with_server(instance, |server| handler.encode(server, now, flight));
         match encoded {
             None => return Err(ConnectError::Net(NetError::unsent(NetCause::Closed))),
-            Some(Err(skipped)) => return Ok(Exchanged::Skipped(skipped)),
+            Some(Err(skipped)) => return Ok(ExchangeOutcome::Skipped(skipped)),
             Some(Ok(())) => {}
         }
         let mut replies = timeout
@@ -82,7 +82,7 @@ impl Transport for Connections {
                 if let Some(connection) = &checkout.connection {
                     connection.answered(received);
                 }
-                Ok(Exchanged::Replied(output))
+                Ok(ExchangeOutcome::Replied(output))
             }
             Some(Err(error)) => {
                 // After any failure, the next bytes cannot be trusted either.

@@ -4,7 +4,7 @@ use super::break_lock::BreakOutcome;
 use super::client::{ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
-use super::exchange::{Pause, Timeout};
+use super::exchange::{PauseMode, Timeout};
 use super::holder::Holder;
 use super::list::{LockList, MAX_LISTED};
 use super::node::Node;
@@ -59,7 +59,7 @@ impl<T: Transport> ClientInner<T> {
         let retry_timeout = node.retry_timeout(node.config.default_lease, true);
         let nonce = node.nonces.draw(now.monotonic);
         let mut await_free = AwaitFree::new(&keys, wait, retry_timeout, nonce);
-        let pause = &mut Pause::SleepUnlessClosed;
+        let pause = &mut PauseMode::SleepUnlessClosed;
         let inspected = self.drive_with(&mut await_free, Some(&keys), now, timeout, pause);
         let inspected = inspected.await.map_err(about)?;
         node.inspected(inspected).map_err(about)

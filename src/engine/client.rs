@@ -5,7 +5,7 @@ use super::clock;
 use super::config::Config;
 use super::connect_error::ConnectError;
 use super::error::{Cause, LockError};
-use super::exchange::{Ask, Exchanged, FlightHandler, FlightResult, Pause, Timeout};
+use super::exchange::{Ask, ExchangeOutcome, FlightHandler, FlightResult, PauseMode, Timeout};
 use super::holder::Holder;
 use super::lock_state::LockState;
 use super::node::{Clear, Node};
@@ -56,7 +56,7 @@ pub(crate) trait Transport: Clear + fmt::Debug + Send + Sync + Sized + 'static {
         limit: Duration,
         ask: &mut A,
         now: Now,
-    ) -> impl Future<Output = Result<A::Step, NetError>>;
+    ) -> impl Future<Output = Result<A::Output, NetError>>;
 
     /// Sends a flight and passes the replies to `handler`, within `limit` and by the end of
     /// `timeout`. `keys` are those of the lock concerned: the flights of one lock keep their order.
@@ -171,7 +171,7 @@ impl<T: Transport> ClientInner<T> {
         now: Now,
         timeout: Timeout,
     ) -> Result<O::Outcome, LockError> {
-        self.drive_with(operation, keys, now, timeout, &mut Pause::Sleep)
+        self.drive_with(operation, keys, now, timeout, &mut PauseMode::Sleep)
             .await
     }
 
@@ -182,7 +182,7 @@ impl<T: Transport> ClientInner<T> {
         keys: Option<&LockKeys>,
         mut now: Now,
         mut timeout: Timeout,
-        pause: &mut Pause<'_>,
+        pause: &mut PauseMode<'_>,
     ) -> Result<O::Outcome, LockError> {
         let mut failure = None;
         loop {
@@ -219,8 +219,8 @@ impl<T: Transport> ClientInner<T> {
         self.node.check_process()?;
         let limit = self.node.config.operation_timeout;
         match T::exchange(self, operation, keys, now, timeout, limit).await {
-            Ok(Exchanged::Replied(action)) => Ok(action),
-            Ok(Exchanged::Skipped(outcome)) => Ok(Action::Done(outcome)),
+            Ok(ExchangeOutcome::Replied(action)) => Ok(action),
+            Ok(ExchangeOutcome::Skipped(outcome)) => Ok(Action::Done(outcome)),
             // The second in which a delayed flush takes effect.
             Err(ConnectError::Rejected(ServerError::DropsItems)) => {
                 Ok(operation.handle_failure(FlightError::NotSent, clock::now()))
@@ -239,11 +239,11 @@ impl<T: Transport> ClientInner<T> {
         }
     }
 
-    async fn pause(&self, how: &mut Pause<'_>, until: Instant) -> Result<(), LockError> {
+    async fn pause(&self, how: &mut PauseMode<'_>, until: Instant) -> Result<(), LockError> {
         match how {
-            Pause::Sleep => T::sleep(until).await,
-            Pause::SleepUnlessClosed => self.sleep_unless_closed(until).await?,
-            Pause::Work(work) => work(until),
+            PauseMode::Sleep => T::sleep(until).await,
+            PauseMode::SleepUnlessClosed => self.sleep_unless_closed(until).await?,
+            PauseMode::Work(work) => work(until),
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ impl<O: Operation> FlightHandler for O {
 /// probe.
 pub(crate) trait Ask {
     /// The outcome of one flight.
-    type Step;
+    type Output;
 
     fn encode(&mut self, now: Now, flight: &mut Flight);
 
@@ -68,11 +68,11 @@ pub(crate) trait Ask {
         replies: &mut Replies<'_>,
         sent: Instant,
         received: Instant,
-    ) -> Result<Self::Step, DecodeError>;
+    ) -> Result<Self::Output, DecodeError>;
 }
 
 impl Ask for Handshake<'_> {
-    type Step = Option<Result<ServerState, ServerError>>;
+    type Output = Option<Result<ServerState, ServerError>>;
 
     fn encode(&mut self, now: Now, flight: &mut Flight) {
         self.prepare(now, flight);
@@ -83,13 +83,13 @@ impl Ask for Handshake<'_> {
         replies: &mut Replies<'_>,
         sent: Instant,
         received: Instant,
-    ) -> Result<Self::Step, DecodeError> {
+    ) -> Result<Self::Output, DecodeError> {
         self.interpret(replies, sent, received)
     }
 }
 
 impl Ask for ServerProbe<'_> {
-    type Step = ProbeStep;
+    type Output = ProbeStep;
 
     fn encode(&mut self, _: Now, flight: &mut Flight) {
         self.prepare(flight);
@@ -107,15 +107,17 @@ impl Ask for ServerProbe<'_> {
 
 /// The outcome of a flight that did not fail.
 #[derive(Debug)]
-pub(crate) enum Exchanged<O, S> {
+pub(crate) enum ExchangeOutcome<O, S> {
     /// The replies came.
     Replied(O),
     /// Nothing had to be sent.
     Skipped(S),
 }
 
-pub(crate) type FlightResult<H> =
-    Result<Exchanged<<H as FlightHandler>::Output, <H as FlightHandler>::Skipped>, ConnectError>;
+pub(crate) type FlightResult<H> = Result<
+    ExchangeOutcome<<H as FlightHandler>::Output, <H as FlightHandler>::Skipped>,
+    ConnectError,
+>;
 
 /// Deadlines shorten limits in whole steps of this, so that the limits of sockets seldom change.
 const STEP: Duration = Duration::from_millis(100);
@@ -192,7 +194,7 @@ fn clamp_timeout(limit: Duration, until: Instant, overrun: Duration, now: Instan
 }
 
 /// The way in which an operation spends its pauses.
-pub(crate) enum Pause<'a> {
+pub(crate) enum PauseMode<'a> {
     Sleep,
     /// A shutdown of the client ends the operation.
     SleepUnlessClosed,

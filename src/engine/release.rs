@@ -5,7 +5,7 @@ use super::client::{ClientInner, Transport};
 use super::clock;
 use super::error::{Cause, LockError};
 use super::events::in_span;
-use super::exchange::{Pause, Timeout, run};
+use super::exchange::{PauseMode, Timeout, run};
 use super::lock_state::{HandoffState, LockState, ReleaseOutcome};
 use super::node::Node;
 use super::scheduler::CleanupJob;
@@ -112,7 +112,7 @@ impl<T: Transport> ClientInner<T> {
         now: Now,
         deadline: Instant,
     ) -> Result<ReleaseOutcome, LockError> {
-        self.release_with(lock, now, deadline, &mut Pause::Sleep)
+        self.release_with(lock, now, deadline, &mut PauseMode::Sleep)
             .await
     }
 
@@ -122,7 +122,7 @@ impl<T: Transport> ClientInner<T> {
         lock: &LockState,
         mut now: Now,
         deadline: Instant,
-        pause: &mut Pause<'_>,
+        pause: &mut PauseMode<'_>,
     ) -> Result<ReleaseOutcome, LockError> {
         let about = |error: LockError| error.with_name(&lock.name);
         let Some(cas) = self.settled_cas(lock, &mut now, deadline).await else {

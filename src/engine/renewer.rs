@@ -2,7 +2,7 @@
 
 use super::client::{ClientInner, Transport};
 use super::clock;
-use super::exchange::{Exchanged, FlightHandler, Pause, Timeout};
+use super::exchange::{ExchangeOutcome, FlightHandler, PauseMode, Timeout};
 use super::lock_state::HandoffState;
 use super::release::release_deadline;
 use super::renewal_flight::RenewalFlight;
@@ -23,8 +23,8 @@ impl<T: Transport> ClientInner<T> {
             let now = clock::now();
             let timeout = Timeout::Wait(now.monotonic.after(limit));
             match T::exchange(self, &mut renewals, None, now, timeout, limit).await {
-                Ok(Exchanged::Replied(())) => {}
-                Ok(Exchanged::Skipped(())) => break,
+                Ok(ExchangeOutcome::Replied(())) => {}
+                Ok(ExchangeOutcome::Skipped(())) => break,
                 Err(why) => {
                     renewals.interrupted(why);
                     break;
@@ -44,7 +44,7 @@ impl<T: Transport> ClientInner<T> {
     }
 
     /// Runs a cleanup job. `pause` says how its pauses are spent.
-    pub(crate) async fn clean_up(&self, job: &CleanupJob, pause: &mut Pause<'_>) {
+    pub(crate) async fn clean_up(&self, job: &CleanupJob, pause: &mut PauseMode<'_>) {
         match job {
             CleanupJob::Release(lock) => {
                 let now = clock::now();

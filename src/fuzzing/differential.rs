@@ -1,7 +1,7 @@
 //! Two readers of replies against each other.
 
 use super::reference_codec::{self, plain};
-use super::reply::{TIGHT, told};
+use super::reply::{TIGHT, decode_all};
 use crate::wire::Limits;
 use alloc::vec::Vec;
 
@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 /// refuses to go on, so does the other, for the same reason.
 pub fn differential(data: &[u8]) {
     for limits in [TIGHT, Limits::LOCK] {
-        let (found, end) = told(data, limits, [data.len()]);
+        let (found, end) = decode_all(data, limits, [data.len()]);
         let found: Vec<_> = found
             .iter()
             .map(|(at, reply)| (*at, plain(reply)))
             .collect();
         assert_eq!(
             (found, end),
-            reference_codec::told(data, limits),
+            reference_codec::decode_all(data, limits),
             "the decoder on the left, the naive reader on the right"
         );
     }

@@ -27,9 +27,9 @@ use Field::{Mark, Number, NumberOf, Text, TextOf};
 
 /// The replies in a stream that are complete, with where each ends, and what the stream ends
 /// with.
-pub(super) type Told<'a> = (Vec<(usize, ReferenceReply<'a>)>, Option<DecodeError>);
+pub(super) type DecodedReplies<'a> = (Vec<(usize, ReferenceReply<'a>)>, Option<DecodeError>);
 
-pub(super) fn told(data: &[u8], limits: Limits) -> Told<'_> {
+pub(super) fn decode_all(data: &[u8], limits: Limits) -> DecodedReplies<'_> {
     let (mut rest, mut found) = (data, Vec::new());
     loop {
         // The binary protocol has no lines to wait for.

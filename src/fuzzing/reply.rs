@@ -18,18 +18,22 @@ pub(super) const WIDE: Limits = Limits {
 };
 
 /// The replies in a stream, each with where it ends, and what the stream ends with.
-pub(super) type Told<'a> = (Vec<(usize, Reply<'a>)>, Option<DecodeError>);
+pub(super) type DecodedReplies<'a> = (Vec<(usize, Reply<'a>)>, Option<DecodeError>);
 
 /// Never panics, never claims more than it was given, says the same however the bytes arrive,
 /// stays with an error, never waits for more than its limits allow; and what was read is written
 /// in a way that reads the same.
 pub fn reply(data: &[u8]) {
     for limits in [TIGHT, Limits::LOCK] {
-        let whole = told(data, limits, [data.len()]);
-        assert_eq!(told(data, limits, 1..=data.len()), whole, "byte by byte");
+        let whole = decode_all(data, limits, [data.len()]);
+        assert_eq!(
+            decode_all(data, limits, 1..=data.len()),
+            whole,
+            "byte by byte"
+        );
         let cuts = cuts(data.len(), 4, hash(data));
         assert_eq!(
-            told(data, limits, cuts.iter().copied()),
+            decode_all(data, limits, cuts.iter().copied()),
             whole,
             "cut at {cuts:?}"
         );
@@ -40,7 +44,11 @@ pub fn reply(data: &[u8]) {
 }
 
 /// Everything in a stream that is known up to each of these ends in turn.
-pub(super) fn told(data: &[u8], limits: Limits, ends: impl IntoIterator<Item = usize>) -> Told<'_> {
+pub(super) fn decode_all(
+    data: &[u8],
+    limits: Limits,
+    ends: impl IntoIterator<Item = usize>,
+) -> DecodedReplies<'_> {
     let mut decoder = ReplyDecoder::new(limits);
     let (mut at, mut found) = (0, Vec::new());
     for end in ends {

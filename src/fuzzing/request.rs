@@ -15,7 +15,7 @@ const TIGHT: Limits = Limits {
 const LONGEST_SKIP: usize = i32::MAX as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Told<'a> {
+enum DecodedRequest<'a> {
     Request(Request<'a>),
     Refused {
         reply: Option<ErrorReply<'static>>,
@@ -31,18 +31,22 @@ enum Told<'a> {
 /// written as one request that reads the same.
 pub fn request(data: &[u8]) {
     for limits in [TIGHT, Limits::SERVER] {
-        let whole = told(data, limits, [data.len()]);
-        assert_eq!(told(data, limits, 1..=data.len()), whole, "byte by byte");
+        let whole = decode_all(data, limits, [data.len()]);
+        assert_eq!(
+            decode_all(data, limits, 1..=data.len()),
+            whole,
+            "byte by byte"
+        );
         let cuts = cuts(data.len(), 4, hash(data));
         assert_eq!(
-            told(data, limits, cuts.iter().copied()),
+            decode_all(data, limits, cuts.iter().copied()),
             whole,
             "cut at {cuts:?}"
         );
-        for (_, told) in &whole {
-            match told {
-                Told::Request(request) => reads_as_written(request),
-                Told::Refused {
+        for (_, decoded) in &whole {
+            match decoded {
+                DecodedRequest::Request(request) => reads_as_written(request),
+                DecodedRequest::Refused {
                     oversized: Some(request),
                     ..
                 } => reads_as_written(request),
@@ -53,11 +57,11 @@ pub fn request(data: &[u8]) {
 }
 
 /// Everything in a stream that is known up to each of these ends in turn, with where it ends.
-fn told(
+fn decode_all(
     data: &[u8],
     limits: Limits,
     ends: impl IntoIterator<Item = usize>,
-) -> Vec<(usize, Told<'_>)> {
+) -> Vec<(usize, DecodedRequest<'_>)> {
     let mut decoder = RequestDecoder::new(limits);
     let (mut at, mut found) = (0, Vec::new());
     for end in ends {
@@ -82,12 +86,12 @@ fn told(
                     let line = line();
                     assert!(line <= length && length <= buffer.len(), "{length} bytes");
                     at += length;
-                    found.push((at, Told::Request(request)));
+                    found.push((at, DecodedRequest::Request(request)));
                 }
                 Err(refusal) if refusal.close => {
                     assert!(refusal.skip >= 1, "it cannot go on from where it is");
                     assert_eq!(refusal.reply, None, "the server closes without a word");
-                    found.push((0, Told::Closed));
+                    found.push((0, DecodedRequest::Closed));
                     return found;
                 }
                 Err(refusal) => {
@@ -99,11 +103,11 @@ fn told(
                         refusal.skip
                     );
                     at = at.saturating_add(refusal.skip);
-                    let told = Told::Refused {
+                    let decoded = DecodedRequest::Refused {
                         reply: refusal.reply,
                         oversized: refusal.oversized,
                     };
-                    found.push((at, told));
+                    found.push((at, decoded));
                 }
             }
         }

@@ -66,7 +66,7 @@ struct ServerIdentified {
 }
 
 /// The next step after one flight of a handshake.
-type Answer = Result<Option<Result<ServerState, ServerError>>, DecodeError>;
+type HandshakeStep = Result<Option<Result<ServerState, ServerError>>, DecodeError>;
 
 impl<'a> Handshake<'a> {
     /// A handshake for the locks of this namespace, by a client that requests leases of at most
@@ -166,7 +166,7 @@ impl<'a> Handshake<'a> {
         replies: &mut Replies<'_>,
         sent: Instant,
         received: Instant,
-    ) -> Answer {
+    ) -> HandshakeStep {
         if self.credentials.is_some() {
             return match replies.next_reply()? {
                 Reply::Stored => {
@@ -215,7 +215,7 @@ impl<'a> Handshake<'a> {
         replies: &mut Replies<'_>,
         sent: Instant,
         received: Instant,
-    ) -> Answer {
+    ) -> HandshakeStep {
         if self.authenticated {
             read_delete_password(replies)?;
         }
@@ -275,7 +275,7 @@ impl<'a> Handshake<'a> {
         mut greeted: ServerIdentified,
         sent: Instant,
         received: Instant,
-    ) -> Answer {
+    ) -> HandshakeStep {
         let ServerIdentified { view, stats, raise } = &mut greeted;
         let dialect = view.capabilities.protocol;
         let found = read_sentinel_with_cas(replies, dialect)?;

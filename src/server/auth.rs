@@ -14,7 +14,7 @@ const SHORTEST_LINE: usize = 6;
 
 /// The meaning of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum AuthStep {
     /// More have to come.
     Wait,
     Close,
@@ -25,17 +25,17 @@ pub(crate) enum Step {
 }
 
 /// Judges the start of a connection that is not authenticated yet.
-pub(crate) fn judge(buffer: &[u8], accounts: &[(String, String)]) -> Step {
+pub(crate) fn judge(buffer: &[u8], accounts: &[(String, String)]) -> AuthStep {
     let Some(end) = memchr::memchr(b'\n', buffer) else {
         return if buffer.len() > LINE {
-            Step::Close
+            AuthStep::Close
         } else {
-            Step::Wait
+            AuthStep::Wait
         };
     };
     let start = end + 1;
     if end < SHORTEST_LINE {
-        return Step::Close;
+        return AuthStep::Close;
     }
     let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
     let length = line
@@ -44,29 +44,29 @@ pub(crate) fn judge(buffer: &[u8], accounts: &[(String, String)]) -> Step {
         .nth(4)
         .and_then(parse_u32);
     let Some(length) = length.filter(|_| line.starts_with(b"set")) else {
-        return Step::Answer(start, client_error("unauthenticated"));
+        return AuthStep::Answer(start, client_error("unauthenticated"));
     };
     let length = length as usize;
     if length > TOKEN {
-        return Step::Answer(start, client_error("auth token too long"));
+        return AuthStep::Answer(start, client_error("auth token too long"));
     }
     let total = start + length + 2;
     let Some(block) = buffer.get(start..total) else {
-        return Step::Wait;
+        return AuthStep::Wait;
     };
     let Some(token) = block.strip_suffix(b"\r\n") else {
-        return Step::Answer(total, client_error("bad command line termination"));
+        return AuthStep::Answer(total, client_error("bad command line termination"));
     };
     let Some(credentials) = Credentials::from_value(token) else {
-        return Step::Answer(total, client_error("bad authentication token format"));
+        return AuthStep::Answer(total, client_error("bad authentication token format"));
     };
     let known = accounts
         .iter()
         .any(|(user, password)| credentials.are(user.as_bytes(), password.as_bytes()));
     if known {
-        Step::Admit(total)
+        AuthStep::Admit(total)
     } else {
-        Step::Answer(total, client_error("authentication failure"))
+        AuthStep::Answer(total, client_error("authentication failure"))
     }
 }
 
@@ -80,9 +80,9 @@ mod tests {
         let accounts = [("user".to_string(), "pass word".to_string())];
         let good = b"set x 0 0 14\r\nuser pass word\r\n";
         for end in 0..good.len() {
-            assert_eq!(judge(&good[..end], &accounts), Step::Wait);
+            assert_eq!(judge(&good[..end], &accounts), AuthStep::Wait);
         }
-        assert_eq!(judge(good, &accounts), Step::Admit(good.len()));
+        assert_eq!(judge(good, &accounts), AuthStep::Admit(good.len()));
         for (bytes, text) in [
             (&b"get a\r\n"[..], "unauthenticated"),
             (b"set x 0 0 20000\r\n", "auth token too long"),
@@ -95,11 +95,11 @@ mod tests {
         ] {
             assert_eq!(
                 judge(bytes, &accounts),
-                Step::Answer(bytes.len(), client_error(text))
+                AuthStep::Answer(bytes.len(), client_error(text))
             );
         }
         for short in [&b"mn\r\n"[..], b"mn x\r\n", b"get a\n"] {
-            assert_eq!(judge(short, &accounts), Step::Close);
+            assert_eq!(judge(short, &accounts), AuthStep::Close);
         }
     }
 }

@@ -32,24 +32,24 @@ const UPDATE_INTERVAL: Second = 60;
 /// Bytes that a large item needs in front of each of its chunks.
 const CHUNK_OVERHEAD: usize = 48;
 
-type Place = usize;
+type SlotIndex = usize;
 
 #[derive(Debug)]
 struct Slot {
     key: Box<[u8]>,
     item: Item,
     /// Towards the young end.
-    prev: Option<Place>,
+    prev: Option<SlotIndex>,
     /// Towards the old end.
-    next: Option<Place>,
+    next: Option<SlotIndex>,
     /// Tells an item from those that have had its place.
     serial: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct List {
-    young: Option<Place>,
-    old: Option<Place>,
+    young: Option<SlotIndex>,
+    old: Option<SlotIndex>,
     length: usize,
     bytes: usize,
 }
@@ -79,12 +79,12 @@ pub(crate) struct Cache {
     /// Items whose `time` is at most this second are dead from it on. 0 for none.
     pub(crate) oldest_live: Second,
     slots: Vec<Option<Slot>>,
-    vacant: Vec<Place>,
-    index: HashMap<Box<[u8]>, Place>,
+    vacant: Vec<SlotIndex>,
+    index: HashMap<Box<[u8]>, SlotIndex>,
     lists: Vec<List>,
     counters: Vec<ClassCounters>,
     /// Cold items that were read and are to become warm.
-    pending: Vec<(Place, u64)>,
+    pending: Vec<(SlotIndex, u64)>,
     serial: u64,
     /// The sum of the sizes of all items.
     bytes: usize,
@@ -119,19 +119,19 @@ impl Cache {
         self.bytes
     }
 
-    fn slot(&self, place: Place) -> &Slot {
+    fn slot(&self, place: SlotIndex) -> &Slot {
         self.slots[place]
             .as_ref()
             .expect("places in queues are in use")
     }
 
-    fn slot_mut(&mut self, place: Place) -> &mut Slot {
+    fn slot_mut(&mut self, place: SlotIndex) -> &mut Slot {
         self.slots[place]
             .as_mut()
             .expect("places in queues are in use")
     }
 
-    fn item(&self, place: Place) -> &Item {
+    fn item(&self, place: SlotIndex) -> &Item {
         &self.slot(place).item
     }
 
@@ -160,7 +160,7 @@ impl Cache {
         (item.exptime != 0 && item.exptime < now) || self.is_flushed(item, now)
     }
 
-    fn link_young(&mut self, place: Place) {
+    fn link_young(&mut self, place: SlotIndex) {
         let (id, size) = (self.item(place).list(), self.item(place).size);
         let next = self.lists[id].young;
         let slot = self.slot_mut(place);
@@ -175,7 +175,7 @@ impl Cache {
         list.bytes += size;
     }
 
-    fn unlink_from_list(&mut self, place: Place) {
+    fn unlink_from_list(&mut self, place: SlotIndex) {
         let slot = self.slot(place);
         let (prev, next) = (slot.prev, slot.next);
         let (id, size) = (slot.item.list(), slot.item.size);
@@ -192,13 +192,13 @@ impl Cache {
         list.bytes -= size;
     }
 
-    fn move_to(&mut self, place: Place, queue: Queue) {
+    fn move_to(&mut self, place: SlotIndex, queue: Queue) {
         self.unlink_from_list(place);
         self.slot_mut(place).item.queue = queue;
         self.link_young(place);
     }
 
-    fn unlink(&mut self, place: Place) -> Item {
+    fn unlink(&mut self, place: SlotIndex) -> Item {
         self.unlink_from_list(place);
         let slot = self.slots[place].take().expect("it was in a queue");
         self.vacant.push(place);
@@ -365,7 +365,7 @@ impl Cache {
         }
     }
 
-    fn update(&mut self, place: Place, now: Second) {
+    fn update(&mut self, place: SlotIndex, now: Second) {
         let segmented = self.limits.lru.segmented;
         let item = &mut self.slot_mut(place).item;
         if segmented {

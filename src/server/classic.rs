@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::item::Second;
 use super::replies::{client_error, no_room_for_it, server_error};
-use super::store_request::{ArithmeticOutcome, Mode, StoreError, StoreRequest, Stored};
+use super::store_request::{ArithmeticOutcome, Mode, StoreError, StoreOutcome, StoreRequest};
 use crate::wire::{self, Key, Keys, Reply, StoreVerb, Value};
 use bytes::BytesMut;
 
@@ -88,10 +88,10 @@ pub(super) fn store(engine: &mut Engine, request: &wire::Store<'_>, now: Second)
         binary_key: false,
     };
     match store.store(&order, room, now) {
-        Stored::Yes { .. } => Reply::Stored,
-        Stored::No => Reply::NotStored,
-        Stored::Exists => Reply::Exists,
-        Stored::NotFound => Reply::NotFound,
+        StoreOutcome::Yes { .. } => Reply::Stored,
+        StoreOutcome::No => Reply::NotStored,
+        StoreOutcome::Exists => Reply::Exists,
+        StoreOutcome::NotFound => Reply::NotFound,
     }
 }
 

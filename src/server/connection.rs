@@ -1,6 +1,6 @@
 //! One connection: bytes in, requests, answers out.
 
-use super::auth::{self, Step};
+use super::auth::{self, AuthStep};
 use super::connections::ConnectionId;
 use super::dispatch::{self, ConnectionAction};
 use super::engine::Engine;
@@ -159,27 +159,27 @@ impl<'a> Connection<'a> {
 
     fn authenticate(&mut self) -> Option<ConnectionAction> {
         let step = auth::judge(&self.input, &self.shared.settings.auth);
-        if matches!(step, Step::Answer(..) | Step::Admit(_)) {
+        if matches!(step, AuthStep::Answer(..) | AuthStep::Admit(_)) {
             let Some(mut engine) = self.engine() else {
                 return Some(ConnectionAction::Close);
             };
             let counters = &mut engine.store.counters;
             counters.auth_cmds += 1;
-            counters.auth_errors += u64::from(matches!(step, Step::Answer(..)));
+            counters.auth_errors += u64::from(matches!(step, AuthStep::Answer(..)));
         }
-        if step != Step::Wait {
+        if step != AuthStep::Wait {
             // Until it is let in, only the last answer to a batch is given.
             self.output.clear();
         }
         match step {
-            Step::Wait => None,
-            Step::Close => Some(ConnectionAction::Close),
-            Step::Answer(used, reply) => {
+            AuthStep::Wait => None,
+            AuthStep::Close => Some(ConnectionAction::Close),
+            AuthStep::Answer(used, reply) => {
                 reply.encode(&mut self.output);
                 self.input.advance(used);
                 Some(ConnectionAction::Continue)
             }
-            Step::Admit(used) => {
+            AuthStep::Admit(used) => {
                 self.admitted = true;
                 Reply::Stored.encode(&mut self.output);
                 self.input.advance(used);

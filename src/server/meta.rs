@@ -6,7 +6,9 @@ use super::base64::{self, shown_key};
 use super::engine::Engine;
 use super::item::{Item, Second, printed_ttl};
 use super::replies::{client_error, no_room_for_it, server_error};
-use super::store_request::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
+use super::store_request::{
+    ArithmeticOutcome, Counter, Mode, StoreError, StoreOutcome, StoreRequest,
+};
 use super::watch_log::LogItem;
 use crate::wire::{
     DebugItem, Flag, Flags, ItemMetadata, Key, MetaReply, MetaStatus, Reply, ReplyFlag, ReplyFlags,
@@ -251,10 +253,10 @@ pub(super) fn set(
         binary_key: name.binary,
     };
     let (status, cas, length) = match store.store(&order, room, now) {
-        Stored::Yes { cas, length } => (MetaStatus::Done, cas, length),
-        Stored::No => (MetaStatus::NotStored, 0, value.len()),
-        Stored::Exists => (MetaStatus::Exists, 0, value.len()),
-        Stored::NotFound => (MetaStatus::NotFound, 0, value.len()),
+        StoreOutcome::Yes { cas, length } => (MetaStatus::Done, cas, length),
+        StoreOutcome::No => (MetaStatus::NotStored, 0, value.len()),
+        StoreOutcome::Exists => (MetaStatus::Exists, 0, value.len()),
+        StoreOutcome::NotFound => (MetaStatus::NotFound, 0, value.len()),
     };
     if status == MetaStatus::Done && flags.has(b'q') {
         return;
@@ -332,7 +334,7 @@ pub(super) fn delete(
             size: 0,
         };
         store.link(key, empty, room, now);
-        let outcome = Stored::Yes { cas, length: 0 };
+        let outcome = StoreOutcome::Yes { cas, length: 0 };
         store.cache.journal.stored(key, Mode::Set, outcome, stub);
     }
     if flags.has(b'I') {
@@ -410,7 +412,7 @@ pub(super) fn arithmetic(
                 size: length,
             };
             store.link(key, counter, room, now);
-            let outcome = Stored::Yes { cas, length };
+            let outcome = StoreOutcome::Yes { cas, length };
             store.cache.journal.stored(key, Mode::Add, outcome, stub);
             let counted = Counter {
                 number: initial,

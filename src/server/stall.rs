@@ -9,19 +9,19 @@ use std::time::Instant;
 /// clock as it stood, since the tick that corrects it comes no sooner than the requests.
 #[derive(Debug, Default)]
 pub(crate) struct StallControl {
-    stall: Mutex<Option<Stall>>,
+    stall: Mutex<Option<StallEnd>>,
     changed: Condvar,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Stall {
+struct StallEnd {
     until: Instant,
     /// The second in which the server stood still.
     second: Second,
 }
 
 impl StallControl {
-    fn stall(&self) -> MutexGuard<'_, Option<Stall>> {
+    fn stall(&self) -> MutexGuard<'_, Option<StallEnd>> {
         self.stall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -35,7 +35,7 @@ impl StallControl {
             _ => second,
         };
         if stall.is_none_or(|running| running.until < until) {
-            *stall = Some(Stall { until, second });
+            *stall = Some(StallEnd { until, second });
         }
         self.changed.notify_all();
     }

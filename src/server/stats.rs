@@ -23,9 +23,9 @@ const OWN_LINE: (&str, &str) = ("memlatch_version", env!("CARGO_PKG_VERSION"));
 pub(crate) const HIGHEST_VERBOSITY: u64 = 3;
 
 /// Writes `STAT` lines.
-struct Lines<'a>(&'a mut BytesMut);
+struct StatLines<'a>(&'a mut BytesMut);
 
-impl Lines<'_> {
+impl StatLines<'_> {
     fn put(&mut self, name: &str, value: impl fmt::Display) {
         Reply::Stat {
             name: name.as_bytes(),
@@ -46,7 +46,7 @@ pub(super) fn answer(engine: &mut Engine, group: Keys<'_>, now: Second, out: &mu
     let name = name.as_ref().map_or(&b""[..], |name| name.as_bytes());
     // Most names may be cut short; the server compares no further than the word goes.
     let is = |full: &str| full.as_bytes().starts_with(name);
-    let mut lines = Lines(out);
+    let mut lines = StatLines(out);
     if name.is_empty() {
         general(engine, now, &mut lines);
     } else if is("reset") {
@@ -144,7 +144,7 @@ fn cachedump(engine: &Engine, class: Option<Key<'_>>, limit: Option<Key<'_>>, ou
     Reply::End.encode(out);
 }
 
-fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
+fn general(engine: &Engine, now: Second, lines: &mut StatLines<'_>) {
     let counters = &engine.store.counters;
     let cache = &engine.store.cache;
     let registry = &engine.registry;
@@ -217,7 +217,7 @@ fn general(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
     lines.put(name, value);
 }
 
-fn settings(engine: &Engine, lines: &mut Lines<'_>) {
+fn settings(engine: &Engine, lines: &mut StatLines<'_>) {
     let settings = &engine.settings;
     let port = engine.registry.socket_addr().map_or(0, |addr| addr.port());
     let limits = &engine.store.cache.limits;
@@ -263,7 +263,7 @@ fn settings(engine: &Engine, lines: &mut Lines<'_>) {
     lines.put("client_flags_size", 4);
 }
 
-fn items(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
+fn items(engine: &Engine, now: Second, lines: &mut StatLines<'_>) {
     let cache = &engine.store.cache;
     for (class, _) in cache.slabs.iter() {
         let summary = cache.summary(class, now);
@@ -301,7 +301,7 @@ fn items(engine: &Engine, now: Second, lines: &mut Lines<'_>) {
     }
 }
 
-fn slabs(engine: &Engine, lines: &mut Lines<'_>) {
+fn slabs(engine: &Engine, lines: &mut StatLines<'_>) {
     let slabs = &engine.store.cache.slabs;
     let mut active = 0;
     for (number, class) in slabs.iter().filter(|(_, class)| class.pages > 0) {
@@ -320,7 +320,7 @@ fn slabs(engine: &Engine, lines: &mut Lines<'_>) {
     lines.put("total_malloced", slabs.allocated);
 }
 
-fn connections(engine: &Engine, lines: &mut Lines<'_>) {
+fn connections(engine: &Engine, lines: &mut StatLines<'_>) {
     for (number, peer) in engine.registry.peers() {
         lines.put(&format!("{number}:addr"), peer);
         lines.put(&format!("{number}:state"), "conn_read");

@@ -7,7 +7,9 @@ use super::clock::TimeBase;
 use super::counters::Counters;
 use super::item::{Item, Second};
 use super::settings::StoreLimits;
-use super::store_request::{ArithmeticOutcome, Counter, Mode, StoreError, StoreRequest, Stored};
+use super::store_request::{
+    ArithmeticOutcome, Counter, Mode, StoreError, StoreOutcome, StoreRequest,
+};
 use super::watch_log::LogItem;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -79,12 +81,17 @@ impl Store {
     }
 
     /// Stores a value for which [`Self::make_room`] has made room.
-    pub(crate) fn store(&mut self, order: &StoreRequest<'_>, room: Room, now: Second) -> Stored {
+    pub(crate) fn store(
+        &mut self,
+        order: &StoreRequest<'_>,
+        room: Room,
+        now: Second,
+    ) -> StoreOutcome {
         let class = room.class();
         let stored = self.try_store(order, room, now);
         // `append` keeps the expiry that there was.
         let linked = match stored {
-            Stored::Yes { .. } => self.cache.find(order.key),
+            StoreOutcome::Yes { .. } => self.cache.find(order.key),
             _ => None,
         };
         let stub = LogItem {
@@ -97,7 +104,7 @@ impl Store {
         stored
     }
 
-    fn try_store(&mut self, order: &StoreRequest<'_>, room: Room, now: Second) -> Stored {
+    fn try_store(&mut self, order: &StoreRequest<'_>, room: Room, now: Second) -> StoreOutcome {
         self.counters.cmd_set += 1;
         let cas_enabled = self.cache.limits.cas;
         let compare = if cas_enabled { order.compare } else { 0 };
@@ -120,9 +127,9 @@ impl Store {
                 }
                 Mode::Cas => {
                     self.counters.cas_misses += 1;
-                    Stored::NotFound
+                    StoreOutcome::NotFound
                 }
-                _ => Stored::No,
+                _ => StoreOutcome::No,
             };
             self.cache.free(room);
             return stored;
@@ -130,7 +137,7 @@ impl Store {
         let matches = compare == old.cas;
         let refused = match order.mode {
             Mode::Set | Mode::Replace => None,
-            Mode::Add => Some(Stored::No),
+            Mode::Add => Some(StoreOutcome::No),
             Mode::Cas if compare != 0 && matches => None,
             Mode::Cas if compare != 0 && order.stale_ok && compare < old.cas => {
                 item.exptime = old.exptime;
@@ -138,9 +145,9 @@ impl Store {
                 item.token_sent = old.token_sent;
                 None
             }
-            Mode::Cas => Some(Stored::Exists),
+            Mode::Cas => Some(StoreOutcome::Exists),
             Mode::Append { .. } | Mode::Prepend { .. } => {
-                (compare != 0 && !matches).then_some(Stored::Exists)
+                (compare != 0 && !matches).then_some(StoreOutcome::Exists)
             }
         };
         match (order.mode, refused) {
@@ -159,7 +166,7 @@ impl Store {
                 self.cache.free(room);
                 return match both {
                     Ok(room) => self.linked(order.key, item, room, now),
-                    Err(_) => Stored::No,
+                    Err(_) => StoreOutcome::No,
                 };
             }
             (Mode::Add, _) => self.cache.touch_time(order.key, now),
@@ -175,11 +182,11 @@ impl Store {
         self.linked(order.key, item, room, now)
     }
 
-    fn linked(&mut self, key: &[u8], item: Item, room: Room, now: Second) -> Stored {
+    fn linked(&mut self, key: &[u8], item: Item, room: Room, now: Second) -> StoreOutcome {
         let (cas, length) = (item.cas, item.value.len());
         self.link(key, item, room, now);
         let cas = if self.cache.limits.cas { cas } else { 0 };
-        Stored::Yes { cas, length }
+        StoreOutcome::Yes { cas, length }
     }
 
     /// Adds to or subtracts from a counter. A `compare` of 0 fits any CAS unique.
@@ -325,21 +332,27 @@ mod tests {
         }
     }
 
-    fn carry_out(store: &mut Store, order: &StoreRequest<'_>, now: Second) -> Stored {
+    fn carry_out(store: &mut Store, order: &StoreRequest<'_>, now: Second) -> StoreOutcome {
         let (key, length) = (order.key, order.value.len());
         match store.make_room(key, length, order.client_flags, order.exptime, now) {
             Ok(room) => store.store(order, room, now),
-            Err(_) => Stored::No,
+            Err(_) => StoreOutcome::No,
         }
     }
 
-    fn put_at(store: &mut Store, mode: Mode, key: &[u8], value: &[u8], now: Second) -> Stored {
+    fn put_at(
+        store: &mut Store,
+        mode: Mode,
+        key: &[u8],
+        value: &[u8],
+        now: Second,
+    ) -> StoreOutcome {
         store.cache.maintain(now);
         let order = order(store, mode, key, value);
         carry_out(store, &order, now)
     }
 
-    fn put(store: &mut Store, mode: Mode, key: &[u8], value: &[u8]) -> Stored {
+    fn put(store: &mut Store, mode: Mode, key: &[u8], value: &[u8]) -> StoreOutcome {
         put_at(store, mode, key, value, NOW)
     }
 
@@ -356,12 +369,12 @@ mod tests {
         let mut store = Store::new(limits());
         assert_eq!(
             put(&mut store, Mode::Add, b"a", b"x"),
-            Stored::Yes { cas: 2, length: 1 }
+            StoreOutcome::Yes { cas: 2, length: 1 }
         );
-        assert_eq!(put(&mut store, Mode::Add, b"a", b"y"), Stored::No);
+        assert_eq!(put(&mut store, Mode::Add, b"a", b"y"), StoreOutcome::No);
         assert_eq!(
             put(&mut store, Mode::Set, b"a", b"zz"),
-            Stored::Yes { cas: 4, length: 2 }
+            StoreOutcome::Yes { cas: 4, length: 2 }
         );
     }
 
@@ -370,20 +383,20 @@ mod tests {
         let mut store = Store::new(limits());
         put(&mut store, Mode::Set, b"a", b"x");
         let mut swap = order(&mut store, Mode::Cas, b"a", b"y");
-        for (compare, stored) in [(99, Stored::Exists), (0, Stored::Exists)] {
+        for (compare, stored) in [(99, StoreOutcome::Exists), (0, StoreOutcome::Exists)] {
             swap.compare = compare;
             assert_eq!(carry_out(&mut store, &swap, NOW), stored);
         }
         swap.compare = 2;
         let stored = carry_out(&mut store, &swap, NOW);
-        assert_eq!(stored, Stored::Yes { cas: 3, length: 1 });
+        assert_eq!(stored, StoreOutcome::Yes { cas: 3, length: 1 });
         swap.key = b"b";
-        assert_eq!(carry_out(&mut store, &swap, NOW), Stored::NotFound);
+        assert_eq!(carry_out(&mut store, &swap, NOW), StoreOutcome::NotFound);
         swap.key = b"a";
         swap.compare = 2;
         swap.stale_ok = true;
         let stored = carry_out(&mut store, &swap, NOW);
-        assert!(matches!(stored, Stored::Yes { .. }));
+        assert!(matches!(stored, StoreOutcome::Yes { .. }));
         assert!(store.get(b"a", NOW).is_some_and(|item| item.stale));
     }
 
@@ -394,7 +407,11 @@ mod tests {
         short.exptime = NOW + 2;
         for (now, is_stored) in [(NOW, true), (NOW + 1, false), (NOW + 2, true)] {
             let stored = carry_out(&mut store, &short, now);
-            assert_eq!(matches!(stored, Stored::Yes { .. }), is_stored, "{now}");
+            assert_eq!(
+                matches!(stored, StoreOutcome::Yes { .. }),
+                is_stored,
+                "{now}"
+            );
         }
     }
 
@@ -450,7 +467,7 @@ mod tests {
         // A refused store gives its chunk back.
         assert_eq!(
             put(&mut store, Mode::Replace, b"none", b"eight by"),
-            Stored::No
+            StoreOutcome::No
         );
         for new in [b"x0", b"x1", b"x2"] {
             put(&mut store, Mode::Set, new, b"eight by");
@@ -521,7 +538,7 @@ mod tests {
         let value = vec![b'x'; 700_000];
         for _ in 0..20 {
             let stored = put(&mut store, Mode::Set, b"a", &value);
-            assert!(matches!(stored, Stored::Yes { .. }));
+            assert!(matches!(stored, StoreOutcome::Yes { .. }));
         }
         store.cache.remove(b"a");
         for (number, class) in store.cache.slabs.iter() {

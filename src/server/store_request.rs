@@ -32,7 +32,7 @@ pub(crate) struct StoreRequest<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stored {
+pub(crate) enum StoreOutcome {
     /// The CAS unique and the length of the item's value.
     Yes {
         cas: u64,

@@ -1,7 +1,7 @@
 //! The log that watchers receive.
 
 use super::item::{Item, Second};
-use super::store_request::{Mode, Stored};
+use super::store_request::{Mode, StoreOutcome};
 use crate::wire::{UriKey, WatchEvent, WatchStreams};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -19,17 +19,17 @@ const BACKLOG: usize = 256 * 1024;
 
 /// The lines for one watcher.
 #[derive(Debug, Default)]
-pub(crate) struct LogBuffer(Mutex<Lines>);
+pub(crate) struct LogBuffer(Mutex<LogLines>);
 
 #[derive(Debug, Default)]
-struct Lines {
+struct LogLines {
     bytes: BytesMut,
     /// Number of lines that there was no room for.
     skipped: u64,
 }
 
 impl LogBuffer {
-    fn lines(&self) -> MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, LogLines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,12 +111,12 @@ impl WatchLog {
     }
 
     /// Something was to be stored.
-    pub(crate) fn stored(&mut self, key: &[u8], mode: Mode, outcome: Stored, of: LogItem) {
+    pub(crate) fn stored(&mut self, key: &[u8], mode: Mode, outcome: StoreOutcome, of: LogItem) {
         let (status, size) = match outcome {
-            Stored::Yes { length, .. } => ("stored", length),
-            Stored::No => ("not_stored", of.size),
-            Stored::Exists => ("exists", of.size),
-            Stored::NotFound => ("not_found", of.size),
+            StoreOutcome::Yes { length, .. } => ("stored", length),
+            StoreOutcome::No => ("not_stored", of.size),
+            StoreOutcome::Exists => ("exists", of.size),
+            StoreOutcome::NotFound => ("not_found", of.size),
         };
         self.store_line(key, mode, status, LogItem { size, ..of });
     }

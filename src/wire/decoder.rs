@@ -7,7 +7,7 @@ use super::error::DecodeError;
 use super::limits::Limits;
 use super::line_scan::{LineScanner, split_line};
 use super::reply::{MetaStatus, Reply};
-use super::reply_line::{Line, value_length};
+use super::reply_line::{ReplyLine, value_length};
 use super::request::ReplyCount;
 
 /// Finds replies in a growing buffer and remembers how far it has looked.
@@ -43,12 +43,12 @@ impl ReplyDecoder {
         let Some((line, start)) = self.line(buffer)? else {
             return Ok(None);
         };
-        match Line::parse(line)? {
-            Line::Whole(reply) => {
+        match ReplyLine::parse(line)? {
+            ReplyLine::Whole(reply) => {
                 self.lines.forget();
                 Ok(Some((reply, start)))
             }
-            Line::Head { head, length } => {
+            ReplyLine::Head { head, length } => {
                 let value = self.value(buffer, start, length)?;
                 Ok(value.map(|(data, total)| (head.with_data(data), total)))
             }
@@ -70,9 +70,9 @@ impl ReplyDecoder {
                 self.lines.forget();
                 return Ok(Some((Position::Last, start)));
             }
-            None => match Line::other(line)? {
-                Line::Head { length, .. } => (Position::Within, length),
-                Line::Whole(reply) => {
+            None => match ReplyLine::other(line)? {
+                ReplyLine::Head { length, .. } => (Position::Within, length),
+                ReplyLine::Whole(reply) => {
                     self.lines.forget();
                     let place = match reply {
                         Reply::Stat { .. } => Position::Within,
@@ -227,12 +227,12 @@ impl<'a> Replies<'a> {
     pub fn next_reply(&mut self) -> Result<Reply<'a>, DecodeError> {
         // They are complete and have passed the caller's limits already.
         let (line, behind) = split_line(self.rest).ok_or(DecodeError::UnexpectedReply)?;
-        let (head, length) = match Line::parse(line)? {
-            Line::Whole(reply) => {
+        let (head, length) = match ReplyLine::parse(line)? {
+            ReplyLine::Whole(reply) => {
                 self.rest = behind;
                 return Ok(reply);
             }
-            Line::Head { head, length } => (head, length),
+            ReplyLine::Head { head, length } => (head, length),
         };
         let (block, behind) = behind
             .split_at_checked(length.saturating_add(2))

@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::line_scan::{LineScanner, line_decoder};
 use super::number::{self, put_u64};
 use super::reply::Reply;
-use super::reply_line::Line;
+use super::reply_line::ReplyLine;
 use super::token::{Tokens, at_end, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
@@ -86,10 +86,10 @@ line_decoder! {
 
 /// The lines that both dumps may begin with.
 fn preamble<T>(line: &[u8]) -> Result<DumpLine<'_, T>, DecodeError> {
-    match Line::parse(line)? {
-        Line::Whole(Reply::Ok) => Ok(DumpLine::Started),
-        Line::Whole(Reply::Declined(declined)) => Ok(DumpLine::Declined(declined)),
-        Line::Whole(Reply::Error(error)) => Ok(DumpLine::Error(error)),
+    match ReplyLine::parse(line)? {
+        ReplyLine::Whole(Reply::Ok) => Ok(DumpLine::Started),
+        ReplyLine::Whole(Reply::Declined(declined)) => Ok(DumpLine::Declined(declined)),
+        ReplyLine::Whole(Reply::Error(error)) => Ok(DumpLine::Error(error)),
         _ => Err(DecodeError::UnexpectedReply),
     }
 }

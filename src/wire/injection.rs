@@ -272,9 +272,9 @@ fn injection_by_admin_commands() {
 }
 
 /// Bytes that look like requests, more or less.
-struct Hostile(u64);
+struct RandomRequests(u64);
 
-impl Hostile {
+impl RandomRequests {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
@@ -393,7 +393,7 @@ impl Hostile {
 #[test]
 fn injection_by_forwarded_input() {
     // A proxy that reads requests and writes them again makes one out of one, with one meaning.
-    let mut hostile = Hostile(7);
+    let mut hostile = RandomRequests(7);
     let mut read = 0;
     for _ in 0..60_000 {
         let bytes = hostile.bytes();

@@ -4,7 +4,7 @@ use super::flag::{Flag, FlagError};
 use super::flags::Flags;
 use super::key::Key;
 use super::request::Request;
-use super::request_line::{Head, Line, Rejected, key, value_length};
+use super::request_line::{Head, Rejected, RequestLine, key, value_length};
 use super::token::{Parsed, Tokens, word};
 use nom::Parser;
 use nom::combinator::map_opt;
@@ -37,7 +37,7 @@ pub(super) fn meta(letter: u8, rest: &[u8]) -> Result<Request<'_>, Rejected> {
     })
 }
 
-pub(super) fn meta_set(rest: &[u8]) -> Result<Line<'_>, Rejected> {
+pub(super) fn meta_set(rest: &[u8]) -> Result<RequestLine<'_>, Rejected> {
     let (rest, name) = word(rest).map_err(|_| Rejected::format())?;
     let (flags, length) = datalen(rest).map_err(|_| Rejected::format())?;
     if !flags_are_alphanumeric(flags) {
@@ -53,7 +53,7 @@ pub(super) fn meta_set(rest: &[u8]) -> Result<Line<'_>, Rejected> {
         return Err(swallow(Rejected::client("invalid mode for ms M token")));
     }
     check_opaque(flags).map_err(swallow)?;
-    Ok(Line::Head(Head::Meta { key, flags }, length))
+    Ok(RequestLine::Head(Head::Meta { key, flags }, length))
 }
 
 pub(super) fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Rejected> {

@@ -9,7 +9,7 @@ use super::token::{at_end, number_u32, number_u64, word};
 
 /// A parsed line: a whole reply, or the head of a value that follows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Line<'a> {
+pub(crate) enum ReplyLine<'a> {
     Whole(Reply<'a>),
     Head { head: Head<'a>, length: usize },
 }
@@ -47,7 +47,7 @@ impl<'a> Head<'a> {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> ReplyLine<'a> {
     /// Reads a line without its line end.
     #[inline(always)]
     pub(crate) fn parse(line: &'a [u8]) -> Result<Self, DecodeError> {
@@ -200,8 +200,8 @@ mod tests {
     use bytes::BytesMut;
 
     fn read(line: &[u8]) -> Option<Reply<'_>> {
-        match Line::parse(line) {
-            Ok(Line::Whole(reply)) => Some(reply),
+        match ReplyLine::parse(line) {
+            Ok(ReplyLine::Whole(reply)) => Some(reply),
             _ => None,
         }
     }

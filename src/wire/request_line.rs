@@ -67,7 +67,7 @@ impl Rejected {
 }
 
 /// A parsed request line.
-pub(super) enum Line<'a> {
+pub(super) enum RequestLine<'a> {
     Whole(Request<'a>),
     /// A value of this many bytes follows.
     Head(Head<'a>, usize),

@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::meta_parse::{meta, meta_debug, meta_set};
 use super::number;
 use super::request::{Keys, Request, Store, StoreVerb};
-use super::request_line::{Head, Line, Rejected, fits, key, value_length};
+use super::request_line::{Head, Rejected, RequestLine, fits, key, value_length};
 use super::token::{Tokens, number_i64};
 use nom::Parser;
 use nom::combinator::map_opt;
@@ -82,11 +82,11 @@ impl RequestDecoder {
         let start = end + 1;
         let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
         let (head, length) = match parse_line(line, start) {
-            Ok(Line::Whole(request)) => {
+            Ok(RequestLine::Whole(request)) => {
                 self.forget();
                 return Ok(Some((request, start)));
             }
-            Ok(Line::Head(head, length)) => (head, length),
+            Ok(RequestLine::Head(head, length)) => (head, length),
             Err(refused) => return Err(self.refuse(start, refused)),
         };
         if length > self.limits.value {
@@ -158,7 +158,7 @@ impl RequestDecoder {
 }
 
 /// Reads a line without its line end, which was `length` bytes long with it.
-fn parse_line<'a>(line: &'a [u8], length: usize) -> Result<Line<'a>, Rejected> {
+fn parse_line<'a>(line: &'a [u8], length: usize) -> Result<RequestLine<'a>, Rejected> {
     // Two letters and CR LF is the least there is; a bare LF makes `mn` too short.
     if length < 4 {
         return Err(Rejected::format());
@@ -166,13 +166,13 @@ fn parse_line<'a>(line: &'a [u8], length: usize) -> Result<Line<'a>, Rejected> {
     let split = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (verb, rest) = line.split_at(split);
     let store = |verb| classic_store(verb, rest);
-    let whole = |request: Result<Request<'a>, Rejected>| request.map(Line::Whole);
+    let whole = |request: Result<Request<'a>, Rejected>| request.map(RequestLine::Whole);
     match verb {
         b"mg" => whole(meta(b'g', rest)),
         b"ms" => meta_set(rest),
         b"md" => whole(meta(b'd', rest)),
         b"ma" => whole(meta(b'a', rest)),
-        b"mn" => Ok(Line::Whole(Request::MetaNoop)),
+        b"mn" => Ok(RequestLine::Whole(Request::MetaNoop)),
         b"me" => whole(meta_debug(rest)),
         b"get" => whole(get(false, rest)),
         b"gets" => whole(get(true, rest)),
@@ -188,9 +188,9 @@ fn parse_line<'a>(line: &'a [u8], length: usize) -> Result<Line<'a>, Rejected> {
         b"incr" => whole(arithmetic(true, rest)),
         b"decr" => whole(arithmetic(false, rest)),
         b"touch" => whole(touch(rest)),
-        b"version" => Ok(Line::Whole(Request::Version)),
-        b"quit" => Ok(Line::Whole(Request::Quit)),
-        b"stats" => Ok(Line::Whole(Request::Stats {
+        b"version" => Ok(RequestLine::Whole(Request::Version)),
+        b"quit" => Ok(RequestLine::Whole(Request::Quit)),
+        b"stats" => Ok(RequestLine::Whole(Request::Stats {
             group: Keys::from_line(rest),
         })),
         _ => whole(uncommon(line)),
@@ -254,7 +254,7 @@ fn keys(rest: &[u8]) -> Result<Keys<'_>, Rejected> {
     }
 }
 
-fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Rejected> {
+fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<RequestLine<'_>, Rejected> {
     // Until the length is known nothing can be swallowed, and `noreply` is not looked for.
     let mut words = Tokens(rest);
     let (Some(name), Some(client_flags), Some(exptime), Some(length)) =
@@ -287,7 +287,7 @@ fn classic_store(verb: StoreVerb, rest: &[u8]) -> Result<Line<'_>, Rejected> {
         value: b"",
         noreply,
     };
-    Ok(Line::Head(Head::Classic(store), length))
+    Ok(RequestLine::Head(Head::Classic(store), length))
 }
 
 fn delete(rest: &[u8]) -> Result<Request<'_>, Rejected> {

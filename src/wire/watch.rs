@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::line_scan::{LineScanner, line_decoder};
 use super::number::{self, put_u64};
 use super::reply::Reply;
-use super::reply_line::Line;
+use super::reply_line::ReplyLine;
 use super::token::{Tokens, word};
 use super::uri::UriKey;
 use bytes::BytesMut;
@@ -206,10 +206,10 @@ impl<'a> WatchLine<'a> {
                 .map(Self::Skipped)
                 .ok_or(malformed);
         }
-        match Line::parse(line)? {
-            Line::Whole(Reply::Ok) => Ok(Self::Started),
-            Line::Whole(Reply::Declined(declined)) => Ok(Self::Declined(declined)),
-            Line::Whole(Reply::Error(error)) => Ok(Self::Error(error)),
+        match ReplyLine::parse(line)? {
+            ReplyLine::Whole(Reply::Ok) => Ok(Self::Started),
+            ReplyLine::Whole(Reply::Declined(declined)) => Ok(Self::Declined(declined)),
+            ReplyLine::Whole(Reply::Error(error)) => Ok(Self::Error(error)),
             _ => Err(DecodeError::UnexpectedReply),
         }
     }

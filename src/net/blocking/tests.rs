@@ -11,13 +11,13 @@ use std::vec::Vec;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The reports about flights that were sent ahead, and whether the flights succeeded.
-type Told = Arc<Mutex<Vec<(u8, bool)>>>;
+type FlightReports = Arc<Mutex<Vec<(u8, bool)>>>;
 
 #[derive(Debug)]
 struct Numbered {
     number: u8,
     done: bool,
-    told: Told,
+    reports: FlightReports,
 }
 
 impl ReplyObserver for Numbered {
@@ -28,8 +28,8 @@ impl ReplyObserver for Numbered {
 
 impl Drop for Numbered {
     fn drop(&mut self) {
-        let mut told = self.told.lock().expect("nobody panicked");
-        told.push((self.number, self.done));
+        let mut reports = self.reports.lock().expect("no thread panicked");
+        reports.push((self.number, self.done));
     }
 }
 
@@ -37,7 +37,7 @@ impl Drop for Numbered {
 struct Scene {
     connection: Connection<Numbered>,
     peer: TcpStream,
-    told: Told,
+    reports: FlightReports,
 }
 
 impl Scene {
@@ -50,7 +50,7 @@ impl Scene {
         Self {
             connection: Connection::over(Stream::Tcp(stream)),
             peer,
-            told: Told::default(),
+            reports: FlightReports::default(),
         }
     }
 
@@ -60,11 +60,11 @@ impl Scene {
             key,
             flags: Flags::list(&[]),
         });
-        let told = Arc::clone(&self.told);
+        let reports = Arc::clone(&self.reports);
         let sent = self.connection.send_ahead(LIMIT, || Numbered {
             number,
             done: false,
-            told,
+            reports,
         });
         assert!(sent && self.connection.has_ahead());
         assert!(!self.connection.is_dirty());
@@ -90,8 +90,8 @@ impl Scene {
 
     #[track_caller]
     fn was_told(&self, expected: &[(u8, bool)]) {
-        let told = self.told.lock().expect("nobody panicked");
-        assert_eq!(*told, expected);
+        let reports = self.reports.lock().expect("no thread panicked");
+        assert_eq!(*reports, expected);
     }
 
     /// Waits until what was sent has arrived.
@@ -170,10 +170,12 @@ fn closed_stream_leaves_request_undone() {
     scene.send_ahead(1);
     scene.was_told(&[]);
     let Scene {
-        connection, told, ..
+        connection,
+        reports,
+        ..
     } = scene;
     drop(connection);
-    assert_eq!(*told.lock().expect("nobody panicked"), [(1, false)]);
+    assert_eq!(*reports.lock().expect("no thread panicked"), [(1, false)]);
     // Before the reply, within it, and after it.
     let said: [(&[u8], bool); 3] = [(b"", false), (b"HD", false), (b"HD\r\n", true)];
     for (said, done) in said {
@@ -190,8 +192,8 @@ fn closed_stream_leaves_request_undone() {
         let closed = matches!(error.cause, NetCause::Closed);
         assert_eq!(closed, said != b"HD", "{error}");
         drop(scene.connection);
-        let told = scene.told.lock().expect("nobody panicked");
-        assert_eq!(*told, [(1, done)]);
+        let reports = scene.reports.lock().expect("no thread panicked");
+        assert_eq!(*reports, [(1, done)]);
     }
 }
 

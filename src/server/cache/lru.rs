@@ -1,6 +1,6 @@
 //! The old ends of the queues: eviction, and the work of the LRU maintainer.
 
-use super::{Cache, Place, Slot, list_of};
+use super::{Cache, Slot, SlotIndex, list_of};
 use crate::server::item::{Queue, Second};
 use crate::server::settings::LruSettings;
 
@@ -23,7 +23,7 @@ impl Cache {
         true
     }
 
-    fn evict_place(&mut self, place: Place, now: Second) {
+    fn evict_place(&mut self, place: SlotIndex, now: Second) {
         let slot = self.slots[place].as_ref().expect("it is in a queue");
         self.journal.evicted(&slot.key, &slot.item, now);
         let item = self.unlink(place);
