@@ -19,12 +19,12 @@ fn json_reports_the_measurements() {
     for binary in memcached::required() {
         let server = binary.start(&[]);
         let bench = Bench::new(&server.url());
-        for (words, tasks, names, lean) in [
+        for (words, tasks, names, without_record) in [
             (&[][..], 8, 8, false),
             (&["--tasks", "3", "--names", "2"], 3, 2, false),
             (&["--contended", "--tasks", "2"], 2, 1, false),
             (
-                &["--lean", "--tasks", "1", "--connections", "2"],
+                &["--without-record", "--tasks", "1", "--connections", "2"],
                 1,
                 1,
                 true,
@@ -33,7 +33,7 @@ fn json_reports_the_measurements() {
             let told = measured(&bench, words);
             assert_eq!(told["tasks"], tasks, "{server}: {told}");
             assert_eq!(told["names"], names, "{server}: {told}");
-            assert_eq!(told["lean"], lean, "{server}: {told}");
+            assert_eq!(told["without_record"], without_record, "{server}: {told}");
             assert_eq!(told["server"], server.url(), "{told}");
             // Each task makes one pair at least, however busy the machine is.
             assert!(told["pairs"].as_u64() >= Some(tasks), "{server}: {told}");

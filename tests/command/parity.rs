@@ -321,7 +321,8 @@ const USES: &[Use] = &[
     used(
         "background processes and the end of the program",
         "$L sh -c '(until [ -e go ]; do sleep 0.02; done; touch gone) >/dev/null 2>&1 & exit 4' & \
-           p=$!; [ $L0 = flock ] || touch go; wait $p; echo $?; [ -e gone ] && echo gone; touch go",
+           p=$!; [ $L0 = flock ] || touch go; wait $p; echo $?; [ -e gone ] && echo gone; \
+           touch go; until [ -e gone ]; do sleep 0.02; done",
         Different {
             flock: "4\n",
             memlatch: "4\ngone",
