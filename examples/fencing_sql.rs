@@ -54,7 +54,7 @@ impl Error for Refused {}
 
 fn write(database: &Mutex<Connection>, who: &str, token: u64) -> Result<(), Refused> {
     // For the connection's sake, which one thread can use at a time. With a database server
-    // everybody has a connection, and the statement is as atomic there.
+    // each writer has a connection, and the statement is as atomic there.
     let connection = database.lock().expect("no writer panics");
     let column = i64::try_from(token).map_err(|_| Refused::Stale(token))?;
     let rows = connection

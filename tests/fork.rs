@@ -11,7 +11,7 @@ use memlatch::{ErrorKind, LockError, LossReason, ReleaseOutcome, blocking};
 use std::panic::catch_unwind;
 use support::{either, memcached};
 
-/// As long as clients have it, unless told otherwise. The keeper renews it.
+/// The default lease. The keeper renews it.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// Runs `work` in a forked process, which must come to its end without a panic.

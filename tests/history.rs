@@ -98,7 +98,7 @@ fn script(process: u32, holding: u64) -> Script {
 }
 
 /// Some processes that hold some locks, one after the other, and all that may happen to holders.
-/// Everybody ends at the end.
+/// All processes end at the end.
 fn good(seed: u64) -> Vec<Event> {
     const PROCESSES: u32 = 5;
     let mut dice = Rng::new(seed, 0);
@@ -151,7 +151,7 @@ fn good(seed: u64) -> Vec<Event> {
                     events.push(script.lost(at, LossReason::Expired));
                 }
                 _ => {
-                    // Stopped beyond its deadline, and told when it went on.
+                    // Stopped beyond its deadline, and the loss reported when it went on.
                     let stopped = event(at, process, 0, 0, What::Process(Fate::Stopped));
                     at = until + 10 * SECOND;
                     let went_on = event(at, process, 0, 0, What::Process(Fate::Continued));

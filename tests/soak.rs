@@ -144,7 +144,7 @@ impl Arena {
         *tasks += 1;
     }
 
-    /// Waits until everybody has dropped what it was doing.
+    /// Waits until all players have dropped what they were doing.
     fn park(&self) {
         self.orders.send_replace(Order::Pause);
         let players = self.players.len();
@@ -156,8 +156,8 @@ impl Arena {
         }
     }
 
-    /// Everybody has gone: what they held must be free when its lease is over, and nothing may be
-    /// under way any more. Returns how long it took.
+    /// All players have gone: what they held must be free when its lease is over, and nothing may
+    /// be under way any more. Returns how long it took.
     fn look_for_leaks(&self, server: &RealServer) -> Duration {
         let began = Instant::now();
         let mut left = Vec::new();

@@ -48,7 +48,7 @@ pub(super) async fn break_lock(
     let keys = server::check(global, name)?;
     if !options.yes && !io::stdin().is_terminal() {
         return Err(Failure::usage(
-            "break asks before it breaks a lock, and nobody can answer: standard input is no \
+            "break asks before it breaks a lock, and gets no answer: standard input is no \
              terminal; --yes breaks it without asking",
         ));
     }

@@ -13,7 +13,7 @@ use memlatch::{LockEntry, LockList, MAX_LISTED};
 ///
 /// The server is asked for all its items, which takes it a second or so for a million of them; it
 /// must not run with -X. Of more than 10000 locks, the first are shown, and stderr says so. A name
-/// too long to stand in a key cannot be told: it is shown as # and its SHA-256. LAST_TOKEN is the
+/// too long to stand in a key is not known: it is shown as # and its SHA-256. LAST_TOKEN is the
 /// last fencing token that was drawn: that of the holder, or a later one of an attempt that was
 /// refused.
 #[derive(Debug, clap::Args)]

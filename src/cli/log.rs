@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The field of the one kind of event that everybody is shown: those that say why nothing happens
+/// The field of the one kind of event that is always shown: those that say why nothing happens
 /// for a while.
 const WAIT: &str = "retry_after";
 

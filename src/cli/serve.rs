@@ -22,8 +22,8 @@ pub(super) struct Serve {
     #[arg(short = 'l', value_name = "ADDR", default_value = "127.0.0.1")]
     pub(super) listen: String,
 
-    /// Port to listen on; 0 or -1 takes a free one. The file that MEMCACHED_PORT_FILENAME names is
-    /// told which
+    /// Port to listen on; 0 or -1 takes a free one. It is written to the file that
+    /// MEMCACHED_PORT_FILENAME names
     #[arg(short = 'p', value_name = "PORT", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..=65_535))]
     pub(super) port: Option<i32>,
 

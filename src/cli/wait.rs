@@ -23,7 +23,7 @@ Examples:
   memlatch wait -w 0 nightly || echo held
 
 Exit codes:
-  0    nobody holds the lock
+  0    the lock is free
   1    it was held for too long (-w); -E changes the code
   64   the command line cannot be used
   69   the server is unreachable or unfit

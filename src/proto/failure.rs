@@ -55,7 +55,7 @@ impl fmt::Display for ServerError {
                  start it without -C",
             ),
             Self::NoStats => f.write_str(
-                "the server does not tell its pid, uptime and time by `stats`; locks need a \
+                "the server does not report its pid, uptime and time by `stats`; locks need a \
                  memcached server, not a proxy in front of one",
             ),
             Self::Proxy => f.write_str(

@@ -110,7 +110,7 @@ impl Operation for EnableTemporaryLru {
         // An unknown value may be higher, and must not be lowered.
         let Some(settings) = settings.filter(|settings| settings.temp_lru.is_some()) else {
             return Ok(refused(
-                "the server does not tell by `stats settings` what it exempts from eviction",
+                "the server does not report by `stats settings` what it exempts from eviction",
             ));
         };
         if settings.proxy_enabled == Some(true) {
@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn failed_setting_is_reported() {
         for (answers, says) in [
-            (&["ERROR\r\n"][..], "does not tell"),
-            (&["STAT cas_enabled yes\r\nEND\r\n"], "does not tell"),
+            (&["ERROR\r\n"][..], "does not report"),
+            (&["STAT cas_enabled yes\r\nEND\r\n"], "does not report"),
             (&[PROXY], "a proxy answers"),
             (&[OFF, "CLIENT_ERROR not here\r\n"], "CLIENT_ERROR not here"),
             (&[OFF, "OK\r\n", OFF], "does not do it"),

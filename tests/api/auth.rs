@@ -155,7 +155,7 @@ fn server_without_accounts_keeps_no_password() {
     assert_eq!(server.item("memlatch:probe"), None);
 }
 
-/// There, no expiry is in the past: the password is removed behind the request that has told it.
+/// There, no expiry is in the past: the password is removed after the request that has sent it.
 #[test]
 fn unset_server_clock_keeps_no_password() {
     if faketime().is_none() {

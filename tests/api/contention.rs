@@ -1,7 +1,6 @@
-//! Processes that fight for one lock, and the log that shows whether two ever held it at
-//! once.
+//! Processes that fight for one lock, and the log that shows whether two ever held it at once.
 //!
-//! Each worker is this test binary again, told by its environment what to do. It writes begin and
+//! Each worker is this test binary again, with its orders in the environment. It writes begin and
 //! end of every holding on the machine's monotonic clock, which all processes share.
 #![cfg(feature = "tokio")]
 

@@ -1,5 +1,5 @@
-//! The wall clock of the machine, set back and forth, where that was asked for: everybody else on
-//! the machine has it, too.
+//! The wall clock of the machine, set back and forth, where that was asked for: all other
+//! programs on the machine have it, too.
 
 use core::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};

@@ -24,7 +24,7 @@ pub(crate) const CLASSIC: u32 = 5;
 /// Names with one, two or three contenders.
 const COLD: u32 = SLOTS * TASKS;
 
-/// Names that everybody wants.
+/// Names that all tasks want.
 const HOT: u32 = 4;
 
 pub(crate) const KEYS: u32 = COLD + HOT;
@@ -58,7 +58,7 @@ pub(crate) fn cold(slot: u32, task: u32) -> Vec<u32> {
     keys
 }
 
-/// One of the names that everybody wants.
+/// One of the names that all tasks want.
 pub(crate) fn hot(number: u64) -> u32 {
     COLD + (number % u64::from(HOT)) as u32
 }

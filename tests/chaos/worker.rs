@@ -89,7 +89,7 @@ async fn contend(post: &Post, recorder: &Arc<Recorder>, mut left: watch::Receive
     client.shutdown(Duration::from_secs(3)).await;
 }
 
-/// A client, as soon as there is a server. `None` when told to leave before.
+/// A client, as soon as there is a server. `None` when ordered to leave before.
 async fn connect(post: &Post, left: &mut watch::Receiver<bool>) -> Option<Client> {
     loop {
         let mut builder = Client::builder()

@@ -44,7 +44,7 @@ fn dead_server_ends_command_before_lease() {
         let began = Instant::now();
         server.kill();
         let done = running.finish();
-        // Had the lease been waited for, the loss would be told, not foretold.
+        // Had the lease been waited for, the loss would be reported, not foreseen.
         done.assert_refused(120, "could not be renewed and ends in");
         assert!(bench.has("told"), "{server}: {done:?}");
         assert!(!runs(pid), "{server}");
@@ -213,7 +213,7 @@ fn stalled_server_ends_command_before_lease() {
     done.assert_refused(120, "could not be renewed and ends in");
     assert!(bench.has("told") && !runs(pid), "{done:?}");
     server.continue_signal();
-    // It could not be told that the lock is free.
+    // The server could not be asked to remove the lock.
     let next = bench.run(&["run", "-w", "25", "x", "true"]);
     assert_eq!(next.code(), 0, "{next:?}");
 }

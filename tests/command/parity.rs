@@ -326,7 +326,7 @@ const USES: &[Use] = &[
         Different {
             flock: "4\n",
             memlatch: "4\ngone",
-            reason: "somebody must renew the lock for them; --leftovers leave does not wait",
+            reason: "a process must renew the lock for them; --leftovers leave does not wait",
         },
     ),
     used(

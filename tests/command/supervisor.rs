@@ -214,7 +214,7 @@ const UNTOLD: [(&[&str], &str); 2] = [
     (&["--pid", "--fork", "--kill-child"], ":"),
 ];
 
-/// Runs a script in which processes are not told. `None` where that cannot be arranged.
+/// Runs a script in which processes are not shown. `None` where that cannot be arranged.
 fn untold(bench: &Bench, (words, first): (&[&str], &str), script: &str) -> Option<Running> {
     let possible = Command::new("unshare")
         .args(words)

@@ -203,8 +203,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A release says that the lock was held to the end only where its holder was not told
-    /// otherwise before.
+    /// A release says that the lock was held to the end only where no loss was reported
+    /// before.
     fn freed_in_time(&mut self, attempt: &Attempt) {
         let freed = matches!(attempt.released, Some((_, Released::Freed)));
         let known = attempt.release.is_some_and(|release| {
@@ -245,8 +245,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A resource that takes no write with a token below the highest it has seen. Everybody writes
-    /// when a holding begins, and once more at its end.
+    /// A resource that takes no write with a token below the highest it has seen. Each holder
+    /// writes when a holding begins, and once more at its end.
     fn write_to_resource(&mut self, holdings: &mut [Holding<'_>]) {
         let mut writes = Vec::with_capacity(2 * holdings.len());
         for (at, holding) in holdings.iter().enumerate() {

@@ -18,10 +18,11 @@ use core::fmt::Write as _;
 use exchange::{Rules, Told, requests, understand};
 use memlatch::wire::{DecodeError, Limits, ReplyDecoder, RequestDecoder};
 
-/// Responses that no decoder can attribute, by version and name, and what is told instead.
+/// Responses that no decoder can attribute, by version and name, and the error that is reported
+/// instead.
 const NOT_UNDERSTOOD: &[(&str, &str, &str)] = &[
-    // The binary protocol has no lines; one that is not spoken can only be told from the others,
-    // which its first byte does.
+    // The binary protocol has no lines; one that is not spoken can only be distinguished from the
+    // others, which its first byte does.
     ("1.6.18", "binary-magic", ""),
     ("1.6.38", "binary-magic", ""),
     ("1.6.45", "binary-magic", ""),

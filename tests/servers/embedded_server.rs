@@ -56,7 +56,7 @@ impl Wire {
         }
     }
 
-    /// The server's second, told by the item that the sentinel is.
+    /// The server's second, shown by the item that the sentinel is.
     fn second(&mut self) -> u64 {
         let [_, line] = self.ask("add clock 0 2145916800 0\r\n\r\nmg clock t\r\n");
         let left: u64 = line

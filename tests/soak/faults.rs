@@ -83,7 +83,7 @@ impl FaultPlan {
         }
     }
 
-    /// Nothing is granted while everybody pauses.
+    /// Nothing is granted while all players pause.
     pub(crate) fn resume(&self) {
         *self.state() = State::Recovering(Instant::now(), AFTER_RESTART);
     }
@@ -141,7 +141,7 @@ pub(crate) fn storm(
     sleep(end.saturating_duration_since(Instant::now()));
 }
 
-/// Looks at everything until told to stop, and takes a sample a second.
+/// Looks at everything until ordered to stop, and takes a sample a second.
 pub(crate) fn watch(
     book: &Ledger,
     weather: &FaultPlan,

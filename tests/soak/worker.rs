@@ -39,7 +39,7 @@ impl Player {
             .label(self.book.label(page))
     }
 
-    /// Plays rounds until told to leave. A pause drops the round that is being played.
+    /// Plays rounds until ordered to leave. A pause drops the round that is being played.
     async fn play<R>(mut self, round: impl Fn(Self) -> R)
     where
         R: Future<Output = Self> + Send,

@@ -142,7 +142,7 @@ fn ask_version(path: &Path) -> String {
     match text.trim().strip_prefix("memcached ") {
         Some(version) => version.to_owned(),
         None => panic!(
-            "{} -V does not tell a version of memcached: {text:?}",
+            "{} -V does not report a version of memcached: {text:?}",
             path.display()
         ),
     }

@@ -162,7 +162,7 @@ fn serve(shared: &Shared, dice: &mut Rng) -> io::Result<()> {
 /// The length of a value, and the number of its key.
 fn key(dice: &mut Rng) -> (usize, u64) {
     let length = LENGTHS[dice.below(LENGTHS.len() as u64) as usize];
-    // One in four is one of the few that everybody wants.
+    // One in four is one of the few that all clients want.
     let keys = if dice.chance(25) { KEYS / 15 } else { KEYS };
     (length, dice.below(keys))
 }

@@ -155,7 +155,7 @@ impl Report {
             ));
         }
         if !self.is_good() {
-            return paint.bad("FAILED: nobody got the lock");
+            return paint.bad("FAILED: no worker got the lock");
         }
         let told = match self.lost_without {
             0 => "no update lost with the lock (nor, this time, without)".to_owned(),

@@ -54,7 +54,7 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
                 ID,
                 Severity::Warning,
                 format!(
-                    "{}, and the server does not tell what is exempt",
+                    "{}, and the server does not report what is exempt",
                     count(evicted, "eviction")
                 ),
                 "the server drops items when memory is short, and may drop locks with them",
@@ -95,7 +95,7 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
             format!("only items with up to {limit} s to live are exempt, not {needed} s")
         }
         None if config.temp_lru.is_none() => {
-            "the server does not tell what is exempt from eviction".into()
+            "the server does not report what is exempt from eviction".into()
         }
         None => "nothing is exempt from eviction".into(),
     };
@@ -111,7 +111,7 @@ pub(super) fn eviction(survey: &ServerReport, terms: &CheckContext) -> Check {
         _ => found(
             ID,
             Severity::Warning,
-            format!("{why}; the server does not tell how many items were evicted"),
+            format!("{why}; the server does not report how many items were evicted"),
             "when memory is short, the server drops locks that are held",
         ),
     };
@@ -386,11 +386,11 @@ mod tests {
         expect(
             &eviction(&silent, &terms()),
             Warning,
-            "5 evictions, and the server does not tell",
+            "5 evictions, and the server does not report",
         );
         let mut silent = survey();
         silent.settings = None;
-        expect(&eviction(&silent, &terms()), Note, "does not tell");
+        expect(&eviction(&silent, &terms()), Note, "does not report");
     }
 
     #[test]

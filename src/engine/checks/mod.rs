@@ -67,8 +67,8 @@ impl Check {
 
 /// Returns the finding of a check whose data the server does not report.
 fn not_reported(id: &'static str, what: &str) -> Check {
-    let seen = format!("the server does not tell {what}");
-    let meaning = "nothing can be said about it; ask whoever runs the server";
+    let seen = format!("the server does not report {what}");
+    let meaning = "nothing can be said about it; ask the operator of the server";
     found(id, Severity::Note, seen, meaning)
 }
 

@@ -25,7 +25,7 @@ pub(super) fn flush(survey: &ServerReport) -> Check {
             "all locks that are held then are lost at once",
         )
         .advise("say `flush_all` now, which takes the place of the delayed one, or wait for it"),
-        (None, None) => not_reported(ID, "whether somebody emptied the cache"),
+        (None, None) => not_reported(ID, "whether the cache was emptied"),
         (when, flushes) => {
             let ago = match when {
                 Some(FlushTime::Ago(seconds)) => {
@@ -56,13 +56,13 @@ pub(super) fn flush(survey: &ServerReport) -> Check {
                     ID,
                     Severity::Fine,
                     "the cache cannot be emptied (-F)",
-                    "nobody can drop all locks at once",
+                    "no client can drop all locks at once",
                 ),
                 _ => found(
                     ID,
                     Severity::Fine,
-                    "nobody has emptied the cache",
-                    "whoever says `flush_all` drops all locks; -F forbids it",
+                    "the cache was not emptied since the server started",
+                    "any client can drop all locks by `flush_all`; -F forbids it",
                 ),
             }
         }
@@ -81,7 +81,7 @@ pub(super) fn restart(survey: &ServerReport, terms: &CheckContext) -> Check {
             return found(
                 ID,
                 Severity::Unsafe,
-                "the item under the sentinel's key is somebody else's",
+                "the item under the sentinel's key is foreign",
                 "no lock is granted under this prefix",
             )
             .advise("choose another prefix");
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn flush_is_reported_with_its_time() {
-        expect(&flush(&survey()), Fine, "nobody");
+        expect(&flush(&survey()), Fine, "not emptied");
         let forbidden = with_settings(|config| config.flush_enabled = Some(false));
         expect(&flush(&forbidden), Fine, "-F");
         let mut emptied = with_general(|stats| stats.cmd_flush = Some(2));
@@ -192,9 +192,9 @@ mod tests {
         let pending = with_settings(|config| config.oldest = Some(3602 + 60 + 99));
         expect(&flush(&pending), Unsafe, "in 99 s");
         let mut silent = with_general(|stats| stats.cmd_flush = None);
-        expect(&flush(&silent), Note, "does not tell");
+        expect(&flush(&silent), Note, "does not report");
         silent.settings = None;
-        expect(&flush(&silent), Note, "does not tell");
+        expect(&flush(&silent), Note, "does not report");
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
 
         let mut foreign = survey();
         foreign.sentinel = Some(Sentinel::Foreign);
-        expect(&restart(&foreign, &terms()), Unsafe, "somebody else's");
+        expect(&restart(&foreign, &terms()), Unsafe, "key is foreign");
         let mut unborn = survey();
         unborn.sentinel = Some(sentinel(SentinelState::New, 0));
         expect(&restart(&unborn, &terms()), Fine, "at work");

@@ -12,26 +12,26 @@ pub(super) fn encryption(terms: &CheckContext) -> Check {
             ID,
             Severity::Fine,
             "not needed: what is sent stays on this machine",
-            "nobody on the network can read or change it",
+            "it cannot be read or changed on the network",
         ),
         (TransportSecurity::Encrypted, _) => found(
             ID,
             Severity::Fine,
             "TLS",
-            "nobody on the network can read or change what is sent",
+            "what is sent cannot be read or changed on the network",
         ),
         (TransportSecurity::Plain, true) => found(
             ID,
             Severity::Warning,
             "none, and a password is sent",
-            "whoever listens on the network learns the password, and can change answers",
+            "a listener on the network learns the password, and can change answers",
         )
         .advise(ADVICE),
         (TransportSecurity::Plain, false) => found(
             ID,
             Severity::Note,
             "none",
-            "whoever sits in the network between can read names and change answers",
+            "a host on the way to the server can read names and change answers",
         )
         .advise(ADVICE),
     }
@@ -54,23 +54,23 @@ pub(super) fn authentication(survey: &ServerReport, terms: &CheckContext) -> Che
             ID,
             Severity::Fine,
             "the server wants a password",
-            "whoever does not know it can do nothing there",
+            "a client without it can do nothing there",
         ),
         (Some(false), Some(true)) => found(
             ID,
             Severity::Fine,
             if terms.password {
-                "the server wants no password and is told one, and this machine alone can reach it"
+                "the server wants no password and is sent one, and this machine alone can reach it"
             } else {
                 "the server wants no password, and this machine alone can reach it"
             },
-            "whoever has an account here can drop locks",
+            "any user of this machine can drop locks",
         ),
         (Some(false), _) => found(
             ID,
             Severity::Note,
             "the server wants no password, and other machines can reach it",
-            "whoever reaches it can drop locks, and read and write everything",
+            "any client that reaches it can drop locks, and read and write everything",
         )
         .advise("let it listen for those who need it only (-l), or want a password (-Y)"),
         (None, _) => not_reported(ID, "whether it wants a password"),
@@ -118,7 +118,7 @@ pub(super) fn key_dump(survey: &ServerReport) -> Check {
             "clients may list all keys, and other machines can reach the server without a password",
             "the names of all locks that are held can be read there",
         )
-        .advise("start the server with -X where nobody is to list locks"),
+        .advise("start the server with -X where locks must not be listed"),
         Some(true) => found(
             ID,
             Severity::Fine,
@@ -182,7 +182,7 @@ mod tests {
         }
         let mut terms = terms();
         terms.password = true;
-        expect(&authentication(&survey(), &terms), Fine, "is told one");
+        expect(&authentication(&survey(), &terms), Fine, "is sent one");
     }
 
     #[test]
@@ -196,6 +196,6 @@ mod tests {
         let idle = with_settings(|config| config.lru_crawler = Some(false));
         expect(&key_dump(&idle), Note, "cannot be listed");
         let silent = with_settings(|config| config.dump_enabled = None);
-        expect(&key_dump(&silent), Note, "does not tell");
+        expect(&key_dump(&silent), Note, "does not report");
     }
 }

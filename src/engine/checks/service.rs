@@ -90,18 +90,18 @@ pub(super) fn proxy(survey: &ServerReport) -> Check {
         (None, _) => found(
             ID,
             Severity::Unsafe,
-            "it does not tell its pid, uptime and time (`stats`)",
+            "it does not report its pid, uptime and time (`stats`)",
             "locks are refused there, because restarts would go unnoticed; it may be a proxy",
         )
         .advise(ADVICE),
         (Some(_), None) => found(
             ID,
             Severity::Warning,
-            "it does not tell its settings (`stats settings`)",
+            "it does not report its settings (`stats settings`)",
             "it may be a proxy, or a managed service, and what is dangerous in its config is \
              not seen here",
         )
-        .advise("ask whoever runs the server"),
+        .advise("ask the operator of the server"),
         (Some(_), Some(_)) => found(
             ID,
             Severity::Fine,
@@ -183,7 +183,7 @@ pub(super) fn cas(survey: &ServerReport) -> Check {
             ID,
             Severity::Fine,
             "items have CAS uniques",
-            "nobody can release or renew another's lock",
+            "no client can release or renew another's lock",
         ),
         Some(false) => found(
             ID,
@@ -275,7 +275,7 @@ pub(super) fn idle_timeout(survey: &ServerReport, terms: &CheckContext) -> Check
                 found(ID, Severity::Note, seen, meaning)
                     .advise("start the server with a longer idle_timeout, or with none")
             } else {
-                let meaning = "renewals keep the connections of whoever holds locks; the others \
+                let meaning = "renewals keep the connections of holders; the others \
                                connect anew when they come back";
                 found(ID, Severity::Fine, seen, meaning)
             }
@@ -291,7 +291,7 @@ pub(super) fn threads(survey: &ServerReport) -> Check {
             ID,
             Severity::Note,
             "1 thread serves all connections",
-            "a long request of anybody's holds up everybody's renewals",
+            "a long request of one client holds up the renewals of all",
         ),
         Some(threads) => found(
             ID,
@@ -486,7 +486,7 @@ mod tests {
         shown.has_cas = None;
         expect(&cas(&shown), Fine, "CAS");
         shown.settings = None;
-        expect(&cas(&shown), Note, "does not tell");
+        expect(&cas(&shown), Note, "does not report");
         shown.has_cas = Some(true);
         expect(&cas(&shown), Fine, "CAS");
     }
@@ -513,7 +513,7 @@ mod tests {
         let exact = with_general(|stats| stats.reserved_fds = None);
         expect(&connections(&exact), Fine, "2 of 1024");
         let silent = with_general(|stats| stats.max_connections = None);
-        expect(&connections(&silent), Note, "does not tell");
+        expect(&connections(&silent), Note, "does not report");
     }
 
     #[test]

@@ -158,6 +158,10 @@ mod tests {
         expect(&change(&before, &survey(), &terms()), Fine, "nothing");
         let mut silent = survey();
         silent.general = None;
-        expect(&change(&survey(), &silent, &terms()), Note, "does not tell");
+        expect(
+            &change(&survey(), &silent, &terms()),
+            Note,
+            "does not report",
+        );
     }
 }

@@ -150,7 +150,7 @@ fn peer_hanging_up_is_no_server() {
     let diagnosis = both(&peer(refusing));
     expect(&diagnosis, "proxy", Severity::Warning, "stats settings");
     let told = diagnosis.check("eviction").expect("a check");
-    assert!(told.observed.contains("does not tell"), "{told:?}");
+    assert!(told.observed.contains("does not report"), "{told:?}");
 
     // Answers of something else.
     let strange = ("stats s", "STORED\r\n");

@@ -470,7 +470,7 @@ impl FakeServer {
     }
 
     /// We never release or renew another's lock, and break none but that which is meant. The
-    /// sentinel and the counters of tokens are everybody's.
+    /// sentinel and the counters of tokens belong to all clients.
     fn check_owner(&self, item: &Item, by: usize, words: &[&str]) {
         let everybodys = words[1].ends_with("sentinel")
             || words[1].ends_with("longest")

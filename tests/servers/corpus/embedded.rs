@@ -330,7 +330,7 @@ md a q\r\ndelete b\r\nmg vv N30 v\r\nma nn N30 J5\r\nma nn N30\r\nset AA%20\x01\
 ms Zm9v 3 b\r\nabc\r\nmd Zm9v b\r\ntouch a 3\r\ncas a 0 -1 0 0\r\n\r\nmd vv I\r\nmg vv v\r\n\
 incr nn 1\r\nset rr 0 0 2\r\n99\r\nincr rr 9\r\nma rr MD D1 v\r\nflush_all\r\nmn\r\n";
 
-/// What memcached 1.6.45 told of it, without times, numbers and descriptors, and with the two
+/// The log of memcached 1.6.45, without times, numbers and descriptors, and with the two
 /// lifetimes that lie in the past cut short.
 const DELETIONS: &str = "\
 type=deleted key=a cmd=md clsid=1 size=0

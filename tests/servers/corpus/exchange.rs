@@ -166,8 +166,8 @@ fn answer(request: &Request<'_>, arriving: &mut Arriving<'_>, rules: Rules) -> R
 
 fn replies(request: &Request<'_>, arriving: &mut Arriving<'_>, rules: Rules) -> Result<(), String> {
     if request.shape().is_none() {
-        // Silent when it went well; with `q` some speak nonetheless, and who may not shut the
-        // server down is told so.
+        // Silent when it went well; with `q` some speak nonetheless, and a client that may not shut
+        // the server down gets an error.
         let may_speak = request.is_quiet() || matches!(request, Request::Shutdown { .. });
         let speaks = may_speak
             && arriving
@@ -292,7 +292,7 @@ fn among(keys: Keys<'_>, key: &[u8]) -> bool {
     keys.iter().any(|asked_for| asked_for.as_bytes() == key)
 }
 
-/// Whether the status is one of these, and everything told was asked for.
+/// Whether the status is one of these, and every returned flag was asked for.
 fn meta_fits(
     key: Key<'_>,
     flags: Flags<'_>,
