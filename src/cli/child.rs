@@ -8,6 +8,7 @@ use super::supervisor::{self, FRAME, Order, Report};
 use core::time::Duration;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpid};
+use rustix::net::SendFlags;
 use rustix::process::{WaitOptions, WaitStatus, wait, waitpid};
 use std::ffi::OsString;
 use std::io;
@@ -91,15 +92,23 @@ impl Child {
         self.order(Order::HoldFor(millis));
     }
 
+    /// Kills the command and whatever it has started when this time has passed.
+    pub(super) fn kill_after(&self, grace: Duration) {
+        let millis = grace.as_millis().try_into().unwrap_or(i32::MAX);
+        self.order(Order::KillAfter(millis));
+    }
+
     /// Leaves alone what the command has left running.
     pub(super) fn leave(self) {
         self.order(Order::Leave);
     }
 
     fn order(&self, order: Order) {
-        // The connection has room for thousands, and a supervisor that is gone is noticed by the
+        // Not by the runtime, which does not know at first that the connection can be written to.
+        // It has room for hundreds of orders, and a supervisor that is gone is noticed by the
         // missing report.
-        let _ = self.link.try_write(&order.encode());
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(&self.link, &order.encode(), flags);
         self.continue_supervisor();
     }
 

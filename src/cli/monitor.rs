@@ -85,7 +85,7 @@ pub(super) struct ChildMonitor<'a> {
     lease_told: Option<Instant>,
 }
 
-/// Settings of a [`TimeoutWatch`].
+/// Settings of a [`ChildMonitor`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) lease: Duration,
@@ -190,6 +190,7 @@ impl<'a> ChildMonitor<'a> {
                         return Ok(self.leave().await);
                     }
                 }
+                Event::Report(Ok(Report::EndedWithLease)) => self.ended_with_lease(),
                 Event::Report(Ok(Report::Empty)) => return Ok(self.ended().await),
                 Event::Report(Err(_)) => return self.without_supervisor().await,
                 Event::Signal(arrival) => self.signalled(arrival),
@@ -234,12 +235,29 @@ impl<'a> ChildMonitor<'a> {
             return;
         }
         let remaining = self.guard.remaining();
+        if remaining.is_zero() {
+            // The loss itself is handled next.
+            return;
+        }
         let lease_end = Instant::now() + remaining;
         // The clock of leases is another one, and may seem to go on a little differently.
-        let is_renewed = |told| lease_end > told + self.rules.lease / 8;
-        if self.lease_told.is_none_or(is_renewed) {
+        let tolerance = self.rules.lease / 8;
+        let is_news = |told| lease_end > told + tolerance || lease_end + tolerance < told;
+        if self.lease_told.is_none_or(is_news) {
             self.lease_told = Some(lease_end);
             self.child.hold_for(remaining);
+        }
+    }
+
+    /// The supervisor has heard of no renewal in time and has ended the command.
+    fn ended_with_lease(&mut self) {
+        if self.phase == MonitorState::Holding {
+            self.phase = MonitorState::Killed;
+            let name = self.guard.name();
+            stderr::print_error(&format!(
+                "lock `{name}`: this process was stopped or held up for too long to renew it in \
+                 time; the command was ended"
+            ));
         }
     }
 
@@ -460,6 +478,8 @@ impl<'a> ChildMonitor<'a> {
                 self.child.signal(Signal::SIGTERM);
                 // A process that is stopped ends only when it goes on.
                 self.child.signal(Signal::SIGCONT);
+                // Also if this process is stopped meanwhile.
+                self.child.kill_after(grace);
                 "ending the command"
             }
         };

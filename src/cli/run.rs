@@ -30,8 +30,9 @@ const WAY_OUT: Duration = Duration::from_secs(1);
 ///
 /// SIGTERM, SIGHUP, SIGINT and SIGQUIT are passed on to the command and all that it has started
 /// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
-/// itself is killed, or stopped until the lease ends, all of them get SIGTERM, and SIGKILL after a
-/// quarter of the lease or 2 seconds, whichever is less. Not covered: processes that memlatch may not signal, such as those of sudo or
+/// itself is killed, all of them get SIGTERM, and SIGKILL after a quarter of the lease or 2 seconds,
+/// whichever is less; when it is stopped, or blocked by a full pipe at its standard error, they get
+/// SIGTERM shortly before the lease ends, and SIGKILL with its end. Not covered: processes that memlatch may not signal, such as those of sudo or
 /// su, and processes that outlive memlatch when its supervisor is killed at the same time. When the
 /// supervisor alone is killed, memlatch kills the command and all that it has started. Where /proc
 /// does not list processes, only the command itself is signalled; on systems other than Linux it

@@ -50,6 +50,8 @@ pub(super) enum Report {
     Continued,
     /// The command has ended with this exit code, as shells have it.
     Ended(i32),
+    /// The command was ended, because no renewal was heard of in time.
+    EndedWithLease,
     /// No process is left that the command has started. Nothing follows.
     Empty,
 }
@@ -62,9 +64,11 @@ pub(super) enum Order {
     SignalAll(i32),
     /// Send a signal to the command alone.
     SignalCommand(i32),
-    /// The lock is certain for so many milliseconds. Unless an order of this kind or a signal to all
-    /// comes before, they are ended by then.
+    /// The lock is certain for so many milliseconds. Unless another order of this kind comes before,
+    /// the command and all processes that it has started are ended by then.
     HoldFor(i32),
+    /// Send SIGKILL to all of them in so many milliseconds.
+    KillAfter(i32),
     /// End, and leave alone what runs.
     Leave,
 }
@@ -80,6 +84,7 @@ impl Report {
             Self::Stopped(signal) => frame(b's', signal),
             Self::Continued => frame(b'c', 0),
             Self::Ended(code) => frame(b'x', code),
+            Self::EndedWithLease => frame(b'l', 0),
             Self::Empty => frame(b'e', 0),
         }
     }
@@ -92,6 +97,7 @@ impl Report {
             b's' => Self::Stopped(value),
             b'c' => Self::Continued,
             b'x' => Self::Ended(value),
+            b'l' => Self::EndedWithLease,
             b'e' => Self::Empty,
             _ => return None,
         })
@@ -104,6 +110,7 @@ impl Order {
             Self::SignalAll(signal) => frame(b'a', signal),
             Self::SignalCommand(signal) => frame(b'o', signal),
             Self::HoldFor(millis) => frame(b'h', millis),
+            Self::KillAfter(millis) => frame(b'k', millis),
             Self::Leave => frame(b'l', 0),
         }
     }
@@ -114,6 +121,7 @@ impl Order {
             b'a' => Self::SignalAll(value),
             b'o' => Self::SignalCommand(value),
             b'h' => Self::HoldFor(value),
+            b'k' => Self::KillAfter(value),
             b'l' => Self::Leave,
             _ => return None,
         })
@@ -257,7 +265,9 @@ impl Supervisor {
                 tell(Report::Empty);
                 return;
             }
-            self.wait(&link, connected);
+            if self.wait(&link, connected) {
+                let _ = link.write_all(&Report::EndedWithLease.encode());
+            }
             if !connected {
                 continue;
             }
@@ -274,8 +284,9 @@ impl Supervisor {
         }
     }
 
-    /// Waits until a child changes its state, an order arrives, or it is time to end or kill.
-    fn wait(&mut self, link: &UnixStream, connected: bool) {
+    /// Waits until a child changes its state, an order arrives, or it is time to kill. Returns true if
+    /// it was time to end the command with its lease.
+    fn wait(&mut self, link: &UnixStream, connected: bool) -> bool {
         let now = Instant::now();
         // While it runs, `memlatch` acts a little earlier.
         let margin = self.margin / 4 * 3;
@@ -285,6 +296,7 @@ impl Supervisor {
             .take_if(|lease_end| end_at(*lease_end) <= now)
         {
             self.end_all(lease_end);
+            return true;
         }
         if self.kill_at.is_some_and(|at| at <= now) {
             signal_descendants(self.command, Signal::SIGKILL as i32);
@@ -307,6 +319,7 @@ impl Supervisor {
         let _ = poll(fds, left.as_ref());
         let mut bytes = [0; 64];
         while matches!((&self.children).read(&mut bytes), Ok(n) if n > 0) {}
+        false
     }
 
     /// Asks for all children that have changed their state. Returns false when there is none left.
@@ -340,7 +353,10 @@ impl Supervisor {
     fn obey(&mut self, order: Order) {
         match order {
             Order::SignalAll(signal) => {
-                self.lease_end = None;
+                // All stop, and no renewal is to be expected.
+                if signal == Signal::SIGSTOP as i32 {
+                    self.lease_end = None;
+                }
                 if signal == Signal::SIGKILL as i32 {
                     self.kill_at = Some(Instant::now());
                 } else {
@@ -352,9 +368,10 @@ impl Supervisor {
                     let _ = kill(Pid::from_raw(pid), signal);
                 }
             }
-            Order::HoldFor(millis) => {
-                let left = Duration::from_millis(millis.try_into().unwrap_or(0));
-                self.lease_end = Some(Instant::now() + left);
+            Order::HoldFor(millis) => self.lease_end = Some(in_millis(millis)),
+            Order::KillAfter(millis) => {
+                self.lease_end = None;
+                self.kill_at.get_or_insert(in_millis(millis));
             }
             Order::Leave => {}
         }
@@ -367,6 +384,10 @@ impl Supervisor {
         signal_descendants(self.command, Signal::SIGCONT as i32);
         self.kill_at.get_or_insert(kill_at);
     }
+}
+
+fn in_millis(millis: i32) -> Instant {
+    Instant::now() + Duration::from_millis(millis.try_into().unwrap_or(0))
 }
 
 /// An order if there is one; an error if there will be none any more.
@@ -416,6 +437,7 @@ mod tests {
             Report::Stopped(19),
             Report::Continued,
             Report::Ended(255),
+            Report::EndedWithLease,
             Report::Empty,
         ] {
             assert_eq!(Report::decode(report.encode()), Some(report));
@@ -424,6 +446,7 @@ mod tests {
             Order::SignalAll(9),
             Order::SignalCommand(10),
             Order::HoldFor(10_000),
+            Order::KillAfter(2_000),
             Order::Leave,
         ] {
             assert_eq!(Order::decode(order.encode()), Some(order));

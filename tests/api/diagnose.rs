@@ -207,7 +207,16 @@ fn connections_that_run_out_are_seen() {
             let check = check.check("connections").expect("a check");
             check.severity == Severity::Warning && check.observed.ends_with(" left")
         });
-        // Those of the doctor itself may be there for a little longer.
+        until("it refuses a connection", || {
+            let mut stream = TcpStream::connect(server.address()).expect("a listener");
+            stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+            let _ = stream.write_all(b"version\r\n");
+            let mut line = String::new();
+            let read = BufReader::new(&stream).read_line(&mut line);
+            open.push(stream);
+            read.is_err() || !line.starts_with("VERSION")
+        });
+        // Those of the doctor itself may have been there for a little longer.
         until("it has no connection to spare", || {
             open.push(TcpStream::connect(server.address()).expect("a listener"));
             let seen = blocking::Client::builder().server(server.url()).diagnose();

@@ -115,6 +115,27 @@ fn stopped_memlatch_ends_command_with_lease() {
     }
 }
 
+/// Before the first renewal, and after a signal that was passed on.
+#[test]
+fn early_stop_ends_command_with_lease() {
+    let Some(server) = newest() else { return };
+    let script = format!("trap 'touch told' HUP; {WORKER}");
+    for is_signaled in [false, true] {
+        let bench = Bench::new(&server.url());
+        let running = bench.start(&["run", "--lease", "3s", "x", "sh", "-c", &script]);
+        let pid = bench.await_pid("pid");
+        if is_signaled {
+            running.signal(Signal::SIGHUP);
+            bench.await_file("told");
+        }
+        running.signal(Signal::SIGSTOP);
+        until("it has ended", || !runs(pid));
+        running.signal(Signal::SIGCONT);
+        let done = running.finish();
+        assert_eq!(done.code(), 120, "{done:?}");
+    }
+}
+
 /// A command that is to ignore the loss is not ended by it.
 #[test]
 fn stopped_memlatch_spares_loss_ignoring_command() {
