@@ -169,7 +169,9 @@ impl Memory {
         if is_pending || settings.memory_file == Some(true) {
             return None;
         }
-        let by_horizon = (!is_hidden).then(|| {
+        // A flush with a time of the past drops newer items at once, and the horizon shows that time:
+        // where one was counted, the horizon proves nothing.
+        let by_horizon = (flushes == 0 && !is_pending).then(|| {
             let unflushed = match counters.oldest {
                 0 => stats.started(),
                 oldest => unflushed_from(stats.started(), oldest) + STALL_AT_FLUSH,

@@ -169,23 +169,30 @@ mod promises {
 
     #[test]
     fn eviction_of_the_sentinel() {
-        for bounds in [CALM, FLUSHED_BEFORE] {
-            let report = holds(&Bounds {
-                evictions: 1,
-                ..bounds
-            });
-            assert!(report.by_horizon > 0, "{report:?}");
-        }
+        let report = holds(&Bounds {
+            evictions: 1,
+            ..CALM
+        });
+        assert!(report.by_horizon > 0, "{report:?}");
     }
 
     #[test]
-    fn sentinel_eviction_soon_after_flush() {
+    fn sentinel_eviction_after_flush() {
         let report = holds(&Bounds {
             evictions: 1,
-            horizon_margin: 2,
             ..FLUSHED_BEFORE
         });
         assert!(report.by_notes > 0, "{report:?}");
+    }
+
+    /// Items go at once, and the horizon shows that time.
+    #[test]
+    fn flush_with_past_time() {
+        holds(&Bounds {
+            flushes: 1,
+            past_flush: true,
+            ..CALM
+        });
     }
 
     #[test]
@@ -197,7 +204,7 @@ mod promises {
 
 mod grants {
     use super::{Bounds, CALM, Other, World, grants, ticks_to_grant};
-    use super::{CONNECTED, FIRST_USE, FLUSHED_BEFORE, LIMIT, search_and_visit};
+    use super::{CONNECTED, FIRST_USE, LIMIT, search_and_visit};
 
     /// The longest lease, and the tick in which it ends.
     const WAIT: u8 = CALM.lease + 1;
@@ -227,10 +234,11 @@ mod grants {
         grants(&Bounds { flushes: 1, ..CALM }, Other::Ends, WAIT);
     }
 
-    /// An evicted sentinel means nothing, by what a client noted or by the time of the last flush.
+    /// An evicted sentinel means nothing, by what a client noted or because the server was not
+    /// flushed since its start.
     #[test]
     fn evicted_sentinel_costs_no_wait() {
-        for beginning in [CONNECTED, CALM, FLUSHED_BEFORE] {
+        for beginning in [CONNECTED, CALM] {
             let bounds = Bounds {
                 evictions: 1,
                 ..beginning
@@ -360,25 +368,36 @@ mod planted {
     }
 
     #[test]
-    fn flush_age_ignored() {
-        two_guards(&[FlushAgeIgnored], &FLUSH);
+    fn flush_count_ignored() {
+        let bounds = Bounds {
+            past_flush: true,
+            ..FLUSH
+        };
+        two_guards(&[FlushCountIgnored], &bounds);
+    }
+
+    /// The count of flushes covers these two rules, unless it is reset.
+    #[test]
+    fn flush_age_and_count_ignored() {
+        two_guards(&[FlushAgeIgnored, FlushCountIgnored], &FLUSH);
     }
 
     #[test]
-    fn flush_lag_ignored() {
-        two_guards(&[FlushLagIgnored], &Bounds { lag: 2, ..FLUSH });
+    fn flush_lag_and_count_ignored() {
+        let bounds = Bounds { lag: 2, ..FLUSH };
+        two_guards(&[FlushLagIgnored, FlushCountIgnored], &bounds);
     }
 
     /// The second flush is delayed and hides the first one.
     #[test]
-    fn pending_flush_ignored() {
+    fn pending_flush_and_count_ignored() {
         let bounds = Bounds {
             flushes: 2,
             flush_delay: 2,
             flush_undone_by_later: true,
             ..CONNECTED
         };
-        two_guards(&[PendingFlushIgnored], &bounds);
+        two_guards(&[PendingFlushIgnored, FlushCountIgnored], &bounds);
     }
 
     #[test]
@@ -476,13 +495,13 @@ mod outside {
         assert_eq!("two guards are valid", finds(&[], &bounds));
     }
 
-    /// A flush ends the lock; another, with a time of the past, hides that from a client that has
-    /// no notes.
+    /// A flush with a time of the past, and its count is reset.
     #[test]
-    fn horizon_set_back() {
+    fn past_flush_and_stats_reset() {
         let bounds = Bounds {
-            flushes: 2,
-            horizon_set_back: true,
+            flushes: 1,
+            past_flush: true,
+            stats_resets: 1,
             ..CONNECTED
         };
         assert_eq!("two guards are valid", finds(&[], &bounds));
@@ -553,14 +572,11 @@ mod larger {
     #[test]
     #[ignore = "minutes"]
     fn flush_and_eviction() {
-        for horizon_margin in [0, 2] {
-            holds(&Bounds {
-                flushes: 1,
-                evictions: 1,
-                horizon_margin,
-                ..FLUSHED_BEFORE
-            });
-        }
+        holds(&Bounds {
+            flushes: 1,
+            evictions: 1,
+            ..FLUSHED_BEFORE
+        });
     }
 
     #[test]

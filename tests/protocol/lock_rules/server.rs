@@ -245,6 +245,14 @@ impl FakeServer {
         self.flushes += 1;
     }
 
+    /// `flush_all` with a time that is past by so many seconds: all newer items go at once.
+    pub(crate) fn flush_with_past_time(&mut self, at: Time, seconds: u64) {
+        self.clock.advance(at);
+        self.items.clear();
+        self.horizon = Some(self.clock.second - seconds);
+        self.flushes += 1;
+    }
+
     /// `flush_all` with a time from before the server's start.
     pub(crate) fn set_back_horizon(&mut self) {
         self.flushes += 1;

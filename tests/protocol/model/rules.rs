@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     WarmServerCountsAsFresh,
     /// Evidence without notes ignores `oldest`: `cmd_flush` alone shows flushes.
     FlushHorizonIgnored,
+    /// Evidence without notes ignores `cmd_flush`: `oldest` alone tells of flushes.
+    FlushCountIgnored,
     /// Evidence without notes does not ask how long ago the last flush was.
     FlushAgeIgnored,
     /// Evidence without notes does not allow for a second that lags at the last flush.
@@ -101,11 +103,8 @@ pub(crate) struct Bounds {
     pub(crate) flush_delay: u8,
     /// An item that a flush has ended comes back when a later flush moves the horizon.
     pub(crate) flush_undone_by_later: bool,
-    /// By how many ticks more than needed the last flush must lie back to show something by itself.
-    /// With 0, the notes of a client show nothing that the flush does not.
-    pub(crate) horizon_margin: u8,
-    /// A flush may name a time of the past: it ends nothing, and sets the horizon back.
-    pub(crate) horizon_set_back: bool,
+    /// A flush may name a time of the past: all items go at once, and the horizon shows that time.
+    pub(crate) past_flush: bool,
     /// Evictions of the sentinel. Eviction of the lock is outside of the promise.
     pub(crate) evictions: u8,
     /// Reads by strangers that bump the sentinel.
@@ -132,8 +131,7 @@ impl Bounds {
         flushes: 0,
         flush_delay: 0,
         flush_undone_by_later: false,
-        horizon_margin: 0,
-        horizon_set_back: false,
+        past_flush: false,
         evictions: 0,
         bumps: 0,
         stats_resets: 0,
@@ -185,7 +183,7 @@ impl Bounds {
         } else {
             self.lag as i8
         };
-        self.lease as i8 + 2 + lag + self.horizon_margin as i8
+        self.lease as i8 + 2 + lag
     }
 
     /// `second - oldest` behind which no lease from before the flush is left. An immediate flush

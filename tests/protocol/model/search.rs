@@ -48,7 +48,7 @@ pub(crate) enum Action {
         horizon: u8,
         spare: bool,
     },
-    SetBackHorizon,
+    FlushWithPastTime,
     EvictSentinel,
     Bump,
     StatsReset,
@@ -254,8 +254,8 @@ impl World {
                 }
             }
         }
-        if budget.flushes > 0 && bounds.horizon_set_back && recent {
-            out.push(Action::SetBackHorizon);
+        if budget.flushes > 0 && bounds.past_flush {
+            out.push(Action::FlushWithPastTime);
         }
         if budget.evictions > 0 && has_sentinel {
             out.push(Action::EvictSentinel);
@@ -362,9 +362,9 @@ impl World {
                 self.budget.flushes -= 1;
                 self.flush(delay, horizon, spare, bounds);
             }
-            Action::SetBackHorizon => {
+            Action::FlushWithPastTime => {
                 self.budget.flushes -= 1;
-                self.set_back_horizon(FRESH, bounds);
+                self.flush_with_past_time(FRESH, bounds);
             }
             Action::EvictSentinel => {
                 self.budget.evictions -= 1;

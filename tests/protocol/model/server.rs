@@ -187,12 +187,13 @@ impl World {
     }
 
     /// `flush_all` with a time of the past, long ago. `horizon` is what `oldest` is from then on.
-    pub(crate) fn set_back_horizon(&mut self, horizon: u8, bounds: &Bounds) {
+    pub(crate) fn flush_with_past_time(&mut self, horizon: u8, bounds: &Bounds) {
         let server = &mut self.server;
         server.horizon = horizon;
         server.delayed = true;
         server.horizon_age = bounds.old_flush().max(bounds.old_horizon());
         server.cmd_flush += 1;
+        self.forget(false, bounds);
     }
 
     /// The server is started anew and has nothing. `identity` stands for its pid and start.
@@ -396,8 +397,8 @@ impl World {
                 } = client.notes;
                 let long = server.uptime >= bounds.long_uptime();
                 let replies = &mut client.replies;
-                let by_count = server.cmd_flush == 0 || !bounds.has(Fault::FlushHorizonIgnored);
-                replies.unflushed = long && by_count;
+                let uncounted = server.cmd_flush == 0 || bounds.has(Fault::FlushCountIgnored);
+                replies.unflushed = long && uncounted;
                 replies.as_noted = taken
                     && identity == server.identity
                     && cmd_flush == server.cmd_flush
