@@ -5,7 +5,7 @@
 //! callers is the driver: it reads for all and wakes those whose replies have arrived. When it has
 //! its own replies it leaves, and the next caller drives.
 //!
-//! [`Pipeline`] matches replies to callers.
+//! [`Pipeline`](super::pipeline::Pipeline) matches replies to callers.
 
 mod quiet;
 mod state;

@@ -27,7 +27,7 @@ impl LockState {
     /// Begins a renewal. Returns the CAS unique for the request, or `None` if the lock has ended.
     ///
     /// If the guard ends the lock first, no renewal begins any more; if it ends it later, it waits
-    /// for [`Inner::renewing`] before it releases.
+    /// for [`Inner::renewing`](super::Inner::renewing) before it releases.
     pub(crate) fn begin_renewal(&self, now: Instant) -> Option<u64> {
         let (cas, found) = {
             let mut state = self.state();

@@ -44,7 +44,7 @@ pub(super) struct State<S> {
     pub(super) blocked: bool,
     /// The reason for which the connection ended, unless the pipeline knows it.
     pub(super) end: Option<CloseReason>,
-    /// The flights that were submitted last at each of the last [looks](SharedConnection::watch),
+    /// The flights that were submitted last at each of the last [looks](super::SharedConnection::watch),
     /// oldest first.
     pub(super) submitted: [Option<FlightId>; LOOKS as usize],
 }
