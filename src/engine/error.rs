@@ -251,7 +251,7 @@ impl fmt::Display for Cause {
                 f,
                 "the server may have forgotten locks that are still held: it was started or \
                  flushed only recently; a lock can be granted in \
-                 {lacking:.1?} (wait longer, or switch the restart guard off)"
+                 {lacking:.1?}"
             ),
             Self::Unavailable(error) => write!(f, "the server is unavailable: {error}"),
             Self::Unknown(error) => {
