@@ -81,8 +81,8 @@ pub(super) struct ChildMonitor<'a> {
     has_told_stop: bool,
     /// When the terminal has asked the job to stop.
     stop_asked: Option<Instant>,
-    /// The end of the lease that the supervisor knows.
-    lease_told: Option<Instant>,
+    /// The end of the lease that was sent to the supervisor.
+    lease_sent: Option<Instant>,
 }
 
 /// Settings of a [`ChildMonitor`].
@@ -104,7 +104,7 @@ impl Rules {
     }
 
     /// The time that the command may take to end when this process is killed or stopped.
-    pub(super) fn last_resort(&self) -> Duration {
+    pub(super) fn unattended_grace(&self) -> Duration {
         match self.on_lost {
             OnLost::Ignore => self.warning(),
             OnLost::Term | OnLost::Kill => self.margin(),
@@ -168,7 +168,7 @@ impl<'a> ChildMonitor<'a> {
             stopped_by: None,
             has_told_stop: false,
             stop_asked: None,
-            lease_told: None,
+            lease_sent: None,
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> ChildMonitor<'a> {
     /// renewed.
     pub(super) async fn until_the_end(mut self) -> Result<ChildExit, Failure> {
         loop {
-            self.tell_lease();
+            self.send_lease();
             match self.event().await {
                 Event::Report(Ok(Report::Started(pid))) => self.pid = pid,
                 Event::Report(Ok(Report::Refused(errno))) => {
@@ -229,8 +229,8 @@ impl<'a> ChildMonitor<'a> {
         .await
     }
 
-    /// Tells the supervisor of a renewal.
-    fn tell_lease(&mut self) {
+    /// Sends the end of the lease to the supervisor, after each renewal.
+    fn send_lease(&mut self) {
         if self.phase != MonitorState::Holding || self.rules.on_lost == OnLost::Ignore {
             return;
         }
@@ -242,9 +242,9 @@ impl<'a> ChildMonitor<'a> {
         let lease_end = Instant::now() + remaining;
         // The clock of leases is another one, and may seem to go on a little differently.
         let tolerance = self.rules.lease / 8;
-        let is_news = |told| lease_end > told + tolerance || lease_end + tolerance < told;
-        if self.lease_told.is_none_or(is_news) {
-            self.lease_told = Some(lease_end);
+        let has_changed = |sent| lease_end > sent + tolerance || lease_end + tolerance < sent;
+        if self.lease_sent.is_none_or(has_changed) {
+            self.lease_sent = Some(lease_end);
             self.child.hold_for(remaining);
         }
     }
@@ -358,9 +358,9 @@ impl<'a> ChildMonitor<'a> {
     /// Stops whatever the command has started, and this process, until it is continued.
     fn suspend(&mut self) {
         self.stop_asked = None;
-        // Also tells the supervisor that no renewal is to be expected.
+        // From this the supervisor also knows that no renewal is to be expected.
         self.child.signal(Signal::SIGSTOP);
-        self.lease_told = None;
+        self.lease_sent = None;
         // Returns when this process is continued. The state of the lock is checked next.
         let _ = raise(Signal::SIGSTOP);
     }

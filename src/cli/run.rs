@@ -32,7 +32,8 @@ const WAY_OUT: Duration = Duration::from_secs(1);
 /// (those of the terminal's keys it gets by itself), other signals to the command. When memlatch
 /// itself is killed, all of them get SIGTERM, and SIGKILL after a quarter of the lease or 2 seconds,
 /// whichever is less; when it is stopped, or blocked by a full pipe at its standard error, they get
-/// SIGTERM shortly before the lease ends, and SIGKILL with its end. Not covered: processes that memlatch may not signal, such as those of sudo or
+/// SIGTERM shortly before the lease ends, and SIGKILL with its end. Not covered: processes that
+/// memlatch may not signal, such as those of sudo or
 /// su, and processes that outlive memlatch when its supervisor is killed at the same time. When the
 /// supervisor alone is killed, memlatch kills the command and all that it has started. Where /proc
 /// does not list processes, only the command itself is signalled; on systems other than Linux it
@@ -250,7 +251,7 @@ impl RunConfig {
         // While this process is stopped, no lock is renewed, and the command must not run.
         let added = STOPPING.iter().try_for_each(|signal| signals.add(*signal));
         added.map_err(|error| Failure::system("cannot receive signals", &error))?;
-        let ended = match Child::spawn(&self.argv, &environment, rules.last_resort()) {
+        let ended = match Child::spawn(&self.argv, &environment, rules.unattended_grace()) {
             Ok(child) => {
                 let argv = &self.argv;
                 let watch = ChildMonitor::new(child, argv, &guard, signals, self.voice, rules);

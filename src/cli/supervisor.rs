@@ -265,44 +265,47 @@ impl Supervisor {
                 tell(Report::Empty);
                 return;
             }
-            if self.wait(&link, connected) {
-                let _ = link.write_all(&Report::EndedWithLease.encode());
+            if let Some(lease_end) = self.take_unrenewed_lease() {
+                tell(Report::EndedWithLease);
+                self.end_all(lease_end);
             }
-            if !connected {
-                continue;
-            }
-            match next_order(&mut link) {
-                Ok(Some(Order::Leave)) => return,
-                Ok(Some(order)) => self.obey(order),
-                Ok(None) => {}
-                Err(_) => {
-                    connected = false;
-                    self.lease_end = None;
-                    self.end_all(Instant::now() + self.margin);
+            self.wait(&link, connected);
+            // All of them, before the lease is judged: this process may have been stopped.
+            while connected {
+                match next_order(&mut link) {
+                    Ok(Some(Order::Leave)) => return,
+                    Ok(Some(order)) => self.obey(order),
+                    Ok(None) => break,
+                    Err(_) => {
+                        connected = false;
+                        self.lease_end = None;
+                        self.end_all(Instant::now() + self.margin);
+                    }
                 }
             }
         }
     }
 
-    /// Waits until a child changes its state, an order arrives, or it is time to kill. Returns true if
-    /// it was time to end the command with its lease.
-    fn wait(&mut self, link: &UnixStream, connected: bool) -> bool {
+    /// When the command is ended unless a renewal is heard of. While it runs, `memlatch` acts a
+    /// little earlier.
+    fn end_at(&self) -> Option<Instant> {
+        self.lease_end?.checked_sub(self.margin / 4 * 3)
+    }
+
+    /// The end of the lease, if the command is to be ended for it now.
+    fn take_unrenewed_lease(&mut self) -> Option<Instant> {
+        let is_due = self.end_at().is_some_and(|at| at <= Instant::now());
+        if is_due { self.lease_end.take() } else { None }
+    }
+
+    /// Waits until a child changes its state, an order arrives, or it is time to end or kill.
+    fn wait(&mut self, link: &UnixStream, connected: bool) {
         let now = Instant::now();
-        // While it runs, `memlatch` acts a little earlier.
-        let margin = self.margin / 4 * 3;
-        let end_at = |lease_end: Instant| lease_end.checked_sub(margin).unwrap_or(now);
-        if let Some(lease_end) = self
-            .lease_end
-            .take_if(|lease_end| end_at(*lease_end) <= now)
-        {
-            self.end_all(lease_end);
-            return true;
-        }
         if self.kill_at.is_some_and(|at| at <= now) {
             signal_descendants(self.command, Signal::SIGKILL as i32);
             self.kill_at = Some(now + KILL_INTERVAL);
         }
-        let next = [self.kill_at, self.lease_end.map(end_at)];
+        let next = [self.kill_at, self.end_at()];
         let next = next.into_iter().flatten().min();
         let left = next.map(|at| at.saturating_duration_since(now));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -319,7 +322,6 @@ impl Supervisor {
         let _ = poll(fds, left.as_ref());
         let mut bytes = [0; 64];
         while matches!((&self.children).read(&mut bytes), Ok(n) if n > 0) {}
-        false
     }
 
     /// Asks for all children that have changed their state. Returns false when there is none left.
