@@ -121,7 +121,7 @@ pub struct Pipeline {
     decoder: FlightDecoder,
     /// Flights whose callers have not come back yet, oldest first.
     slots: VecDeque<Slot>,
-    /// The ticket of the first slot.
+    /// The id of the first slot.
     first: u64,
     /// The number of slots with all their replies. 0 <= `answered` <= slots; they precede all
     /// others.
@@ -197,8 +197,8 @@ impl Pipeline {
     /// A flight of which nothing was sent is not sent any more; returns whether that is so. The
     /// replies to any other flight are consumed when they arrive, and discarded. Flights that were
     /// abandoned before are ignored.
-    pub fn abandon(&mut self, ticket: FlightId) -> bool {
-        let Some(place) = self.place(ticket) else {
+    pub fn abandon(&mut self, id: FlightId) -> bool {
+        let Some(place) = self.place(id) else {
             return false;
         };
         let slot = &mut self.slots[place];
@@ -324,8 +324,8 @@ impl Pipeline {
 
     /// Returns the state or outcome of a flight. That of an abandoned flight is not available.
     #[must_use]
-    pub fn status(&self, ticket: FlightId) -> FlightStatus<'_> {
-        let slot = self.place(ticket).map(|place| &self.slots[place]);
+    pub fn status(&self, id: FlightId) -> FlightStatus<'_> {
+        let slot = self.place(id).map(|place| &self.slots[place]);
         match slot.filter(|slot| !slot.abandoned) {
             Some(slot) if slot.answered => FlightStatus::Answered(Replies::new(&slot.replies)),
             Some(_) if self.ended.is_none() => FlightStatus::Pending,
@@ -351,8 +351,8 @@ impl Pipeline {
     /// Returns whether nothing of a flight was sent, so that [`abandon`](Self::abandon) would
     /// remove it.
     #[must_use]
-    pub fn is_unsent(&self, ticket: FlightId) -> bool {
-        let slot = self.place(ticket).map(|place| &self.slots[place]);
+    pub fn is_unsent(&self, id: FlightId) -> bool {
+        let slot = self.place(id).map(|place| &self.slots[place]);
         slot.is_some_and(|slot| slot.begin >= self.sent && !slot.answered && !slot.abandoned)
     }
 
@@ -375,8 +375,8 @@ impl Pipeline {
         self.slots.is_empty()
     }
 
-    fn place(&self, ticket: FlightId) -> Option<usize> {
-        let place = usize::try_from(ticket.0.checked_sub(self.first)?).ok()?;
+    fn place(&self, id: FlightId) -> Option<usize> {
+        let place = usize::try_from(id.0.checked_sub(self.first)?).ok()?;
         (place < self.slots.len()).then_some(place)
     }
 
@@ -536,7 +536,7 @@ mod tests {
 
     fn run(events: Vec<Event>) {
         let mut pipeline = Pipeline::new(Limits::LOCK, 16);
-        let mut tickets: BTreeMap<u64, FlightId> = BTreeMap::new();
+        let mut ids: BTreeMap<u64, FlightId> = BTreeMap::new();
         let mut abandoned: Vec<u64> = Vec::new();
         let (mut number, mut at_server, mut on_the_way) = (0, Vec::new(), Vec::new());
         let (mut seen, mut honest) = (String::new(), true);
@@ -545,8 +545,8 @@ mod tests {
                 Event::Submit(kind) => {
                     number += 1;
                     match pipeline.submit(&flight(number, kind)) {
-                        Ok(ticket) => {
-                            tickets.insert(number, ticket);
+                        Ok(id) => {
+                            ids.insert(number, id);
                         }
                         Err(SubmitError::Full) => assert_eq!(pipeline.len(), 16),
                         Err(SubmitError::Ended) => assert!(pipeline.ended().is_some()),
@@ -554,15 +554,15 @@ mod tests {
                     }
                 }
                 Event::Abandon(which) => {
-                    let keys: Vec<_> = tickets.keys().copied().collect();
+                    let keys: Vec<_> = ids.keys().copied().collect();
                     let Some(key) = keys.get(which % keys.len().max(1)) else {
                         continue;
                     };
-                    let ticket = tickets.remove(key).expect("it is one of them");
-                    if pipeline.abandon(ticket) {
+                    let id = ids.remove(key).expect("it is one of them");
+                    if pipeline.abandon(id) {
                         abandoned.push(*key);
                     }
-                    assert!(!pipeline.abandon(ticket), "gone is gone");
+                    assert!(!pipeline.abandon(id), "gone is gone");
                 }
                 Event::Send(length) => {
                     let length = length.min(pipeline.outgoing().len());
@@ -589,8 +589,8 @@ mod tests {
                     }
                 }
             }
-            for (number, ticket) in &tickets {
-                match pipeline.status(*ticket) {
+            for (number, id) in &ids {
+                match pipeline.status(*id) {
                     FlightStatus::Pending => assert!(pipeline.ended().is_none()),
                     FlightStatus::Answered(replies) => {
                         for found in numbers(replies) {
@@ -617,12 +617,9 @@ mod tests {
             pipeline.sent(length);
             on_the_way.extend(serve(&mut at_server));
             pipeline.received(&on_the_way).expect("an honest server");
-            for ticket in tickets.values() {
-                assert!(matches!(
-                    pipeline.status(*ticket),
-                    FlightStatus::Answered(_)
-                ));
-                pipeline.abandon(*ticket);
+            for id in ids.values() {
+                assert!(matches!(pipeline.status(*id), FlightStatus::Answered(_)));
+                pipeline.abandon(*id);
             }
             assert!(pipeline.is_empty(), "everybody has left");
         }
@@ -647,10 +644,10 @@ mod tests {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         assert_eq!(pipeline.received(b"MN\r\n"), Err(PipelineError::Unasked));
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
-        let ticket = pipeline.submit(&flight(1, 0)).expect("room");
+        let id = pipeline.submit(&flight(1, 0)).expect("room");
         pipeline.sent(3);
         assert_eq!(pipeline.received(b"EN\r\n"), Err(PipelineError::Unasked));
-        assert!(matches!(pipeline.status(ticket), FlightStatus::Unknown));
+        assert!(matches!(pipeline.status(id), FlightStatus::Unknown));
         assert_eq!(
             pipeline.submit(&flight(2, 0)).err(),
             Some(SubmitError::Ended)
@@ -682,12 +679,12 @@ mod tests {
     fn buffers_are_reused_and_bounded() {
         let mut pipeline = Pipeline::new(Limits::LOCK, 4);
         for number in 0..1000 {
-            let ticket = pipeline.submit(&flight(number, 0)).expect("room");
+            let id = pipeline.submit(&flight(number, 0)).expect("room");
             let mut bytes = pipeline.outgoing().to_vec();
             pipeline.sent(bytes.len());
             assert_eq!(pipeline.received(&serve(&mut bytes)), Ok(1));
-            assert!(matches!(pipeline.status(ticket), FlightStatus::Answered(_)));
-            pipeline.abandon(ticket);
+            assert!(matches!(pipeline.status(id), FlightStatus::Answered(_)));
+            pipeline.abandon(id);
         }
         assert!(pipeline.spare.len() <= 4 && pipeline.slots.is_empty());
 

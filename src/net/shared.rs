@@ -50,7 +50,7 @@ pub(crate) enum Begun<'a, S, E> {
 /// A flight under way. Dropping it gives up its replies.
 pub(crate) struct FlightFuture<'a, S> {
     connection: &'a SharedConnection<S>,
-    ticket: FlightId,
+    id: FlightId,
     /// Others have had the chance to add their requests to the same write.
     yielded: bool,
     /// Nothing remains to be abandoned on drop.
@@ -196,9 +196,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             return Ok(Begun::Skipped(error));
         }
         match state.pipeline.submit(&state.flight) {
-            Ok(ticket) => Ok(Begun::InFlight(FlightFuture {
+            Ok(id) => Ok(Begun::InFlight(FlightFuture {
                 connection: self,
-                ticket,
+                id,
                 yielded: false,
                 over: false,
             })),
@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
         answered.unwrap_or_else(|_| {
             let mut state = self.connection.state();
             self.over = true;
-            let unsent = state.leave(self.ticket);
+            let unsent = state.leave(self.id);
             if limit >= self.connection.patience {
                 state.fail(CloseReason::Timeout(limit));
             }
@@ -255,12 +255,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
         if !state.blocked && !state.pipeline.outgoing().is_empty() {
             let others = state.pipeline.len() - state.quiet.len() > 1;
             match state.flusher {
-                Some(gatherer) if gatherer != self.ticket => {}
-                None if others && !self.yielded && state.pipeline.is_unsent(self.ticket) => {
+                Some(gatherer) if gatherer != self.id => {}
+                None if others && !self.yielded && state.pipeline.is_unsent(self.id) => {
                     // Several callers often arrive together. The others get one turn to add their
                     // requests.
                     self.yielded = true;
-                    state.flusher = Some(self.ticket);
+                    state.flusher = Some(self.id);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -273,33 +273,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
                 }
             }
         }
-        if !state.is_over(self.ticket) {
+        if !state.is_over(self.id) {
             match &mut state.driver {
-                Some((driver, _)) if *driver != self.ticket => {
-                    state.wait(self.ticket, cx.waker());
+                Some((driver, _)) if *driver != self.id => {
+                    state.wait(self.id, cx.waker());
                     return Poll::Pending;
                 }
                 Some((_, waker)) => waker.clone_from(cx.waker()),
                 none => {
-                    *none = Some((self.ticket, cx.waker().clone()));
-                    state.forget(self.ticket);
+                    *none = Some((self.id, cx.waker().clone()));
+                    state.forget(self.id);
                 }
             }
             state.flush(cx);
-            state.read(cx, Some(self.ticket));
-            if !state.is_over(self.ticket) {
+            state.read(cx, Some(self.id));
+            if !state.is_over(self.id) {
                 return Poll::Pending;
             }
         }
         let (Some(read), false) = (read.take(), self.over) else {
             return Poll::Pending;
         };
-        let result = match state.pipeline.status(self.ticket) {
+        let result = match state.pipeline.status(self.id) {
             FlightStatus::Answered(mut replies) => Some(read(&mut replies)),
             _ => None,
         };
         self.over = true;
-        let unsent = state.pipeline.is_unsent(self.ticket);
+        let unsent = state.pipeline.is_unsent(self.id);
         let result = match result {
             Some(Ok(value)) => Ok(value),
             Some(Err(error)) => {
@@ -312,7 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
                 cause: state.cause(),
             }),
         };
-        state.leave(self.ticket);
+        state.leave(self.id);
         Poll::Ready(result)
     }
 }
@@ -320,7 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlightFuture<'_, S> {
 impl<S> Drop for FlightFuture<'_, S> {
     fn drop(&mut self) {
         if !self.over {
-            self.connection.state().leave(self.ticket);
+            self.connection.state().leave(self.id);
         }
     }
 }

@@ -57,8 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
             return Err(subject);
         }
         match state.pipeline.submit(&state.flight) {
-            Ok(ticket) => {
-                state.quiet.flights.push_back((ticket, subject));
+            Ok(id) => {
+                state.quiet.flights.push_back((id, subject));
                 Ok(())
             }
             Err(_) => Err(subject),
@@ -99,14 +99,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SharedConnection<S> {
 impl<S> State<S> {
     /// Processes the replies to flights without a waiting caller.
     pub(super) fn settle_quiet(&mut self) {
-        while let Some((ticket, _)) = self.quiet.flights.front() {
-            let ticket = *ticket;
-            let done = match self.pipeline.status(ticket) {
+        while let Some((id, _)) = self.quiet.flights.front() {
+            let id = *id;
+            let done = match self.pipeline.status(id) {
                 FlightStatus::Pending => return,
                 FlightStatus::Answered(mut replies) => succeeded(&mut replies),
                 FlightStatus::NotSent | FlightStatus::Unknown => false,
             };
-            self.pipeline.abandon(ticket);
+            self.pipeline.abandon(id);
             let subject = self.quiet.flights.pop_front();
             if !done {
                 self.quiet

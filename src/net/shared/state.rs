@@ -73,42 +73,38 @@ impl<S> State<S> {
         }
     }
 
-    pub(super) fn is_over(&self, ticket: FlightId) -> bool {
-        !matches!(self.pipeline.status(ticket), FlightStatus::Pending)
+    pub(super) fn is_over(&self, id: FlightId) -> bool {
+        !matches!(self.pipeline.status(id), FlightStatus::Pending)
     }
 
     /// Keeps the waker of one that waits.
-    pub(super) fn wait(&mut self, ticket: FlightId, waker: &Waker) {
-        if self.waiting.back().is_none_or(|(last, _)| *last < ticket) {
-            return self.waiting.push_back((ticket, waker.clone()));
+    pub(super) fn wait(&mut self, id: FlightId, waker: &Waker) {
+        if self.waiting.back().is_none_or(|(last, _)| *last < id) {
+            return self.waiting.push_back((id, waker.clone()));
         }
-        match self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
+        match self.waiting.binary_search_by_key(&id, |(who, _)| *who) {
             Ok(place) => self.waiting[place].1.clone_from(waker),
-            Err(place) => self.waiting.insert(place, (ticket, waker.clone())),
+            Err(place) => self.waiting.insert(place, (id, waker.clone())),
         }
     }
 
-    pub(super) fn forget(&mut self, ticket: FlightId) {
-        if self
-            .waiting
-            .front()
-            .is_none_or(|(first, _)| *first > ticket)
-        {
+    pub(super) fn forget(&mut self, id: FlightId) {
+        if self.waiting.front().is_none_or(|(first, _)| *first > id) {
             return;
         }
-        if let Ok(place) = self.waiting.binary_search_by_key(&ticket, |(who, _)| *who) {
+        if let Ok(place) = self.waiting.binary_search_by_key(&id, |(who, _)| *who) {
             self.waiting.remove(place);
         }
     }
 
     /// A caller goes, with its replies or without. Returns whether nothing of its flight was sent.
-    pub(super) fn leave(&mut self, ticket: FlightId) -> bool {
-        let unsent = self.pipeline.abandon(ticket);
-        self.forget(ticket);
-        if self.driver.as_ref().is_some_and(|(who, _)| *who == ticket) {
+    pub(super) fn leave(&mut self, id: FlightId) -> bool {
+        let unsent = self.pipeline.abandon(id);
+        self.forget(id);
+        if self.driver.as_ref().is_some_and(|(who, _)| *who == id) {
             self.driver = None;
         }
-        let gathered = self.flusher == Some(ticket);
+        let gathered = self.flusher == Some(id);
         if gathered {
             self.flusher = None;
         }
@@ -132,8 +128,8 @@ impl<S> State<S> {
 
     /// Wakes those whose replies are there: they are the oldest ones.
     fn wake_answered(&mut self) {
-        while let Some((ticket, _)) = self.waiting.front() {
-            if !self.is_over(*ticket) {
+        while let Some((id, _)) = self.waiting.front() {
+            if !self.is_over(*id) {
                 return;
             }
             if let Some((_, waker)) = self.waiting.pop_front() {
@@ -215,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
 
     /// Reads the available bytes, until the flight `until` is complete.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, until: Option<FlightId>) {
-        while self.pipeline.ended().is_none() && !until.is_some_and(|ticket| self.is_over(ticket)) {
+        while self.pipeline.ended().is_none() && !until.is_some_and(|id| self.is_over(id)) {
             let mut buffer = ReadBuf::new(&mut self.input);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Pending => return,
