@@ -46,7 +46,7 @@ use std::vec::Vec;
 /// # #[cfg(not(all(feature = "tokio", feature = "server")))]
 /// # fn main() {}
 /// ```
-#[must_use = "the locks are given back as soon as their guard is dropped"]
+#[must_use = "the locks are released as soon as their guard is dropped"]
 pub struct MultiLockGuard {
     /// The guards, in the order of acquisition. At least one.
     guards: Vec<LockGuard>,

@@ -38,7 +38,7 @@ use std::string::String;
 /// # #[cfg(not(all(feature = "blocking", feature = "server")))]
 /// # fn main() {}
 /// ```
-#[must_use = "the lock is given back as soon as its guard is dropped"]
+#[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct LockGuard {
     pub(super) inner: Guard<Connections>,
 }

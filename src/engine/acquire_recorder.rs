@@ -11,7 +11,7 @@ use crate::proto::{GrantKind, Instant, WaitPolicy};
 pub(crate) struct AcquireRecorder<'a> {
     telemetry: &'a Telemetry,
     name: &'a str,
-    patience: WaitPolicy,
+    wait: WaitPolicy,
     began: Instant,
     /// The first try of the call has failed.
     waits: bool,
@@ -22,15 +22,15 @@ pub(crate) struct AcquireRecorder<'a> {
 
 impl<'a> AcquireRecorder<'a> {
     pub(crate) const fn new(
-        chronicle: &'a Telemetry,
+        telemetry: &'a Telemetry,
         name: &'a str,
-        patience: WaitPolicy,
+        wait: WaitPolicy,
         began: Instant,
     ) -> Self {
         Self {
-            telemetry: chronicle,
+            telemetry,
             name,
-            patience,
+            wait,
             began,
             waits: false,
             reported: false,
@@ -63,7 +63,7 @@ impl<'a> AcquireRecorder<'a> {
         let counts = &self.telemetry.counts;
         let outcome = match result {
             Ok(Some(held)) => return self.acquired(held),
-            Ok(None) if self.patience == WaitPolicy::Try => {
+            Ok(None) if self.wait == WaitPolicy::Try => {
                 counts.contended.add();
                 "contended"
             }

@@ -206,7 +206,7 @@ impl Telemetry {
         event!(self, debug, "detached", held.name;
             token = held.token,
             held = ?Duration::from_nanos(nanos),
-            "taken apart"
+            "detached"
         );
     }
 
@@ -216,7 +216,7 @@ impl Telemetry {
         event!(self, debug, "attached", held.name;
             token = held.token,
             remaining = ?held.remaining(),
-            "taken up"
+            "attached"
         );
     }
 
@@ -245,7 +245,7 @@ impl Telemetry {
         event!(self, warn, "release_failed", held.name;
             error = %Redacted(error),
             will_retry,
-            "a lock could not be given back"
+            "a lock could not be released"
         );
     }
 
@@ -253,7 +253,7 @@ impl Telemetry {
     pub(crate) fn quiet_release_failed(&self, held: HoldInfo<'_>) {
         self.counts.quiet_failures.add();
         event!(self, warn, "quiet_release_failed", held.name;
-            "a quiet release came to nothing; releasing once more"
+            "a quiet release failed; releasing once more"
         );
     }
 
@@ -262,7 +262,7 @@ impl Telemetry {
         let failed = |error: &dyn fmt::Display| {
             event!(self, warn, "acquire_undo_failed", name;
                 error = %error,
-                "an acquisition could not be taken back"
+                "an abandoned acquisition could not be undone"
             );
         };
         let outcome = match outcome {
@@ -273,7 +273,7 @@ impl Telemetry {
         };
         event!(self, debug, "acquire_undone", name;
             outcome,
-            "took back an acquisition"
+            "undid an abandoned acquisition"
         );
     }
 

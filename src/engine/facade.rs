@@ -213,7 +213,7 @@ macro_rules! multi_lock_guard_methods {
 
         /// Splits the multi-lock into single guards, in the order of their acquisition, so that a
         /// caller can release some of the locks earlier than others.
-        #[must_use = "the locks are given back as soon as their guards are dropped"]
+        #[must_use = "the locks are released as soon as their guards are dropped"]
         pub fn into_guards(mut self) -> Vec<LockGuard> {
             core::mem::take(&mut self.guards)
         }

@@ -199,10 +199,9 @@ impl fmt::Display for ClientStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "held {}, waiting {}; acquired {} ({} after a wait, {} handed on, {} taken over), \
-             taken up {}, refused {}, timed out {}, unknown {}, failed {}, abandoned {}; released {} ({} \
-             quietly, {} of them in vain), lost {}, unreleased {}, \
-             taken apart {}; renewals {}, failed {}, late {}; \
+            "held {}, waiting {}; acquired {} ({} after a wait, {} handed off, {} taken over), \
+             attached {}, contended {}, timed out {}, unknown {}, failed {}, cancelled {}; \
+             released {} ({} quietly, {} of them failed), lost {}, not released {}, detached {}; renewals {}, failed {}, late {}; \
              connections {}, lost {}; server restarts {}; waits: {}; holds: {}",
             self.held,
             self.waiting,

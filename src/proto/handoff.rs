@@ -28,7 +28,7 @@ impl Handoff {
         }
     }
 
-    /// Returns `true` if an item is what was handed on. Where it is, the server has not forgotten
+    /// Returns `true` if an item is the record that was handed off. Where it is, the server has not forgotten
     /// it.
     pub(super) fn replaces(&self, value: &[u8], cas: u64) -> bool {
         matches!(self, Self::Pending { proof, .. } if proof.matches(value, cas))
