@@ -40,8 +40,8 @@ enum Phase {
     Rollback { cas: u64, then: AfterRollback },
     /// Make a sentinel.
     InitSentinel(SentinelInit),
-    /// Draw a token above this one: the counter was created by a client whose estimate of the time
-    /// was less exact.
+    /// Draw a token above this one. The client that created the counter knew the server's time less
+    /// well, or its request was executed late.
     RepairFence { grant: Grant, raising: FenceRepair },
 }
 
@@ -51,7 +51,7 @@ enum AfterRollback {
     InitSentinel,
     /// The server's memory is younger than it must be by this much.
     Wait(Duration),
-    /// So says the sentinel. The counters, which were not asked for, may show more.
+    /// The same, by the sentinel alone. The server's counters, which were not read, may show more.
     ReadCounters(Duration),
     /// The answer came when the lease was over.
     Retry,

@@ -31,7 +31,7 @@ pub struct Handshake<'a> {
     namespace: &'a Namespace,
     /// The longest lease that this client asks for.
     longest_lease: Lease,
-    /// The dialect to speak, where the caller has chosen.
+    /// The protocol to speak, where the caller has chosen.
     forced_protocol: Option<Protocol>,
     /// The credentials to send before anything else, until they were sent.
     credentials: Option<Credentials<'a>>,
@@ -73,19 +73,19 @@ impl<'a> Handshake<'a> {
     /// `longest`. The nonce must be one that was never used; it names the server instance, unless
     /// another client has already done so.
     ///
-    /// `dialect` is for servers behind a proxy that understands the classic commands only: then no
+    /// `protocol` is for servers behind a proxy that understands the classic commands only: then no
     /// other command is sent. Otherwise the server is asked.
     #[must_use]
     pub const fn new(
         namespace: &'a Namespace,
         longest: Lease,
-        dialect: Option<Protocol>,
+        protocol: Option<Protocol>,
         nonce: Nonce,
     ) -> Self {
         Self {
             namespace,
             longest_lease: longest,
-            forced_protocol: dialect,
+            forced_protocol: protocol,
             credentials: None,
             authenticated: false,
             instance: InstanceWord::from_bits(nonce.mixed()),
@@ -120,9 +120,9 @@ impl<'a> Handshake<'a> {
         match &mut self.phase {
             Phase::Identify | Phase::Done => self.push_identify(flight),
             Phase::ReadSentinel(ServerIdentified { view, .. }) => {
-                let dialect = view.capabilities.protocol;
-                push_sentinel_with_cas(flight, dialect, self.namespace.sentinel());
-                push_longest_lease(flight, dialect, self.namespace.longest());
+                let protocol = view.capabilities.protocol;
+                push_sentinel_with_cas(flight, protocol, self.namespace.sentinel());
+                push_longest_lease(flight, protocol, self.namespace.longest());
             }
             Phase::InitSentinel(founding, ServerIdentified { view, .. }) => {
                 founding.prepare(self.namespace, view, now.monotonic, flight);
@@ -246,7 +246,7 @@ impl<'a> Handshake<'a> {
         } else {
             Protocol::Classic
         };
-        let dialect = self.forced_protocol.unwrap_or(own);
+        let protocol = self.forced_protocol.unwrap_or(own);
         let mut clock = ServerClock::new();
         clock.observe(stats.time, sent, received);
         let incarnation = ServerInstance {
@@ -255,8 +255,8 @@ impl<'a> Handshake<'a> {
             word: self.instance,
         };
         let capabilities = Capabilities {
-            protocol: dialect,
-            explicit_cas: explicit_cas && dialect == Protocol::Meta,
+            protocol,
+            explicit_cas: explicit_cas && protocol == Protocol::Meta,
         };
         let mut view = ServerState::new(incarnation, capabilities, clock);
         view.memory.counters_read(&stats, settings.as_ref(), true);
@@ -277,9 +277,9 @@ impl<'a> Handshake<'a> {
         received: Instant,
     ) -> HandshakeStep {
         let ServerIdentified { view, stats, raise } = &mut greeted;
-        let dialect = view.capabilities.protocol;
-        let found = read_sentinel_with_cas(replies, dialect)?;
-        let longest = match read_longest_lease(replies, dialect)? {
+        let protocol = view.capabilities.protocol;
+        let found = read_sentinel_with_cas(replies, protocol)?;
+        let longest = match read_longest_lease(replies, protocol)? {
             Ok(longest) => longest,
             Err(failure) => return Ok(Some(Err(failure))),
         };
@@ -352,9 +352,9 @@ mod tests {
         assert_eq!(release(b"mcrouter 1"), None);
     }
 
-    fn handshake(namespace: &Namespace, dialect: Option<Protocol>) -> Handshake<'_> {
+    fn handshake(namespace: &Namespace, protocol: Option<Protocol>) -> Handshake<'_> {
         let lease = Lease::new(core::time::Duration::from_secs(10)).expect("in range");
-        Handshake::new(namespace, lease, dialect, Nonce::from_random([7; 16]))
+        Handshake::new(namespace, lease, protocol, Nonce::from_random([7; 16]))
     }
 
     fn answered(handshake: &mut Handshake<'_>, answer: &[u8]) -> Option<Result<(), ServerError>> {

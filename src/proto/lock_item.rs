@@ -187,7 +187,7 @@ pub(super) fn push_release(flight: &mut Flight, protocol: Protocol, keys: &LockK
 }
 
 /// Writes what puts another record in place of the one that has this CAS unique. The same in both
-/// dialects: the meta protocol's way to store deletes what it finds no memory to replace.
+/// protocols: the meta protocol's way to store deletes what it finds no memory to replace.
 pub(super) fn push_retained_record(
     flight: &mut Flight,
     keys: &LockKeys,

@@ -171,7 +171,7 @@ impl Memory {
         }
         // A flush with a time of the past drops newer items at once, and the horizon shows that time:
         // where one was counted, the horizon proves nothing.
-        let by_horizon = (flushes == 0 && !is_pending).then(|| {
+        let by_horizon = (flushes == 0).then(|| {
             let unflushed = match counters.oldest {
                 0 => stats.started(),
                 oldest => unflushed_from(stats.started(), oldest) + STALL_AT_FLUSH,

@@ -109,7 +109,7 @@ impl Operation for Renew<'_> {
         let protocol = server.capabilities.protocol;
         match self.grant.owner_id {
             OwnerId::Nonce(_) => {
-                // The meta dialect leaves the record as it is.
+                // The meta protocol leaves the record as it is.
                 let record = match protocol {
                     Protocol::Classic => self.grant.record(),
                     Protocol::Meta => None,
