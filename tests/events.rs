@@ -1,4 +1,4 @@
-//! The events of the library are those that `docs/events.md` describes, in both fronts, and bear no
+//! The events of the library are those that `docs/events.md` describes, in both APIs, and bear no
 //! secret and nothing of another client's record.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
@@ -9,7 +9,7 @@ use core::fmt::{Debug, Write as _};
 use core::iter::repeat_with;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use either::{Client, FRONTS, Front, Guard, Settings, until};
+use either::{APIS, Api, Client, Guard, Settings, until};
 use memlatch::server::Server;
 use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,9 +203,9 @@ fn set(server: &Server, key: &str, value: &str) {
     }
 }
 
-/// A front and the servers that it alone uses.
+/// An API and the servers that it alone uses.
 struct Story {
-    front: Front,
+    api: Api,
     servers: BTreeSet<String>,
 }
 
@@ -222,7 +222,7 @@ impl Story {
 
     fn client(&mut self, server: &Server) -> Client {
         let settings = self.settings(server);
-        Client::new(self.front, &settings).expect("the server is there")
+        Client::new(self.api, &settings).expect("the server is there")
     }
 
     /// A client that does not wait long for answers.
@@ -231,7 +231,7 @@ impl Story {
             operation_timeout: Duration::from_millis(200),
             ..self.settings(server)
         };
-        Client::new(self.front, &settings).expect("the server is there")
+        Client::new(self.api, &settings).expect("the server is there")
     }
 
     /// All events that were emitted with these servers.
@@ -265,7 +265,7 @@ impl Story {
             label: NEIGHBOUR,
             ..self.settings(&server)
         };
-        let neighbour = Client::new(self.front, &settings).expect("the server is there");
+        let neighbour = Client::new(self.api, &settings).expect("the server is there");
 
         let guard = client.lock("plain").acquire().expect("free");
         remember_nonce(&server, &guard);
@@ -373,9 +373,9 @@ impl Story {
             let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
             let locks = names.iter().map(|name| client.lock(name).lease(lease));
             let guards: Vec<_> = locks.map(|lock| lock.acquire().expect("free")).collect();
-            match self.front {
-                Front::Async => either::occupy_runtime(lease * 2 / 3),
-                Front::Blocking => {
+            match self.api {
+                Api::Async => either::occupy_runtime(lease * 2 / 3),
+                Api::Blocking => {
                     // The keeper is held up by the first flight.
                     server.stall(lease * 2 / 3);
                     thread::sleep(lease * 2 / 3);
@@ -398,7 +398,7 @@ impl Story {
             guard: Some(Duration::from_secs(1)),
             ..self.settings(&server)
         };
-        let _short = Client::new(self.front, &settings).expect("the server is there");
+        let _short = Client::new(self.api, &settings).expect("the server is there");
         assert_eq!(self.events("longer_lease").len(), 1);
     }
 
@@ -409,7 +409,7 @@ impl Story {
             guard: Some(longest),
             ..self.settings(&server)
         };
-        let client = Client::new(self.front, &settings).expect("the server is there");
+        let client = Client::new(self.api, &settings).expect("the server is there");
         drop(
             client
                 .lock("young")
@@ -432,16 +432,16 @@ impl Story {
 
     fn password_in_the_clear(&mut self) {
         // Addresses for documentation (RFC 5737): no server is there.
-        let url = match self.front {
-            Front::Async => "memcached://192.0.2.1:11211",
-            Front::Blocking => "memcached://192.0.2.2:11211",
+        let url = match self.api {
+            Api::Async => "memcached://192.0.2.1:11211",
+            Api::Blocking => "memcached://192.0.2.2:11211",
         };
         self.servers.insert(url.to_owned());
         let settings = Settings {
             auth: Some((USER, PASSWORD)),
             ..Settings::new(url)
         };
-        assert!(Client::new(self.front, &settings).is_err());
+        assert!(Client::new(self.api, &settings).is_err());
     }
 
     /// Every documented event was emitted, and every emitted event is documented.
@@ -472,7 +472,7 @@ impl Story {
         for (is_span, rows) in [(false, &events), (true, &spans)] {
             for (name, row) in rows {
                 let seen = seen.get(&(is_span, name.as_str()));
-                assert_eq!(seen, Some(&row.fields), "{name} by {:?}", self.front);
+                assert_eq!(seen, Some(&row.fields), "{name} by {:?}", self.api);
             }
         }
         let documented = |field: &String| {
@@ -494,11 +494,11 @@ fn events_are_documented_without_secrets() {
     tracing::subscriber::set_global_default(Listener).expect("the only one");
     let number = AtomicU64::new(0);
     thread::scope(|scope| {
-        for front in FRONTS {
+        for api in APIS {
             let number = &number;
             scope.spawn(move || {
                 let mut story = Story {
-                    front,
+                    api,
                     servers: BTreeSet::new(),
                 };
                 story.holding_and_waiting();
@@ -525,7 +525,7 @@ fn events_are_documented_without_secrets() {
     }
 }
 
-/// Events are emitted in one place, so that both fronts say the same.
+/// Events are emitted in one place, so that both APIs say the same.
 #[test]
 fn events_are_in_one_place() {
     let mut folders = vec![root().join("src")];

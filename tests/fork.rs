@@ -1,11 +1,11 @@
-//! A forked process cannot use the client of its parent, by either front.
+//! A forked process cannot use the client of its parent, by either API.
 #![cfg(all(unix, feature = "tokio", feature = "blocking"))]
 
 mod support;
 
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
-use either::{Client, FRONTS, LONG, Settings, until};
+use either::{APIS, Client, LONG, Settings, until};
 use fork::{Fork, fork, waitpid_nohang};
 use memlatch::{ErrorKind, LockError, LossReason, ReleaseOutcome, blocking};
 use std::panic::catch_unwind;
@@ -52,10 +52,10 @@ fn refused<T>(result: Result<T, LockError>, kind: ErrorKind) {
 #[test]
 fn forked_process_has_no_locks() {
     for binary in memcached::required() {
-        for front in FRONTS {
+        for api in APIS {
             let server = binary.start(&[]);
             let settings = Settings::new(server.url());
-            let client = Client::new(front, &settings).expect("a server");
+            let client = Client::new(api, &settings).expect("a server");
             let guard = client.lock("a").lease(LEASE).acquire().expect("free");
             let kept = client.lock("b").lease(LEASE).acquire().expect("free");
             let mut guards = Some((guard, kept));

@@ -1,4 +1,4 @@
-//! A lock that is acquired and released again and again allocates nothing, in either front, once
+//! A lock that is acquired and released again and again allocates nothing, in either API, once
 //! buffers and tables have their size; nor does being refused, nor waiting.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 

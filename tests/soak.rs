@@ -114,12 +114,12 @@ struct Arena {
 
 impl Arena {
     /// Makes a client on one of the runtimes, which no other task drives yet.
-    fn join(&mut self, place: (usize, &Runtime), url: &str, dialect: Option<Protocol>) -> Client {
+    fn join(&mut self, place: (usize, &Runtime), url: &str, protocol: Option<Protocol>) -> Client {
         let (place, runtime) = place;
         let mut builder = Client::builder().server(url).prefix(PREFIX);
         builder = builder.default_lease(LEASE);
-        if let Some(dialect) = dialect {
-            builder = builder.protocol(dialect);
+        if let Some(protocol) = protocol {
+            builder = builder.protocol(protocol);
         }
         let client = runtime.block_on(builder.build()).expect("the server is up");
         self.clients.push(client.clone());

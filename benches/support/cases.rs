@@ -300,7 +300,7 @@ fn decode(runner: &mut impl Runner) {
             }
         });
     }
-    // As the fronts do it: once to see that all are there, once to read them.
+    // As the APIs do it: once to see that all are there, once to read them.
     let mut flight = Flight::new();
     acquire_requests()
         .iter()
@@ -378,7 +378,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(dialect: Protocol) -> Self {
+    fn new(protocol: Protocol) -> Self {
         let now = Now {
             monotonic: Instant::from_nanos(5_000_000_000),
             unix_seconds: SECOND,
@@ -393,13 +393,13 @@ impl Site {
             word: InstanceWord::from_bits(0xaa),
         };
         let capabilities = Capabilities {
-            protocol: dialect,
+            protocol,
             explicit_cas: true,
         };
         let mut view = ServerState::new(incarnation, capabilities, clock);
         // The server has an old sentinel, which a client sees when it connects.
         let mut read = SampleClock::new(&namespace, lease());
-        let answer = Answers::new(dialect).clock;
+        let answer = Answers::new(protocol).clock;
         let step = exchange(
             &mut read,
             &mut view,
@@ -438,7 +438,7 @@ impl Site {
     }
 }
 
-/// Sends and answers one flight, as a front does: both passes over the replies included.
+/// Sends and answers one flight, as an API does: both passes over the replies included.
 fn exchange<O: Operation>(
     operation: &mut O,
     view: &mut ServerState,
@@ -460,7 +460,7 @@ fn exchange<O: Operation>(
         .expect("replies that fit")
 }
 
-/// The answers of a server, in one dialect.
+/// The answers of a server, in one protocol.
 struct Answers {
     granted: Vec<u8>,
     refused: Vec<u8>,
@@ -471,12 +471,12 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(dialect: Protocol) -> Self {
+    fn new(protocol: Protocol) -> Self {
         let stats = format!(
             "STAT pid 7\r\nSTAT uptime 100000\r\nSTAT time {SECOND}\r\nSTAT cmd_flush 0\r\nEND\r\n"
         );
         let settings = "STAT oldest 0\r\nSTAT memory_file (null)\r\nEND\r\n";
-        let (item, fence, sentinel): (fn(&[u8]) -> String, _, _) = match dialect {
+        let (item, fence, sentinel): (fn(&[u8]) -> String, _, _) = match protocol {
             Protocol::Meta => (
                 |value| format!("VA {} t13 c{CAS}\r\n{}\r\n", value.len(), text(value)),
                 "VA 19 t86300\r\n1795337329000000001\r\n",
@@ -499,7 +499,7 @@ impl Answers {
             ),
         };
         let (ours, theirs) = (item(RECORD), item(THEIRS));
-        let done = match dialect {
+        let done = match protocol {
             Protocol::Meta => "HD\r\n",
             _ => "STORED\r\n",
         };
@@ -509,7 +509,7 @@ impl Answers {
             look: theirs.into(),
             released: done.into(),
             renewed: format!("{done}{ours}{sentinel}").into(),
-            clock: match dialect {
+            clock: match protocol {
                 Protocol::Meta => format!("VA 5 c8\r\n10000\r\n{sentinel}{stats}{settings}"),
                 _ => {
                     format!("VALUE memlatch:longest 0 5 8\r\n10000\r\nEND\r\n{sentinel}{settings}")
@@ -525,13 +525,13 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// The operations of a lock, from the caller's wish to bytes and from bytes to the outcome.
-fn lock(runner: &mut impl Runner, name: &'static str, dialect: Protocol) {
+fn lock(runner: &mut impl Runner, name: &'static str, protocol: Protocol) {
     let meta = name == "meta";
     let pick = |a: &'static str, b: &'static str| if meta { a } else { b };
-    let site = Site::new(dialect);
+    let site = Site::new(protocol);
     let mut view = site.view.clone();
     let at = (site.now, site.received);
-    let answers = Answers::new(dialect);
+    let answers = Answers::new(protocol);
     let mut flight = Flight::new();
 
     let granted = exchange(

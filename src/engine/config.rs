@@ -220,8 +220,8 @@ impl<F> ClientBuilder<F> {
     /// Uses this protocol, whatever the server supports. For servers behind a proxy that passes
     /// classic commands only; without this setting, the client asks the server.
     #[must_use]
-    pub fn protocol(mut self, dialect: Protocol) -> Self {
-        self.protocol = Some(dialect);
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
         self
     }
 

@@ -75,7 +75,7 @@ mod tests {
             "lock_flow",
             b"lru_craw;ler ;ler \x9d\x8d\x9e\x8cl O a\x00H\xff\xfflru_craw;ler ;ler \x9d\x8d\x9e\x8cl O a\xff\xff\xff\xff\xffll\r\n\xff2l\r\n",
         ),
-        // A lock without a record on a server that is spoken to in the classic dialect.
+        // A lock without a record on a server that is spoken to in the classic protocol.
         (
             "lock_flow",
             b"N2147483644 S\xff\xff\xff\xff\xff\xff\xff\x03F\n",

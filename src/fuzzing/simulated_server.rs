@@ -160,9 +160,9 @@ impl<'a> SimulatedServer<'a> {
             started: self.epoch.min(u64::from(u32::MAX)),
             word: InstanceWord::from_bits(u64::from(self.input.byte() % 4)),
         };
-        let dialects = [Protocol::Meta, Protocol::Meta, Protocol::Classic];
+        let protocols = [Protocol::Meta, Protocol::Meta, Protocol::Classic];
         let capabilities = Capabilities {
-            protocol: self.input.pick(&dialects),
+            protocol: self.input.pick(&protocols),
             explicit_cas: self.input.flip(),
         };
         ServerState::new(incarnation, capabilities, clock)

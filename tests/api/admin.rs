@@ -1,12 +1,12 @@
-//! Administration of locks of other clients, in both fronts: finding them, breaking one, waiting
+//! Administration of locks of other clients, in both APIs: finding them, breaking one, waiting
 //! for the end of one. Against every real server and the embedded one.
 
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
-use crate::support::{fronts, memcached};
+use crate::support::{apis, memcached};
+use apis::block_on;
 use core::fmt::Write as _;
 use core::time::Duration;
-use fronts::block_on;
 use memcached::RealServer;
 use memlatch::server::Server;
 use memlatch::{
@@ -21,7 +21,7 @@ use std::time::Instant;
 /// Longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Both fronts with one server, as one.
+/// Both APIs with one server, as one.
 struct Both {
     blocking: blocking::Client,
     url: String,
@@ -41,7 +41,7 @@ impl Both {
         }
     }
 
-    /// Does something with the async front, from a runtime of its own.
+    /// Does something with the async API, from a runtime of its own.
     fn with_async<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
         block_on(async {
             let client = Client::builder()
@@ -52,7 +52,7 @@ impl Both {
         })
     }
 
-    /// The list, which both fronts must agree on.
+    /// The list, which both APIs must agree on.
     fn list(&self, start: &str) -> LockList {
         let listing = self.blocking.list(start).expect("a list");
         let other = self.with_async(async |client| client.list(start).await.expect("a list"));
@@ -67,7 +67,7 @@ impl Both {
         listing
     }
 
-    /// The errors of both fronts, in the same words.
+    /// The errors of both APIs, in the same words.
     fn list_fails(&self) -> LockError {
         let error = self.blocking.list("").expect_err("a refusal");
         let other = self.with_async(async |client| client.list("").await.expect_err("a refusal"));

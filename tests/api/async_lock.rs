@@ -1,39 +1,13 @@
-//! The async front against real memcached servers.
+//! The async API against real memcached servers.
 #![cfg(feature = "tokio")]
 
 use crate::support::memcached;
+use crate::support::site::Site;
 use core::future::{Future, poll_fn};
 use core::task::Poll;
 use core::time::Duration;
-use memcached::RealServer;
-use memlatch::{Client, ClientBuilder, ErrorKind, LossReason, Protocol, ReleaseOutcome};
+use memlatch::{Client, ClientBuilder, ErrorKind, LossReason, ReleaseOutcome};
 use std::time::Instant;
-
-/// Every kind of server and dialect that a lock must work on, each on a server of its own.
-fn sites(arguments: &[&str]) -> Vec<(RealServer, Option<Protocol>)> {
-    let mut sites = Vec::new();
-    for binary in memcached::required() {
-        sites.push((binary.start(arguments), None));
-        sites.push((binary.start(arguments), Some(Protocol::Classic)));
-    }
-    sites
-}
-
-/// A client without the restart guard, which is a subject of its own.
-fn builder(site: &(RealServer, Option<Protocol>)) -> ClientBuilder<Client> {
-    let builder = Client::builder()
-        .server(site.0.url())
-        .restart_guard(false)
-        .max_lease(core::time::Duration::from_secs(600));
-    match site.1 {
-        Some(dialect) => builder.protocol(dialect),
-        None => builder,
-    }
-}
-
-async fn client(site: &(RealServer, Option<Protocol>)) -> Client {
-    builder(site).build().await.expect("the server is there")
-}
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -45,8 +19,8 @@ fn millis(millis: u64) -> Duration {
 
 #[tokio::test]
 async fn lock_is_exclusive_until_released() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         let guard = one.lock("a").label("first").acquire().await.expect("free");
         assert!(guard.is_valid());
         assert!(guard.remaining() > seconds(8), "{:?}", guard.remaining());
@@ -80,8 +54,8 @@ async fn lock_is_exclusive_until_released() {
 
 #[tokio::test]
 async fn timeout_ends_wait_and_names_holder() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         let _guard = one.lock("a").label("busy").acquire().await.expect("free");
         let began = Instant::now();
         let error = two.lock("a").acquire_timeout(millis(300)).await;
@@ -96,8 +70,8 @@ async fn timeout_ends_wait_and_names_holder() {
 
 #[tokio::test]
 async fn dropped_guard_passes_lock_to_waiter() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         let guard = one.lock("a").acquire().await.expect("free");
         let waiter = tokio::spawn(async move {
             let guard = two.lock("a").acquire().await.expect("free in the end");
@@ -115,10 +89,10 @@ async fn dropped_guard_passes_lock_to_waiter() {
 
 #[tokio::test]
 async fn held_lock_is_renewed() {
-    let sites = sites(&[]);
+    let sites = Site::all();
     let mut guards = Vec::new();
     for site in &sites {
-        let one = client(site).await;
+        let one = site.client().await;
         guards.push((
             one.lock("a")
                 .lease(millis(900))
@@ -137,7 +111,7 @@ async fn held_lock_is_renewed() {
         tokio::time::sleep(millis(20)).await;
     }
     for ((guard, _), site) in guards.into_iter().zip(&sites) {
-        let two = client(site).await;
+        let two = site.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -154,8 +128,8 @@ async fn held_lock_is_renewed() {
 
 #[tokio::test]
 async fn flush_is_found_by_next_renewal() {
-    for site in &sites(&[]) {
-        let one = client(site).await;
+    for site in &Site::all() {
+        let one = site.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(3))
@@ -163,7 +137,7 @@ async fn flush_is_found_by_next_renewal() {
             .await
             .expect("free");
         let deadline = Instant::now() + guard.remaining();
-        site.0.flush_all();
+        site.server.flush_all();
         let reason = guard.lost().await;
         assert_eq!(reason, LossReason::Missing);
         assert!(Instant::now() < deadline, "told only at the deadline");
@@ -182,8 +156,8 @@ async fn flush_is_found_by_next_renewal() {
 /// The restarted server gets no request about a lock of the earlier instance.
 #[tokio::test]
 async fn restart_loses_lock_and_gets_nothing() {
-    for mut site in sites(&[]) {
-        let one = client(&site).await;
+    for mut site in Site::all() {
+        let one = site.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(3))
@@ -191,9 +165,9 @@ async fn restart_loses_lock_and_gets_nothing() {
             .await
             .expect("free");
         let deadline = Instant::now() + guard.remaining();
-        site.0.restart();
+        site.server.restart();
         // The same CAS unique may be this other holder's now.
-        let two = client(&site).await;
+        let two = site.client().await;
         let other = two.lock("a").acquire().await.expect("free");
         assert_eq!(guard.lost().await, LossReason::ServerRestarted);
         assert!(Instant::now() < deadline, "told only at the deadline");
@@ -208,19 +182,19 @@ async fn restart_loses_lock_and_gets_nothing() {
 
 #[tokio::test]
 async fn unreachable_server_loses_lock_at_deadline() {
-    for site in &sites(&[]) {
-        let one = client(site).await;
+    for site in &Site::all() {
+        let one = site.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(2))
             .acquire()
             .await
             .expect("free");
-        site.0.stop_signal();
+        site.server.stop_signal();
         let deadline = Instant::now() + guard.remaining();
         let reason = guard.lost().await;
         let now = Instant::now();
-        site.0.continue_signal();
+        site.server.continue_signal();
         assert_eq!(reason, LossReason::Unreachable);
         assert!(!guard.is_valid());
         let late = now.saturating_duration_since(deadline);
@@ -233,12 +207,12 @@ async fn unreachable_server_loses_lock_at_deadline() {
 /// The keeper is a task. A runtime that ends right away never runs it.
 #[test]
 fn client_with_unrun_renewer_is_closed() {
-    for site in &sites(&[]) {
+    for site in &Site::all() {
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_all().build().expect("a runtime")
         };
-        let client = runtime().block_on(client(site));
+        let client = runtime().block_on(site.client());
         let error = runtime().block_on(client.lock("a").try_acquire());
         let error = error.expect_err("nobody would renew it");
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
@@ -247,8 +221,8 @@ fn client_with_unrun_renewer_is_closed() {
 
 #[tokio::test]
 async fn holder_with_ended_runtime_is_replaced() {
-    for site in &sites(&[]) {
-        let builder = builder(site);
+    for site in &Site::all() {
+        let builder = site.settings(Client::builder());
         // No release and no renewal is left behind by a runtime that is gone.
         let holder = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -261,7 +235,7 @@ async fn holder_with_ended_runtime_is_replaced() {
         });
         holder.join().expect("no panic");
         let died = Instant::now();
-        let two = client(site).await;
+        let two = site.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -278,8 +252,8 @@ async fn holder_with_ended_runtime_is_replaced() {
 
 #[tokio::test]
 async fn dropped_acquisition_leaves_nothing() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         for pause in 0..40 {
             let lock = one.lock("a");
             let acquire = lock.acquire();
@@ -294,8 +268,8 @@ async fn dropped_acquisition_leaves_nothing() {
 /// before its lease ends, and others on the same connection notice nothing.
 #[tokio::test]
 async fn acquisition_may_be_dropped_anytime() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         let neighbour = one.lock("neighbour").acquire().await.expect("free");
         for polls in 0..12 {
             let lock = one.lock("a").lease(seconds(60));
@@ -327,16 +301,16 @@ async fn acquisition_may_be_dropped_anytime() {
 
 #[tokio::test]
 async fn unanswered_acquisition_is_unknown_and_undone() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         drop(two.lock("b").acquire().await.expect("free"));
-        site.0.stop_signal();
+        site.server.stop_signal();
         let began = Instant::now();
         let error = one.lock("a").lease(seconds(20)).try_acquire().await;
         let error = error.expect_err("nobody answers");
         assert!(error.is_unknown(), "{error}");
         assert!(began.elapsed() < seconds(4), "{:?}", began.elapsed());
-        site.0.continue_signal();
+        site.server.continue_signal();
         // Well within the lease, so it was not the expiry that freed it.
         let guard = two.lock("a").acquire_timeout(seconds(8)).await;
         drop(guard.expect("taken back"));
@@ -345,8 +319,12 @@ async fn unanswered_acquisition_is_unknown_and_undone() {
 
 #[tokio::test]
 async fn flush_delays_locks_by_longest_lease() {
-    for site in &sites(&[]) {
-        let guarded = || builder(site).restart_guard(true).max_lease(seconds(3));
+    for site in &Site::all() {
+        let guarded = || {
+            site.settings(Client::builder())
+                .restart_guard(true)
+                .max_lease(seconds(3))
+        };
         let short = |builder: ClientBuilder<Client>| builder.default_lease(millis(500));
         let one = short(guarded()).build().await.expect("the server is there");
         let two = short(guarded()).build().await.expect("the server is there");
@@ -364,7 +342,7 @@ async fn flush_delays_locks_by_longest_lease() {
             .acquire()
             .await
             .expect("free");
-        site.0.flush_all();
+        site.server.flush_all();
         let believed_until = Instant::now() + guard.remaining();
         // Only the local deadline ends this hold.
         let error = two.lock("a").try_acquire().await.expect_err("too young");
@@ -385,10 +363,11 @@ async fn flush_delays_locks_by_longest_lease() {
 
 #[tokio::test]
 async fn old_server_costs_no_wait() {
-    let sites = sites(&[]);
+    let sites = Site::all();
     tokio::time::sleep(seconds(4)).await;
     for site in &sites {
-        let one = builder(site)
+        let one = site
+            .settings(Client::builder())
             .restart_guard(true)
             .max_lease(seconds(2))
             .default_lease(seconds(2));
@@ -400,14 +379,15 @@ async fn old_server_costs_no_wait() {
 
 #[tokio::test]
 async fn restart_delays_locks_by_longest_lease() {
-    for mut site in sites(&[]) {
-        let guarded = builder(&site)
+    for mut site in Site::all() {
+        let guarded = site
+            .settings(Client::builder())
             .restart_guard(true)
             .max_lease(seconds(2))
             .default_lease(seconds(2));
         let one = guarded.clone().build().await.expect("the server is there");
         let guard = one.lock("a").acquire().await.expect("granted in the end");
-        site.0.restart();
+        site.server.restart();
         let believed_until = Instant::now() + guard.remaining();
         let two = guarded.build().await.expect("the server is there");
         let error = two.lock("a").try_acquire().await.expect_err("too young");
@@ -421,8 +401,8 @@ async fn restart_delays_locks_by_longest_lease() {
 
 #[tokio::test]
 async fn shutdown_releases_everything() {
-    for site in &sites(&[]) {
-        let (one, two) = (client(site).await, client(site).await);
+    for site in &Site::all() {
+        let (one, two) = (site.client().await, site.client().await);
         let kept = one.lock("kept").acquire().await.expect("free");
         drop(one.lock("dropped").acquire().await.expect("free"));
         assert!(one.shutdown(seconds(2)).await);
@@ -438,9 +418,9 @@ async fn shutdown_releases_everything() {
 
 #[tokio::test]
 async fn bad_input_is_refused_before_sending() {
-    let site = sites(&[]).pop().expect("a server");
-    let one = client(&site).await;
-    let before = site.0.command(b"stats\r\n");
+    let site = Site::all().pop().expect("a server");
+    let one = site.client().await;
+    let before = site.server.command(b"stats\r\n");
     let long = "x".repeat(10_240);
     for (name, part) in [("", "empty"), (long.as_str(), "10240"), ("a\r\nb", "0x0d")] {
         for error in [
@@ -466,7 +446,7 @@ async fn bad_input_is_refused_before_sending() {
         let line = text.lines().find(|line| line.starts_with("STAT cmd_set"));
         line.map(str::to_owned)
     };
-    assert_eq!(count(&before), count(&site.0.command(b"stats\r\n")));
+    assert_eq!(count(&before), count(&site.server.command(b"stats\r\n")));
 }
 
 #[tokio::test]
@@ -490,9 +470,9 @@ async fn foreign_peer_is_reported() {
 
 #[tokio::test]
 async fn unreachable_server_is_named() {
-    let mut site = sites(&[]).pop().expect("a server");
-    let url = site.0.url();
-    site.0.kill();
+    let mut site = Site::all().pop().expect("a server");
+    let url = site.server.url();
+    site.server.kill();
     let error = Client::connect(url.clone()).await.expect_err("down");
     assert!(error.is_unavailable(), "{error}");
     assert!(error.to_string().contains(&url), "{error}");
@@ -500,9 +480,9 @@ async fn unreachable_server_is_named() {
 
 #[tokio::test]
 async fn server_without_cas_is_refused() {
-    for site in &sites(&["-C"]) {
+    for site in &Site::started_with(&["-C"]) {
         let refused = async {
-            let one = builder(site).build().await?;
+            let one = site.settings(Client::builder()).build().await?;
             one.lock("a").try_acquire().await.map(|_| ())
         };
         let error = refused.await.expect_err("no CAS");

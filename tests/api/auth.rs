@@ -1,10 +1,10 @@
-//! ASCII authentication (`-Y`), by both fronts.
+//! ASCII authentication (`-Y`), by both APIs.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
-use crate::support::{fronts, log, memcached};
+use crate::support::{apis, log, memcached};
+use apis::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
-use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking, everything};
 use memcached::{RealServer, Surroundings, faketime};
 use memlatch::server::Server;
 use memlatch::{ErrorKind, Protocol, Severity, blocking};
@@ -67,7 +67,7 @@ fn right_password_is_accepted() {
     for (server, _accounts) in &servers() {
         let mut options = Options::auth(USER, PASSWORD);
         both_work(&server.url(), &options);
-        options.dialect = Some(Protocol::Classic);
+        options.protocol = Some(Protocol::Classic);
         both_work(&server.url(), &options);
     }
     let server = Server::builder().auth([(USER, PASSWORD)]).start();
@@ -167,9 +167,9 @@ fn unset_server_clock_keeps_no_password() {
     };
     for binary in memcached::required() {
         let server = binary.start_in(&at("@1970-01-10 00:00:00"), &[]);
-        for dialect in [None, Some(Protocol::Classic)] {
+        for protocol in [None, Some(Protocol::Classic)] {
             let mut options = Options::auth(USER, PASSWORD);
-            options.dialect = dialect;
+            options.protocol = protocol;
             let parts = ["January 1970", "set the clock"];
             both_fail(
                 &server.url(),
@@ -189,8 +189,8 @@ fn unset_server_clock_keeps_no_password() {
     for binary in memcached::required() {
         let server = binary.start_in(&at("@1970-02-02 00:00:00"), &[]);
         let mut options = Options::auth(USER, PASSWORD);
-        for dialect in [None, Some(Protocol::Classic)] {
-            options.dialect = dialect;
+        for protocol in [None, Some(Protocol::Classic)] {
+            options.protocol = protocol;
             both_work(&server.url(), &options);
             assert_eq!(server.command(b"get memlatch:probe\r\n"), b"END\r\n");
         }

@@ -1,4 +1,4 @@
-//! The blocking front on real memcached servers.
+//! The blocking API on real memcached servers.
 #![cfg(feature = "blocking")]
 
 use crate::support::memcached;
@@ -97,12 +97,12 @@ fn handles_can_be_shared_between_threads() {
 #[test]
 fn two_clients_share_a_lock() {
     with_each(|binary| {
-        for dialect in DIALECTS {
+        for protocol in DIALECTS {
             let server = binary.start(&[]);
             let [a, b] = ["a", "b"].map(|label| {
                 let mut builder = builder(&server).label(label);
-                if let Some(dialect) = dialect {
-                    builder = builder.protocol(dialect);
+                if let Some(protocol) = protocol {
+                    builder = builder.protocol(protocol);
                 }
                 builder.build().expect("the server is there")
             });
@@ -138,7 +138,7 @@ fn two_clients_share_a_lock() {
                 .expect("held by a");
             assert_eq!((&*holder.label, holder.pid), ("a", std::process::id()));
             assert_eq!(holder.lease, Duration::from_secs(10));
-            assert_eq!(holder.expires_in.is_some(), dialect.is_none());
+            assert_eq!(holder.expires_in.is_some(), protocol.is_none());
             assert!(holder.last_fencing_token >= first.fencing_token());
 
             let token = first.fencing_token().expect("fencing is on");
@@ -222,11 +222,11 @@ fn threads_exclude_each_other_with_tokens() {
 #[test]
 fn renewed_lock_outlives_its_lease() {
     with_each(|binary| {
-        for dialect in DIALECTS {
+        for protocol in DIALECTS {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
-            if let Some(dialect) = dialect {
-                builder = builder.protocol(dialect);
+            if let Some(protocol) = protocol {
+                builder = builder.protocol(protocol);
             }
             let a = builder.build().expect("the server is there");
             let b = client(&server);
@@ -293,11 +293,11 @@ fn panic_releases_the_lock() {
 #[test]
 fn flush_is_found_by_next_renewal() {
     with_each(|binary| {
-        for dialect in DIALECTS {
+        for protocol in DIALECTS {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
-            if let Some(dialect) = dialect {
-                builder = builder.protocol(dialect);
+            if let Some(protocol) = protocol {
+                builder = builder.protocol(protocol);
             }
             let a = builder.build().expect("the server is there");
             let lease = 6 * SECOND;
@@ -436,11 +436,11 @@ fn flush_delays_locks_by_longest_lease() {
 #[test]
 fn unanswered_acquisition_is_undone() {
     with_each(|binary| {
-        for dialect in DIALECTS {
+        for protocol in DIALECTS {
             let server = binary.start(&[]);
             let mut builder = builder(&server);
-            if let Some(dialect) = dialect {
-                builder = builder.protocol(dialect);
+            if let Some(protocol) = protocol {
+                builder = builder.protocol(protocol);
             }
             let (a, b) = (
                 builder.build().expect("the server is there"),

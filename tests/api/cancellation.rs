@@ -64,16 +64,16 @@ impl Slow {
     }
 }
 
-fn builder(peer: &Peer, dialect: Protocol) -> ClientBuilder<Client> {
+fn builder(peer: &Peer, protocol: Protocol) -> ClientBuilder<Client> {
     let builder = Client::builder()
         .server(peer.url())
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
-    builder.protocol(dialect).operation_timeout(LIMIT)
+    builder.protocol(protocol).operation_timeout(LIMIT)
 }
 
-async fn client(peer: &Peer, dialect: Protocol) -> Client {
-    let client = builder(peer, dialect).build().await;
+async fn client(peer: &Peer, protocol: Protocol) -> Client {
+    let client = builder(peer, protocol).build().await;
     client.expect("the peer is there")
 }
 
@@ -143,16 +143,16 @@ async fn at_every_poll<F>(mut case: impl FnMut(Protocol, Slow, usize) -> F)
 where
     F: Future<Output = bool> + Send + 'static,
 {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         for slow in SLOWNESS {
             let mut polls = slow.polls();
             loop {
                 let mut cases = JoinSet::new();
                 for polls in polls.by_ref().take(SIDE_BY_SIDE) {
-                    cases.spawn(case(dialect, slow, polls));
+                    cases.spawn(case(protocol, slow, polls));
                 }
                 if cases.is_empty() {
-                    assert!(slow.is_idle(), "{dialect:?}, {slow:?}: it never ends");
+                    assert!(slow.is_idle(), "{protocol:?}, {slow:?}: it never ends");
                     break;
                 }
                 if cases.join_all().await.contains(&true) {
@@ -163,10 +163,10 @@ where
     }
 }
 
-async fn acquisition(dialect: Protocol, slow: Slow, polls: usize) -> bool {
-    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+async fn acquisition(protocol: Protocol, slow: Slow, polls: usize) -> bool {
+    let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
-    let client = client(&peer, dialect).await;
+    let client = client(&peer, protocol).await;
     slow.begin(&peer);
     let lock = client.lock("a").lease(LEASE);
     let granted = dropped_at(polls, slow, lock.acquire()).await;
@@ -187,18 +187,18 @@ async fn dropped_acquisition_is_undone() {
     at_every_poll(acquisition).await;
 }
 
-async fn held(peer: &Peer, dialect: Protocol) -> (Client, LockGuard) {
-    let client = client(peer, dialect).await;
+async fn held(peer: &Peer, protocol: Protocol) -> (Client, LockGuard) {
+    let client = client(peer, protocol).await;
     let guard = client.lock("a").lease(LEASE).acquire().await;
     let guard = guard.expect("free");
     assert!(peer.server.item("memlatch:lock:a").is_some());
     (client, guard)
 }
 
-async fn release(dialect: Protocol, slow: Slow, polls: usize) -> bool {
-    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+async fn release(protocol: Protocol, slow: Slow, polls: usize) -> bool {
+    let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
-    let (client, guard) = held(&peer, dialect).await;
+    let (client, guard) = held(&peer, protocol).await;
     slow.begin(&peer);
     let released = dropped_at(polls, slow, guard.release()).await;
     Slow::end(&peer);
@@ -231,10 +231,10 @@ fn renewals(peer: &Peer) -> usize {
 
 /// A renewal that was asked for and not waited for is made all the same, and a release finds it
 /// over.
-async fn renewal(dialect: Protocol, slow: Slow, polls: usize) -> bool {
-    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+async fn renewal(protocol: Protocol, slow: Slow, polls: usize) -> bool {
+    let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
-    let (client, guard) = held(&peer, dialect).await;
+    let (client, guard) = held(&peer, protocol).await;
     slow.begin(&peer);
     let renewed = dropped_at(polls, slow, guard.renew()).await;
     Slow::end(&peer);
@@ -257,10 +257,10 @@ async fn dropped_renewal_leaves_nothing() {
     at_every_poll(renewal).await;
 }
 
-async fn verification(dialect: Protocol, slow: Slow, polls: usize) -> bool {
-    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+async fn verification(protocol: Protocol, slow: Slow, polls: usize) -> bool {
+    let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
-    let (client, guard) = held(&peer, dialect).await;
+    let (client, guard) = held(&peer, protocol).await;
     slow.begin(&peer);
     let verified = dropped_at(polls, slow, guard.verify()).await;
     Slow::end(&peer);
@@ -281,10 +281,10 @@ async fn verification_survives_dropped_call() {
 }
 
 /// A call that takes a lock over and is dropped leaves it to any client that has the parts.
-async fn handover(dialect: Protocol, slow: Slow, polls: usize) -> bool {
-    let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+async fn handover(protocol: Protocol, slow: Slow, polls: usize) -> bool {
+    let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
     let peer = Peer::start();
-    let (client, guard) = held(&peer, dialect).await;
+    let (client, guard) = held(&peer, protocol).await;
     let parts = guard.detach();
     slow.begin(&peer);
     let taken = dropped_at(polls, slow, LockGuard::attach(&client, &parts)).await;
@@ -308,9 +308,9 @@ async fn dropped_takeover_leaves_ticket_usable() {
 
 #[tokio::test]
 async fn dropped_call_spares_next_callers_reply() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let client = client(&peer, dialect).await;
+        let client = client(&peer, protocol).await;
         let mut guards = Vec::new();
         for name in ["a", "b"] {
             let lock = client.lock(name).lease(LEASE).label(name);
@@ -318,7 +318,7 @@ async fn dropped_call_spares_next_callers_reply() {
         }
         for slow in SLOWNESS {
             for polls in slow.polls() {
-                let what = format!("{dialect:?}, {slow:?}, dropped at poll {polls}");
+                let what = format!("{protocol:?}, {slow:?}, dropped at poll {polls}");
                 slow.begin(&peer);
                 let asked = dropped_at(polls, slow, client.holder("a")).await;
                 let mut next = Box::pin(client.holder("b"));

@@ -40,7 +40,7 @@ fn worker() {
         .expect("set with the server")
         .parse()
         .expect("a number");
-    let dialect = env::var("MEMLATCH_TEST_CLASSIC")
+    let protocol = env::var("MEMLATCH_TEST_CLASSIC")
         .is_ok()
         .then_some(Protocol::Classic);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -49,8 +49,8 @@ fn worker() {
         .expect("a runtime");
     runtime.block_on(async {
         let mut builder = Client::builder().server(url).restart_guard(false);
-        if let Some(dialect) = dialect {
-            builder = builder.protocol(dialect);
+        if let Some(protocol) = protocol {
+            builder = builder.protocol(protocol);
         }
         let client = builder.build().await.expect("the server is there");
         let lock = client.lock("fought over").lease(Duration::from_secs(5));

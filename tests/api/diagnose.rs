@@ -1,11 +1,11 @@
 //! The diagnosis of real servers, of the embedded one, and of things that are neither, by
-//! both fronts.
+//! both APIs.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 mod memory;
 mod strangers;
 
-use crate::support::{balancer, fronts, memcached};
+use crate::support::{apis, balancer, memcached};
 use core::time::Duration;
 use memlatch::blocking;
 use memlatch::{Check, Client, ClientBuilder, Diagnosis, ErrorKind, LockError, Severity};
@@ -28,7 +28,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// The answer of both fronts, which must be the same but for its duration and what the other one's
+/// The answer of both APIs, which must be the same but for its duration and what the other one's
 /// connections have changed.
 fn try_both(
     url: &str,
@@ -47,7 +47,7 @@ fn try_both(
             assert_eq!((&one.server, &one.version), (&two.server, &two.version));
         }
         (Err(one), Err(two)) => assert_eq!(one.kind(), two.kind()),
-        _ => panic!("the fronts disagree: {one:?} {two:?}"),
+        _ => panic!("the apis disagree: {one:?} {two:?}"),
     }
     one
 }

@@ -1,5 +1,5 @@
 //! Lean locks against real memcached servers, those that know explicit CAS uniques and those that
-//! do not, in both fronts.
+//! do not, in both APIs.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 use crate::support::memcached;

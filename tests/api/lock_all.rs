@@ -1,10 +1,10 @@
-//! Several locks at once, in both fronts, on real memcached servers and before a peer that writes
+//! Several locks at once, in both APIs, on real memcached servers and before a peer that writes
 //! down what it is sent.
 //!
 //! | module | what it tests |
 //! |---|---|
-//! | `futures` | the async front |
-//! | `threads` | the blocking front |
+//! | `futures` | the async API |
+//! | `threads` | the blocking API |
 //! | `flights` | what travels together, and what is left where a caller goes, in both |
 #![cfg(all(unix, feature = "tokio", feature = "blocking", feature = "server"))]
 
@@ -12,50 +12,16 @@ mod flights;
 mod futures;
 mod threads;
 
-use crate::support::{memcached, peer};
+use crate::support::peer;
+use crate::support::site::Site;
 use core::fmt::Debug;
 use core::time::Duration;
-use memcached::RealServer;
-use memlatch::{ClientBuilder, ErrorKind, LockError, Protocol};
+use memlatch::{ErrorKind, LockError};
 
 /// Far longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A server of each version, and the dialect to speak with it.
-struct Site {
-    server: RealServer,
-    dialect: Option<Protocol>,
-}
-
 impl Site {
-    fn all() -> Vec<Self> {
-        let mut sites = Vec::new();
-        for binary in memcached::required() {
-            for dialect in [None, Some(Protocol::Classic)] {
-                let server = binary.start(&[]);
-                sites.push(Self { server, dialect });
-            }
-        }
-        sites
-    }
-
-    /// Settings without the restart guard, which is a subject of its own.
-    fn settings<F>(&self, builder: ClientBuilder<F>) -> ClientBuilder<F> {
-        let builder = builder
-            .server(self.server.url())
-            .restart_guard(false)
-            .max_lease(core::time::Duration::from_secs(600));
-        match self.dialect {
-            Some(dialect) => builder.protocol(dialect),
-            None => builder,
-        }
-    }
-
-    fn delete(&self, name: &str) {
-        let request = format!("delete memlatch:lock:{name}\r\n");
-        assert_eq!(self.server.command(request.as_bytes()), b"DELETED\r\n");
-    }
-
     fn is_held(&self, name: &str) -> bool {
         let request = format!("get memlatch:lock:{name}\r\n");
         self.server.command(request.as_bytes()) != b"END\r\n"

@@ -1,6 +1,6 @@
 //! The end of a lock, whatever comes first and whatever comes after it: one reason, reported to all
 //! listeners, and no renewal after that. Before a peer that writes down what it is sent, in both
-//! fronts and both dialects.
+//! APIs and both protocols.
 //!
 //! Tests on real servers show that a loss is reported at the deadline without an answer: see
 //! `async_lock.rs` and `blocking.rs`.
@@ -65,21 +65,21 @@ fn orders() -> Vec<(Protocol, Vec<Event>, End)> {
         events.extend(others.map(|second| vec![first, second]));
     }
     let mut orders = Vec::new();
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         for events in &events {
-            orders.extend(ENDS.map(|end| (dialect, events.clone(), end)));
+            orders.extend(ENDS.map(|end| (protocol, events.clone(), end)));
         }
     }
     orders
 }
 
-fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> ClientBuilder<F> {
+fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, protocol: Protocol) -> ClientBuilder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
     builder
-        .protocol(dialect)
+        .protocol(protocol)
         .operation_timeout(Duration::from_millis(1000))
 }
 
@@ -146,10 +146,10 @@ fn check_silence(what: &str, peer: &Peer, before: usize) {
     assert!(after <= before + 1, "{what}: {before}, {after} renewals");
 }
 
-async fn in_this_order((dialect, events, end): (Protocol, Vec<Event>, End)) {
-    let what = format!("{dialect:?}, {events:?}, {end:?}");
+async fn in_this_order((protocol, events, end): (Protocol, Vec<Event>, End)) {
+    let what = format!("{protocol:?}, {events:?}, {end:?}");
     let peer = Peer::start();
-    let builder = settings(Client::builder(), &peer, dialect);
+    let builder = settings(Client::builder(), &peer, protocol);
     let client = builder.build().await.expect("the peer is there");
     let guard = client.lock("a").lease(LEASE).acquire().await;
     let guard = Arc::new(guard.expect("free"));
@@ -207,10 +207,10 @@ async fn first_loss_reason_is_kept() {
     }
 }
 
-fn in_this_order_blocking((dialect, events, end): (Protocol, Vec<Event>, End)) {
-    let what = format!("{dialect:?}, {events:?}, {end:?}");
+fn in_this_order_blocking((protocol, events, end): (Protocol, Vec<Event>, End)) {
+    let what = format!("{protocol:?}, {events:?}, {end:?}");
     let peer = Peer::start();
-    let builder = settings(blocking::Client::builder(), &peer, dialect);
+    let builder = settings(blocking::Client::builder(), &peer, protocol);
     let client = builder.build().expect("the peer is there");
     let guard = client.lock("a").lease(LEASE).acquire();
     let guard = guard.expect("free");
@@ -276,9 +276,9 @@ const SETTLED: Duration = Duration::from_millis(2000);
 #[tokio::test]
 async fn unanswered_renewal_is_no_loss() {
     let lease = Duration::from_secs(20);
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let builder = settings(Client::builder(), &peer, dialect);
+        let builder = settings(Client::builder(), &peer, protocol);
         let client = builder.build().await.expect("the peer is there");
         let guard = client.lock("a").lease(lease).acquire().await;
         let guard = Arc::new(guard.expect("free"));
@@ -299,16 +299,16 @@ async fn unanswered_renewal_is_no_loss() {
         guard.verify().await.expect("ours");
         let guard = Arc::into_inner(guard).expect("the only one");
         let outcome = guard.release().await.expect("answered");
-        assert_eq!(outcome, ReleaseOutcome::Released, "{dialect:?}");
+        assert_eq!(outcome, ReleaseOutcome::Released, "{protocol:?}");
     }
 }
 
 #[test]
 fn unanswered_renewal_is_no_loss_blocking() {
     let lease = Duration::from_secs(20);
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let builder = settings(blocking::Client::builder(), &peer, dialect);
+        let builder = settings(blocking::Client::builder(), &peer, protocol);
         let client = builder.build().expect("the peer is there");
         let guard = client.lock("a").lease(lease).acquire().expect("free");
         thread::sleep(SETTLED);
@@ -329,7 +329,7 @@ fn unanswered_renewal_is_no_loss_blocking() {
         }
         guard.verify().expect("ours");
         let outcome = guard.release().expect("answered");
-        assert_eq!(outcome, ReleaseOutcome::Released, "{dialect:?}");
+        assert_eq!(outcome, ReleaseOutcome::Released, "{protocol:?}");
     }
 }
 

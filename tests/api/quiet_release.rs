@@ -121,13 +121,13 @@ mod in_the_blocking_front {
     /// No test waits for the end of one.
     const LEASE: Duration = Duration::from_secs(60);
 
-    fn client_with(server: &RealServer, dialect: Option<Protocol>) -> Client {
+    fn client_with(server: &RealServer, protocol: Option<Protocol>) -> Client {
         let mut builder = Client::builder()
             .server(server.url())
             .restart_guard(false)
             .max_lease(core::time::Duration::from_secs(600));
-        if let Some(dialect) = dialect {
-            builder = builder.protocol(dialect);
+        if let Some(protocol) = protocol {
+            builder = builder.protocol(protocol);
         }
         builder.build().expect("the server is there")
     }
@@ -170,8 +170,8 @@ mod in_the_blocking_front {
     fn quietly_released_lock_is_free() {
         for binary in memcached::required() {
             let server = binary.start(&[]);
-            for dialect in [None, Some(Protocol::Classic)] {
-                let client = client_with(&server, dialect);
+            for protocol in [None, Some(Protocol::Classic)] {
+                let client = client_with(&server, protocol);
                 for lean in [false, true] {
                     let lock = client.lock("a").lease(LEASE);
                     let lock = if lean { lock.without_record() } else { lock };

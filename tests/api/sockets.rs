@@ -1,10 +1,10 @@
-//! Sockets of all kinds, and servers that close them, by both fronts.
+//! Sockets of all kinds, and servers that close them, by both APIs.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
-use crate::support::{fronts, memcached};
+use crate::support::{apis, memcached};
+use apis::{Options, block_on, both_fail, both_work};
 use core::net::SocketAddr;
 use core::time::Duration;
-use fronts::{Options, block_on, both_fail, both_work};
 use memcached::RealServer;
 use memlatch::server::Server;
 use memlatch::{ErrorKind, ReleaseOutcome};
@@ -88,7 +88,7 @@ fn connection_limit_is_reported() {
                 drop(taken);
                 // The server takes a moment to notice.
                 let deadline = Instant::now() + Duration::from_secs(10);
-                while fronts::by_blocking(&server.url(), &Options::default()).is_err() {
+                while apis::by_blocking(&server.url(), &Options::default()).is_err() {
                     assert!(Instant::now() < deadline, "the server does not recover");
                     thread::sleep(Duration::from_millis(20));
                 }

@@ -1,11 +1,11 @@
-//! The counters of a client: each number moves exactly when it should. In both fronts, against real
+//! The counters of a client: each number moves exactly when it should. In both APIs, against real
 //! memcached servers and the embedded one.
 #![cfg(all(feature = "tokio", feature = "blocking", feature = "server"))]
 
 use crate::support::{either, memcached};
 use core::net::SocketAddr;
 use core::time::Duration;
-use either::{Client, FRONTS, Front, Guard, LONG, Settings, block_on, until};
+use either::{APIS, Api, Client, Guard, LONG, Settings, block_on, until};
 use memcached::RealServer;
 use memlatch::server::Server;
 use memlatch::{ClientStats, DurationStats, ErrorKind, LossReason, ReleaseOutcome};
@@ -42,17 +42,17 @@ impl Site {
         Settings::new(format!("memcached://{}", self.address()))
     }
 
-    fn client(&self, front: Front) -> Client {
-        Client::new(front, &self.settings()).expect("the server is there")
+    fn client(&self, api: Api) -> Client {
+        Client::new(api, &self.settings()).expect("the server is there")
     }
 
     /// A client that does not wait long for answers.
-    fn hasty_client(&self, front: Front) -> Client {
+    fn hasty_client(&self, api: Api) -> Client {
         let settings = Settings {
             operation_timeout: Duration::from_millis(200),
             ..self.settings()
         };
-        Client::new(front, &settings).expect("the server is there")
+        Client::new(api, &settings).expect("the server is there")
     }
 
     /// Asks the server, past the clients.
@@ -102,11 +102,11 @@ impl Site {
     }
 }
 
-/// For each server and each front.
-fn everywhere(test: impl Fn(&mut Site, Front)) {
-    for front in FRONTS {
+/// For each server and each API.
+fn everywhere(test: impl Fn(&mut Site, Api)) {
+    for api in APIS {
         for mut site in Site::all() {
-            test(&mut site, front);
+            test(&mut site, api);
         }
     }
 }
@@ -203,8 +203,8 @@ impl Change {
 
 #[test]
 fn acquire_and_release_are_counted() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         assert_eq!(numbers(&client.stats()).map(|(_, number)| number), [0; 26]);
         let change = Change::of(&client);
         let guard = client.lock("pair").acquire().expect("free");
@@ -243,8 +243,8 @@ fn acquire_and_release_are_counted() {
 
 #[test]
 fn quiet_releases_and_failures_are_counted() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         let change = Change::of(&client);
         client
             .lock("quiet")
@@ -285,8 +285,8 @@ fn quiet_releases_and_failures_are_counted() {
 
 #[test]
 fn refusals_and_timeouts_are_counted() {
-    everywhere(|site, front| {
-        let (holder, client) = (site.client(front), site.client(front));
+    everywhere(|site, api| {
+        let (holder, client) = (site.client(api), site.client(api));
         let guard = holder.lock("taken").acquire().expect("free");
         let change = Change::of(&client);
         assert!(client.lock("taken").try_acquire().expect("told").is_none());
@@ -304,8 +304,8 @@ fn refusals_and_timeouts_are_counted() {
 
 #[test]
 fn waits_are_counted_at_both_ends() {
-    everywhere(|site, front| {
-        let (holder, client) = (site.client(front), site.client(front));
+    everywhere(|site, api| {
+        let (holder, client) = (site.client(api), site.client(api));
         let guard = holder.lock("turn").acquire().expect("free");
         let change = Change::of(&client);
         thread::scope(|scope| {
@@ -327,8 +327,8 @@ fn waits_are_counted_at_both_ends() {
 
 #[test]
 fn handoff_is_counted() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         let guard = client.lock("estate").acquire().expect("free");
         let change = Change::of(&client);
         thread::scope(|scope| {
@@ -352,8 +352,8 @@ fn handoff_is_counted() {
 
 #[test]
 fn takeover_is_counted() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         site.set(b"memlatch:lock:old", &record(200));
         let change = Change::of(&client);
         let guard = client.lock("old").acquire().expect("its holder is dead");
@@ -370,8 +370,8 @@ fn takeover_is_counted() {
 
 #[test]
 fn losses_are_counted_by_reason() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         let acquired = |name| client.lock(name).acquire().expect("free");
         let reason = |guard: &Guard, change: &Change, name| {
             guard.verify().expect_err("lost");
@@ -419,13 +419,13 @@ fn losses_are_counted_by_reason() {
 
 #[test]
 fn silence_and_restarts_are_counted() {
-    everywhere(|site, front| {
-        let client = site.hasty_client(front);
+    everywhere(|site, api| {
+        let client = site.hasty_client(api);
         let guard = client.lock("renewed").acquire().expect("free");
         guard.renew().expect("an answer");
         assert_eq!(client.stats().renewals, 1);
         assert_eq!(client.stats().renewals_failed, 0);
-        let other = site.hasty_client(front);
+        let other = site.hasty_client(api);
         let unknown = Change::of(&other);
         site.stalled(|| {
             guard.renew().expect_err("no answer");
@@ -449,7 +449,7 @@ fn silence_and_restarts_are_counted() {
         assert_eq!(client.stats().lost.total(), 1);
         drop(guard);
 
-        let client = site.client(front);
+        let client = site.client(api);
         let guard = client.lock("gone").acquire().expect("free");
         assert_eq!(client.stats().connections_lost, 0);
         site.restart();
@@ -465,13 +465,13 @@ fn silence_and_restarts_are_counted() {
 
 #[test]
 fn unreachable_server_is_counted() {
-    for front in FRONTS {
+    for api in APIS {
         let server = Server::start().expect("a free port");
         let settings = Settings {
             operation_timeout: Duration::from_millis(200),
             ..Settings::new(server.address())
         };
-        let client = Client::new(front, &settings).expect("the server is there");
+        let client = Client::new(api, &settings).expect("the server is there");
         let lock = client.lock("kept").lease(Duration::from_millis(300));
         let guard = lock.acquire().expect("free");
         drop(server);
@@ -493,11 +493,11 @@ fn unreachable_server_is_counted() {
 #[test]
 fn abandoned_call_is_counted() {
     for site in Site::all() {
-        let (holder, client) = (site.client(Front::Async), site.client(Front::Async));
+        let (holder, client) = (site.client(Api::Async), site.client(Api::Async));
         let guard = holder.lock("taken").acquire().expect("free");
         let change = Change::of(&client);
         let Client::Async(inner) = &client else {
-            unreachable!("that is the front that was asked for");
+            unreachable!("that is the api that was asked for");
         };
         block_on(async {
             let lock = inner.lock("taken");
@@ -515,8 +515,8 @@ fn abandoned_call_is_counted() {
 
 #[test]
 fn loss_to_another_process_is_counted() {
-    everywhere(|site, front| {
-        let (one, other) = (site.client(front), site.client(front));
+    everywhere(|site, api| {
+        let (one, other) = (site.client(api), site.client(api));
         let guard = one.lock("parts").acquire().expect("free");
         let (giver, taker) = (Change::of(&one), Change::of(&other));
         let guard = guard.hand_to(&other);
@@ -531,8 +531,8 @@ fn loss_to_another_process_is_counted() {
 
 #[test]
 fn shutdown_releases_everything() {
-    everywhere(|site, front| {
-        let client = site.client(front);
+    everywhere(|site, api| {
+        let client = site.client(api);
         let change = Change::of(&client);
         let guards = ["a", "b"].map(|name| client.lock(name).acquire().expect("free"));
         change.assert(&[("acquired", 2), ("held", 2)]);

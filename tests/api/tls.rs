@@ -1,4 +1,4 @@
-//! TLS, by both fronts, against real servers and against what is none.
+//! TLS, by both APIs, against real servers and against what is none.
 #![cfg(all(
     feature = "tls",
     feature = "tokio",
@@ -6,12 +6,12 @@
     feature = "server"
 ))]
 
-use crate::support::{certificates, fronts, gateway, memcached};
+use crate::support::{apis, certificates, gateway, memcached};
+use apis::{Options, block_on, both_fail, both_work, by_async, by_blocking};
 use certificates::{Authority, Folder, Pair};
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use fronts::{Options, block_on, both_fail, both_work, by_async, by_blocking};
 use gateway::Gateway;
 use memcached::{Binary, RealServer};
 use memlatch::server::Server;
@@ -70,7 +70,7 @@ fn locks_travel_encrypted() {
         let by_name = format!("memcacheds://localhost:{port}");
         both_work(&by_name, &trusting(&authority));
         let mut classic = trusting(&authority);
-        classic.dialect = Some(memlatch::Protocol::Classic);
+        classic.protocol = Some(memlatch::Protocol::Classic);
         both_work(&url(&server), &classic);
     }
 }

@@ -1,14 +1,15 @@
 //! Waiting in one process: the call that asks the server, the order of the queue, and handoffs.
-//! Against real memcached servers, in both fronts and both dialects.
+//! Against real memcached servers, in both APIs and both protocols.
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 use crate::support::memcached;
+use crate::support::site::Site;
 use core::future::poll_fn;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use memcached::RealServer;
-use memlatch::{Client, ErrorKind, LossReason, Protocol, ReleaseOutcome, blocking};
+use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome, blocking};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -19,39 +20,6 @@ use tokio::task::JoinHandle;
 const LONG: Duration = Duration::from_secs(20);
 
 const KEY: &str = "memlatch:lock:a";
-
-fn sites() -> Vec<(RealServer, Option<Protocol>)> {
-    let mut sites = Vec::new();
-    for binary in memcached::required() {
-        sites.push((binary.start(&[]), None));
-        sites.push((binary.start(&[]), Some(Protocol::Classic)));
-    }
-    sites
-}
-
-async fn client(site: &(RealServer, Option<Protocol>)) -> Client {
-    let builder = Client::builder()
-        .server(site.0.url())
-        .restart_guard(false)
-        .max_lease(core::time::Duration::from_secs(600));
-    let builder = match site.1 {
-        Some(dialect) => builder.protocol(dialect),
-        None => builder,
-    };
-    builder.build().await.expect("the server is there")
-}
-
-fn blocking_client(site: &(RealServer, Option<Protocol>)) -> blocking::Client {
-    let builder = blocking::Client::builder()
-        .server(site.0.url())
-        .restart_guard(false)
-        .max_lease(core::time::Duration::from_secs(600));
-    let builder = match site.1 {
-        Some(dialect) => builder.protocol(dialect),
-        None => builder,
-    };
-    builder.build().expect("the server is there")
-}
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -83,7 +51,7 @@ async fn wait_for_waiters(client: &Client, count: u64) {
     }
 }
 
-/// The same of the blocking front.
+/// The same of the blocking API.
 fn wait_for_waiting_threads(client: &blocking::Client, count: u64) {
     let began = Instant::now();
     while client.stats().waiting < count {
@@ -105,8 +73,8 @@ async fn waiter<T: Send + 'static>(
 
 #[tokio::test]
 async fn waiters_are_served_in_order() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiters = Vec::new();
@@ -137,7 +105,7 @@ async fn waiters_are_served_in_order() {
                 wait_for_waiters(&client, 1).await;
             }
         }
-        let before = stored(&site.0);
+        let before = stored(&site.server);
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
         for waiter in waiters {
@@ -146,9 +114,9 @@ async fn waiters_are_served_in_order() {
         }
         assert_eq!(*order.lock().expect("whole"), (0..20).collect::<Vec<_>>());
         assert!(tokens.windows(2).all(|two| two[0] < two[1]), "{tokens:?}");
-        if site.1.is_none() {
+        if site.protocol.is_none() {
             assert_eq!(
-                stored(&site.0) - before,
+                stored(&site.server) - before,
                 20,
                 "each is handed on by one request"
             );
@@ -161,8 +129,8 @@ async fn waiters_are_served_in_order() {
 /// While a task of the same client holds the lock, its waiters send nothing.
 #[tokio::test]
 async fn held_lock_stops_local_polling() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let mut waiters = Vec::new();
         for number in 0..64 {
@@ -174,9 +142,9 @@ async fn held_lock_stops_local_polling() {
         }
         // The keeper reads the server's clock in the first second.
         tokio::time::sleep(millis(1500)).await;
-        let before = stat(&site.0, "cmd_get") + stat(&site.0, "cmd_meta");
+        let before = stat(&site.server, "cmd_get") + stat(&site.server, "cmd_meta");
         tokio::time::sleep(millis(1000)).await;
-        let after = stat(&site.0, "cmd_get") + stat(&site.0, "cmd_meta");
+        let after = stat(&site.server, "cmd_get") + stat(&site.server, "cmd_meta");
         assert!(after - before < 10, "{} requests", after - before);
         drop(guard);
         for waiter in waiters {
@@ -191,8 +159,8 @@ async fn held_lock_stops_local_polling() {
 
 #[tokio::test]
 async fn timed_out_waiter_names_holder() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let guard = client
             .lock("a")
             .label("busy")
@@ -229,8 +197,8 @@ async fn timed_out_waiter_names_holder() {
 
 #[tokio::test]
 async fn cancelled_waiters_lose_no_lock() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         for polls in 0..12 {
             let guard = client.lock("a").acquire().await.expect("free");
             let lock = client.lock("a");
@@ -260,14 +228,14 @@ async fn cancelled_waiters_lose_no_lock() {
 
 #[tokio::test]
 async fn other_processes_get_a_turn() {
-    for site in &sites() {
+    for site in &Site::all() {
         // With two tasks and a rest between, the queue is empty whenever one has got the lock from
         // the other.
         for (tasks, hold, rest) in [
             (2, millis(4), millis(1)),
             (8, Duration::ZERO, Duration::ZERO),
         ] {
-            let busy = client(site).await;
+            let busy = site.client().await;
             let stop = Arc::new(AtomicBool::new(false));
             let crowd: Vec<_> = (0..tasks)
                 .map(|_| {
@@ -287,7 +255,7 @@ async fn other_processes_get_a_turn() {
                     })
                 })
                 .collect();
-            let other = client(site).await;
+            let other = site.client().await;
             for _ in 0..3 {
                 let guard = other.lock("a").acquire_timeout(LONG).await;
                 let outcome = guard.expect("in time").release().await;
@@ -304,13 +272,13 @@ async fn other_processes_get_a_turn() {
 /// A release that hands off a lost lock reports the loss, and the next waiter acquires anew.
 #[tokio::test]
 async fn failed_handoff_passes_to_next() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let lock = client.lock("a");
         let next = waiter(async move { lock.acquire().await }).await;
         wait_for_waiters(&client, 1).await;
-        site.0.command(format!("delete {KEY}\r\n").as_bytes());
+        site.server.command(format!("delete {KEY}\r\n").as_bytes());
         let outcome = guard.release().await.expect("answered");
         let reason = LossReason::Missing;
         assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
@@ -321,14 +289,14 @@ async fn failed_handoff_passes_to_next() {
 
 #[tokio::test]
 async fn lost_lock_is_contended_again() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let held = client.lock("a").lease(millis(6000)).acquire().await;
         let held = held.expect("free");
         let lock = client.lock("a").lease(millis(6000));
         let next = waiter(async move { lock.acquire().await }).await;
         wait_for_waiters(&client, 1).await;
-        site.0.command(format!("delete {KEY}\r\n").as_bytes());
+        site.server.command(format!("delete {KEY}\r\n").as_bytes());
         let reason = held.lost().await;
         assert_eq!(reason, LossReason::Missing);
         let next = tokio::time::timeout(LONG, next).await.expect("in time");
@@ -339,8 +307,8 @@ async fn lost_lock_is_contended_again() {
 
 #[tokio::test]
 async fn shutdown_ends_waits_and_frees_handoffs() {
-    for site in &sites() {
-        let client = client(site).await;
+    for site in &Site::all() {
+        let client = site.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let waiters: Vec<_> = (0..4)
             .map(|_| {
@@ -357,7 +325,7 @@ async fn shutdown_ends_waits_and_frees_handoffs() {
                 assert_eq!(error.kind(), ErrorKind::Closed);
             }
         }
-        let looker = self::client(site).await;
+        let looker = site.client().await;
         let began = Instant::now();
         while looker.holder("a").await.expect("answered").is_some() {
             assert!(began.elapsed() < millis(5000), "left behind");
@@ -368,7 +336,7 @@ async fn shutdown_ends_waits_and_frees_handoffs() {
 
 #[tokio::test]
 async fn silent_server_fails_all_waiters_together() {
-    let (mut server, _) = sites().swap_remove(0);
+    let mut server = Site::all().swap_remove(0).server;
     let builder = Client::builder()
         .server(server.url())
         .restart_guard(false)
@@ -397,12 +365,12 @@ async fn silent_server_fails_all_waiters_together() {
     assert!(began.elapsed() < millis(16_000), "{:?}", began.elapsed());
 }
 
-// ---- the blocking front ----
+// ---- the blocking API ----
 
 #[test]
 fn threads_are_served_in_order() {
-    for site in &sites() {
-        let client = blocking_client(site);
+    for site in &Site::all() {
+        let client = site.blocking_client();
         let guard = client.lock("a").acquire().expect("free");
         let (order, served) = mpsc::channel();
         let mut threads = Vec::new();
@@ -422,7 +390,7 @@ fn threads_are_served_in_order() {
             }));
             wait_for_waiting_threads(&client, number + 1);
         }
-        let before = stored(&site.0);
+        let before = stored(&site.server);
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
         for thread in threads {
@@ -431,9 +399,9 @@ fn threads_are_served_in_order() {
         let served: Vec<_> = served.try_iter().collect();
         assert!(served.windows(2).all(|two| two[0] < two[1]), "{served:?}");
         assert_eq!(served.len(), 8);
-        if site.1.is_none() {
+        if site.protocol.is_none() {
             assert_eq!(
-                stored(&site.0) - before,
+                stored(&site.server) - before,
                 8,
                 "each is handed on by one request"
             );
@@ -445,8 +413,8 @@ fn threads_are_served_in_order() {
 
 #[test]
 fn timeout_or_shutdown_ends_thread_waits() {
-    for site in &sites() {
-        let client = blocking_client(site);
+    for site in &Site::all() {
+        let client = site.blocking_client();
         let guard = client.lock("a").label("busy").acquire().expect("free");
         let limited: Vec<_> = (1..=3)
             .map(|number| {

@@ -1,5 +1,5 @@
 //! Locks in a world like the users': the server has a cache to serve beside the locks, and is
-//! flushed, restarted and short of memory. On each real version, in both dialects and both fronts.
+//! flushed, restarted and short of memory. On each real version, in both protocols and both APIs.
 //!
 //! | module | what it tests |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The same from both fronts: connect, take a lock, give it back.
+//! The same from both APIs: connect, take a lock, give it back.
 
 use core::fmt::{Debug, Write as _};
 use core::time::Duration;
@@ -8,7 +8,7 @@ use memlatch::{ClientBuilder, ErrorKind, LockError, ReleaseOutcome};
 #[derive(Clone, Default)]
 pub struct Options {
     pub auth: Option<(String, String)>,
-    pub dialect: Option<memlatch::Protocol>,
+    pub protocol: Option<memlatch::Protocol>,
     #[cfg(feature = "tls")]
     pub ca_file: Option<std::path::PathBuf>,
     #[cfg(feature = "tls")]
@@ -31,8 +31,8 @@ impl Options {
         if let Some((user, password)) = &self.auth {
             builder = builder.auth(user, password);
         }
-        if let Some(dialect) = self.dialect {
-            builder = builder.protocol(dialect);
+        if let Some(protocol) = self.protocol {
+            builder = builder.protocol(protocol);
         }
         if let Some(limit) = self.operation_timeout {
             builder = builder.operation_timeout(limit);
@@ -61,7 +61,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// Takes a lock and gives it back, by the async front.
+/// Takes a lock and gives it back, by the async API.
 pub fn by_async(url: &str, options: &Options) -> Result<(), LockError> {
     block_on(async {
         let builder = options.apply(memlatch::Client::builder().server(url));
@@ -73,7 +73,7 @@ pub fn by_async(url: &str, options: &Options) -> Result<(), LockError> {
     })
 }
 
-/// Takes a lock and gives it back, by the blocking front.
+/// Takes a lock and gives it back, by the blocking API.
 pub fn by_blocking(url: &str, options: &Options) -> Result<(), LockError> {
     let builder = options.apply(memlatch::blocking::Client::builder().server(url));
     let client = builder.build()?;
@@ -85,15 +85,15 @@ pub fn by_blocking(url: &str, options: &Options) -> Result<(), LockError> {
     Ok(())
 }
 
-/// Both fronts can lock there.
+/// Both APIs can lock there.
 #[track_caller]
 pub fn both_work(url: &str, options: &Options) {
-    by_async(url, options).expect("the async front can lock there");
-    by_blocking(url, options).expect("the blocking front can lock there");
+    by_async(url, options).expect("the async api can lock there");
+    by_blocking(url, options).expect("the blocking api can lock there");
     both_list(url, options);
 }
 
-/// Both fronts find a lock that is held there.
+/// Both APIs find a lock that is held there.
 #[track_caller]
 fn both_list(url: &str, options: &Options) {
     let builder = options.apply(memlatch::blocking::Client::builder().server(url));
@@ -115,7 +115,7 @@ fn both_list(url: &str, options: &Options) {
     );
 }
 
-/// Both fronts refuse, with this kind of error, and all of `parts` in what it says.
+/// Both APIs refuse, with this kind of error, and all of `parts` in what it says.
 #[track_caller]
 pub fn both_fail(url: &str, options: &Options, kind: ErrorKind, parts: &[&str]) {
     for result in [by_async(url, options), by_blocking(url, options)] {

@@ -1,4 +1,4 @@
-//! Either front, in the words of a thread: what is asked of one is asked of the other.
+//! Either API, in the words of a thread: what is asked of one is asked of the other.
 
 use core::time::Duration;
 use memlatch::{
@@ -29,7 +29,7 @@ pub struct Settings {
     pub guard: Option<Duration>,
     pub operation_timeout: Duration,
     pub prefix: Option<String>,
-    pub dialect: Option<Protocol>,
+    pub protocol: Option<Protocol>,
 }
 
 impl Settings {
@@ -41,7 +41,7 @@ impl Settings {
             guard: None,
             operation_timeout: LONG,
             prefix: None,
-            dialect: None,
+            protocol: None,
         }
     }
 
@@ -58,8 +58,8 @@ impl Settings {
         if let Some(prefix) = &self.prefix {
             builder = builder.prefix(prefix);
         }
-        if let Some(dialect) = self.dialect {
-            builder = builder.protocol(dialect);
+        if let Some(protocol) = self.protocol {
+            builder = builder.protocol(protocol);
         }
         match self.auth {
             Some((user, password)) => builder.auth(user, password),
@@ -69,12 +69,12 @@ impl Settings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Front {
+pub enum Api {
     Async,
     Blocking,
 }
 
-pub const FRONTS: [Front; 2] = [Front::Async, Front::Blocking];
+pub const APIS: [Api; 2] = [Api::Async, Api::Blocking];
 
 #[derive(Clone)]
 pub enum Client {
@@ -106,13 +106,13 @@ macro_rules! lock {
 }
 
 impl Client {
-    pub fn new(front: Front, settings: &Settings) -> Result<Self, LockError> {
-        Ok(match front {
-            Front::Async => {
+    pub fn new(api: Api, settings: &Settings) -> Result<Self, LockError> {
+        Ok(match api {
+            Api::Async => {
                 let builder = settings.apply(memlatch::Client::builder());
                 Self::Async(RUNTIME.block_on(builder.build())?)
             }
-            Front::Blocking => Self::Blocking(settings.apply(blocking::Client::builder()).build()?),
+            Api::Blocking => Self::Blocking(settings.apply(blocking::Client::builder()).build()?),
         })
     }
 
@@ -233,7 +233,7 @@ impl Guard {
                 let guard = blocking::LockGuard::attach(client, &guard.detach());
                 Self::Blocking(guard.expect("it is still held"))
             }
-            _ => panic!("another front"),
+            _ => panic!("another api"),
         }
     }
 
@@ -266,7 +266,7 @@ impl Guard {
     }
 }
 
-/// Runs a future of the async front.
+/// Runs a future of the async API.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }

@@ -6,6 +6,8 @@
     reason = "each test binary uses a part of it"
 )]
 
+#[cfg(all(feature = "tokio", feature = "blocking"))]
+pub mod apis;
 pub mod balancer;
 #[cfg(feature = "tls")]
 pub mod certificates;
@@ -13,8 +15,6 @@ pub mod certificates;
 pub mod cut;
 #[cfg(all(feature = "tokio", feature = "blocking"))]
 pub mod either;
-#[cfg(all(feature = "tokio", feature = "blocking"))]
-pub mod fronts;
 #[cfg(feature = "tls")]
 pub mod gateway;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
@@ -23,4 +23,6 @@ pub mod memcached;
 #[cfg(all(unix, feature = "server"))]
 pub mod peer;
 pub mod rng;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+pub mod site;
 pub mod traffic;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
-    let [address, front, count, lease, rounds] = &words[..] else {
+    let [address, api, count, lease, rounds] = &words[..] else {
         return Err("needs ADDRESS FRONT COUNT LEASE ROUNDS".into());
     };
     let plan = Plan {
@@ -42,7 +42,7 @@ fn run() -> Result<()> {
         lease: Duration::from_secs(lease.parse()?),
         rounds: rounds.parse()?,
     };
-    match front.as_str() {
+    match api.as_str() {
         "async" => run_async(&plan),
         "blocking" => run_blocking(&plan),
         other => Err(format!("{other} is neither async nor blocking").into()),
@@ -82,11 +82,11 @@ impl Plan<'_> {
     }
 
     /// Prints the row.
-    fn report(&self, front: &str, bytes: u64, held: &Held, end: &End) {
+    fn report(&self, api: &str, bytes: u64, held: &Held, end: &End) {
         let count = self.count as u64;
         let micros = |cpu: Duration, count: u64| cpu.as_secs_f64() * 1e6 / count.max(1) as f64;
         println!(
-            "| {front} | {count} | {:?} | {} | {:.0} | {:.2} | {:.2} | {:.2} s | {} |",
+            "| {api} | {count} | {:?} | {} | {:.0} | {:.2} | {:.2} | {:.2} s | {} |",
             self.lease,
             bytes / count.max(1),
             held.renewals as f64 / held.time.as_secs_f64(),

@@ -67,14 +67,14 @@ fn flood(server: &memcached::RealServer) {
 /// Of twenty locks that are held, how many are left after a flood.
 fn left_after_flood(
     server: &memcached::RealServer,
-    dialect: Option<Protocol>,
+    protocol: Option<Protocol>,
     prepare: impl Fn(&blocking::Client),
 ) -> usize {
     let mut builder = blocking::Client::builder()
         .server(server.url())
         .restart_guard(false);
-    if let Some(dialect) = dialect {
-        builder = builder.protocol(dialect);
+    if let Some(protocol) = protocol {
+        builder = builder.protocol(protocol);
     }
     let client = builder.build().expect("a server");
     prepare(&client);
@@ -101,9 +101,9 @@ fn left_after_flood(
 #[test]
 fn advised_settings_keep_locks_from_eviction() {
     for binary in memcached::required() {
-        for dialect in [None, Some(Protocol::Classic)] {
+        for protocol in [None, Some(Protocol::Classic)] {
             let server = binary.start(&["-m", "2"]);
-            assert_eq!(left_after_flood(&server, dialect, |_| ()), 0, "{server}");
+            assert_eq!(left_after_flood(&server, protocol, |_| ()), 0, "{server}");
             let diagnosis = both(&server.url());
             expect(
                 &diagnosis,
@@ -114,7 +114,7 @@ fn advised_settings_keep_locks_from_eviction() {
 
             // While the server runs.
             let server = binary.start(&["-m", "2"]);
-            let left = left_after_flood(&server, dialect, |client| {
+            let left = left_after_flood(&server, protocol, |client| {
                 let enabled = client.enable_temporary_lru().expect("the server answers");
                 let (seconds, before) = (21, None);
                 assert!(
@@ -131,7 +131,7 @@ fn advised_settings_keep_locks_from_eviction() {
 
             // From its start.
             let server = binary.start(&["-m", "2", "-o", "temporary_ttl=21"]);
-            assert_eq!(left_after_flood(&server, dialect, |_| ()), 20, "{server}");
+            assert_eq!(left_after_flood(&server, protocol, |_| ()), 20, "{server}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Things that are no memcached servers, or only look like them.
 
-use crate::diagnose::fronts::{Options, both_fail};
+use crate::diagnose::apis::{Options, both_fail};
 use crate::diagnose::{ADVISED, balancer, both, expect, memcached, trouble, try_both};
 use core::time::Duration;
 use memlatch::{ErrorKind, Protocol, Severity};
@@ -30,9 +30,9 @@ fn proxy_differs_from_server_behind_it() {
         let proxy = binary.start(&["-o", &options]);
         let diagnosis = both(&proxy.url());
         expect(&diagnosis, "proxy", Severity::Unsafe, "a proxy answers");
-        for dialect in [None, Some(Protocol::Classic)] {
+        for protocol in [None, Some(Protocol::Classic)] {
             let options = Options {
-                dialect,
+                protocol,
                 ..Options::default()
             };
             let parts = ["a proxy answers", "set the address"];

@@ -1,19 +1,14 @@
-//! The async front.
+//! The async API.
 
 use super::{LEASE, LONG, Site, lost, millis, seconds};
 use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 
-async fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().await.expect("the server is there")
-}
-
 #[tokio::test]
 async fn held_lock_is_verified() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             let guard = lock.lease(LONG).acquire().await.expect("free");
             guard.verify().await.expect("just acquired");
@@ -25,7 +20,7 @@ async fn held_lock_is_verified() {
 #[tokio::test]
 async fn loss_found_by_verify_is_reported() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
             if reason == LossReason::Missing {
@@ -48,7 +43,7 @@ async fn loss_found_by_verify_is_reported() {
 #[tokio::test]
 async fn verify_detects_a_restart() {
     for mut site in Site::all() {
-        let one = client(&site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         site.server.restart();
         let error = loop {
@@ -84,7 +79,7 @@ async fn renewal_restores_the_whole_lease() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {
-        let one = client(site).await;
+        let one = site.client().await;
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             held.push(lock.lease(LEASE).acquire().await.expect("free"));
         }
@@ -106,7 +101,7 @@ async fn renewal_restores_the_whole_lease() {
 #[tokio::test]
 async fn concurrent_renewals_all_succeed() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
         let guard = Arc::new(guard);
         let mut all = tokio::task::JoinSet::new();
@@ -143,7 +138,7 @@ async fn unanswered_renewal_is_no_loss() {
 #[tokio::test]
 async fn renewal_detects_a_loss() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         site.delete(guard.key());
         lost(&guard.renew().await.expect_err("lost"), LossReason::Missing);
@@ -164,7 +159,7 @@ fn ended_renewer_runtime_stops_renewals() {
     let site = Site::all().pop().expect("a server");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let guard = runtime.block_on(async {
-        let one = client(&site).await;
+        let one = site.client().await;
         one.lock("a").lease(LONG).acquire().await.expect("free")
     });
     drop(runtime);
@@ -177,7 +172,7 @@ fn ended_renewer_runtime_stops_renewals() {
 #[tokio::test]
 async fn run_finishes_under_kept_lock() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let work = async {
             tokio::task::yield_now().await;
@@ -193,7 +188,7 @@ async fn run_finishes_under_kept_lock() {
 #[tokio::test]
 async fn loss_ends_the_run() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
         let (held, started) = (Arc::new(()), Arc::new(tokio::sync::Notify::new()));
         let work = {
@@ -230,7 +225,7 @@ async fn loss_ends_the_run() {
 #[tokio::test]
 async fn run_outlasting_lease_is_a_loss() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         for ends in [true, false] {
             let lock = one.lock("a").lease(seconds(2)).max_hold(millis(500));
             let guard = lock.acquire().await.expect("free");
@@ -257,7 +252,7 @@ async fn run_outlasting_lease_is_a_loss() {
 #[tokio::test]
 async fn dropped_run_keeps_the_lock() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         for polls in 0..5 {
             let held = Arc::new(());

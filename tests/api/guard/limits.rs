@@ -1,28 +1,18 @@
 //! For how long a lock is held at most, and at least.
 
 use super::{LONG, Site, fails, millis, seconds};
-use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome, blocking};
+use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
 use std::thread;
 use std::time::Instant;
 
 /// Beyond the end of a hold, and nowhere near the end of a lease.
 const SOON: core::time::Duration = seconds(20);
 
-async fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().await.expect("the server is there")
-}
-
-fn blocking_client(site: &Site) -> blocking::Client {
-    let builder = site.settings(blocking::Client::builder());
-    builder.build().expect("the server is there")
-}
-
 #[tokio::test]
 async fn max_hold_reached_frees_lock() {
     let limit = millis(700);
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
@@ -46,7 +36,7 @@ async fn max_hold_reached_frees_lock() {
 fn max_hold_reached_frees_lock_blocking() {
     let limit = millis(700);
     for site in &Site::all() {
-        let (one, two) = (blocking_client(site), blocking_client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
@@ -70,7 +60,7 @@ fn max_hold_reached_frees_lock_blocking() {
 #[tokio::test]
 async fn drop_at_limit_frees_lock() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         for round in 0..10 {
             let lock = one.lock("a").lease(LONG).max_hold(millis(50));
             let guard = lock.acquire().await.expect("free");
@@ -91,7 +81,7 @@ async fn drop_at_limit_frees_lock() {
 #[test]
 fn drop_at_limit_frees_lock_blocking() {
     for site in &Site::all() {
-        let (one, two) = (blocking_client(site), blocking_client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         for round in 0..10 {
             let lock = one.lock("a").lease(LONG).max_hold(millis(50));
             let guard = lock.acquire().expect("free");
@@ -115,7 +105,7 @@ async fn renewals_end_at_max_hold() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {
-        let one = client(site).await;
+        let one = site.client().await;
         let lock = one.lock("a").lease(millis(1500)).max_hold(limit);
         let began = Instant::now();
         let guard = lock.acquire().await.expect("free");
@@ -144,12 +134,12 @@ async fn renewals_end_at_max_hold() {
 #[tokio::test]
 async fn zero_max_hold_is_refused() {
     let site = Site::all().pop().expect("a server");
-    let one = client(&site).await;
+    let one = site.client().await;
     let lock = one.lock("a").max_hold(millis(0));
     let part = "max_hold is 0";
     fails(lock.acquire().await, ErrorKind::InvalidInput, part);
     fails(lock.try_acquire().await, ErrorKind::InvalidInput, part);
-    let lock = blocking_client(&site).lock("a").max_hold(millis(0));
+    let lock = site.blocking_client().lock("a").max_hold(millis(0));
     fails(lock.acquire(), ErrorKind::InvalidInput, part);
 }
 
@@ -172,9 +162,9 @@ async fn early_release_keeps_min_hold() {
     let mut cases = tokio::task::JoinSet::new();
     for site in Site::all() {
         cases.spawn(async move {
-            let two = client(&site).await;
+            let two = site.client().await;
             for way in WAYS {
-                let one = client(&site).await;
+                let one = site.client().await;
                 let lock = one.lock("a").label("early").min_hold(STAYS);
                 let guard = lock.acquire().await.expect("free");
                 let acquired = Instant::now();
@@ -209,9 +199,9 @@ async fn early_release_keeps_min_hold() {
 #[test]
 fn early_release_keeps_min_hold_blocking() {
     let case = |site: Site| {
-        let two = blocking_client(&site);
+        let two = site.blocking_client();
         for way in WAYS {
-            let one = blocking_client(&site);
+            let one = site.blocking_client();
             let lock = one.lock("a").label("early").min_hold(STAYS);
             let guard = lock.acquire().expect("free");
             let acquired = Instant::now();
@@ -247,7 +237,7 @@ fn early_release_keeps_min_hold_blocking() {
 #[tokio::test]
 async fn release_after_min_hold_is_immediate() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         let lock = one.lock("a").lease(LONG).min_hold(millis(100));
         let guard = lock.acquire().await.expect("free");
         tokio::time::sleep(millis(150)).await;
@@ -261,8 +251,8 @@ async fn release_after_min_hold_is_immediate() {
 #[tokio::test]
 async fn impossible_min_holds_are_refused() {
     let site = Site::all().pop().expect("a server");
-    let one = client(&site).await;
-    let two = blocking_client(&site);
+    let one = site.client().await;
+    let two = site.blocking_client();
     let input = ErrorKind::InvalidInput;
     let lock = one.lock("a").without_record().min_hold(STAYS);
     fails(lock.acquire().await, input, "without a record");

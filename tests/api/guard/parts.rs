@@ -1,20 +1,10 @@
-//! Locks that are handed from one client to another, of either front.
+//! Locks that are handed from one client to another, of either API.
 
 use super::{LONG, Site, fails, lost, millis, seconds};
 use memlatch::{
     Client, ErrorKind, LockError, LockGuard, LockTicket, LossReason, ReleaseOutcome, blocking,
 };
 use std::time::Instant;
-
-async fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().await.expect("the server is there")
-}
-
-fn blocking_client(site: &Site) -> blocking::Client {
-    let builder = site.settings(blocking::Client::builder());
-    builder.build().expect("the server is there")
-}
 
 /// The same parts, by way of their text.
 fn sent(parts: &LockTicket) -> LockTicket {
@@ -35,8 +25,12 @@ fn taken_blocking(
 #[tokio::test]
 async fn handed_over_lock_stays_held() {
     for site in &Site::all() {
-        let (one, two, other) = (client(site).await, client(site).await, client(site).await);
-        let (three, four) = (blocking_client(site), blocking_client(site));
+        let (one, two, other) = (
+            site.client().await,
+            site.client().await,
+            site.client().await,
+        );
+        let (three, four) = (site.blocking_client(), site.blocking_client());
         for lock in [one.lock("a").label("first"), one.lock("a").without_record()] {
             let guard = lock.lease(LONG).acquire().await.expect("free");
             let (token, holder) = (guard.fencing_token(), guard.holder());
@@ -83,12 +77,12 @@ async fn new_holder_keeps_the_lock() {
     let mut held = Vec::new();
     for site in &sites {
         let lease = seconds(2);
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock("a").lease(lease).acquire().await.expect("free");
-        let two = client(site).await;
+        let two = site.client().await;
         let guard = taken(&two, &guard.detach()).await.expect("ours");
         assert!(one.shutdown(LONG).await, "nothing of it is left there");
-        let three = blocking_client(site);
+        let three = site.blocking_client();
         let lock = three.lock("b").lease(lease);
         let other = lock.acquire().expect("free");
         let other = taken_blocking(&three, &other.detach()).expect("ours");
@@ -118,12 +112,12 @@ async fn unclaimed_ticket_expires() {
     let sites = Site::all();
     let mut left = Vec::new();
     for site in &sites {
-        let (one, three) = (client(site).await, blocking_client(site));
+        let (one, three) = (site.client().await, site.blocking_client());
         let guard = one.lock("a").lease(seconds(2)).acquire().await;
         let parts = guard.expect("free").detach();
         let guard = three.lock("b").lease(seconds(2)).acquire();
         let other = guard.expect("free").detach();
-        let two = client(site).await;
+        let two = site.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -151,7 +145,7 @@ async fn unclaimed_ticket_expires() {
 #[tokio::test]
 async fn stale_ticket_is_refused_with_reason() {
     for mut site in Site::all() {
-        let (one, three) = (client(&site).await, blocking_client(&site));
+        let (one, three) = (site.client().await, site.blocking_client());
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let key = guard.key().to_vec();
         let parts = guard.detach();
@@ -165,7 +159,7 @@ async fn stale_ticket_is_refused_with_reason() {
         lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
         site.server.restart();
         let reason = LossReason::ServerRestarted;
-        let (two, four) = (client(&site).await, blocking_client(&site));
+        let (two, four) = (site.client().await, site.blocking_client());
         lost(&taken(&two, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&four, &parts).expect_err("lost"), reason);
     }
@@ -205,11 +199,11 @@ async fn ticket_of_lost_guard_is_refused() {
 #[tokio::test]
 async fn ticket_of_closed_client_is_refused() {
     let site = Site::all().pop().expect("a server");
-    let one = client(&site).await;
+    let one = site.client().await;
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
     assert!(one.shutdown(LONG).await);
     let parts = guard.detach();
-    let two = client(&site).await;
+    let two = site.client().await;
     let reason = LossReason::Released;
     lost(&taken(&two, &parts).await.expect_err("released"), reason);
 }
@@ -248,7 +242,7 @@ async fn silent_server_leaves_lock_alone() {
 #[tokio::test]
 async fn unsuitable_clients_refuse_the_ticket() {
     let site = Site::all().pop().expect("a server");
-    let (one, three) = (client(&site).await, blocking_client(&site));
+    let (one, three) = (site.client().await, site.blocking_client());
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
     let parts = guard.detach();
     let builder = site.settings(Client::builder());
@@ -263,7 +257,7 @@ async fn unsuitable_clients_refuse_the_ticket() {
     fails(taken(&one, &parts).await, ErrorKind::Closed, "shut down");
     let closed = taken_blocking(&three, &parts);
     fails(closed, ErrorKind::Closed, "shut down");
-    let two = client(&site).await;
+    let two = site.client().await;
     let guard = taken(&two, &parts).await.expect("still ours");
     guard.verify().await.expect("still ours");
 }

@@ -1,4 +1,4 @@
-//! The blocking front.
+//! The blocking API.
 
 use super::{LEASE, LONG, Site, lost, millis};
 use memlatch::blocking::Client;
@@ -6,15 +6,10 @@ use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
 use std::thread;
 use std::time::Instant;
 
-fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().expect("the server is there")
-}
-
 #[test]
 fn held_lock_is_verified() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             let guard = lock.lease(LONG).acquire().expect("free");
             guard.verify().expect("just acquired");
@@ -26,7 +21,7 @@ fn held_lock_is_verified() {
 #[test]
 fn loss_found_by_verify_is_reported() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().expect("free");
             if reason == LossReason::Missing {
@@ -51,7 +46,7 @@ fn loss_found_by_verify_is_reported() {
 #[test]
 fn verify_detects_a_restart() {
     for mut site in Site::all() {
-        let one = client(&site);
+        let one = site.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         site.server.restart();
         let error = loop {
@@ -87,7 +82,7 @@ fn renewal_restores_the_whole_lease() {
     let sites = Site::all();
     let mut held = Vec::new();
     for site in &sites {
-        let one = client(site);
+        let one = site.blocking_client();
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             held.push(lock.lease(LEASE).acquire().expect("free"));
         }
@@ -109,7 +104,7 @@ fn renewal_restores_the_whole_lease() {
 #[test]
 fn concurrent_renewals_all_succeed() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");
         thread::scope(|scope| {
             for _ in 0..20 {
@@ -142,7 +137,7 @@ fn unanswered_renewal_is_no_loss() {
 #[test]
 fn renewal_detects_a_loss() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         site.delete(guard.key());
         lost(&guard.renew().expect_err("lost"), LossReason::Missing);
@@ -158,7 +153,7 @@ fn renewal_detects_a_loss() {
 #[test]
 fn run_finishes_under_kept_lock() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         let token = guard.run(|held| {
             held.ensure(millis(1)).expect("ours");
@@ -173,7 +168,7 @@ fn run_finishes_under_kept_lock() {
 #[test]
 fn lost_lock_stops_and_refuses_work() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");
         let mut steps = 0;
         let ended = guard.run(|held| {

@@ -1,4 +1,4 @@
-//! Requests that travel together, and the cleanup after a dropped call; in both fronts.
+//! Requests that travel together, and the cleanup after a dropped call; in both APIs.
 
 use super::peer::{LIMIT, Peer, until};
 use super::{LONG, Site, millis, seconds};
@@ -17,21 +17,21 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Beyond the last poll of everything that is answered.
 const MOST_POLLS: usize = 400;
 
-fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, dialect: Protocol) -> ClientBuilder<F> {
+fn settings<F>(builder: ClientBuilder<F>, peer: &Peer, protocol: Protocol) -> ClientBuilder<F> {
     let builder = builder
         .server(peer.url())
         .restart_guard(false)
         .max_lease(core::time::Duration::from_secs(600));
-    builder.protocol(dialect).operation_timeout(LIMIT)
+    builder.protocol(protocol).operation_timeout(LIMIT)
 }
 
-async fn client(peer: &Peer, dialect: Protocol) -> Client {
-    let client = settings(Client::builder(), peer, dialect).build().await;
+async fn client(peer: &Peer, protocol: Protocol) -> Client {
+    let client = settings(Client::builder(), peer, protocol).build().await;
     client.expect("the peer is there")
 }
 
-fn blocking_client(peer: &Peer, dialect: Protocol) -> blocking::Client {
-    let client = settings(blocking::Client::builder(), peer, dialect).build();
+fn blocking_client(peer: &Peer, protocol: Protocol) -> blocking::Client {
+    let client = settings(blocking::Client::builder(), peer, protocol).build();
     client.expect("the peer is there")
 }
 
@@ -57,9 +57,9 @@ fn left(peer: &Peer) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn releases_share_one_flight() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let client = client(&peer, dialect).await;
+        let client = client(&peer, protocol).await;
         let guard = client.lock_all(NAMES).lease(LONG).acquire().await;
         let guard = guard.expect("free");
         peer.answer(false);
@@ -78,15 +78,15 @@ async fn releases_share_one_flight() {
         until("the last release", || released(&peer).len() == 6).await;
         peer.answer(true);
         assert!(client.shutdown(LIMIT).await);
-        assert!(left(&peer).is_empty(), "{dialect:?}");
+        assert!(left(&peer).is_empty(), "{protocol:?}");
     }
 }
 
 #[tokio::test]
 async fn threads_release_all_in_one_flight() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let client = blocking_client(&peer, dialect);
+        let client = blocking_client(&peer, protocol);
         for (round, drops) in [false, true].into_iter().enumerate() {
             let guard = client.lock_all(NAMES).lease(LONG).acquire();
             let guard = guard.expect("free");
@@ -104,7 +104,7 @@ async fn threads_release_all_in_one_flight() {
             assert_eq!(released(&peer)[all - 3..], ["c", "b", "a"]);
             peer.answer(true);
             releasing.join().expect("no panic");
-            assert!(left(&peer).is_empty(), "{dialect:?}");
+            assert!(left(&peer).is_empty(), "{protocol:?}");
         }
         assert_eq!(peer.accepted(), 1);
     }
@@ -112,9 +112,9 @@ async fn threads_release_all_in_one_flight() {
 
 #[tokio::test]
 async fn threads_verify_all_in_one_flight() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         let peer = Peer::start();
-        let client = blocking_client(&peer, dialect);
+        let client = blocking_client(&peer, protocol);
         let guard = client.lock_all(NAMES).lease(LONG).acquire();
         let guard = guard.expect("free");
         let looks = |peer: &Peer| -> usize {
@@ -225,20 +225,20 @@ async fn dropped_at<F: Future>(polls: usize, future: F) -> Option<F::Output> {
 
 #[tokio::test]
 async fn dropped_acquisition_leaves_no_lock() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         for polls in 0..=MOST_POLLS {
             assert!(polls < MOST_POLLS, "it never ends");
             let peer = Peer::start();
-            let client = client(&peer, dialect).await;
+            let client = client(&peer, protocol).await;
             let set = client.lock_all(NAMES).lease(LONG);
             let guard = dropped_at(polls, set.acquire()).await;
             let over = guard.is_some();
             drop(guard);
-            assert!(client.shutdown(LIMIT).await, "{dialect:?}, poll {polls}");
-            assert!(left(&peer).is_empty(), "{dialect:?}, poll {polls}");
+            assert!(client.shutdown(LIMIT).await, "{protocol:?}, poll {polls}");
+            assert!(left(&peer).is_empty(), "{protocol:?}, poll {polls}");
             let count = |name| peer.count(&format!("add memlatch:lock:{name} "));
             let sent: usize = NAMES.into_iter().map(count).sum();
-            let what = format!("{dialect:?}, poll {polls}: {:?}", peer.requests());
+            let what = format!("{protocol:?}, poll {polls}: {:?}", peer.requests());
             assert_eq!(released(&peer).len(), sent, "{what}");
             if over {
                 assert_eq!(sent, 3, "{what}");
@@ -250,17 +250,17 @@ async fn dropped_acquisition_leaves_no_lock() {
 
 #[tokio::test]
 async fn dropped_release_is_finished() {
-    for dialect in DIALECTS {
+    for protocol in DIALECTS {
         for polls in 0..=MOST_POLLS {
             assert!(polls < MOST_POLLS, "it never ends");
             let peer = Peer::start();
-            let client = client(&peer, dialect).await;
+            let client = client(&peer, protocol).await;
             let guard = client.lock_all(NAMES).lease(LONG).acquire().await;
             let guard = guard.expect("free");
             let outcome = dropped_at(polls, guard.release()).await;
             let over = outcome.is_some();
-            assert!(client.shutdown(LIMIT).await, "{dialect:?}, poll {polls}");
-            assert!(left(&peer).is_empty(), "{dialect:?}, poll {polls}");
+            assert!(client.shutdown(LIMIT).await, "{protocol:?}, poll {polls}");
+            assert!(left(&peer).is_empty(), "{protocol:?}, poll {polls}");
             if let Some(outcome) = outcome {
                 assert_eq!(outcome.expect("answered"), MultiReleaseOutcome::Released);
             }

@@ -1,23 +1,16 @@
-//! The async front.
+//! The async API.
 
 use super::{LONG, Site, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
-use memlatch::{
-    Client, ErrorKind, LockError, LossReason, MultiLock, MultiReleaseOutcome, ReleaseOutcome,
-};
+use memlatch::{ErrorKind, LockError, LossReason, MultiLock, MultiReleaseOutcome, ReleaseOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-async fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().await.expect("the server is there")
-}
-
 #[tokio::test]
 async fn all_locks_are_held_and_released() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
         assert_eq!(set.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         let guard = set.acquire().await.expect("free");
@@ -55,7 +48,7 @@ async fn all_locks_are_held_and_released() {
 #[tokio::test]
 async fn bad_sets_are_refused_before_sending() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         for (names, parts) in refusals() {
             fails(
                 one.lock_all(&names).acquire().await,
@@ -81,7 +74,7 @@ async fn bad_sets_are_refused_before_sending() {
 #[tokio::test]
 async fn one_held_lock_refuses_all() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         let kept = two.lock("b").label("busy").acquire().await.expect("free");
         // From another process or within this one, it is the same.
         for client in [&one, &two] {
@@ -121,7 +114,7 @@ async fn one_held_lock_refuses_all() {
 async fn overlapping_sets_never_deadlock() {
     for site in Site::all() {
         let used: Arc<Vec<AtomicBool>> = Arc::new((0..3).map(|_| AtomicBool::new(false)).collect());
-        let clients = [client(&site).await, client(&site).await];
+        let clients = [site.client().await, site.client().await];
         let mut tasks = JoinSet::new();
         for orders in [
             ["0", "1", "2"],
@@ -161,10 +154,10 @@ async fn overlapping_sets_never_deadlock() {
 #[tokio::test]
 async fn lost_member_is_reported_by_name() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().await.expect("free");
-        site.delete("b");
+        site.delete(b"memlatch:lock:b");
         let lost = tokio::time::timeout(LONG, guard.lost()).await;
         assert_eq!(lost.expect("told"), ("b", LossReason::Missing));
         assert!(!guard.is_valid() && guard.remaining().is_zero());
@@ -183,15 +176,15 @@ async fn lost_member_is_reported_by_name() {
 #[tokio::test]
 async fn loss_found_by_release_is_reported() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
         let guard = set.acquire().await.expect("free");
-        site.delete("c");
+        site.delete(b"memlatch:lock:c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().await.expect("free");
-        site.delete("a");
+        site.delete(b"memlatch:lock:a");
         fails(
             guard.verify().await,
             ErrorKind::Lost,
@@ -209,7 +202,7 @@ async fn loss_found_by_release_is_reported() {
 #[tokio::test]
 async fn restart_loses_all_locks() {
     for mut site in Site::all() {
-        let one = client(&site).await;
+        let one = site.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().await.expect("free");
         site.server.restart();
@@ -228,7 +221,7 @@ async fn restart_loses_all_locks() {
 #[tokio::test]
 async fn lock_lost_during_wait_is_reacquired() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         let kept = two.lock("b").acquire().await.expect("free");
         let set = one.lock_all(["a", "b"]).lease(seconds(2));
         let waiter = tokio::spawn(async move { set.acquire_timeout(LONG).await });
@@ -241,7 +234,7 @@ async fn lock_lost_during_wait_is_reacquired() {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
-                        site.delete("a");
+                        site.delete(b"memlatch:lock:a");
                     }
                 }
             }
@@ -262,7 +255,7 @@ async fn lock_lost_during_wait_is_reacquired() {
 #[tokio::test]
 async fn loss_without_time_left_is_named() {
     for site in &Site::all() {
-        let (one, two) = (client(site).await, client(site).await);
+        let (one, two) = (site.client().await, site.client().await);
         let _kept = two.lock("b").acquire().await.expect("free");
         let set = one.lock_all(["a", "b"]).max_hold(millis(400));
         // Before it would be over, the wait is.
@@ -294,7 +287,7 @@ async fn loss_without_time_left_is_named() {
 #[tokio::test]
 async fn shutdown_releases_all_locks() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
         assert!(one.shutdown(LONG).await);
         site.all_are_free(&["a", "b"]);
@@ -308,7 +301,7 @@ async fn shutdown_releases_all_locks() {
 #[tokio::test]
 async fn warning_names_lock_nearest_expiry() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().await.expect("free");
         site.server.stop_signal();
@@ -328,11 +321,11 @@ async fn warning_names_lock_nearest_expiry() {
 #[tokio::test]
 async fn run_lasts_while_all_are_held() {
     for site in &Site::all() {
-        let one = client(site).await;
+        let one = site.client().await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
         assert_eq!(guard.run(async { 7 }).await.expect("all are held"), 7);
         let lose = async {
-            site.delete("b");
+            site.delete(b"memlatch:lock:b");
             guard.verify().await.expect_err("one is gone");
         };
         let (ended, ()) = tokio::join!(guard.run(core::future::pending::<()>()), lose);

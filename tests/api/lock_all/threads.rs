@@ -1,21 +1,16 @@
-//! The blocking front.
+//! The blocking API.
 
 use super::{LONG, Site, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
-use memlatch::blocking::{Client, MultiLock};
+use memlatch::blocking::MultiLock;
 use memlatch::{ErrorKind, LockError, LossReason, MultiReleaseOutcome, ReleaseOutcome};
 use std::thread;
 use std::time::Instant;
 
-fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
-    builder.build().expect("the server is there")
-}
-
 #[test]
 fn all_locks_are_held_and_released() {
     for site in &Site::all() {
-        let (one, two) = (client(site), client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
         assert_eq!(set.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         let guard = set.acquire().expect("free");
@@ -53,7 +48,7 @@ fn all_locks_are_held_and_released() {
 #[test]
 fn bad_sets_are_refused_before_sending() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         for (names, parts) in refusals() {
             fails(
                 one.lock_all(&names).acquire(),
@@ -79,7 +74,7 @@ fn bad_sets_are_refused_before_sending() {
 #[test]
 fn one_held_lock_refuses_all() {
     for site in &Site::all() {
-        let (one, two) = (client(site), client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         let kept = two.lock("b").label("busy").acquire().expect("free");
         // From another process or within this one, it is the same.
         for client in [&one, &two] {
@@ -118,7 +113,7 @@ fn one_held_lock_refuses_all() {
 fn overlapping_sets_never_deadlock() {
     for site in &Site::all() {
         let used: Vec<_> = (0..3).map(|_| AtomicBool::new(false)).collect();
-        let clients = [client(site), client(site)];
+        let clients = [site.blocking_client(), site.blocking_client()];
         thread::scope(|scope| {
             for orders in [
                 ["0", "1", "2"],
@@ -156,10 +151,10 @@ fn overlapping_sets_never_deadlock() {
 #[test]
 fn lost_member_is_reported_by_name() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().expect("free");
-        site.delete("b");
+        site.delete(b"memlatch:lock:b");
         let lost = guard.lost_timeout(LONG);
         assert_eq!(lost.expect("told"), ("b", LossReason::Missing));
         assert!(!guard.is_valid() && guard.remaining().is_zero());
@@ -178,15 +173,15 @@ fn lost_member_is_reported_by_name() {
 #[test]
 fn loss_found_by_release_is_reported() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
         let guard = set.acquire().expect("free");
-        site.delete("c");
+        site.delete(b"memlatch:lock:c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().expect("free");
-        site.delete("a");
+        site.delete(b"memlatch:lock:a");
         fails(guard.verify(), ErrorKind::Lost, &["lock `a`", "forgotten"]);
         let single = guard.into_guards();
         assert_eq!(single.len(), 3);
@@ -200,7 +195,7 @@ fn loss_found_by_release_is_reported() {
 #[test]
 fn restart_loses_all_locks() {
     for mut site in Site::all() {
-        let one = client(&site);
+        let one = site.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().expect("free");
         site.server.restart();
@@ -219,7 +214,7 @@ fn restart_loses_all_locks() {
 #[test]
 fn lock_lost_during_wait_is_reacquired() {
     for site in &Site::all() {
-        let (one, two) = (client(site), client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         let kept = two.lock("b").acquire().expect("free");
         let set = one.lock_all(["a", "b"]).lease(seconds(2));
         let waiter = thread::spawn(move || set.acquire_timeout(LONG));
@@ -232,7 +227,7 @@ fn lock_lost_during_wait_is_reacquired() {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
-                        site.delete("a");
+                        site.delete(b"memlatch:lock:a");
                     }
                 }
             }
@@ -253,7 +248,7 @@ fn lock_lost_during_wait_is_reacquired() {
 #[test]
 fn loss_without_time_left_is_named() {
     for site in &Site::all() {
-        let (one, two) = (client(site), client(site));
+        let (one, two) = (site.blocking_client(), site.blocking_client());
         let _kept = two.lock("b").acquire().expect("free");
         let set = one.lock_all(["a", "b"]).max_hold(millis(400));
         // Before it would be over, the wait is.
@@ -280,7 +275,7 @@ fn loss_without_time_left_is_named() {
 #[test]
 fn shutdown_releases_all_locks() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");
         assert!(one.shutdown(LONG));
         site.all_are_free(&["a", "b"]);
@@ -294,7 +289,7 @@ fn shutdown_releases_all_locks() {
 #[test]
 fn warning_names_lock_nearest_expiry() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().expect("free");
         site.server.stop_signal();
@@ -314,11 +309,11 @@ fn warning_names_lock_nearest_expiry() {
 #[test]
 fn run_lasts_while_all_are_held() {
     for site in &Site::all() {
-        let one = client(site);
+        let one = site.blocking_client();
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");
         assert_eq!(guard.run(|_| 7).expect("all are held"), 7);
         let ended = guard.run(|held| {
-            site.delete("b");
+            site.delete(b"memlatch:lock:b");
             held.verify().expect_err("one is gone");
         });
         fails(ended, ErrorKind::Lost, &["lock `b`"]);

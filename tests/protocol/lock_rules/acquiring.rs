@@ -79,7 +79,7 @@ fn free_lock_takes_one_flight() {
             grant.valid_until, until,
             "from before the first byte was sent"
         );
-        // The classic dialect cannot make a counter and count in one.
+        // The classic protocol cannot make a counter and count in one.
         let counted = u64::from(kind == Kind::Classic);
         assert_eq!(grant.token, Some(seed + counted));
         let item = world.server.item(world.now, lock.as_bytes());

@@ -17,7 +17,7 @@ fn sentinel(world: &mut World) -> Option<(String, Option<u64>)> {
 
 #[test]
 fn each_server_gets_its_dialect() {
-    for (kind, dialect, explicit_cas) in [
+    for (kind, protocol, explicit_cas) in [
         (Kind::Meta, Protocol::Meta, true),
         (Kind::MetaWithoutE, Protocol::Meta, false),
         (Kind::Classic, Protocol::Classic, false),
@@ -25,7 +25,7 @@ fn each_server_gets_its_dialect() {
         let mut world = World::new(kind);
         world.connect(0).expect("a server");
         let view = world.view(0);
-        assert_eq!(view.capabilities.protocol, dialect);
+        assert_eq!(view.capabilities.protocol, protocol);
         assert_eq!(view.capabilities.explicit_cas, explicit_cas);
         let incarnation = ServerInstance {
             pid: 4711,
@@ -42,7 +42,7 @@ fn each_server_gets_its_dialect() {
 
 #[test]
 fn experimental_meta_commands_are_not_used() {
-    for (version, dialect) in [
+    for (version, protocol) in [
         ("1.6.9", Protocol::Classic),
         ("1.6.0-beta2", Protocol::Classic),
         ("1.6.10", Protocol::Meta),
@@ -53,8 +53,8 @@ fn experimental_meta_commands_are_not_used() {
         world.server.version = Some(version);
         world.connect(0).expect("a server");
         let capabilities = world.view(0).capabilities;
-        assert_eq!(capabilities.protocol, dialect, "{version}");
-        assert!(!capabilities.explicit_cas || dialect == Protocol::Meta);
+        assert_eq!(capabilities.protocol, protocol, "{version}");
+        assert!(!capabilities.explicit_cas || protocol == Protocol::Meta);
     }
 }
 

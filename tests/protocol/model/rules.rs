@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     WarmServerCountsAsFresh,
     /// Evidence without notes ignores `oldest`: `cmd_flush` alone shows flushes.
     FlushHorizonIgnored,
-    /// Evidence without notes ignores `cmd_flush`: `oldest` alone tells of flushes.
+    /// Evidence without notes ignores `cmd_flush`: `oldest` alone shows flushes.
     FlushCountIgnored,
     /// Evidence without notes does not ask how long ago the last flush was.
     FlushAgeIgnored,

@@ -133,13 +133,13 @@ fn tokens_rise_over_counter_eviction() {
     });
 }
 
-/// The counter goes, and a request makes it again that was sent long before. The classic dialect
+/// The counter goes, and a request makes it again that was sent long before. The classic protocol
 /// does not report when a counter was made.
 #[test]
 fn tokens_rise_over_late_counter_request() {
     everywhere(|server, pairs| {
         let check = |pair: &mut Pair, ()| {
-            if pair.dialect.is_some() {
+            if pair.protocol.is_some() {
                 return;
             }
             let guard = pair.hold();

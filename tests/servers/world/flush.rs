@@ -62,7 +62,7 @@ impl Flush {
     }
 }
 
-/// The findings about the pairs of one dialect.
+/// The findings about the pairs of one protocol.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     /// Flushes, counted once for each pair.
@@ -133,7 +133,7 @@ fn flush_one(binary: &Binary, number_of_server: u64, foreign: Foreign, flushes: 
         };
         let seen = on_each(&mut pairs, contend, guards.into_iter().zip(looks));
         for (pair, tally) in pairs.iter().zip(seen) {
-            tallies[usize::from(pair.dialect == Some(Protocol::Classic))] += tally;
+            tallies[usize::from(pair.protocol == Some(Protocol::Classic))] += tally;
         }
     }
     tallies
@@ -210,7 +210,7 @@ fn flush_all(foreign: Foreign) -> Vec<(String, [Tally; 2])> {
     say(format_args!(
         "{:<8} {:<8} {:<18} {:>8} {:>8} {:>14} {:>10} {:>10}",
         "version",
-        "dialect",
+        "protocol",
         "sentinel",
         "flushes",
         "survived",
@@ -219,9 +219,9 @@ fn flush_all(foreign: Foreign) -> Vec<(String, [Tally; 2])> {
         "two valid"
     ));
     for (version, of_dialects) in &tallies {
-        for (dialect, tally) in ["meta", "classic"].iter().zip(of_dialects) {
+        for (protocol, tally) in ["meta", "classic"].iter().zip(of_dialects) {
             say(format_args!(
-                "{version:<8} {dialect:<8} {reader:<18} {:>8} {:>8} {:>14} {:>10} {:>10}",
+                "{version:<8} {protocol:<8} {reader:<18} {:>8} {:>8} {:>14} {:>10} {:>10}",
                 tally.flushed, tally.survived, tally.kept, tally.kept_idle, tally.two_valid
             ));
         }
@@ -232,12 +232,12 @@ fn flush_all(foreign: Foreign) -> Vec<(String, [Tally; 2])> {
 /// Checks the tallies, once all of them were shown.
 fn judge(foreign: Foreign) {
     for (version, tallies) in flush_all(foreign) {
-        for (dialect, tally) in ["meta", "classic"].iter().zip(tallies) {
-            let what = format!("memcached {version}, {dialect}, {foreign:?}: {tally:?}");
+        for (protocol, tally) in ["meta", "classic"].iter().zip(tallies) {
+            let what = format!("memcached {version}, {protocol}, {foreign:?}: {tally:?}");
             assert_eq!(tally.two_valid, 0, "{what}");
             assert!(tally.survived < tally.flushed, "{what}");
-            // A plain read of the classic dialect bumps, and may save the sentinel.
-            if foreign == Foreign::Nothing && *dialect == "meta" {
+            // A plain read of the classic protocol bumps, and may save the sentinel.
+            if foreign == Foreign::Nothing && *protocol == "meta" {
                 assert_eq!(tally.kept, 0, "{what}");
             }
         }

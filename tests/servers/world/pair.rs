@@ -1,6 +1,6 @@
 //! Two clients of one prefix, which want the same locks.
 
-use super::either::{Client, Front, Guard, LONG, Settings};
+use super::either::{Api, Client, Guard, LONG, Settings};
 use super::memcached::RealServer;
 use super::rng::Rng;
 use core::fmt;
@@ -22,8 +22,8 @@ const REST: Duration = Duration::from_millis(25);
 /// A holder and a contender.
 pub(crate) struct Pair {
     pub(crate) prefix: String,
-    pub(crate) dialect: Option<Protocol>,
-    pub(crate) front: Front,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) api: Api,
     pub(crate) holder: Client,
     pub(crate) contender: Client,
     settings: Settings,
@@ -47,26 +47,26 @@ pub(crate) struct Look {
 
 impl fmt::Display for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dialect = self.dialect.map_or("meta", |_| "classic");
-        write!(f, "{dialect}, {:?}", self.front)
+        let protocol = self.protocol.map_or("meta", |_| "classic");
+        write!(f, "{protocol}, {:?}", self.api)
     }
 }
 
 impl Pair {
-    /// One pair for each dialect and front. The longest lease is `lease`.
+    /// One pair for each protocol and API. The longest lease is `lease`.
     pub(crate) fn all(server: &RealServer, lease: Duration, guarded: bool) -> Vec<Self> {
         let mut pairs = Vec::new();
-        for dialect in [None, Some(Protocol::Classic)] {
-            for front in super::either::FRONTS {
+        for protocol in [None, Some(Protocol::Classic)] {
+            for api in super::either::APIS {
                 let mut settings = Settings::new(server.url());
                 settings.prefix = Some(format!("w{}:", pairs.len()));
-                settings.dialect = dialect;
+                settings.protocol = protocol;
                 settings.guard = guarded.then_some(lease);
-                let client = || Client::new(front, &settings).expect("the server is there");
+                let client = || Client::new(api, &settings).expect("the server is there");
                 pairs.push(Self {
                     prefix: settings.prefix.clone().expect("set"),
-                    dialect,
-                    front,
+                    protocol,
+                    api,
                     holder: client(),
                     contender: client(),
                     settings: settings.clone(),
@@ -95,7 +95,7 @@ impl Pair {
     pub(crate) fn newcomer(&self) -> Client {
         let began = Instant::now();
         loop {
-            match Client::new(self.front, &self.settings) {
+            match Client::new(self.api, &self.settings) {
                 Ok(client) => return client,
                 // In the second of a delayed flush.
                 Err(error) if error.kind() == ErrorKind::UnsupportedServer => {}
@@ -110,7 +110,7 @@ impl Pair {
     pub(crate) fn newcomer_with(&self, longest: Duration) -> Client {
         let mut settings = self.settings.clone();
         settings.guard = Some(longest);
-        Client::new(self.front, &settings).expect("the server is there")
+        Client::new(self.api, &settings).expect("the server is there")
     }
 
     /// Takes the lock, for as long as that takes.

@@ -1,6 +1,6 @@
 //! The library in a process of its own kind: as process 1, and without descriptors to spare.
 
-use super::either::{Client, FRONTS, Settings};
+use super::either::{APIS, Client, Settings};
 use super::memcached::{self, PROCESS_ID_1, can_have_process_id_1};
 use core::time::Duration;
 use memlatch::{Protocol, ReleaseOutcome};
@@ -38,12 +38,12 @@ fn in_process(wrapper: &[&str], function: &str) {
 
 fn clients() -> Vec<Client> {
     let mut clients = Vec::new();
-    for dialect in [None, Some(Protocol::Classic)] {
-        for front in FRONTS {
+    for protocol in [None, Some(Protocol::Classic)] {
+        for api in APIS {
             let url = env::var(URL).expect("run by another test");
             let mut settings = Settings::new(url);
-            settings.dialect = dialect;
-            clients.push(Client::new(front, &settings).expect("the server is there"));
+            settings.protocol = protocol;
+            clients.push(Client::new(api, &settings).expect("the server is there"));
         }
     }
     clients
@@ -110,9 +110,9 @@ fn with_few_descriptors() {
     for client in &clients {
         works(client);
     }
-    for front in FRONTS {
+    for api in APIS {
         let url = env::var(URL).expect("run by another test");
-        let error = Client::new(front, &Settings::new(url)).err();
+        let error = Client::new(api, &Settings::new(url)).err();
         let error = error.expect("there is no descriptor for a connection");
         assert!(error.is_unavailable(), "{error}");
         let cause = format!("{error:?}");
