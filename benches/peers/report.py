@@ -132,7 +132,7 @@ GOALS = [
     ("256 tasks, lean: two workers / one thread", ">=", 0.7, ("crowd", "memlatch-lean-256-two-workers", "memlatch-lean-256")),
     ("handing on, 64 waiters / a pair", "<=", 0.6, ("handoff", "handover", "ratio")),
     ("releasing to the next of 64 waiters, lean / a pair", "<=", 1.2, ("handoff", "release-and-acquire", "ratio")),
-    ("tries for each time a lock is handed on", "<=", 1.1, ("handoff", "handover", "tries")),
+    ("tries for each time a lock is handed off", "<=", 1.1, ("handoff", "handover", "tries")),
     ("the same, released to the next, lean", "<=", 1.1, ("handoff", "release-and-acquire", "tries")),
     ("from one process to another, median, ms", "<=", 2.5, ("between", "memlatch", "p50_ms")),
     ("tries for each time", "<=", 2.5, ("between", "memlatch", "tries")),
@@ -220,7 +220,7 @@ def crowds(results, names):
 def waiting(results):
     """Sentences, for what is measured is of many kinds."""
     for name, text in (
-        ("handover", "handed on by its holder"),
+        ("handover", "handed off by its holder"),
         ("release-and-acquire", "released by its holder, and acquired by the next one (lean)"),
     ):
         if row := results.get("handoff", name):

@@ -2,7 +2,7 @@
 #![cfg(feature = "tokio")]
 
 use crate::support::memcached;
-use crate::support::site::Site;
+use crate::support::test_server::TestServer;
 use core::future::{Future, poll_fn};
 use core::task::Poll;
 use core::time::Duration;
@@ -19,8 +19,8 @@ fn millis(millis: u64) -> Duration {
 
 #[tokio::test]
 async fn lock_is_exclusive_until_released() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let guard = one.lock("a").label("first").acquire().await.expect("free");
         assert!(guard.is_valid());
         assert!(guard.remaining() > seconds(8), "{:?}", guard.remaining());
@@ -54,8 +54,8 @@ async fn lock_is_exclusive_until_released() {
 
 #[tokio::test]
 async fn timeout_ends_wait_and_names_holder() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let _guard = one.lock("a").label("busy").acquire().await.expect("free");
         let began = Instant::now();
         let error = two.lock("a").acquire_timeout(millis(300)).await;
@@ -70,8 +70,8 @@ async fn timeout_ends_wait_and_names_holder() {
 
 #[tokio::test]
 async fn dropped_guard_passes_lock_to_waiter() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let guard = one.lock("a").acquire().await.expect("free");
         let waiter = tokio::spawn(async move {
             let guard = two.lock("a").acquire().await.expect("free in the end");
@@ -89,10 +89,10 @@ async fn dropped_guard_passes_lock_to_waiter() {
 
 #[tokio::test]
 async fn held_lock_is_renewed() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut guards = Vec::new();
-    for site in &sites {
-        let one = site.client().await;
+    for target in &targets {
+        let one = target.client().await;
         guards.push((
             one.lock("a")
                 .lease(millis(900))
@@ -110,8 +110,8 @@ async fn held_lock_is_renewed() {
         }
         tokio::time::sleep(millis(20)).await;
     }
-    for ((guard, _), site) in guards.into_iter().zip(&sites) {
-        let two = site.client().await;
+    for ((guard, _), target) in guards.into_iter().zip(&targets) {
+        let two = target.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -128,8 +128,8 @@ async fn held_lock_is_renewed() {
 
 #[tokio::test]
 async fn flush_is_found_by_next_renewal() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(3))
@@ -137,7 +137,7 @@ async fn flush_is_found_by_next_renewal() {
             .await
             .expect("free");
         let deadline = Instant::now() + guard.remaining();
-        site.server.flush_all();
+        target.server.flush_all();
         let reason = guard.lost().await;
         assert_eq!(reason, LossReason::Missing);
         assert!(Instant::now() < deadline, "told only at the deadline");
@@ -156,8 +156,8 @@ async fn flush_is_found_by_next_renewal() {
 /// The restarted server gets no request about a lock of the earlier instance.
 #[tokio::test]
 async fn restart_loses_lock_and_gets_nothing() {
-    for mut site in Site::all() {
-        let one = site.client().await;
+    for mut target in TestServer::all() {
+        let one = target.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(3))
@@ -165,9 +165,9 @@ async fn restart_loses_lock_and_gets_nothing() {
             .await
             .expect("free");
         let deadline = Instant::now() + guard.remaining();
-        site.server.restart();
+        target.server.restart();
         // The same CAS unique may be this other holder's now.
-        let two = site.client().await;
+        let two = target.client().await;
         let other = two.lock("a").acquire().await.expect("free");
         assert_eq!(guard.lost().await, LossReason::ServerRestarted);
         assert!(Instant::now() < deadline, "told only at the deadline");
@@ -182,19 +182,19 @@ async fn restart_loses_lock_and_gets_nothing() {
 
 #[tokio::test]
 async fn unreachable_server_loses_lock_at_deadline() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one
             .lock("a")
             .lease(seconds(2))
             .acquire()
             .await
             .expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let deadline = Instant::now() + guard.remaining();
         let reason = guard.lost().await;
         let now = Instant::now();
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert_eq!(reason, LossReason::Unreachable);
         assert!(!guard.is_valid());
         let late = now.saturating_duration_since(deadline);
@@ -207,12 +207,12 @@ async fn unreachable_server_loses_lock_at_deadline() {
 /// The keeper is a task. A runtime that ends right away never runs it.
 #[test]
 fn client_with_unrun_renewer_is_closed() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let runtime = || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             builder.enable_all().build().expect("a runtime")
         };
-        let client = runtime().block_on(site.client());
+        let client = runtime().block_on(target.client());
         let error = runtime().block_on(client.lock("a").try_acquire());
         let error = error.expect_err("nobody would renew it");
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
@@ -221,8 +221,8 @@ fn client_with_unrun_renewer_is_closed() {
 
 #[tokio::test]
 async fn holder_with_ended_runtime_is_replaced() {
-    for site in &Site::all() {
-        let builder = site.settings(Client::builder());
+    for target in &TestServer::all() {
+        let builder = target.settings(Client::builder());
         // No release and no renewal is left behind by a runtime that is gone.
         let holder = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -235,7 +235,7 @@ async fn holder_with_ended_runtime_is_replaced() {
         });
         holder.join().expect("no panic");
         let died = Instant::now();
-        let two = site.client().await;
+        let two = target.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -252,8 +252,8 @@ async fn holder_with_ended_runtime_is_replaced() {
 
 #[tokio::test]
 async fn dropped_acquisition_leaves_nothing() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         for pause in 0..40 {
             let lock = one.lock("a");
             let acquire = lock.acquire();
@@ -268,8 +268,8 @@ async fn dropped_acquisition_leaves_nothing() {
 /// before its lease ends, and others on the same connection notice nothing.
 #[tokio::test]
 async fn acquisition_may_be_dropped_anytime() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let neighbour = one.lock("neighbour").acquire().await.expect("free");
         for polls in 0..12 {
             let lock = one.lock("a").lease(seconds(60));
@@ -301,16 +301,16 @@ async fn acquisition_may_be_dropped_anytime() {
 
 #[tokio::test]
 async fn unanswered_acquisition_is_unknown_and_undone() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         drop(two.lock("b").acquire().await.expect("free"));
-        site.server.stop_signal();
+        target.server.stop_signal();
         let began = Instant::now();
         let error = one.lock("a").lease(seconds(20)).try_acquire().await;
         let error = error.expect_err("nobody answers");
         assert!(error.is_unknown(), "{error}");
         assert!(began.elapsed() < seconds(4), "{:?}", began.elapsed());
-        site.server.continue_signal();
+        target.server.continue_signal();
         // Well within the lease, so it was not the expiry that freed it.
         let guard = two.lock("a").acquire_timeout(seconds(8)).await;
         drop(guard.expect("taken back"));
@@ -319,9 +319,10 @@ async fn unanswered_acquisition_is_unknown_and_undone() {
 
 #[tokio::test]
 async fn flush_delays_locks_by_longest_lease() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let guarded = || {
-            site.settings(Client::builder())
+            target
+                .settings(Client::builder())
                 .restart_guard(true)
                 .max_lease(seconds(3))
         };
@@ -342,7 +343,7 @@ async fn flush_delays_locks_by_longest_lease() {
             .acquire()
             .await
             .expect("free");
-        site.server.flush_all();
+        target.server.flush_all();
         let believed_until = Instant::now() + guard.remaining();
         // Only the local deadline ends this hold.
         let error = two.lock("a").try_acquire().await.expect_err("too young");
@@ -363,10 +364,10 @@ async fn flush_delays_locks_by_longest_lease() {
 
 #[tokio::test]
 async fn old_server_costs_no_wait() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     tokio::time::sleep(seconds(4)).await;
-    for site in &sites {
-        let one = site
+    for target in &targets {
+        let one = target
             .settings(Client::builder())
             .restart_guard(true)
             .max_lease(seconds(2))
@@ -379,15 +380,15 @@ async fn old_server_costs_no_wait() {
 
 #[tokio::test]
 async fn restart_delays_locks_by_longest_lease() {
-    for mut site in Site::all() {
-        let guarded = site
+    for mut target in TestServer::all() {
+        let guarded = target
             .settings(Client::builder())
             .restart_guard(true)
             .max_lease(seconds(2))
             .default_lease(seconds(2));
         let one = guarded.clone().build().await.expect("the server is there");
         let guard = one.lock("a").acquire().await.expect("granted in the end");
-        site.server.restart();
+        target.server.restart();
         let believed_until = Instant::now() + guard.remaining();
         let two = guarded.build().await.expect("the server is there");
         let error = two.lock("a").try_acquire().await.expect_err("too young");
@@ -401,8 +402,8 @@ async fn restart_delays_locks_by_longest_lease() {
 
 #[tokio::test]
 async fn shutdown_releases_everything() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let kept = one.lock("kept").acquire().await.expect("free");
         drop(one.lock("dropped").acquire().await.expect("free"));
         assert!(one.shutdown(seconds(2)).await);
@@ -418,9 +419,9 @@ async fn shutdown_releases_everything() {
 
 #[tokio::test]
 async fn bad_input_is_refused_before_sending() {
-    let site = Site::all().pop().expect("a server");
-    let one = site.client().await;
-    let before = site.server.command(b"stats\r\n");
+    let target = TestServer::all().pop().expect("a server");
+    let one = target.client().await;
+    let before = target.server.command(b"stats\r\n");
     let long = "x".repeat(10_240);
     for (name, part) in [("", "empty"), (long.as_str(), "10240"), ("a\r\nb", "0x0d")] {
         for error in [
@@ -446,7 +447,7 @@ async fn bad_input_is_refused_before_sending() {
         let line = text.lines().find(|line| line.starts_with("STAT cmd_set"));
         line.map(str::to_owned)
     };
-    assert_eq!(count(&before), count(&site.server.command(b"stats\r\n")));
+    assert_eq!(count(&before), count(&target.server.command(b"stats\r\n")));
 }
 
 #[tokio::test]
@@ -470,9 +471,9 @@ async fn foreign_peer_is_reported() {
 
 #[tokio::test]
 async fn unreachable_server_is_named() {
-    let mut site = Site::all().pop().expect("a server");
-    let url = site.server.url();
-    site.server.kill();
+    let mut target = TestServer::all().pop().expect("a server");
+    let url = target.server.url();
+    target.server.kill();
     let error = Client::connect(url.clone()).await.expect_err("down");
     assert!(error.is_unavailable(), "{error}");
     assert!(error.to_string().contains(&url), "{error}");
@@ -480,9 +481,9 @@ async fn unreachable_server_is_named() {
 
 #[tokio::test]
 async fn server_without_cas_is_refused() {
-    for site in &Site::started_with(&["-C"]) {
+    for target in &TestServer::started_with(&["-C"]) {
         let refused = async {
-            let one = site.settings(Client::builder()).build().await?;
+            let one = target.settings(Client::builder()).build().await?;
             one.lock("a").try_acquire().await.map(|_| ())
         };
         let error = refused.await.expect_err("no CAS");

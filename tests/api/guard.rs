@@ -15,7 +15,7 @@ mod limits;
 mod parts;
 mod threads;
 
-use crate::support::site::Site;
+use crate::support::test_server::TestServer;
 use core::fmt::Debug;
 use core::time::Duration;
 use memlatch::{ErrorKind, LockError, LossReason};
@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Long enough for nothing to be lost on a busy machine.
 const LEASE: Duration = Duration::from_secs(10);
 
-impl Site {
+impl TestServer {
     /// Stores the record of another client in place of what there is.
     fn overtake(&self, key: &[u8]) {
         let key = String::from_utf8(key.into()).expect("text");

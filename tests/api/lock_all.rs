@@ -13,7 +13,7 @@ mod futures;
 mod threads;
 
 use crate::support::peer;
-use crate::support::site::Site;
+use crate::support::test_server::TestServer;
 use core::fmt::Debug;
 use core::time::Duration;
 use memlatch::{ErrorKind, LockError};
@@ -21,7 +21,7 @@ use memlatch::{ErrorKind, LockError};
 /// Far longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
 
-impl Site {
+impl TestServer {
     fn is_held(&self, name: &str) -> bool {
         let request = format!("get memlatch:lock:{name}\r\n");
         self.server.command(request.as_bytes()) != b"END\r\n"

@@ -3,7 +3,7 @@
 #![cfg(all(feature = "tokio", feature = "blocking"))]
 
 use crate::support::memcached;
-use crate::support::site::Site;
+use crate::support::test_server::TestServer;
 use core::future::poll_fn;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
@@ -73,8 +73,8 @@ async fn waiter<T: Send + 'static>(
 
 #[tokio::test]
 async fn waiters_are_served_in_order() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiters = Vec::new();
@@ -105,7 +105,7 @@ async fn waiters_are_served_in_order() {
                 wait_for_waiters(&client, 1).await;
             }
         }
-        let before = stored(&site.server);
+        let before = stored(&target.server);
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
         for waiter in waiters {
@@ -114,11 +114,11 @@ async fn waiters_are_served_in_order() {
         }
         assert_eq!(*order.lock().expect("whole"), (0..20).collect::<Vec<_>>());
         assert!(tokens.windows(2).all(|two| two[0] < two[1]), "{tokens:?}");
-        if site.protocol.is_none() {
+        if target.protocol.is_none() {
             assert_eq!(
-                stored(&site.server) - before,
+                stored(&target.server) - before,
                 20,
-                "each is handed on by one request"
+                "each is handed off by one request"
             );
         }
         assert!(client.shutdown(LONG).await);
@@ -129,8 +129,8 @@ async fn waiters_are_served_in_order() {
 /// While a task of the same client holds the lock, its waiters send nothing.
 #[tokio::test]
 async fn held_lock_stops_local_polling() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let mut waiters = Vec::new();
         for number in 0..64 {
@@ -142,9 +142,9 @@ async fn held_lock_stops_local_polling() {
         }
         // The keeper reads the server's clock in the first second.
         tokio::time::sleep(millis(1500)).await;
-        let before = stat(&site.server, "cmd_get") + stat(&site.server, "cmd_meta");
+        let before = stat(&target.server, "cmd_get") + stat(&target.server, "cmd_meta");
         tokio::time::sleep(millis(1000)).await;
-        let after = stat(&site.server, "cmd_get") + stat(&site.server, "cmd_meta");
+        let after = stat(&target.server, "cmd_get") + stat(&target.server, "cmd_meta");
         assert!(after - before < 10, "{} requests", after - before);
         drop(guard);
         for waiter in waiters {
@@ -159,8 +159,8 @@ async fn held_lock_stops_local_polling() {
 
 #[tokio::test]
 async fn timed_out_waiter_names_holder() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let guard = client
             .lock("a")
             .label("busy")
@@ -197,8 +197,8 @@ async fn timed_out_waiter_names_holder() {
 
 #[tokio::test]
 async fn cancelled_waiters_lose_no_lock() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         for polls in 0..12 {
             let guard = client.lock("a").acquire().await.expect("free");
             let lock = client.lock("a");
@@ -228,14 +228,14 @@ async fn cancelled_waiters_lose_no_lock() {
 
 #[tokio::test]
 async fn other_processes_get_a_turn() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         // With two tasks and a rest between, the queue is empty whenever one has got the lock from
         // the other.
         for (tasks, hold, rest) in [
             (2, millis(4), millis(1)),
             (8, Duration::ZERO, Duration::ZERO),
         ] {
-            let busy = site.client().await;
+            let busy = target.client().await;
             let stop = Arc::new(AtomicBool::new(false));
             let crowd: Vec<_> = (0..tasks)
                 .map(|_| {
@@ -255,7 +255,7 @@ async fn other_processes_get_a_turn() {
                     })
                 })
                 .collect();
-            let other = site.client().await;
+            let other = target.client().await;
             for _ in 0..3 {
                 let guard = other.lock("a").acquire_timeout(LONG).await;
                 let outcome = guard.expect("in time").release().await;
@@ -272,13 +272,15 @@ async fn other_processes_get_a_turn() {
 /// A release that hands off a lost lock reports the loss, and the next waiter acquires anew.
 #[tokio::test]
 async fn failed_handoff_passes_to_next() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let lock = client.lock("a");
         let next = waiter(async move { lock.acquire().await }).await;
         wait_for_waiters(&client, 1).await;
-        site.server.command(format!("delete {KEY}\r\n").as_bytes());
+        target
+            .server
+            .command(format!("delete {KEY}\r\n").as_bytes());
         let outcome = guard.release().await.expect("answered");
         let reason = LossReason::Missing;
         assert_eq!(outcome, ReleaseOutcome::AlreadyLost { reason });
@@ -289,14 +291,16 @@ async fn failed_handoff_passes_to_next() {
 
 #[tokio::test]
 async fn lost_lock_is_contended_again() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let held = client.lock("a").lease(millis(6000)).acquire().await;
         let held = held.expect("free");
         let lock = client.lock("a").lease(millis(6000));
         let next = waiter(async move { lock.acquire().await }).await;
         wait_for_waiters(&client, 1).await;
-        site.server.command(format!("delete {KEY}\r\n").as_bytes());
+        target
+            .server
+            .command(format!("delete {KEY}\r\n").as_bytes());
         let reason = held.lost().await;
         assert_eq!(reason, LossReason::Missing);
         let next = tokio::time::timeout(LONG, next).await.expect("in time");
@@ -307,8 +311,8 @@ async fn lost_lock_is_contended_again() {
 
 #[tokio::test]
 async fn shutdown_ends_waits_and_frees_handoffs() {
-    for site in &Site::all() {
-        let client = site.client().await;
+    for target in &TestServer::all() {
+        let client = target.client().await;
         let guard = client.lock("a").acquire().await.expect("free");
         let waiters: Vec<_> = (0..4)
             .map(|_| {
@@ -325,7 +329,7 @@ async fn shutdown_ends_waits_and_frees_handoffs() {
                 assert_eq!(error.kind(), ErrorKind::Closed);
             }
         }
-        let looker = site.client().await;
+        let looker = target.client().await;
         let began = Instant::now();
         while looker.holder("a").await.expect("answered").is_some() {
             assert!(began.elapsed() < millis(5000), "left behind");
@@ -336,7 +340,7 @@ async fn shutdown_ends_waits_and_frees_handoffs() {
 
 #[tokio::test]
 async fn silent_server_fails_all_waiters_together() {
-    let mut server = Site::all().swap_remove(0).server;
+    let mut server = TestServer::all().swap_remove(0).server;
     let builder = Client::builder()
         .server(server.url())
         .restart_guard(false)
@@ -369,8 +373,8 @@ async fn silent_server_fails_all_waiters_together() {
 
 #[test]
 fn threads_are_served_in_order() {
-    for site in &Site::all() {
-        let client = site.blocking_client();
+    for target in &TestServer::all() {
+        let client = target.blocking_client();
         let guard = client.lock("a").acquire().expect("free");
         let (order, served) = mpsc::channel();
         let mut threads = Vec::new();
@@ -390,7 +394,7 @@ fn threads_are_served_in_order() {
             }));
             wait_for_waiting_threads(&client, number + 1);
         }
-        let before = stored(&site.server);
+        let before = stored(&target.server);
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, ReleaseOutcome::Released);
         for thread in threads {
@@ -399,11 +403,11 @@ fn threads_are_served_in_order() {
         let served: Vec<_> = served.try_iter().collect();
         assert!(served.windows(2).all(|two| two[0] < two[1]), "{served:?}");
         assert_eq!(served.len(), 8);
-        if site.protocol.is_none() {
+        if target.protocol.is_none() {
             assert_eq!(
-                stored(&site.server) - before,
+                stored(&target.server) - before,
                 8,
-                "each is handed on by one request"
+                "each is handed off by one request"
             );
         }
         assert!(client.shutdown(LONG));
@@ -413,8 +417,8 @@ fn threads_are_served_in_order() {
 
 #[test]
 fn timeout_or_shutdown_ends_thread_waits() {
-    for site in &Site::all() {
-        let client = site.blocking_client();
+    for target in &TestServer::all() {
+        let client = target.blocking_client();
         let guard = client.lock("a").label("busy").acquire().expect("free");
         let limited: Vec<_> = (1..=3)
             .map(|number| {

@@ -24,5 +24,5 @@ pub mod memcached;
 pub mod peer;
 pub mod rng;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
-pub mod site;
+pub mod test_server;
 pub mod traffic;

@@ -1,19 +1,19 @@
 //! Warnings ahead of the end of a lock, and what a guard knows of itself.
 
-use super::{LEASE, Site, lost, millis, seconds};
+use super::{LEASE, TestServer, lost, millis, seconds};
 use crate::support::log;
 use core::time::Duration;
 use memlatch::{Client, ErrorKind, LossReason, blocking};
 use tracing::Level;
 
-async fn client(site: &Site) -> Client {
-    let builder = site.settings(Client::builder());
+async fn client(target: &TestServer) -> Client {
+    let builder = target.settings(Client::builder());
     let client = builder.operation_timeout(millis(200)).build().await;
     client.expect("the server is there")
 }
 
-fn blocking_client(site: &Site) -> blocking::Client {
-    let builder = site.settings(blocking::Client::builder());
+fn blocking_client(target: &TestServer) -> blocking::Client {
+    let builder = target.settings(blocking::Client::builder());
     let client = builder.operation_timeout(millis(200)).build();
     client.expect("the server is there")
 }
@@ -30,9 +30,9 @@ async fn warning_precedes_expiry() {
     log::record();
     let lease = seconds(4);
     let mut cases = tokio::task::JoinSet::new();
-    for (number, site) in Site::all().into_iter().enumerate() {
+    for (number, target) in TestServer::all().into_iter().enumerate() {
         cases.spawn(async move {
-            let one = client(&site).await;
+            let one = client(&target).await;
             let name = format!("near-{number}");
             let guard = one.lock(&name).lease(lease).acquire().await.expect("free");
             // All is well.
@@ -42,11 +42,11 @@ async fn warning_precedes_expiry() {
             assert!(well.is_err());
             assert!(guard.expiring(lease).await > Duration::ZERO, "at once");
 
-            site.server.stop_signal();
+            target.server.stop_signal();
             let remaining = guard.expiring(margin).await;
             assert!(remaining <= margin);
             assert_eq!(guard.is_valid(), !guard.remaining().is_zero());
-            site.server.continue_signal();
+            target.server.continue_signal();
             while let Err(error) = guard.renew().await {
                 if error.kind() == ErrorKind::Lost {
                     // The machine was too busy for a second to be enough.
@@ -56,9 +56,9 @@ async fn warning_precedes_expiry() {
             }
             assert_eq!(warned(&name), 1);
 
-            site.server.stop_signal();
+            target.server.stop_signal();
             assert_eq!(guard.lost().await, LossReason::Unreachable);
-            site.server.continue_signal();
+            target.server.continue_signal();
             assert_eq!(guard.expiring(Duration::ZERO).await, Duration::ZERO);
             assert_eq!(warned(&name), 2);
         });
@@ -70,8 +70,8 @@ async fn warning_precedes_expiry() {
 fn warning_precedes_expiry_blocking() {
     log::record();
     let lease = seconds(4);
-    let case = |number: usize, site: Site| {
-        let one = blocking_client(&site);
+    let case = |number: usize, target: TestServer| {
+        let one = blocking_client(&target);
         let name = format!("near-blocking-{number}");
         let guard = one.lock(&name).lease(lease).acquire().expect("free");
         // All is well.
@@ -79,10 +79,10 @@ fn warning_precedes_expiry_blocking() {
         assert_eq!(guard.expiring_timeout(margin, millis(300)), None);
         assert!(guard.expiring(lease) > Duration::ZERO, "at once");
 
-        site.server.stop_signal();
+        target.server.stop_signal();
         let remaining = guard.expiring(margin);
         assert!(remaining <= margin);
-        site.server.continue_signal();
+        target.server.continue_signal();
         while let Err(error) = guard.renew() {
             if error.kind() == ErrorKind::Lost {
                 // The machine was too busy for a second to be enough.
@@ -92,25 +92,25 @@ fn warning_precedes_expiry_blocking() {
         }
         assert_eq!(warned(&name), 1);
 
-        site.server.stop_signal();
+        target.server.stop_signal();
         let danger = guard.expiring_timeout(margin, super::LONG);
         assert!(danger.expect("in time") <= margin);
         assert_eq!(guard.lost(), LossReason::Unreachable);
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert_eq!(guard.expiring(Duration::ZERO), Duration::ZERO);
         assert_eq!(warned(&name), 2);
     };
     std::thread::scope(|scope| {
-        for (number, site) in Site::all().into_iter().enumerate() {
-            scope.spawn(move || case(number, site));
+        for (number, target) in TestServer::all().into_iter().enumerate() {
+            scope.spawn(move || case(number, target));
         }
     });
 }
 
 #[tokio::test]
 async fn guard_shows_what_others_see() {
-    for site in &Site::all() {
-        let one = client(site).await;
+    for target in &TestServer::all() {
+        let one = client(target).await;
         let lock = one.lock("a").label("nightly import").lease(LEASE);
         let guard = lock.acquire().await.expect("free");
         assert_eq!((&*guard.label(), guard.lease()), ("nightly import", LEASE));
@@ -127,7 +127,7 @@ async fn guard_shows_what_others_see() {
         seen.held_for = own.held_for;
         assert_eq!(own, seen);
 
-        site.delete(guard.key());
+        target.delete(guard.key());
         lost(
             &guard.verify().await.expect_err("lost"),
             LossReason::Missing,
@@ -141,7 +141,7 @@ async fn guard_shows_what_others_see() {
         assert_eq!(guard.holder().host, seen.host);
         drop(guard);
 
-        let two = blocking_client(site);
+        let two = blocking_client(target);
         let guard = two.lock("b").label("-").acquire().expect("free");
         assert_eq!((&*guard.label(), guard.lease()), ("-", LEASE));
         let seen = two.holder("b").expect("answered").expect("held");

@@ -1,14 +1,14 @@
 //! The async API.
 
-use super::{LEASE, LONG, Site, lost, millis, seconds};
+use super::{LEASE, LONG, TestServer, lost, millis, seconds};
 use memlatch::{Client, ErrorKind, LossReason, ReleaseOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 
 #[tokio::test]
 async fn held_lock_is_verified() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             let guard = lock.lease(LONG).acquire().await.expect("free");
             guard.verify().await.expect("just acquired");
@@ -19,33 +19,33 @@ async fn held_lock_is_verified() {
 
 #[tokio::test]
 async fn loss_found_by_verify_is_reported() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
             if reason == LossReason::Missing {
-                site.delete(guard.key());
+                target.delete(guard.key());
             } else {
-                site.overtake(guard.key());
+                target.overtake(guard.key());
             }
             let (told, error) = tokio::join!(guard.lost(), guard.verify());
             assert_eq!(told, reason);
             lost(&error.expect_err("lost"), reason);
             assert!(!guard.is_valid());
             // Without asking again.
-            site.server.stop_signal();
+            target.server.stop_signal();
             lost(&guard.verify().await.expect_err("lost"), reason);
-            site.server.continue_signal();
+            target.server.continue_signal();
         }
     }
 }
 
 #[tokio::test]
 async fn verify_detects_a_restart() {
-    for mut site in Site::all() {
-        let one = site.client().await;
+    for mut target in TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-        site.server.restart();
+        target.server.restart();
         let error = loop {
             // The first question may find the connection closed.
             let error = guard.verify().await.expect_err("lost");
@@ -60,14 +60,14 @@ async fn verify_detects_a_restart() {
 
 #[tokio::test]
 async fn silent_server_leaves_lock_unjudged() {
-    for site in &Site::all() {
-        let builder = site.settings(Client::builder());
+    for target in &TestServer::all() {
+        let builder = target.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build().await;
         let one = one.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let error = guard.verify().await.expect_err("nobody answers");
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         assert!(guard.is_valid());
         guard.verify().await.expect("still ours");
@@ -76,10 +76,10 @@ async fn silent_server_leaves_lock_unjudged() {
 
 #[tokio::test]
 async fn renewal_restores_the_whole_lease() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut held = Vec::new();
-    for site in &sites {
-        let one = site.client().await;
+    for target in &targets {
+        let one = target.client().await;
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             held.push(lock.lease(LEASE).acquire().await.expect("free"));
         }
@@ -100,8 +100,8 @@ async fn renewal_restores_the_whole_lease() {
 
 #[tokio::test]
 async fn concurrent_renewals_all_succeed() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
         let guard = Arc::new(guard);
         let mut all = tokio::task::JoinSet::new();
@@ -117,14 +117,14 @@ async fn concurrent_renewals_all_succeed() {
 
 #[tokio::test]
 async fn unanswered_renewal_is_no_loss() {
-    for site in &Site::all() {
-        let builder = site.settings(Client::builder());
+    for target in &TestServer::all() {
+        let builder = target.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build().await;
         let one = one.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let error = guard.renew().await.expect_err("nobody answers");
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         assert!(error.server().is_some() && error.to_string().contains("`a`"));
         assert!(guard.is_valid());
@@ -137,10 +137,10 @@ async fn unanswered_renewal_is_no_loss() {
 
 #[tokio::test]
 async fn renewal_detects_a_loss() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
-        site.delete(guard.key());
+        target.delete(guard.key());
         lost(&guard.renew().await.expect_err("lost"), LossReason::Missing);
         assert_eq!(guard.lost().await, LossReason::Missing);
         lost(&guard.renew().await.expect_err("lost"), LossReason::Missing);
@@ -156,10 +156,10 @@ async fn renewal_detects_a_loss() {
 
 #[test]
 fn ended_renewer_runtime_stops_renewals() {
-    let site = Site::all().pop().expect("a server");
+    let target = TestServer::all().pop().expect("a server");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let guard = runtime.block_on(async {
-        let one = site.client().await;
+        let one = target.client().await;
         one.lock("a").lease(LONG).acquire().await.expect("free")
     });
     drop(runtime);
@@ -171,8 +171,8 @@ fn ended_renewer_runtime_stops_renewals() {
 
 #[tokio::test]
 async fn run_finishes_under_kept_lock() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let work = async {
             tokio::task::yield_now().await;
@@ -187,8 +187,8 @@ async fn run_finishes_under_kept_lock() {
 
 #[tokio::test]
 async fn loss_ends_the_run() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LEASE).acquire().await.expect("free");
         let (held, started) = (Arc::new(()), Arc::new(tokio::sync::Notify::new()));
         let work = {
@@ -201,7 +201,7 @@ async fn loss_ends_the_run() {
         };
         let lose = async {
             started.notified().await;
-            site.delete(guard.key());
+            target.delete(guard.key());
             // Finds out what the next renewal would find out later.
             guard.verify().await.expect_err("it is gone");
         };
@@ -224,8 +224,8 @@ async fn loss_ends_the_run() {
 /// chance to say so, and what it returns is not said to be done under the lock.
 #[tokio::test]
 async fn run_outlasting_lease_is_a_loss() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         for ends in [true, false] {
             let lock = one.lock("a").lease(seconds(2)).max_hold(millis(500));
             let guard = lock.acquire().await.expect("free");
@@ -251,8 +251,8 @@ async fn run_outlasting_lease_is_a_loss() {
 
 #[tokio::test]
 async fn dropped_run_keeps_the_lock() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         for polls in 0..5 {
             let held = Arc::new(());

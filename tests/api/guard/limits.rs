@@ -1,6 +1,6 @@
 //! For how long a lock is held at most, and at least.
 
-use super::{LONG, Site, fails, millis, seconds};
+use super::{LONG, TestServer, fails, millis, seconds};
 use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
 use std::thread;
 use std::time::Instant;
@@ -11,8 +11,8 @@ const SOON: core::time::Duration = seconds(20);
 #[tokio::test]
 async fn max_hold_reached_frees_lock() {
     let limit = millis(700);
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
@@ -35,8 +35,8 @@ async fn max_hold_reached_frees_lock() {
 #[test]
 fn max_hold_reached_frees_lock_blocking() {
     let limit = millis(700);
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         for lock in [one.lock("a"), one.lock("a").without_record()] {
             let began = Instant::now();
             let lock = lock.lease(LONG).max_hold(limit);
@@ -59,8 +59,8 @@ fn max_hold_reached_frees_lock_blocking() {
 /// Whichever comes first at the end, guard or keeper, the lock is released, and by one of them.
 #[tokio::test]
 async fn drop_at_limit_frees_lock() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         for round in 0..10 {
             let lock = one.lock("a").lease(LONG).max_hold(millis(50));
             let guard = lock.acquire().await.expect("free");
@@ -80,8 +80,8 @@ async fn drop_at_limit_frees_lock() {
 
 #[test]
 fn drop_at_limit_frees_lock_blocking() {
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         for round in 0..10 {
             let lock = one.lock("a").lease(LONG).max_hold(millis(50));
             let guard = lock.acquire().expect("free");
@@ -102,10 +102,10 @@ fn drop_at_limit_frees_lock_blocking() {
 #[tokio::test]
 async fn renewals_end_at_max_hold() {
     let limit = seconds(4);
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut held = Vec::new();
-    for site in &sites {
-        let one = site.client().await;
+    for target in &targets {
+        let one = target.client().await;
         let lock = one.lock("a").lease(millis(1500)).max_hold(limit);
         let began = Instant::now();
         let guard = lock.acquire().await.expect("free");
@@ -133,13 +133,13 @@ async fn renewals_end_at_max_hold() {
 
 #[tokio::test]
 async fn zero_max_hold_is_refused() {
-    let site = Site::all().pop().expect("a server");
-    let one = site.client().await;
+    let target = TestServer::all().pop().expect("a server");
+    let one = target.client().await;
     let lock = one.lock("a").max_hold(millis(0));
     let part = "max_hold is 0";
     fails(lock.acquire().await, ErrorKind::InvalidInput, part);
     fails(lock.try_acquire().await, ErrorKind::InvalidInput, part);
-    let lock = site.blocking_client().lock("a").max_hold(millis(0));
+    let lock = target.blocking_client().lock("a").max_hold(millis(0));
     fails(lock.acquire(), ErrorKind::InvalidInput, part);
 }
 
@@ -160,11 +160,11 @@ const STAYS: core::time::Duration = millis(1500);
 #[tokio::test]
 async fn early_release_keeps_min_hold() {
     let mut cases = tokio::task::JoinSet::new();
-    for site in Site::all() {
+    for target in TestServer::all() {
         cases.spawn(async move {
-            let two = site.client().await;
+            let two = target.client().await;
             for way in WAYS {
-                let one = site.client().await;
+                let one = target.client().await;
                 let lock = one.lock("a").label("early").min_hold(STAYS);
                 let guard = lock.acquire().await.expect("free");
                 let acquired = Instant::now();
@@ -198,10 +198,10 @@ async fn early_release_keeps_min_hold() {
 
 #[test]
 fn early_release_keeps_min_hold_blocking() {
-    let case = |site: Site| {
-        let two = site.blocking_client();
+    let case = |target: TestServer| {
+        let two = target.blocking_client();
         for way in WAYS {
-            let one = site.blocking_client();
+            let one = target.blocking_client();
             let lock = one.lock("a").label("early").min_hold(STAYS);
             let guard = lock.acquire().expect("free");
             let acquired = Instant::now();
@@ -228,16 +228,16 @@ fn early_release_keeps_min_hold_blocking() {
         }
     };
     thread::scope(|scope| {
-        for site in Site::all() {
-            scope.spawn(|| case(site));
+        for target in TestServer::all() {
+            scope.spawn(|| case(target));
         }
     });
 }
 
 #[tokio::test]
 async fn release_after_min_hold_is_immediate() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let lock = one.lock("a").lease(LONG).min_hold(millis(100));
         let guard = lock.acquire().await.expect("free");
         tokio::time::sleep(millis(150)).await;
@@ -250,9 +250,9 @@ async fn release_after_min_hold_is_immediate() {
 
 #[tokio::test]
 async fn impossible_min_holds_are_refused() {
-    let site = Site::all().pop().expect("a server");
-    let one = site.client().await;
-    let two = site.blocking_client();
+    let target = TestServer::all().pop().expect("a server");
+    let one = target.client().await;
+    let two = target.blocking_client();
     let input = ErrorKind::InvalidInput;
     let lock = one.lock("a").without_record().min_hold(STAYS);
     fails(lock.acquire().await, input, "without a record");

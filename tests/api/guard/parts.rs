@@ -1,6 +1,6 @@
 //! Locks that are handed from one client to another, of either API.
 
-use super::{LONG, Site, fails, lost, millis, seconds};
+use super::{LONG, TestServer, fails, lost, millis, seconds};
 use memlatch::{
     Client, ErrorKind, LockError, LockGuard, LockTicket, LossReason, ReleaseOutcome, blocking,
 };
@@ -24,13 +24,13 @@ fn taken_blocking(
 
 #[tokio::test]
 async fn handed_over_lock_stays_held() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let (one, two, other) = (
-            site.client().await,
-            site.client().await,
-            site.client().await,
+            target.client().await,
+            target.client().await,
+            target.client().await,
         );
-        let (three, four) = (site.blocking_client(), site.blocking_client());
+        let (three, four) = (target.blocking_client(), target.blocking_client());
         for lock in [one.lock("a").label("first"), one.lock("a").without_record()] {
             let guard = lock.lease(LONG).acquire().await.expect("free");
             let (token, holder) = (guard.fencing_token(), guard.holder());
@@ -73,16 +73,16 @@ async fn handed_over_lock_stays_held() {
 /// The one who took it over keeps it, and the one before does not.
 #[tokio::test]
 async fn new_holder_keeps_the_lock() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut held = Vec::new();
-    for site in &sites {
+    for target in &targets {
         let lease = seconds(2);
-        let one = site.client().await;
+        let one = target.client().await;
         let guard = one.lock("a").lease(lease).acquire().await.expect("free");
-        let two = site.client().await;
+        let two = target.client().await;
         let guard = taken(&two, &guard.detach()).await.expect("ours");
         assert!(one.shutdown(LONG).await, "nothing of it is left there");
-        let three = site.blocking_client();
+        let three = target.blocking_client();
         let lock = three.lock("b").lease(lease);
         let other = lock.acquire().expect("free");
         let other = taken_blocking(&three, &other.detach()).expect("ours");
@@ -109,15 +109,15 @@ async fn new_holder_keeps_the_lock() {
 
 #[tokio::test]
 async fn unclaimed_ticket_expires() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut left = Vec::new();
-    for site in &sites {
-        let (one, three) = (site.client().await, site.blocking_client());
+    for target in &targets {
+        let (one, three) = (target.client().await, target.blocking_client());
         let guard = one.lock("a").lease(seconds(2)).acquire().await;
         let parts = guard.expect("free").detach();
         let guard = three.lock("b").lease(seconds(2)).acquire();
         let other = guard.expect("free").detach();
-        let two = site.client().await;
+        let two = target.client().await;
         assert!(
             two.lock("a")
                 .try_acquire()
@@ -144,22 +144,22 @@ async fn unclaimed_ticket_expires() {
 
 #[tokio::test]
 async fn stale_ticket_is_refused_with_reason() {
-    for mut site in Site::all() {
-        let (one, three) = (site.client().await, site.blocking_client());
+    for mut target in TestServer::all() {
+        let (one, three) = (target.client().await, target.blocking_client());
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let key = guard.key().to_vec();
         let parts = guard.detach();
-        site.overtake(&key);
+        target.overtake(&key);
         let reason = LossReason::TakenOver;
         lost(&taken(&one, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
-        site.delete(&key);
+        target.delete(&key);
         let reason = LossReason::Missing;
         lost(&taken(&one, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&three, &parts).expect_err("lost"), reason);
-        site.server.restart();
+        target.server.restart();
         let reason = LossReason::ServerRestarted;
-        let (two, four) = (site.client().await, site.blocking_client());
+        let (two, four) = (target.client().await, target.blocking_client());
         lost(&taken(&two, &parts).await.expect_err("lost"), reason);
         lost(&taken_blocking(&four, &parts).expect_err("lost"), reason);
     }
@@ -168,11 +168,11 @@ async fn stale_ticket_is_refused_with_reason() {
 /// The loss of the lock was reported, and the holder has stopped its work. The record still stands.
 #[tokio::test]
 async fn ticket_of_lost_guard_is_refused() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let hasty = millis(300);
-        let builder = site.settings(Client::builder()).operation_timeout(hasty);
+        let builder = target.settings(Client::builder()).operation_timeout(hasty);
         let one = builder.build().await.expect("the server is there");
-        let builder = site.settings(blocking::Client::builder());
+        let builder = target.settings(blocking::Client::builder());
         let three = builder.operation_timeout(hasty).build();
         let three = three.expect("the server is there");
         let lock = one.lock("a").lease(seconds(2));
@@ -182,10 +182,10 @@ async fn ticket_of_lost_guard_is_refused() {
         // Over by its own wish, and released later.
         let lock = one.lock("c").lease(LONG).max_hold(millis(100));
         let limited = lock.acquire().await.expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let reasons = [guard.lost().await, other.lost(), limited.lost().await];
         let all = [guard.detach(), other.detach(), limited.detach()];
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert_eq!(reasons[0], LossReason::Unreachable);
         for (parts, reason) in all.iter().zip(reasons) {
             assert_eq!(sent(parts).lost(), Some(reason));
@@ -198,31 +198,31 @@ async fn ticket_of_lost_guard_is_refused() {
 /// A shutdown has released it.
 #[tokio::test]
 async fn ticket_of_closed_client_is_refused() {
-    let site = Site::all().pop().expect("a server");
-    let one = site.client().await;
+    let target = TestServer::all().pop().expect("a server");
+    let one = target.client().await;
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
     assert!(one.shutdown(LONG).await);
     let parts = guard.detach();
-    let two = site.client().await;
+    let two = target.client().await;
     let reason = LossReason::Released;
     lost(&taken(&two, &parts).await.expect_err("released"), reason);
 }
 
 #[tokio::test]
 async fn silent_server_leaves_lock_alone() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let hasty = |builder| async move {
             let builder: memlatch::ClientBuilder<Client> = builder;
             builder.operation_timeout(millis(300)).build().await
         };
-        let one = hasty(site.settings(Client::builder())).await;
+        let one = hasty(target.settings(Client::builder())).await;
         let one = one.expect("the server is there");
-        let builder = site.settings(blocking::Client::builder());
+        let builder = target.settings(blocking::Client::builder());
         let three = builder.operation_timeout(millis(300)).build();
         let three = three.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
         let parts = guard.detach();
-        site.server.stop_signal();
+        target.server.stop_signal();
         for error in [
             taken(&one, &parts).await.map(|_| ()).expect_err("silence"),
             taken_blocking(&three, &parts)
@@ -231,7 +231,7 @@ async fn silent_server_leaves_lock_alone() {
         ] {
             assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         }
-        site.server.continue_signal();
+        target.server.continue_signal();
         let guard = taken_blocking(&three, &parts).expect("still ours");
         let guard = taken(&one, &guard.detach()).await.expect("ours");
         let outcome = guard.release().await.expect("answered");
@@ -241,23 +241,23 @@ async fn silent_server_leaves_lock_alone() {
 
 #[tokio::test]
 async fn unsuitable_clients_refuse_the_ticket() {
-    let site = Site::all().pop().expect("a server");
-    let (one, three) = (site.client().await, site.blocking_client());
+    let target = TestServer::all().pop().expect("a server");
+    let (one, three) = (target.client().await, target.blocking_client());
     let guard = one.lock("a").lease(LONG).acquire().await.expect("free");
     let parts = guard.detach();
-    let builder = site.settings(Client::builder());
+    let builder = target.settings(Client::builder());
     let other = builder.prefix("other:").build().await;
     let other = other.expect("the server is there");
     let input = ErrorKind::InvalidInput;
     fails(taken(&other, &parts).await, input, "`memlatch:`");
-    let builder = site.settings(blocking::Client::builder());
+    let builder = target.settings(blocking::Client::builder());
     let other = builder.prefix("other:").build().expect("there");
     fails(taken_blocking(&other, &parts), input, "`other:`");
     assert!(one.shutdown(LONG).await && three.shutdown(LONG));
     fails(taken(&one, &parts).await, ErrorKind::Closed, "shut down");
     let closed = taken_blocking(&three, &parts);
     fails(closed, ErrorKind::Closed, "shut down");
-    let two = site.client().await;
+    let two = target.client().await;
     let guard = taken(&two, &parts).await.expect("still ours");
     guard.verify().await.expect("still ours");
 }

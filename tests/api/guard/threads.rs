@@ -1,6 +1,6 @@
 //! The blocking API.
 
-use super::{LEASE, LONG, Site, lost, millis};
+use super::{LEASE, LONG, TestServer, lost, millis};
 use memlatch::blocking::Client;
 use memlatch::{ErrorKind, LossReason, ReleaseOutcome};
 use std::thread;
@@ -8,8 +8,8 @@ use std::time::Instant;
 
 #[test]
 fn held_lock_is_verified() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             let guard = lock.lease(LONG).acquire().expect("free");
             guard.verify().expect("just acquired");
@@ -20,14 +20,14 @@ fn held_lock_is_verified() {
 
 #[test]
 fn loss_found_by_verify_is_reported() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         for reason in [LossReason::Missing, LossReason::TakenOver] {
             let guard = one.lock("a").lease(LONG).acquire().expect("free");
             if reason == LossReason::Missing {
-                site.delete(guard.key());
+                target.delete(guard.key());
             } else {
-                site.overtake(guard.key());
+                target.overtake(guard.key());
             }
             thread::scope(|scope| {
                 let told = scope.spawn(|| guard.lost());
@@ -36,19 +36,19 @@ fn loss_found_by_verify_is_reported() {
             });
             assert!(!guard.is_valid());
             // Without asking again.
-            site.server.stop_signal();
+            target.server.stop_signal();
             lost(&guard.verify().expect_err("lost"), reason);
-            site.server.continue_signal();
+            target.server.continue_signal();
         }
     }
 }
 
 #[test]
 fn verify_detects_a_restart() {
-    for mut site in Site::all() {
-        let one = site.blocking_client();
+    for mut target in TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
-        site.server.restart();
+        target.server.restart();
         let error = loop {
             // The first question may find the connection closed.
             let error = guard.verify().expect_err("lost");
@@ -63,14 +63,14 @@ fn verify_detects_a_restart() {
 
 #[test]
 fn silent_server_leaves_lock_unjudged() {
-    for site in &Site::all() {
-        let builder = site.settings(Client::builder());
+    for target in &TestServer::all() {
+        let builder = target.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build();
         let one = one.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let error = guard.verify().expect_err("nobody answers");
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         assert!(guard.is_valid());
         guard.verify().expect("still ours");
@@ -79,10 +79,10 @@ fn silent_server_leaves_lock_unjudged() {
 
 #[test]
 fn renewal_restores_the_whole_lease() {
-    let sites = Site::all();
+    let targets = TestServer::all();
     let mut held = Vec::new();
-    for site in &sites {
-        let one = site.blocking_client();
+    for target in &targets {
+        let one = target.blocking_client();
         for lock in [one.lock("a"), one.lock("lean").without_record()] {
             held.push(lock.lease(LEASE).acquire().expect("free"));
         }
@@ -103,8 +103,8 @@ fn renewal_restores_the_whole_lease() {
 
 #[test]
 fn concurrent_renewals_all_succeed() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");
         thread::scope(|scope| {
             for _ in 0..20 {
@@ -116,14 +116,14 @@ fn concurrent_renewals_all_succeed() {
 
 #[test]
 fn unanswered_renewal_is_no_loss() {
-    for site in &Site::all() {
-        let builder = site.settings(Client::builder());
+    for target in &TestServer::all() {
+        let builder = target.settings(Client::builder());
         let one = builder.operation_timeout(millis(300)).build();
         let one = one.expect("the server is there");
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let error = guard.renew().expect_err("nobody answers");
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         assert!(error.server().is_some() && error.to_string().contains("`a`"));
         assert!(guard.is_valid());
@@ -136,10 +136,10 @@ fn unanswered_renewal_is_no_loss() {
 
 #[test]
 fn renewal_detects_a_loss() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
-        site.delete(guard.key());
+        target.delete(guard.key());
         lost(&guard.renew().expect_err("lost"), LossReason::Missing);
         assert_eq!(guard.lost(), LossReason::Missing);
         lost(&guard.renew().expect_err("lost"), LossReason::Missing);
@@ -152,8 +152,8 @@ fn renewal_detects_a_loss() {
 
 #[test]
 fn run_finishes_under_kept_lock() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock("a").lease(LONG).acquire().expect("free");
         let token = guard.run(|held| {
             held.ensure(millis(1)).expect("ours");
@@ -167,14 +167,14 @@ fn run_finishes_under_kept_lock() {
 
 #[test]
 fn lost_lock_stops_and_refuses_work() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock("a").lease(LEASE).acquire().expect("free");
         let mut steps = 0;
         let ended = guard.run(|held| {
             while held.ensure(millis(1)).is_ok() {
                 steps += 1;
-                site.delete(held.key());
+                target.delete(held.key());
                 held.verify().expect_err("it is gone");
             }
         });

@@ -1,7 +1,7 @@
 //! Requests that travel together, and the cleanup after a dropped call; in both APIs.
 
 use super::peer::{LIMIT, Peer, until};
-use super::{LONG, Site, millis, seconds};
+use super::{LONG, TestServer, millis, seconds};
 use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
@@ -150,8 +150,8 @@ const APART: Duration = millis(300);
 
 #[tokio::test]
 async fn separately_acquired_locks_renew_together() {
-    for site in &Site::all() {
-        let build = || site.settings(Client::builder()).build();
+    for target in &TestServer::all() {
+        let build = || target.settings(Client::builder()).build();
         let (one, two) = (build().await.expect("there"), build().await.expect("there"));
         for by_hand in [true, false] {
             let kept = two.lock("b").acquire().await.expect("free");
@@ -177,8 +177,8 @@ async fn separately_acquired_locks_renew_together() {
 
 #[tokio::test]
 async fn separately_acquired_locks_renew_together_blocking() {
-    for site in &Site::all() {
-        let build = || site.settings(blocking::Client::builder()).build();
+    for target in &TestServer::all() {
+        let build = || target.settings(blocking::Client::builder()).build();
         let (one, two) = (build().expect("there"), build().expect("there"));
         for by_hand in [true, false] {
             let kept = two.lock("b").acquire().expect("free");
@@ -274,8 +274,8 @@ async fn dropped_release_is_finished() {
 /// A wait for a lock of another holder is dropped: the locks acquired before are released.
 #[tokio::test]
 async fn dropped_wait_leaves_no_lock() {
-    for site in &Site::all() {
-        let build = || site.settings(Client::builder()).build();
+    for target in &TestServer::all() {
+        let build = || target.settings(Client::builder()).build();
         let (one, two) = (build().await.expect("there"), build().await.expect("there"));
         let kept = two.lock("b").acquire().await.expect("free");
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
@@ -286,32 +286,32 @@ async fn dropped_wait_leaves_no_lock() {
             drop(guard.expect("given back"));
         }
         assert!(one.shutdown(LIMIT).await);
-        site.all_are_free(&["c"]);
+        target.all_are_free(&["c"]);
         assert!(kept.is_valid());
     }
 }
 
-async fn silence(site: Site) {
+async fn silence(target: TestServer) {
     let limit = millis(300);
-    let one = site.settings(Client::builder()).operation_timeout(limit);
+    let one = target.settings(Client::builder()).operation_timeout(limit);
     let one = one.build().await.expect("there");
-    let three = site.settings(blocking::Client::builder());
+    let three = target.settings(blocking::Client::builder());
     let three = three.operation_timeout(limit).build().expect("there");
     let guard = one.lock_all(["a", "b"]).lease(LONG).acquire().await;
     let guard = guard.expect("free");
     let threads = three.lock_all(["c", "d"]).lease(LONG).acquire();
     let threads = threads.expect("free");
-    site.server.stop_signal();
+    target.server.stop_signal();
     let releasing = tokio::task::spawn_blocking(move || threads.release());
     let error = guard.release().await.expect_err("nobody answers");
     let other = releasing.await.expect("no panic");
-    site.server.continue_signal();
+    target.server.continue_signal();
     for (error, name) in [(error, "a"), (other.expect_err("nobody answers"), "c")] {
         assert!(error.is_unknown() || error.is_unavailable(), "{error}");
         let text = error.to_string();
         assert!(text.starts_with(&format!("lock `{name}`")), "{text}");
     }
-    let two = site.settings(Client::builder()).build().await;
+    let two = target.settings(Client::builder()).build().await;
     let set = two.expect("there").lock_all(["a", "b", "c", "d"]);
     // Well within the lease.
     let guard = set.acquire_timeout(LONG / 2).await;
@@ -321,9 +321,9 @@ async fn silence(site: Site) {
 /// A server that does not answer keeps none of them from being released in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unanswered_releases_pass_to_renewer() {
-    let mut sites = JoinSet::new();
-    for site in Site::all() {
-        sites.spawn(silence(site));
+    let mut targets = JoinSet::new();
+    for target in TestServer::all() {
+        targets.spawn(silence(target));
     }
-    sites.join_all().await;
+    targets.join_all().await;
 }

@@ -1,6 +1,6 @@
 //! The async API.
 
-use super::{LONG, Site, fails, millis, refusals, seconds};
+use super::{LONG, TestServer, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
 use memlatch::{ErrorKind, LockError, LossReason, MultiLock, MultiReleaseOutcome, ReleaseOutcome};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn all_locks_are_held_and_released() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
         assert_eq!(set.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         let guard = set.acquire().await.expect("free");
@@ -34,7 +34,7 @@ async fn all_locks_are_held_and_released() {
         assert!(guard.renew().await.expect("ours") > LONG / 2);
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::Released);
-        site.all_are_free(&["a", "b", "c"]);
+        target.all_are_free(&["a", "b", "c"]);
 
         let bare = one.lock_all(["a", "b"]).fencing(false);
         let guard = bare.try_acquire().await.expect("answered").expect("free");
@@ -47,8 +47,8 @@ async fn all_locks_are_held_and_released() {
 
 #[tokio::test]
 async fn bad_sets_are_refused_before_sending() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         for (names, parts) in refusals() {
             fails(
                 one.lock_all(&names).acquire().await,
@@ -57,7 +57,7 @@ async fn bad_sets_are_refused_before_sending() {
             );
             let tried = one.lock_all(&names).try_acquire().await;
             fails(tried, ErrorKind::InvalidInput, parts);
-            site.all_are_free(&["a", "b", "0"]);
+            target.all_are_free(&["a", "b", "0"]);
         }
         let short = one.lock_all(["a", "b"]).lease(millis(1)).acquire().await;
         fails(short, ErrorKind::InvalidInput, &["lock `a`", "too short"]);
@@ -67,25 +67,25 @@ async fn bad_sets_are_refused_before_sending() {
         guard.verify().await.expect("ours");
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::Released);
-        assert!(most.iter().all(|name| !site.is_held(name)));
+        assert!(most.iter().all(|name| !target.is_held(name)));
     }
 }
 
 #[tokio::test]
 async fn one_held_lock_refuses_all() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let kept = two.lock("b").label("busy").acquire().await.expect("free");
         // From another process or within this one, it is the same.
         for client in [&one, &two] {
             let tried = client.lock_all(["c", "b", "a"]).try_acquire().await;
             assert!(tried.expect("answered").is_none());
-            site.all_are_free(&["a", "c"]);
+            target.all_are_free(&["a", "c"]);
             let began = Instant::now();
             let set = client.lock_all(["c", "b", "a"]);
             let error = set.acquire_timeout(millis(300)).await.expect_err("held");
             // No matter how it ends: at once.
-            site.all_are_free(&["a", "c"]);
+            target.all_are_free(&["a", "c"]);
             assert!(began.elapsed() >= millis(300), "{:?}", began.elapsed());
             assert!(error.is_timeout(), "{error}");
             assert!(
@@ -112,9 +112,9 @@ async fn one_held_lock_refuses_all() {
 /// turns, and no name is ever held twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overlapping_sets_never_deadlock() {
-    for site in Site::all() {
+    for target in TestServer::all() {
         let used: Arc<Vec<AtomicBool>> = Arc::new((0..3).map(|_| AtomicBool::new(false)).collect());
-        let clients = [site.client().await, site.client().await];
+        let clients = [target.client().await, target.client().await];
         let mut tasks = JoinSet::new();
         for orders in [
             ["0", "1", "2"],
@@ -147,17 +147,17 @@ async fn overlapping_sets_never_deadlock() {
         }
         let all = tokio::time::timeout(LONG, tasks.join_all()).await;
         all.expect("nobody waits for ever");
-        site.all_are_free(&["0", "1", "2"]);
+        target.all_are_free(&["0", "1", "2"]);
     }
 }
 
 #[tokio::test]
 async fn lost_member_is_reported_by_name() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().await.expect("free");
-        site.delete(b"memlatch:lock:b");
+        target.delete(b"memlatch:lock:b");
         let lost = tokio::time::timeout(LONG, guard.lost()).await;
         assert_eq!(lost.expect("told"), ("b", LossReason::Missing));
         assert!(!guard.is_valid() && guard.remaining().is_zero());
@@ -169,22 +169,22 @@ async fn lost_member_is_reported_by_name() {
         let lost = vec![("b".to_owned(), LossReason::Missing)];
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
-        site.all_are_free(&["a", "b", "c"]);
+        target.all_are_free(&["a", "b", "c"]);
     }
 }
 
 #[tokio::test]
 async fn loss_found_by_release_is_reported() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
         let guard = set.acquire().await.expect("free");
-        site.delete(b"memlatch:lock:c");
+        target.delete(b"memlatch:lock:c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().await.expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().await.expect("free");
-        site.delete(b"memlatch:lock:a");
+        target.delete(b"memlatch:lock:a");
         fails(
             guard.verify().await,
             ErrorKind::Lost,
@@ -201,11 +201,11 @@ async fn loss_found_by_release_is_reported() {
 
 #[tokio::test]
 async fn restart_loses_all_locks() {
-    for mut site in Site::all() {
-        let one = site.client().await;
+    for mut target in TestServer::all() {
+        let one = target.client().await;
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().await.expect("free");
-        site.server.restart();
+        target.server.restart();
         let lost = tokio::time::timeout(LONG, guard.lost()).await;
         assert_eq!(lost.expect("told"), ("a", LossReason::ServerRestarted));
         let reason = LossReason::ServerRestarted;
@@ -220,8 +220,8 @@ async fn restart_loses_all_locks() {
 /// the end is all of them.
 #[tokio::test]
 async fn lock_lost_during_wait_is_reacquired() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let kept = two.lock("b").acquire().await.expect("free");
         let set = one.lock_all(["a", "b"]).lease(seconds(2));
         let waiter = tokio::spawn(async move { set.acquire_timeout(LONG).await });
@@ -234,7 +234,7 @@ async fn lock_lost_during_wait_is_reacquired() {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
-                        site.delete(b"memlatch:lock:a");
+                        target.delete(b"memlatch:lock:a");
                     }
                 }
             }
@@ -254,14 +254,14 @@ async fn lock_lost_during_wait_is_reacquired() {
 /// A lock of the set reaches its maximum hold while another is waited for.
 #[tokio::test]
 async fn loss_without_time_left_is_named() {
-    for site in &Site::all() {
-        let (one, two) = (site.client().await, site.client().await);
+    for target in &TestServer::all() {
+        let (one, two) = (target.client().await, target.client().await);
         let _kept = two.lock("b").acquire().await.expect("free");
         let set = one.lock_all(["a", "b"]).max_hold(millis(400));
         // Before it would be over, the wait is.
         let early = set.acquire_timeout(millis(100)).await;
         fails(early, ErrorKind::Timeout, &["lock `b`"]);
-        site.all_are_free(&["a"]);
+        target.all_are_free(&["a"]);
         // When it is asked for is not for the test to say, so neither is when it is over: a little
         // before the limit, in the end.
         for limit in (405..).step_by(2) {
@@ -286,11 +286,11 @@ async fn loss_without_time_left_is_named() {
 
 #[tokio::test]
 async fn shutdown_releases_all_locks() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
         assert!(one.shutdown(LONG).await);
-        site.all_are_free(&["a", "b"]);
+        target.all_are_free(&["a", "b"]);
         assert_eq!(guard.lost().await, ("a", LossReason::Released));
         drop(guard);
         let closed = one.lock_all(["a", "b"]).acquire().await;
@@ -300,15 +300,15 @@ async fn shutdown_releases_all_locks() {
 
 #[tokio::test]
 async fn warning_names_lock_nearest_expiry() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().await.expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let (name, remaining) = guard.expiring(millis(400)).await;
         assert!(guard.get(name).is_some() && remaining <= millis(400));
         let (name, reason) = guard.lost().await;
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(guard.get(name).is_some() && !guard.is_valid());
         assert!(
             [LossReason::Unreachable, LossReason::Expired].contains(&reason),
@@ -320,12 +320,12 @@ async fn warning_names_lock_nearest_expiry() {
 
 #[tokio::test]
 async fn run_lasts_while_all_are_held() {
-    for site in &Site::all() {
-        let one = site.client().await;
+    for target in &TestServer::all() {
+        let one = target.client().await;
         let guard = one.lock_all(["a", "b"]).acquire().await.expect("free");
         assert_eq!(guard.run(async { 7 }).await.expect("all are held"), 7);
         let lose = async {
-            site.delete(b"memlatch:lock:b");
+            target.delete(b"memlatch:lock:b");
             guard.verify().await.expect_err("one is gone");
         };
         let (ended, ()) = tokio::join!(guard.run(core::future::pending::<()>()), lose);

@@ -1,6 +1,6 @@
 //! The blocking API.
 
-use super::{LONG, Site, fails, millis, refusals, seconds};
+use super::{LONG, TestServer, fails, millis, refusals, seconds};
 use core::sync::atomic::{AtomicBool, Ordering};
 use memlatch::blocking::MultiLock;
 use memlatch::{ErrorKind, LockError, LossReason, MultiReleaseOutcome, ReleaseOutcome};
@@ -9,8 +9,8 @@ use std::time::Instant;
 
 #[test]
 fn all_locks_are_held_and_released() {
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         let set = one.lock_all(["c", "a", "b"]).lease(LONG).label("mover");
         assert_eq!(set.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         let guard = set.acquire().expect("free");
@@ -34,7 +34,7 @@ fn all_locks_are_held_and_released() {
         assert!(guard.renew().expect("ours") > LONG / 2);
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::Released);
-        site.all_are_free(&["a", "b", "c"]);
+        target.all_are_free(&["a", "b", "c"]);
 
         let bare = one.lock_all(["a", "b"]).fencing(false);
         let guard = bare.try_acquire().expect("answered").expect("free");
@@ -47,8 +47,8 @@ fn all_locks_are_held_and_released() {
 
 #[test]
 fn bad_sets_are_refused_before_sending() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         for (names, parts) in refusals() {
             fails(
                 one.lock_all(&names).acquire(),
@@ -57,7 +57,7 @@ fn bad_sets_are_refused_before_sending() {
             );
             let tried = one.lock_all(&names).try_acquire();
             fails(tried, ErrorKind::InvalidInput, parts);
-            site.all_are_free(&["a", "b", "0"]);
+            target.all_are_free(&["a", "b", "0"]);
         }
         let short = one.lock_all(["a", "b"]).lease(millis(1)).acquire();
         fails(short, ErrorKind::InvalidInput, &["lock `a`", "too short"]);
@@ -67,25 +67,25 @@ fn bad_sets_are_refused_before_sending() {
         guard.verify().expect("ours");
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::Released);
-        assert!(most.iter().all(|name| !site.is_held(name)));
+        assert!(most.iter().all(|name| !target.is_held(name)));
     }
 }
 
 #[test]
 fn one_held_lock_refuses_all() {
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         let kept = two.lock("b").label("busy").acquire().expect("free");
         // From another process or within this one, it is the same.
         for client in [&one, &two] {
             let tried = client.lock_all(["c", "b", "a"]).try_acquire();
             assert!(tried.expect("answered").is_none());
-            site.all_are_free(&["a", "c"]);
+            target.all_are_free(&["a", "c"]);
             let began = Instant::now();
             let set = client.lock_all(["c", "b", "a"]);
             let error = set.acquire_timeout(millis(300)).expect_err("held");
             // No matter how it ends: at once.
-            site.all_are_free(&["a", "c"]);
+            target.all_are_free(&["a", "c"]);
             assert!(began.elapsed() >= millis(300), "{:?}", began.elapsed());
             assert!(error.is_timeout(), "{error}");
             assert!(
@@ -111,9 +111,9 @@ fn one_held_lock_refuses_all() {
 /// turns, and no name is ever held twice.
 #[test]
 fn overlapping_sets_never_deadlock() {
-    for site in &Site::all() {
+    for target in &TestServer::all() {
         let used: Vec<_> = (0..3).map(|_| AtomicBool::new(false)).collect();
-        let clients = [site.blocking_client(), site.blocking_client()];
+        let clients = [target.blocking_client(), target.blocking_client()];
         thread::scope(|scope| {
             for orders in [
                 ["0", "1", "2"],
@@ -144,17 +144,17 @@ fn overlapping_sets_never_deadlock() {
                 }
             }
         });
-        site.all_are_free(&["0", "1", "2"]);
+        target.all_are_free(&["0", "1", "2"]);
     }
 }
 
 #[test]
 fn lost_member_is_reported_by_name() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().expect("free");
-        site.delete(b"memlatch:lock:b");
+        target.delete(b"memlatch:lock:b");
         let lost = guard.lost_timeout(LONG);
         assert_eq!(lost.expect("told"), ("b", LossReason::Missing));
         assert!(!guard.is_valid() && guard.remaining().is_zero());
@@ -166,22 +166,22 @@ fn lost_member_is_reported_by_name() {
         let lost = vec![("b".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
-        site.all_are_free(&["a", "b", "c"]);
+        target.all_are_free(&["a", "b", "c"]);
     }
 }
 
 #[test]
 fn loss_found_by_release_is_reported() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(LONG);
         let guard = set.acquire().expect("free");
-        site.delete(b"memlatch:lock:c");
+        target.delete(b"memlatch:lock:c");
         let lost = vec![("c".to_owned(), LossReason::Missing)];
         let outcome = guard.release().expect("answered");
         assert_eq!(outcome, MultiReleaseOutcome::AlreadyLost { lost });
         let guard = set.acquire().expect("free");
-        site.delete(b"memlatch:lock:a");
+        target.delete(b"memlatch:lock:a");
         fails(guard.verify(), ErrorKind::Lost, &["lock `a`", "forgotten"]);
         let single = guard.into_guards();
         assert_eq!(single.len(), 3);
@@ -194,11 +194,11 @@ fn loss_found_by_release_is_reported() {
 
 #[test]
 fn restart_loses_all_locks() {
-    for mut site in Site::all() {
-        let one = site.blocking_client();
+    for mut target in TestServer::all() {
+        let one = target.blocking_client();
         let set = one.lock_all(["a", "b", "c"]).lease(seconds(3));
         let guard = set.acquire().expect("free");
-        site.server.restart();
+        target.server.restart();
         let lost = guard.lost_timeout(LONG);
         assert_eq!(lost.expect("told"), ("a", LossReason::ServerRestarted));
         let reason = LossReason::ServerRestarted;
@@ -213,8 +213,8 @@ fn restart_loses_all_locks() {
 /// the end is all of them.
 #[test]
 fn lock_lost_during_wait_is_reacquired() {
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         let kept = two.lock("b").acquire().expect("free");
         let set = one.lock_all(["a", "b"]).lease(seconds(2));
         let waiter = thread::spawn(move || set.acquire_timeout(LONG));
@@ -227,7 +227,7 @@ fn lock_lost_during_wait_is_reacquired() {
                 if !tokens.contains(&token) {
                     tokens.push(token);
                     if tokens.len() < 3 {
-                        site.delete(b"memlatch:lock:a");
+                        target.delete(b"memlatch:lock:a");
                     }
                 }
             }
@@ -247,14 +247,14 @@ fn lock_lost_during_wait_is_reacquired() {
 /// A lock of the set reaches its maximum hold while another is waited for.
 #[test]
 fn loss_without_time_left_is_named() {
-    for site in &Site::all() {
-        let (one, two) = (site.blocking_client(), site.blocking_client());
+    for target in &TestServer::all() {
+        let (one, two) = (target.blocking_client(), target.blocking_client());
         let _kept = two.lock("b").acquire().expect("free");
         let set = one.lock_all(["a", "b"]).max_hold(millis(400));
         // Before it would be over, the wait is.
         let early = set.acquire_timeout(millis(100));
         fails(early, ErrorKind::Timeout, &["lock `b`"]);
-        site.all_are_free(&["a"]);
+        target.all_are_free(&["a"]);
         // When it is asked for is not for the test to say, so neither is when it is over: a little
         // before the limit, in the end.
         for limit in (405..).step_by(2) {
@@ -274,11 +274,11 @@ fn loss_without_time_left_is_named() {
 
 #[test]
 fn shutdown_releases_all_locks() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");
         assert!(one.shutdown(LONG));
-        site.all_are_free(&["a", "b"]);
+        target.all_are_free(&["a", "b"]);
         assert_eq!(guard.lost(), ("a", LossReason::Released));
         drop(guard);
         let closed = one.lock_all(["a", "b"]).acquire();
@@ -288,15 +288,15 @@ fn shutdown_releases_all_locks() {
 
 #[test]
 fn warning_names_lock_nearest_expiry() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let set = one.lock_all(["a", "b"]).lease(seconds(1));
         let guard = set.acquire().expect("free");
-        site.server.stop_signal();
+        target.server.stop_signal();
         let (name, remaining) = guard.expiring(millis(400));
         assert!(guard.get(name).is_some() && remaining <= millis(400));
         let (name, reason) = guard.lost();
-        site.server.continue_signal();
+        target.server.continue_signal();
         assert!(guard.get(name).is_some() && !guard.is_valid());
         assert!(
             [LossReason::Unreachable, LossReason::Expired].contains(&reason),
@@ -308,12 +308,12 @@ fn warning_names_lock_nearest_expiry() {
 
 #[test]
 fn run_lasts_while_all_are_held() {
-    for site in &Site::all() {
-        let one = site.blocking_client();
+    for target in &TestServer::all() {
+        let one = target.blocking_client();
         let guard = one.lock_all(["a", "b"]).acquire().expect("free");
         assert_eq!(guard.run(|_| 7).expect("all are held"), 7);
         let ended = guard.run(|held| {
-            site.delete(b"memlatch:lock:b");
+            target.delete(b"memlatch:lock:b");
             held.verify().expect_err("one is gone");
         });
         fails(ended, ErrorKind::Lost, &["lock `b`"]);

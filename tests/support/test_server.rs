@@ -7,13 +7,13 @@ use memlatch::{ClientBuilder, Protocol};
 /// No lease of a test is longer.
 const LONGEST_LEASE: Duration = Duration::from_secs(600);
 
-/// A real server, and the protocol to speak with it: its best one, or this.
-pub struct Site {
+/// A real server, and the protocol to speak with it; `None` is the best that it knows.
+pub struct TestServer {
     pub server: RealServer,
     pub protocol: Option<Protocol>,
 }
 
-impl Site {
+impl TestServer {
     /// Each version with each protocol, on a server of its own.
     pub fn all() -> Vec<Self> {
         Self::started_with(&[])
@@ -21,14 +21,14 @@ impl Site {
 
     /// The same, with these arguments.
     pub fn started_with(arguments: &[&str]) -> Vec<Self> {
-        let mut sites = Vec::new();
+        let mut targets = Vec::new();
         for binary in memcached::required() {
             for protocol in [None, Some(Protocol::Classic)] {
                 let server = binary.start(arguments);
-                sites.push(Self { server, protocol });
+                targets.push(Self { server, protocol });
             }
         }
-        sites
+        targets
     }
 
     /// Settings without the restart guard, which is a subject of its own.
