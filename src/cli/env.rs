@@ -4,7 +4,7 @@
 use super::args::{Args, Command};
 use super::duration;
 use super::failure::Failure;
-use super::monitor::{Leftovers, OnLost};
+use super::rules::{Leftovers, OnLost};
 use super::run::Run;
 use super::text::shortened;
 use super::tickets::Acquire;

@@ -22,6 +22,7 @@ mod monitor;
 mod options;
 mod output;
 mod process_tree;
+mod rules;
 mod run;
 mod select;
 mod serve;

@@ -2,10 +2,10 @@
 
 use super::child::Child;
 use super::failure::{Failure, code};
+use super::rules::{GRACE, Leftovers, OnLost, Rules};
 use super::signals::{Arrival, ENDING, STOPPING, Signals};
 use super::stderr::{self, Verbosity};
 use super::supervisor::Report;
-use clap::ValueEnum;
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
@@ -16,13 +16,6 @@ use std::ffi::OsString;
 use std::io;
 use tokio::time::{Instant, sleep};
 
-/// The time that a command may take to end after SIGTERM when the lock is lost.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
-
-/// The time before the end of a lease that is not being renewed at which the command is asked to
-/// end, at most.
-const WARNING: Duration = Duration::from_secs(2);
-
 /// The clock of leases goes on while the machine sleeps, timers do not. So a timer is never set
 /// further ahead than this.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,20 +25,6 @@ const REMARK: Duration = Duration::from_secs(2);
 
 /// The time that a command may take to stop after the terminal has asked for it.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnLost {
-    Term,
-    Kill,
-    Ignore,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Leftovers {
-    Wait,
-    End,
-    Leave,
-}
 
 /// The end of a command.
 pub(super) struct ChildExit {
@@ -83,44 +62,6 @@ pub(super) struct ChildMonitor<'a> {
     stop_asked: Option<Instant>,
     /// The end of the lease that was sent to the supervisor.
     lease_sent: Option<Instant>,
-}
-
-/// Settings of a [`ChildMonitor`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) lease: Duration,
-    pub(super) on_lost: OnLost,
-    pub(super) leftovers: Leftovers,
-    /// The time that processes left by the command may take to end.
-    pub(super) grace: Duration,
-    /// When the lock has been held for as long as it may be, and how long that is.
-    pub(super) limit: Option<(Instant, Duration)>,
-}
-
-impl Rules {
-    /// The time that the command may take to end when its lease is not renewed.
-    fn warning(&self) -> Duration {
-        (self.lease / 4).min(WARNING)
-    }
-
-    /// The time that the command may take to end when this process is killed or stopped.
-    pub(super) fn unattended_grace(&self) -> Duration {
-        match self.on_lost {
-            OnLost::Ignore => self.warning(),
-            OnLost::Term | OnLost::Kill => self.margin(),
-        }
-    }
-
-    /// The time before the end of the lease at which the command is ended.
-    pub(super) fn margin(&self) -> Duration {
-        let warning = self.warning();
-        match self.on_lost {
-            OnLost::Term => warning,
-            // SIGKILL needs less time than a polite end, which leaves more for a last renewal.
-            OnLost::Kill => warning / 4,
-            OnLost::Ignore => Duration::ZERO,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
