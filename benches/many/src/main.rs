@@ -149,7 +149,9 @@ fn run_async(plan: &Plan<'_>) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let builder = memlatch::Client::builder().server(plan.address);
+    let builder = memlatch::Client::builder()
+        .server(plan.address)
+        .max_lease(plan.lease.max(memlatch::DEFAULT_LEASE));
     // The restart guard of a fresh server is not part of the measurement.
     let client = runtime.block_on(builder.restart_guard(false).build())?;
     let before = resident()?;
@@ -181,7 +183,9 @@ fn run_async(plan: &Plan<'_>) -> Result<()> {
 }
 
 fn run_blocking(plan: &Plan<'_>) -> Result<()> {
-    let builder = memlatch::blocking::Client::builder().server(plan.address);
+    let builder = memlatch::blocking::Client::builder()
+        .server(plan.address)
+        .max_lease(plan.lease.max(memlatch::DEFAULT_LEASE));
     let client = builder.restart_guard(false).build()?;
     let before = resident()?;
     let mut guards = Vec::new();
